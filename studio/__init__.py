@@ -1,0 +1,1 @@
+"""The desktop application and its headless twin. Never imports torch, starts no threads."""

@@ -1,0 +1,52 @@
+"""What the user chose for the program itself, kept as TOML; unreadable settings are set aside."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+
+from workers.protocol.recipe import Engine
+from workers.protocol.refusal import Refusal
+from workers.protocol.wire import write_atomically
+
+Appearance = Literal["system", "light", "dark"]
+
+
+class Settings(msgspec.Struct, kw_only=True, frozen=True):
+    """Unknown keys, of a later version, are passed over."""
+
+    appearance: Appearance = "system"
+    interpreters: dict[str, str] = {}
+    """Engine name to the Python that runs it; without an entry, this one."""
+
+    def interpreter_for(self, engine: Engine) -> str:
+        """The Python for an engine; refuses an engine that has none."""
+        named = self.interpreters.get(engine)
+        if named:
+            return named
+        if engine == "unsloth":
+            raise Refusal(
+                "Unsloth is not set up.",
+                "It lives in an environment of its own, and none is named in the settings.",
+                "Set model.engine to 'auto' or 'transformers', or name its Python under "
+                "[interpreters] unsloth in settings.toml.",
+            )
+        return sys.executable
+
+
+def load_settings(path: Path) -> Settings:
+    """The settings in a file; the defaults when it is missing, or unreadable and set aside."""
+    try:
+        return msgspec.toml.decode(path.read_bytes(), type=Settings)
+    except FileNotFoundError:
+        return Settings()
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        path.replace(path.with_suffix(".unreadable"))
+        return Settings()
+
+
+def save_settings(path: Path, settings: Settings) -> None:
+    write_atomically(path, msgspec.toml.encode(settings))

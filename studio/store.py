@@ -1,0 +1,272 @@
+"""The index of job folders, in SQLite: fast to ask, never the truth, rebuilt from the folders.
+
+Applying the same events twice changes nothing, so a studio and a headless twin can both follow
+one job. Knows no processes and no toolkit.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Literal
+
+import msgspec
+
+from workers.protocol.events import (
+    Artifact,
+    Evaluated,
+    Failed,
+    Finished,
+    Metrics,
+    Phase,
+    Progress,
+    Resumed,
+    Saved,
+    Started,
+    Stopped,
+)
+from workers.protocol.jobs import Job, Train
+from workers.protocol.wire import Line
+
+Status = Literal["running", "finished", "stopped", "paused", "failed"]
+SCHEMA = 1
+
+_TABLES = """
+CREATE TABLE jobs (
+    id TEXT PRIMARY KEY, kind TEXT NOT NULL, name TEXT NOT NULL, stage TEXT NOT NULL,
+    created TEXT NOT NULL, parent TEXT, status TEXT NOT NULL, cause TEXT NOT NULL DEFAULT '',
+    remedy TEXT NOT NULL DEFAULT '', phase TEXT NOT NULL DEFAULT '',
+    steps INTEGER NOT NULL DEFAULT 0, total_steps INTEGER NOT NULL DEFAULT 0,
+    seconds REAL NOT NULL DEFAULT 0, cursor INTEGER NOT NULL DEFAULT 0,
+    summary TEXT NOT NULL DEFAULT '{}'
+);
+CREATE TABLE metrics (
+    job TEXT NOT NULL, name TEXT NOT NULL, step INTEGER NOT NULL, value REAL,
+    PRIMARY KEY (job, name, step)
+) WITHOUT ROWID;
+CREATE TABLE evaluations (
+    job TEXT NOT NULL, moment TEXT NOT NULL, step INTEGER NOT NULL, rows INTEGER NOT NULL,
+    scores TEXT NOT NULL, PRIMARY KEY (job, moment, step)
+) WITHOUT ROWID;
+CREATE TABLE artifacts (
+    job TEXT NOT NULL, path TEXT NOT NULL, kind TEXT NOT NULL, bytes INTEGER NOT NULL,
+    PRIMARY KEY (job, path)
+) WITHOUT ROWID;
+"""
+
+
+class JobRow(msgspec.Struct, frozen=True):
+    """One job as lists show it."""
+
+    id: str
+    kind: str
+    name: str
+    stage: str
+    created: str
+    parent: str | None
+    status: Status
+    cause: str
+    remedy: str
+    phase: str
+    steps: int
+    total_steps: int
+    seconds: float
+    cursor: int
+    summary: dict[str, Any]
+
+    @property
+    def live(self) -> bool:
+        return self.status == "running"
+
+
+class Evaluation(msgspec.Struct, frozen=True):
+    moment: str
+    step: int
+    rows: int
+    scores: dict[str, float | None]
+
+
+class ArtifactRow(msgspec.Struct, frozen=True):
+    path: str
+    kind: str
+    bytes: int
+
+
+class Series(msgspec.Struct, frozen=True):
+    """One metric of one run, by rising step; a value that was not a number is NaN."""
+
+    steps: list[int]
+    values: list[float]
+
+
+class Store:
+    """Open it once and hand it on; close it at the end."""
+
+    def __init__(self, path: Path | str) -> None:
+        self._db = sqlite3.connect(path, isolation_level=None)
+        self._db.row_factory = sqlite3.Row
+        self._db.execute("PRAGMA journal_mode=WAL")
+        self._db.execute("PRAGMA synchronous=NORMAL")
+        self._db.execute("PRAGMA busy_timeout=5000")
+        if self._db.execute("PRAGMA user_version").fetchone()[0] != SCHEMA:
+            self.clear()
+
+    def close(self) -> None:
+        self._db.close()
+
+    def clear(self) -> None:
+        """Empties the index, giving it the present schema."""
+        with self._transaction():
+            for table in ("jobs", "metrics", "evaluations", "artifacts"):
+                self._db.execute(f"DROP TABLE IF EXISTS {table}")
+            for statement in filter(str.strip, _TABLES.split(";")):
+                self._db.execute(statement)
+            self._db.execute(f"PRAGMA user_version={SCHEMA}")
+
+    @contextmanager
+    def _transaction(self) -> Iterator[None]:
+        self._db.execute("BEGIN IMMEDIATE")
+        try:
+            yield
+        except BaseException:
+            self._db.execute("ROLLBACK")
+            raise
+        self._db.execute("COMMIT")
+
+    # Writing, by studio.jobs alone
+
+    def add(self, job: Job) -> None:
+        """Enters a job as running; one that is known already stays as it is."""
+        stage = job.task.recipe.stage if isinstance(job.task, Train) else ""
+        total = job.task.recipe.training.max_steps if isinstance(job.task, Train) else 0
+        self._db.execute(
+            "INSERT OR IGNORE INTO jobs (id, kind, name, stage, created, parent, status,"
+            " total_steps) VALUES (?, ?, ?, ?, ?, ?, 'running', ?)",
+            (job.id, job.kind, job.name, stage, job.created, job.parent, total),
+        )
+
+    def remove(self, job: str) -> None:
+        with self._transaction():
+            self._db.execute("DELETE FROM jobs WHERE id = ?", (job,))
+            for table in ("metrics", "evaluations", "artifacts"):
+                self._db.execute(f"DELETE FROM {table} WHERE job = ?", (job,))
+
+    def hear(self, job: str, lines: Iterable[Line], cursor: int) -> None:
+        """Applies what a job said, and how far its events have been read, in one transaction."""
+        with self._transaction():
+            for line in lines:
+                self._apply(job, line)
+            self._set(job, cursor=cursor)
+
+    def set_status(self, job: str, status: Status, cause: str = "", remedy: str = "") -> None:
+        self._set(job, status=status, cause=cause, remedy=remedy)
+
+    def _set(self, job: str, **columns: object) -> None:
+        names = ", ".join(f"{name} = ?" for name in columns)
+        self._db.execute(f"UPDATE jobs SET {names} WHERE id = ?", (*columns.values(), job))
+
+    def _apply(self, job: str, line: Line) -> None:
+        match line.event:
+            case Metrics(step=step, values=values, seconds=seconds):
+                self._db.executemany(
+                    "INSERT OR REPLACE INTO metrics VALUES (?, ?, ?, ?)",
+                    [(job, name, step, value) for name, value in values.items()],
+                )
+                self._set(job, steps=step, seconds=seconds)
+            case Progress(done=done, total=total, unit="steps"):
+                self._set(job, steps=done, total_steps=total)
+            case Evaluated(when=when, step=step, rows=rows, values=values):
+                self._db.execute(
+                    "INSERT OR REPLACE INTO evaluations VALUES (?, ?, ?, ?, ?)",
+                    (job, when, step, rows, msgspec.json.encode(values).decode()),
+                )
+            case Artifact(path=path, kind=kind, bytes=size):
+                self._db.execute(
+                    "INSERT OR REPLACE INTO artifacts VALUES (?, ?, ?, ?)", (job, path, kind, size)
+                )
+            case Started():
+                self._set(job, status="running", cause="", remedy="", phase="Starting")
+            case Resumed(step=step):
+                self._db.execute("DELETE FROM metrics WHERE job = ? AND step > ?", (job, step))
+                self._set(job, steps=step)
+            case Phase(name=name):
+                self._set(job, phase=name)
+            case Saved(step=step):
+                self._set(job, steps=step)
+            case Finished() | Stopped() | Failed():
+                self._end(job, line.event)
+
+    def _end(self, job: str, event: object) -> None:
+        match event:
+            case Finished(summary=summary):
+                text = msgspec.json.encode(summary).decode()
+                self._set(job, status="finished", phase="", summary=text)
+            case Stopped(detail=detail):
+                self._set(job, status="stopped", phase="", cause=detail)
+            case Failed(what=what, cause=cause, remedy=remedy):
+                said = f"{what} {cause}".strip()
+                self._set(job, status="failed", phase="", cause=said, remedy=remedy)
+
+    # Reading
+
+    def jobs(self, kind: str | None = None) -> list[JobRow]:
+        """Newest first."""
+        where, values = ("WHERE kind = ?", (kind,)) if kind else ("", ())
+        rows = self._db.execute(f"SELECT * FROM jobs {where} ORDER BY id DESC", values)
+        return [_row(row) for row in rows]
+
+    def job(self, job: str) -> JobRow | None:
+        row = self._db.execute("SELECT * FROM jobs WHERE id = ?", (job,)).fetchone()
+        return _row(row) if row else None
+
+    def live(self) -> list[JobRow]:
+        rows = self._db.execute("SELECT * FROM jobs WHERE status = 'running' ORDER BY id")
+        return [_row(row) for row in rows]
+
+    def ids(self) -> set[str]:
+        return {row[0] for row in self._db.execute("SELECT id FROM jobs")}
+
+    def metric_names(self, job: str) -> list[str]:
+        rows = self._db.execute("SELECT DISTINCT name FROM metrics WHERE job = ?", (job,))
+        return [row[0] for row in rows]
+
+    def series(self, job: str, name: str) -> Series:
+        rows = self._db.execute(
+            "SELECT step, value FROM metrics WHERE job = ? AND name = ? ORDER BY step", (job, name)
+        ).fetchall()
+        nan = float("nan")
+        return Series([row[0] for row in rows], [nan if r[1] is None else r[1] for r in rows])
+
+    def first_and_last(self, job: str) -> tuple[dict[str, float], dict[str, float]]:
+        """Metric name to its first and to its last value that was a number."""
+        first: dict[str, float] = {}
+        last: dict[str, float] = {}
+        rows = self._db.execute(
+            "SELECT name, value FROM metrics WHERE job = ? AND value IS NOT NULL ORDER BY step",
+            (job,),
+        )
+        for name, value in rows:
+            first.setdefault(name, value)
+            last[name] = value
+        return first, last
+
+    def evaluations(self, job: str) -> list[Evaluation]:
+        rows = self._db.execute(
+            "SELECT * FROM evaluations WHERE job = ? ORDER BY step, moment = 'after'", (job,)
+        )
+        return [
+            Evaluation(row["moment"], row["step"], row["rows"], msgspec.json.decode(row["scores"]))
+            for row in rows
+        ]
+
+    def artifacts(self, job: str) -> list[ArtifactRow]:
+        rows = self._db.execute("SELECT * FROM artifacts WHERE job = ? ORDER BY path", (job,))
+        return [ArtifactRow(row["path"], row["kind"], row["bytes"]) for row in rows]
+
+
+def _row(row: sqlite3.Row) -> JobRow:
+    fields = dict(row)
+    fields["summary"] = msgspec.json.decode(fields["summary"])
+    return JobRow(**fields)

@@ -1,0 +1,198 @@
+"""The worker's end of the wire: owns one job's folder, numbers events, beats, hears requests.
+
+A raise becomes `Failed` with what, why and what now; stray prints, those of C code included, go
+to worker.log. Knows no particular job.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import sys
+import threading
+import traceback
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import TracebackType
+
+import msgspec
+import psutil
+
+from workers.protocol import VERSION, wire
+from workers.protocol.events import Event, Failed, Started
+from workers.protocol.jobs import Job
+from workers.protocol.refusal import Refusal
+from workers.protocol.requests import AnyRequest, Stop
+
+Emit = Callable[[Event], None]
+
+
+class Requests:
+    """What was asked of this job and not yet taken, read when looked at."""
+
+    def __init__(self, folder: Path) -> None:
+        self._follower = wire.Follower(folder / wire.REQUESTS, wire.decode_request)
+        self._waiting: list[AnyRequest] = []
+        self.stop_asked = False
+
+    def take(self) -> list[AnyRequest]:
+        """Everything new, in order. A Stop is remembered in `stop_asked` as well."""
+        new = [request for request in self._follower.read() if request is not None]
+        self.stop_asked = self.stop_asked or any(isinstance(request, Stop) for request in new)
+        taken, self._waiting = self._waiting + new, []
+        return taken
+
+    def put_back(self, requests: list[AnyRequest]) -> None:
+        """Leaves requests for whoever looks next."""
+        self._waiting = requests + self._waiting
+
+
+class Host:
+    """Holds one folder for this process; a second start on the same folder is refused.
+
+    Use as a context: entering claims the folder, leaving releases the heartbeat.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder.resolve()
+        self.job: Job = wire.read_job(self.folder)
+        self.requests = Requests(self.folder)
+        self._quiet = threading.Event()
+        self._beat = threading.Thread(target=self._keep_beating, name="heartbeat", daemon=True)
+        self._lock = threading.Lock()
+
+    def __enter__(self) -> Host:
+        lines = wire.read_events(self.folder)
+        if wire.ending(lines) is not None:
+            raise Refusal(
+                f"The job in {self.folder} has already ended.",
+                "A folder holds one run and is never written over.",
+                "To run it again, copy its job.json into a new empty folder and start that.",
+            )
+        claim(self.folder)
+        self._mend_torn_line()
+        self._number = lines[-1].n if lines else 0
+        self._events = (self.folder / wire.EVENTS).open("ab", buffering=0)
+        self._beat.start()
+        self.emit(Started(pid=os.getpid(), protocol=VERSION, python=sys.version.split()[0]))
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        fault: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._quiet.set()
+        self._beat.join(timeout=2 * wire.BEAT_S)
+        self._events.close()
+        (self.folder / wire.ALIVE).unlink(missing_ok=True)
+
+    def emit(self, event: Event) -> None:
+        """Says something; the line is handed to the system when this returns."""
+        with self._lock:
+            self._number += 1
+            self._events.write(wire.encode_event(self._number, event))
+
+    def resolve(self, job: Job) -> None:
+        """Keeps in job.json what the request came to mean."""
+        self.job = job
+        wire.write_job(self.folder, job)
+
+    def _keep_beating(self) -> None:
+        while not self._quiet.wait(wire.BEAT_S):
+            with contextlib.suppress(OSError):  # a full disk must not end the job here
+                os.utime(self.folder / wire.ALIVE)
+
+    def _mend_torn_line(self) -> None:
+        """A worker killed while writing leaves half a line: end it, so that ours stands alone."""
+        path = self.folder / wire.EVENTS
+        if path.exists() and (data := path.read_bytes()) and not data.endswith(b"\n"):
+            with path.open("ab") as file:
+                file.write(b"\n")
+
+
+def claim(folder: Path) -> None:
+    """Takes the folder for this process; refuses while another live one has it."""
+    path = folder / wire.ALIVE
+    me = wire.Alive(os.getpid(), psutil.Process().create_time())
+    holder = holder_of(folder)
+    if holder is not None:
+        raise Refusal(
+            f"The job in {folder} is already running, as process {holder.pid}.",
+            "A folder is worked on by one process at a time.",
+            f"Wait for it, or stop it with: python -m studio stop {folder.name}",
+        )
+    path.unlink(missing_ok=True)
+    try:
+        handle = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY)
+    except FileExistsError:
+        raise Refusal(
+            f"The job in {folder} was just started by another process.",
+            "Two starts met on one folder.",
+            "Leave it to the other one.",
+        ) from None
+    with os.fdopen(handle, "wb") as file:
+        file.write(msgspec.json.encode(me))
+
+
+def holder_of(folder: Path) -> wire.Alive | None:
+    """The live process that has the folder, if any."""
+    try:
+        alive = msgspec.json.decode((folder / wire.ALIVE).read_bytes(), type=wire.Alive)
+        process = psutil.Process(alive.pid)
+        same = abs(process.create_time() - alive.started) < 1.0
+        return alive if same and process.status() != psutil.STATUS_ZOMBIE else None
+    except (FileNotFoundError, msgspec.DecodeError, psutil.Error):
+        return None
+
+
+@contextlib.contextmanager
+def output_to_log(folder: Path) -> Iterator[None]:
+    """Points this process's stdout and stderr, C code's too, at worker.log."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    log = os.open(folder / wire.LOG, os.O_CREAT | os.O_APPEND | os.O_WRONLY)
+    kept = os.dup(1), os.dup(2)
+    os.dup2(log, 1)
+    os.dup2(log, 2)
+    os.close(log)
+    try:
+        yield
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        for number, copy in enumerate(kept, start=1):
+            os.dup2(copy, number)
+            os.close(copy)
+
+
+def failed(fault: BaseException, folder: Path) -> Failed:
+    """A raise as the three answers. Out of memory and a full disk are cases of their own."""
+    trace = "".join(traceback.format_exception(fault))
+    if isinstance(fault, Refusal):
+        return Failed(what=fault.what, cause=fault.cause, remedy=fault.remedy, kind="refused")
+    if isinstance(fault, MemoryError) or type(fault).__name__ == "OutOfMemoryError":
+        return Failed(
+            what="The memory ran out.",
+            cause="Weights, activations and optimizer state together need more than there is.",
+            remedy="Halve the batch size and double gradient accumulation, shorten the longest "
+            "example, switch on gradient checkpointing, or take method qlora.",
+            kind="out_of_memory",
+            traceback=trace,
+        )
+    if isinstance(fault, OSError) and fault.errno in (errno.ENOSPC, errno.EDQUOT):
+        return Failed(
+            what=f"The disk that holds {fault.filename or folder} is full.",
+            cause="Checkpoints and exports are large.",
+            remedy="Free some space, or move the studio's home with --home, then start again.",
+            kind="disk_full",
+            traceback=trace,
+        )
+    return Failed(
+        what=f"{type(fault).__name__}: {str(fault).strip() or 'no message'}",
+        cause="The program did not expect this; the log holds the whole story.",
+        remedy=f"Read {folder / wire.LOG}; if it is our fault, report it with that file.",
+        traceback=trace,
+    )

@@ -1,0 +1,173 @@
+"""What a worker says. One struct an event; each stands as one numbered line in events.jsonl.
+
+A reader meets events of a later version as `Unknown` and goes on.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+
+class Event(msgspec.Struct, kw_only=True, frozen=True, tag_field="type", tag=True):
+    """Something that a job said."""
+
+
+class Started(Event):
+    """The worker has the folder. First event of every start, also of a resumed one."""
+
+    pid: int
+    protocol: int
+    python: str
+
+
+class Resumed(Event):
+    """Training goes on from a checkpoint; what was measured after `step` is measured anew."""
+
+    step: int
+
+
+class Resolved(Event):
+    """What the job really runs on; the same is kept in job.json under `resolved`."""
+
+    versions: dict[str, str]
+    details: dict[str, Any] = {}
+
+
+class Phase(Event):
+    """A long stretch begins, in the user's words: 'Loading the model'."""
+
+    name: str
+
+
+class Progress(Event):
+    """How far the present phase is. `total` 0 means that the end is not known."""
+
+    done: int
+    total: int
+    unit: str = "steps"
+
+
+class Metrics(Event):
+    """Measured values at an optimizer step. Names: README, 'Metrics'. NaN is sent as null."""
+
+    step: int
+    values: dict[str, float | None]
+    seconds: float = 0.0
+    """Since training began, without pauses."""
+
+
+class Sampled(Event):
+    """What the model said at a step to a fixed prompt."""
+
+    step: int
+    prompt: str
+    completion: str
+
+
+class Saved(Event):
+    """A checkpoint is complete, its manifest written."""
+
+    step: int
+    path: str
+
+
+class Note(Event):
+    """One sentence for the user. `level` is info or warning."""
+
+    text: str
+    level: str = "info"
+
+
+class Token(Event):
+    """A piece of an answer, in order, as text."""
+
+    text: str
+
+
+class Answered(Event):
+    """An answer is complete."""
+
+    text: str
+    tokens: int
+    tokens_per_second: float
+    first_token_seconds: float
+    finish: str
+    """stop (the model ended its turn), length, or asked (the user stopped it)."""
+
+
+class Ready(Event):
+    """A chat job has its model loaded and listens."""
+
+    model: str
+    detail: str = ""
+
+
+class Artifact(Event):
+    """A file or folder is complete in its final place."""
+
+    path: str
+    kind: str
+    bytes: int
+
+
+class Checked(Event):
+    """One check of a probe or of an exported file against the trained model."""
+
+    check: str
+    passed: bool
+    detail: str
+    remedy: str = ""
+
+
+class Evaluated(Event):
+    """Measured on held-out rows. `when` is before, during or after."""
+
+    when: str
+    step: int
+    values: dict[str, float | None]
+    rows: int
+
+
+class Finished(Event):
+    """The job did what it was asked."""
+
+    summary: dict[str, Any] = {}
+
+
+class Stopped(Event):
+    """The job ended early because it was asked to; what it had is saved."""
+
+    step: int = 0
+    detail: str = ""
+
+
+class Failed(Event):
+    """The job could not go on: what happened, the likely cause, what to do now."""
+
+    what: str
+    cause: str
+    remedy: str
+    kind: str = "error"
+    """refused, out_of_memory, disk_full or error."""
+    traceback: str = ""
+
+
+class Unknown(Event):
+    """An event that this version does not know, kept as it came."""
+
+    name: str
+    fields: dict[str, Any] = {}
+
+
+ENDINGS = (Finished, Stopped, Failed)
+"""After one of these a job says nothing more."""
+
+KNOWN: dict[str, type[Event]] = {
+    kind.__name__: kind
+    for kind in (
+        Started, Resumed, Resolved, Phase, Progress, Metrics, Sampled, Saved, Note, Token, Answered,
+        Ready, Artifact, Checked, Evaluated, Finished, Stopped, Failed,
+    )
+}  # fmt: skip

@@ -1,0 +1,83 @@
+"""What can be asked of a worker: job.json, complete enough to repeat the job by hand."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import msgspec
+
+from workers.protocol import VERSION
+from workers.protocol.recipe import Recipe
+
+
+class Task(msgspec.Struct, kw_only=True, frozen=True, tag_field="kind"):
+    """What one job is to do."""
+
+
+class Train(Task, tag="train"):
+    recipe: Recipe
+
+
+class Export(Task, tag="export"):
+    """Turns a finished run into files under its exports/."""
+
+    run_folder: str
+    targets: list[str]
+    """`merged`, `gguf:f16`, `gguf:Q8_0`, `gguf:Q4_K_M`."""
+    check: bool = True
+    """Compare each file with the trained model."""
+
+
+class Chat(Task, tag="chat"):
+    """Answers `Say` until the owner is gone or `Stop` comes."""
+
+    model: str
+    """A .gguf file, a run's folder, or a model folder."""
+    owner_pid: int
+    owner_started: float
+    """Seconds since the epoch; with the pid it names one process for good."""
+
+
+class Probe(Task, tag="probe"):
+    """Looks at what this interpreter and machine can do."""
+
+
+AnyTask = Train | Export | Chat | Probe
+Kind = Literal["train", "export", "chat", "probe"]
+
+
+class Resolved(msgspec.Struct, kw_only=True, frozen=True):
+    """What the request came to mean on this machine; written by the worker before it works."""
+
+    versions: dict[str, str] = {}
+    device: str = ""
+    precision: str = ""
+    engine: str = ""
+    model: dict[str, Any] = {}
+    """`base`, `folder`, `sha256` of the weights, `parameters`."""
+    datasets: list[dict[str, Any]] = []
+    """Each: `source`, `path`, `sha256`, `rows`, `format`."""
+    seeds: dict[str, int] = {}
+
+
+class Job(msgspec.Struct, kw_only=True, frozen=True):
+    """The whole of job.json."""
+
+    id: str
+    """The folder's name."""
+    name: str
+    created: str
+    """ISO 8601, UTC."""
+    home: str
+    """The studio's folder of models and jobs, absolute."""
+    task: AnyTask
+    parent: str | None = None
+    """Id of the run that this one starts from."""
+    interpreter: str = ""
+    """The Python that the studio started the worker with."""
+    protocol: int = VERSION
+    resolved: Resolved | None = None
+
+    @property
+    def kind(self) -> Kind:
+        return type(self.task).__struct_config__.tag  # type: ignore[return-value]

@@ -1,0 +1,331 @@
+"""The recipe: everything that can be asked of a training run, as a TOML file and as a type.
+
+Declared here once. Reading refuses an unknown key, a wrong type and an impossible combination,
+naming the key's path and what to write instead.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from pathlib import Path
+from typing import Annotated, Literal
+
+import msgspec
+
+from workers.protocol.options import option
+from workers.protocol.refusal import Refusal
+
+Stage = Literal["sft"]
+Method = Literal["lora", "qlora", "dora", "full"]
+Engine = Literal["auto", "transformers", "unsloth"]
+
+
+class Section(msgspec.Struct, kw_only=True, frozen=True, forbid_unknown_fields=True):
+    """A table of the recipe file."""
+
+
+class Model(Section):
+    base: Annotated[
+        str,
+        option(
+            "Base model",
+            "What to start from: smollm2, a hub id like org/name, a folder, or run:ID.",
+        ),
+    ] = "smollm2"
+    method: Annotated[
+        Method,
+        option(
+            "Method",
+            "LoRA trains a small adapter; QLoRA does so over 4-bit weights; DoRA also learns "
+            "magnitudes; full trains every weight.",
+        ),
+    ] = "lora"
+    engine: Annotated[
+        Engine,
+        option("Engine", "Which library loads and speeds up the model.", advanced=True),
+    ] = "auto"
+
+
+class Lora(Section):
+    rank: Annotated[
+        int, option("LoRA rank", "Size of the adapter; 8 to 64 is usual.", ge=1, le=1024)
+    ] = 16
+    alpha: Annotated[
+        int,
+        option("LoRA alpha", "Scale of the adapter; once or twice the rank is usual.", ge=1),
+    ] = 32
+    dropout: Annotated[
+        float,
+        option("LoRA dropout", "Share of adapter inputs dropped.", ge=0, lt=1, advanced=True),
+    ] = 0.0
+    targets: Annotated[
+        str,
+        option(
+            "Target modules",
+            "Layers that get an adapter: all-linear, or names separated by commas.",
+            advanced=True,
+        ),
+    ] = "all-linear"
+
+
+class Source(Section):
+    source: Annotated[
+        str,
+        option("Dataset", "builtin:NAME, the path of a .jsonl or .json file, or a hub id."),
+    ]
+    weight: Annotated[
+        float,
+        option("Weight", "Share of this dataset in a mixture, against the others.", gt=0),
+    ] = 1.0
+
+
+class Training(Section):
+    max_steps: Annotated[
+        int,
+        option("Steps", "Optimizer steps; 0 trains for the given epochs instead.", ge=0),
+    ] = 60
+    epochs: Annotated[
+        float, option("Epochs", "Passes over the data when steps is 0.", gt=0, le=1000)
+    ] = 1.0
+    learning_rate: Annotated[
+        float,
+        option("Learning rate", "Peak step size; 1e-4 to 2e-4 suits LoRA, 1e-5 full.", gt=0, lt=1),
+    ] = 1e-4
+    batch_size: Annotated[
+        int,
+        option(
+            "Batch size",
+            "Examples at once on the device; lower it first when memory is short.",
+            unit="examples",
+            ge=1,
+            le=1024,
+        ),
+    ] = 8
+    gradient_accumulation: Annotated[
+        int,
+        option("Gradient accumulation", "Batches added up before each step.", ge=1, le=1024),
+    ] = 1
+    max_length: Annotated[
+        int,
+        option(
+            "Longest example",
+            "Longer examples are cut at this many tokens.",
+            unit="tokens",
+            ge=8,
+            le=1_048_576,
+        ),
+    ] = 1024
+    seed: Annotated[
+        int, option("Seed", "The same seed gives the same run.", ge=0, le=2**32 - 1)
+    ] = 0
+    scheduler: Annotated[
+        Literal["cosine", "linear", "constant"],
+        option("Schedule", "How the learning rate falls after warm-up.", advanced=True),
+    ] = "cosine"
+    warmup: Annotated[
+        float,
+        option(
+            "Warm-up", "Share of the steps in which the rate climbs.", ge=0, lt=1, advanced=True
+        ),
+    ] = 0.05
+    weight_decay: Annotated[
+        float, option("Weight decay", "Pull of the weights to zero.", ge=0, le=1, advanced=True)
+    ] = 0.01
+    max_grad_norm: Annotated[
+        float,
+        option(
+            "Gradient clipping",
+            "Longest gradient let through; 0 lets all through.",
+            ge=0,
+            advanced=True,
+        ),
+    ] = 1.0
+    precision: Annotated[
+        Literal["auto", "bf16", "fp16", "fp32"],
+        option(
+            "Precision", "Number format; auto takes bf16 where the device has it.", advanced=True
+        ),
+    ] = "auto"
+    gradient_checkpointing: Annotated[
+        bool,
+        option("Gradient checkpointing", "Less memory for about a third more time.", advanced=True),
+    ] = False
+    packing: Annotated[
+        bool,
+        option("Packing", "Join short examples into full-length ones.", advanced=True),
+    ] = False
+    assistant_only: Annotated[
+        bool,
+        option(
+            "Train answers only",
+            "Only the assistant's tokens count; prompts are read, not learnt.",
+            advanced=True,
+        ),
+    ] = True
+    save_every_steps: Annotated[
+        int,
+        option(
+            "Checkpoint every",
+            "Steps between checkpoints; 0 saves at the end only.",
+            unit="steps",
+            ge=0,
+            advanced=True,
+        ),
+    ] = 0
+
+
+class Evaluation(Section):
+    holdout: Annotated[
+        float,
+        option("Held-out share", "Share of the rows kept apart to measure on.", ge=0, lt=0.9),
+    ] = 0.1
+    every_steps: Annotated[
+        int,
+        option(
+            "Evaluate every",
+            "Steps between measurements; 0 measures before and after only.",
+            unit="steps",
+            ge=0,
+            advanced=True,
+        ),
+    ] = 0
+    max_rows: Annotated[
+        int,
+        option(
+            "Held-out rows at most",
+            "Bounds the time that a measurement takes.",
+            unit="rows",
+            ge=1,
+            advanced=True,
+        ),
+    ] = 64
+
+
+class Recipe(Section):
+    """What a training run is made from; the file's tables are the fields' names."""
+
+    name: Annotated[str, option("Name", "What the run is called in lists.")] = "untitled"
+    stage: Annotated[Stage, option("Stage", "What kind of training.")] = "sft"
+    model: Model = Model()
+    lora: Lora = Lora()
+    data: list[Source] = []
+    training: Training = Training()
+    evaluation: Evaluation = Evaluation()
+
+
+def read_recipe(path: Path) -> Recipe:
+    """Reads and checks a recipe file; raises `Refusal` with the file and the key's path."""
+    try:
+        text = path.read_bytes().decode("utf-8-sig")
+    except FileNotFoundError:
+        raise Refusal(
+            f"There is no recipe at {path}.",
+            "The path may be misspelt or relative to another folder.",
+            "Give the path of a .toml recipe; assets/recipes holds ready ones.",
+        ) from None
+    except (OSError, UnicodeDecodeError) as fault:
+        raise Refusal(
+            f"The recipe {path} cannot be read.", f"{fault}.", "Save it as UTF-8 text."
+        ) from fault
+    return parse_recipe(text, str(path))
+
+
+def parse_recipe(text: str, where: str = "the recipe") -> Recipe:
+    """A checked recipe from TOML text; `where` is named in a refusal."""
+    try:
+        recipe = msgspec.toml.decode(text, type=Recipe)
+    except msgspec.ValidationError as fault:
+        raise _refusal(str(fault), where) from None
+    except msgspec.DecodeError as fault:
+        raise Refusal(
+            f"{where} is not valid TOML.", f"{fault}.", "Mend that line and try again."
+        ) from None
+    check_recipe(recipe, where)
+    return recipe
+
+
+def format_recipe(recipe: Recipe) -> str:
+    """TOML text that `parse_recipe` reads back to an equal recipe."""
+    return msgspec.toml.encode(recipe).decode()
+
+
+def check_recipe(recipe: Recipe, where: str = "the recipe") -> None:
+    """Refuses combinations that types and bounds cannot rule out."""
+    for problem, cause, remedy in _impossible(recipe):
+        raise Refusal(f"{where}: {problem}", cause, remedy)
+
+
+def _impossible(recipe: Recipe) -> list[tuple[str, str, str]]:
+    found: list[tuple[str, str, str]] = []
+    if not recipe.name.strip():
+        found.append(("name is empty.", "Runs are listed by name.", 'Write name = "my-run".'))
+    if not recipe.data:
+        found.append(
+            (
+                "data is missing.",
+                "A run needs at least one dataset.",
+                'Add a [[data]] table with source = "builtin:arithmetic" or the path of your file.',
+            )
+        )
+    if recipe.model.method == "qlora" and recipe.training.precision == "fp32":
+        found.append(
+            (
+                "training.precision = 'fp32' does not go with model.method = 'qlora'.",
+                "4-bit weights are computed in 16 bits.",
+                "Set training.precision to 'auto' or 'bf16'.",
+            )
+        )
+    return found
+
+
+_UNKNOWN = re.compile(r"unknown field `(?P<key>[^`]*)`")
+_PATH = re.compile(r" - at `\$?\.?(?P<path>[^`]*)`$")
+
+
+def _refusal(message: str, where: str) -> Refusal:
+    """Turns msgspec's message into the key's path and what to write instead."""
+    at = _PATH.search(message)
+    path = at["path"] if at else ""
+    problem = _PATH.sub("", message)
+    unknown = _UNKNOWN.search(problem)
+    if unknown is None:
+        return Refusal(
+            f"{where}: {path or 'the file'} is not usable.", f"{problem}.", _expected(path)
+        )
+    key = unknown["key"]
+    full = f"{path}.{key}" if path else key
+    known = _keys_at(path)
+    close = difflib.get_close_matches(key, known, n=1)
+    remedy = f"Did you mean '{close[0]}'?" if close else f"Known keys here: {', '.join(known)}."
+    return Refusal(f"{where}: there is no key '{full}'.", "It may be misspelt.", remedy)
+
+
+_SECTIONS: dict[str, type[Section]] = {
+    "": Recipe,
+    "model": Model,
+    "lora": Lora,
+    "data": Source,
+    "training": Training,
+    "evaluation": Evaluation,
+}
+
+
+def sections() -> dict[str, type[Section]]:
+    """The recipe's tables by key path, the top level under the empty path."""
+    return dict(_SECTIONS)
+
+
+def _keys_at(path: str) -> list[str]:
+    section = _SECTIONS.get(re.sub(r"\[[^]]*\]", "", path), Recipe)
+    return [field.name for field in msgspec.structs.fields(section)]
+
+
+def _expected(path: str) -> str:
+    from workers.protocol.options import options_of
+
+    table, _, key = re.sub(r"\[[^]]*\]", "", path).rpartition(".")
+    for declared in options_of(_SECTIONS.get(table, Recipe)):
+        if declared.key == key:
+            return f"{declared.label}: {declared.help} Its default is {declared.default!r}."
+    return "See the table of options in README.md."

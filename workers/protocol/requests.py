@@ -1,0 +1,37 @@
+"""What a running job can be told; each stands as one line in its requests.jsonl."""
+
+from __future__ import annotations
+
+import msgspec
+
+
+class Request(msgspec.Struct, kw_only=True, frozen=True, tag_field="type", tag=True):
+    """Something asked of a running job."""
+
+
+class Stop(Request):
+    """End within one step; what was learnt is saved first."""
+
+
+class SaveNow(Request):
+    """Write a checkpoint after the present step and go on."""
+
+
+class Say(Request):
+    """The conversation so far, its last turn the user's; answered by Token and Answered.
+
+    `messages` hold `role` (system, user, assistant) and `content`.
+    """
+
+    messages: list[dict[str, str]]
+    max_tokens: int = 512
+    temperature: float = 0.7
+    top_p: float = 0.95
+    seed: int | None = None
+
+
+class Hush(Request):
+    """Break off the present answer; the chat goes on."""
+
+
+AnyRequest = Stop | SaveNow | Say | Hush
