@@ -167,12 +167,12 @@ class Training(Section):
         int,
         option(
             "Checkpoint every",
-            "Steps between checkpoints; 0 saves at the end only.",
+            "Steps between checkpoints; 0 keeps the result alone.",
             unit="steps",
             ge=0,
             advanced=True,
         ),
-    ] = 0
+    ] = 50
 
 
 class Evaluation(Section):

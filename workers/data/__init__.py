@@ -1,0 +1,1 @@
+"""From a file to trainable rows: formats reads, mapping renders and masks, mix draws and splits."""

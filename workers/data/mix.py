@@ -1,0 +1,54 @@
+"""Splits rows into training and held-out by their own hash, and mixes sources by weight."""
+
+from __future__ import annotations
+
+import hashlib
+import random
+from typing import TypeVar
+
+import msgspec
+
+from workers.data.formats import Message
+
+T = TypeVar("T")
+Rows = list[list[Message]]
+
+
+def position(row: object) -> float:
+    """A row's fixed place in [0, 1), from the SHA-256 of its content; equal rows share it."""
+    digest = hashlib.sha256(msgspec.json.encode(row, order="deterministic")).digest()
+    return int.from_bytes(digest[:8], "big") / 2**64
+
+
+def split(rows: Rows, holdout: float) -> tuple[Rows, Rows]:
+    """Training and held-out rows. Stable as rows come and go; duplicates never straddle it.
+
+    When a share is asked for and the hash gives none, the row nearest to it is held out, as long
+    as two different rows are there.
+    """
+    places = [position(row) for row in rows]
+    bound = holdout
+    if holdout > 0 and len(set(places)) > 1 and min(places) >= holdout:
+        bound = sorted(set(places))[1]
+    training = [row for row, place in zip(rows, places, strict=True) if place >= bound]
+    held_out = [row for row, place in zip(rows, places, strict=True) if place < bound]
+    return training, held_out
+
+
+def mix(sources: list[list[T]], weights: list[float], seed: int) -> list[T]:
+    """Rows of all sources in the proportions of `weights`, shuffled; as many as there are in all.
+
+    A source that is drawn on beyond its size begins anew; one drawn on less gives a random part.
+    """
+    total = sum(len(rows) for rows in sources)
+    shares = [weight / sum(weights) for weight in weights]
+    draw = random.Random(seed)
+    mixed: list[T] = []
+    for rows, share in zip(sources, shares, strict=True):
+        wanted = total if len(sources) == 1 else round(total * share)
+        while wanted > 0 and rows:
+            part = draw.sample(rows, min(wanted, len(rows)))
+            mixed.extend(part)
+            wanted -= len(part)
+    draw.shuffle(mixed)
+    return mixed

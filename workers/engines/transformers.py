@@ -1,0 +1,151 @@
+"""The plain engine: Transformers loads the model and PEFT puts the adapter on.
+
+Runs wherever PyTorch does. Weights are read from safetensors alone and no code that comes with a
+model is run.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from peft import LoraConfig, PeftModel, get_peft_model, prepare_model_for_kbit_training
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    BitsAndBytesConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
+
+from workers.data.mapping import CHATML
+from workers.engines import Loaded
+from workers.fetch import Located
+from workers.protocol.recipe import Lora, Recipe
+from workers.protocol.refusal import Refusal
+
+
+def load_for_training(recipe: Recipe, located: Located) -> Loaded:
+    """The base model with a fresh adapter on, or all weights trainable for method `full`.
+
+    LoRA keeps the frozen base in the computing precision and its own weights in 32 bits; full
+    training keeps 32-bit weights and computes in the precision (mixed precision, Micikevicius et
+    al. 2018), since small steps are lost in 16-bit weights.
+    """
+    device = best_device()
+    dtype = computing_dtype(recipe.training.precision, device)
+    full = recipe.model.method == "full"
+    four_bit = recipe.model.method == "qlora"
+    model = load_weights(located, torch.float32 if full else dtype, four_bit=four_bit)
+    tokenizer = load_tokenizer(located)
+    if recipe.training.gradient_checkpointing:
+        model.config.use_cache = False
+    if not full:
+        model = with_adapter(model, recipe, four_bit=four_bit)
+    return Loaded(model, tokenizer, device, dtype)
+
+
+def load_for_speaking(located: Located) -> Loaded:
+    """The model as it was trained, adapters merged, to generate with."""
+    device = best_device()
+    dtype = computing_dtype("auto", device)
+    model = load_weights(located, dtype).to(device).eval()  # type: ignore[arg-type]
+    return Loaded(model, load_tokenizer(located), device, dtype)
+
+
+def load_weights(
+    located: Located, dtype: torch.dtype, *, four_bit: bool = False
+) -> PreTrainedModel:
+    """The base's weights with the adapters before this run merged in."""
+    quantization = None
+    if four_bit:
+        quantization = BitsAndBytesConfig(
+            load_in_4bit=True,
+            bnb_4bit_quant_type="nf4",
+            bnb_4bit_use_double_quant=True,
+            bnb_4bit_compute_dtype=dtype,
+        )
+    model = AutoModelForCausalLM.from_pretrained(
+        located.folder,
+        dtype=dtype,
+        use_safetensors=True,
+        trust_remote_code=False,
+        quantization_config=quantization,
+    )
+    for adapter in located.adapters:
+        model = PeftModel.from_pretrained(model, str(adapter)).merge_and_unload()
+    return model
+
+
+def load_tokenizer(located: Located) -> PreTrainedTokenizerBase:
+    """The newest tokenizer on the way; one without a chat template is given ChatML."""
+    folders = [*reversed(located.adapters), located.folder]
+    folder = next(f for f in folders if (f / "tokenizer_config.json").is_file())
+    tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+    if tokenizer.chat_template is None:
+        tokenizer.chat_template = CHATML
+    if tokenizer.pad_token is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    return tokenizer
+
+
+def with_adapter(model: PreTrainedModel, recipe: Recipe, *, four_bit: bool) -> PreTrainedModel:
+    """The frozen model with a fresh LoRA adapter (Hu et al. 2021) on the named layers."""
+    if four_bit:
+        checkpointing = recipe.training.gradient_checkpointing
+        model = prepare_model_for_kbit_training(model, use_gradient_checkpointing=checkpointing)
+    config = LoraConfig(
+        task_type="CAUSAL_LM",
+        r=recipe.lora.rank,
+        lora_alpha=recipe.lora.alpha,
+        lora_dropout=recipe.lora.dropout,
+        target_modules=target_modules(recipe.lora),
+        use_dora=recipe.model.method == "dora",
+    )
+    try:
+        return get_peft_model(model, config)  # type: ignore[return-value]
+    except ValueError as fault:
+        raise Refusal(
+            f"The adapter does not fit this model: {fault}",
+            "lora.targets names layers that the model does not have.",
+            "Set lora.targets = 'all-linear'.",
+        ) from fault
+
+
+def target_modules(lora: Lora) -> str | list[str]:
+    if lora.targets == "all-linear":
+        return lora.targets
+    return [name.strip() for name in lora.targets.split(",") if name.strip()]
+
+
+def best_device() -> str:
+    if torch.cuda.is_available():
+        return "cuda"
+    return "mps" if torch.backends.mps.is_available() else "cpu"
+
+
+def computing_dtype(precision: str, device: str) -> torch.dtype:
+    """The number format to compute in; `auto` takes bf16 where the device computes in it."""
+    if precision != "auto":
+        return {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}[precision]
+    if device == "cuda":
+        return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
+    has_bf16 = device == "cpu" and any(
+        able and ("bf16" in name or name == "bf16")
+        for name, able in torch.cpu.get_capabilities().items()
+    )
+    return torch.bfloat16 if has_bf16 else torch.float32
+
+
+def save_weights(model: PreTrainedModel, folder: Path, dtype: torch.dtype) -> None:
+    """Writes safetensors in `dtype`. Tied weights stay one tensor, so they are written once."""
+    cast: dict[int, torch.Tensor] = {}
+    state = {
+        name: cast.setdefault(value.data_ptr(), _cast(value, dtype))
+        for name, value in model.state_dict().items()
+    }
+    model.save_pretrained(folder, state_dict=state)
+
+
+def _cast(value: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+    return value.to(dtype) if value.is_floating_point() else value

@@ -1,0 +1,52 @@
+"""Folds a run's adapters into its base model and writes 16-bit safetensors."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+import psutil
+import torch
+from safetensors import safe_open
+
+from workers.engines import Loaded
+from workers.engines.transformers import load_tokenizer, load_weights, save_weights
+from workers.fetch import Located
+from workers.folders import write_folder
+
+
+def merge(located: Located) -> Loaded:
+    """The model with its adapters folded in, on the CPU.
+
+    W' = W + (alpha / r) B A (Hu et al. 2021) is computed in 32 bits when the memory allows it,
+    so that the sum is rounded once, else in the base's own 16 bits.
+    """
+    size = sum(path.stat().st_size for path in located.folder.glob("*.safetensors"))
+    roomy = psutil.virtual_memory().available > 3 * size
+    dtype = torch.float32 if roomy else torch.bfloat16
+    return Loaded(load_weights(located, dtype).eval(), load_tokenizer(located), "cpu", dtype)
+
+
+def save(merged: Loaded, folder: Path, dtype: torch.dtype) -> Path:
+    """Writes the merged model in a 16-bit type with its tokenizer and chat template."""
+
+    def fill(target: Path) -> None:
+        save_weights(merged.model, target, dtype)
+        _name_dtype(target / "config.json", str(dtype).removeprefix("torch."))
+        merged.tokenizer.save_pretrained(target)
+
+    return write_folder(folder, fill)
+
+
+def _name_dtype(config: Path, dtype: str) -> None:
+    """The configuration names the type in which the weights are stored, not computed."""
+    fields = msgspec.json.decode(config.read_bytes())
+    fields["dtype"] = dtype
+    config.write_bytes(msgspec.json.format(msgspec.json.encode(fields), indent=2))
+
+
+def stored_dtype(folder: Path) -> str:
+    """The type of the first tensor in a folder of safetensors, for example BF16."""
+    path = next(iter(sorted(folder.glob("*.safetensors"))))
+    with safe_open(path, framework="pt") as file:
+        return str(file.get_slice(next(iter(file.keys()))).get_dtype())

@@ -1,0 +1,161 @@
+"""Does the exported file talk like the trained model? Tokens, template, end of turn, next words.
+
+The trained model answers a few prompts greedily; the file is then led along the very same tokens
+(teacher forcing), so that one early difference does not count against all that follows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import msgspec
+import numpy as np
+import torch
+
+from workers.data.mapping import render
+from workers.engines import Loaded
+from workers.protocol.events import Checked
+
+if TYPE_CHECKING:
+    from llama_cpp import Llama
+
+PROMPTS = ("Hello! Who are you?", "Name three colours.", "What is 12 + 30?")
+ANSWER_TOKENS = 32
+CLEAR_MARGIN = 0.1
+"""A next token is clear when it is by so much more probable than the second. Only clear ones are
+held to agree: between two about equally likely words a rounding decides."""
+LEAST_AGREEMENT = {"f16": 0.99, "Q8_0": 0.97, "Q4_K_M": 0.85}
+"""Share of clear next tokens that must be the same."""
+
+
+class Spoken(msgspec.Struct):
+    """One prompt with the trained model's greedy answer."""
+
+    text: str
+    """The prompt as rendered by the chat template."""
+    prompt_ids: list[int]
+    answer_ids: list[int]
+    log_probabilities: np.ndarray
+    """(answer tokens, vocabulary), float32: the trained model's, at each answer token."""
+
+
+class Reference(msgspec.Struct):
+    spoken: list[Spoken]
+    template: str
+    eos_id: int
+
+
+def ask(merged: Loaded, prompts: list[str]) -> Reference:
+    """The trained model's answers to the run's own prompts and a few plain ones."""
+    asked = [*prompts[:2], *PROMPTS]
+    tokenizer = merged.tokenizer
+    return Reference(
+        spoken=[_speak(merged, prompt) for prompt in asked],
+        template=str(tokenizer.chat_template),
+        eos_id=int(tokenizer.eos_token_id),  # type: ignore[arg-type]
+    )
+
+
+def _speak(merged: Loaded, prompt: str) -> Spoken:
+    text = render([{"role": "user", "content": prompt}], merged.tokenizer, generation=True)
+    ids = merged.tokenizer(text, add_special_tokens=False)["input_ids"]
+    with torch.no_grad():
+        output = merged.model.generate(  # type: ignore[operator]
+            torch.tensor([ids]),
+            attention_mask=torch.ones(1, len(ids), dtype=torch.long),
+            max_new_tokens=ANSWER_TOKENS,
+            do_sample=False,
+            output_logits=True,
+            return_dict_in_generate=True,
+            pad_token_id=merged.tokenizer.pad_token_id,
+        )
+    logits = torch.stack([step[0] for step in output.logits]).float()
+    return Spoken(
+        text=text,
+        prompt_ids=list(ids),
+        answer_ids=output.sequences[0, len(ids) :].tolist(),
+        log_probabilities=torch.log_softmax(logits, dim=-1).numpy(),
+    )
+
+
+def compare(path: Path, kind: str, reference: Reference) -> Iterator[Checked]:
+    """The checks of one GGUF file; a file that does not load fails the first and ends there."""
+    import llama_cpp
+
+    try:
+        llama = llama_cpp.Llama(str(path), n_ctx=1024, logits_all=True, verbose=False, seed=0)
+    except (ValueError, RuntimeError) as fault:
+        yield Checked(check=f"{kind}: loads", passed=False, detail=str(fault))
+        return
+    try:
+        yield Checked(
+            check=f"{kind}: loads",
+            passed=True,
+            detail=f"{llama_cpp.llama_model_n_params(llama.model):,} weights",
+        )
+        yield _same_tokens(llama, kind, reference)
+        yield _same_template(llama, kind, reference)
+        yield _same_words(llama, kind, reference)
+    finally:
+        llama.close()
+
+
+def _same_tokens(llama: Llama, kind: str, reference: Reference) -> Checked:
+    different = [
+        spoken.text
+        for spoken in reference.spoken
+        if llama.tokenize(spoken.text.encode(), add_bos=False, special=True) != spoken.prompt_ids
+    ]
+    total = len(reference.spoken)
+    detail = f"{total - len(different)} of {total} prompts give the same token ids"
+    return Checked(check=f"{kind}: same tokens", passed=not different, detail=detail)
+
+
+def _same_template(llama: Llama, kind: str, reference: Reference) -> Checked:
+    metadata = llama.metadata
+    template = metadata.get("tokenizer.chat_template", "") == reference.template
+    end = llama.token_eos() == reference.eos_id
+    detail = f"chat template {'same' if template else 'differs'}, end-of-turn token " + (
+        "same" if end else "differs"
+    )
+    return Checked(check=f"{kind}: same template", passed=template and end, detail=detail)
+
+
+def _same_words(llama: Llama, kind: str, reference: Reference) -> Checked:
+    agreed, divergences = [], []
+    for spoken in reference.spoken:
+        theirs = _log_probabilities(llama, spoken)
+        ours = spoken.log_probabilities[:, : theirs.shape[1]]
+        same = theirs.argmax(axis=-1) == np.array(spoken.answer_ids)
+        agreed.append(same[_clear(ours)])
+        divergences.append((np.exp(ours) * (ours - theirs)).sum(axis=-1))
+    same = np.concatenate(agreed)
+    share = float(same.mean()) if same.size else 1.0
+    divergence = float(np.concatenate(divergences).mean())
+    passed = share >= LEAST_AGREEMENT[kind]
+    return Checked(
+        check=f"{kind}: same words",
+        passed=passed,
+        detail=f"{share:.1%} of {same.size} clear next tokens agree "
+        f"(at least {LEAST_AGREEMENT[kind]:.0%} asked), mean KL {divergence:.4f} nats",
+        remedy="" if passed else "Take a less compressed type, or look at what the file answers.",
+    )
+
+
+def _clear(log_probabilities: np.ndarray) -> np.ndarray:
+    """Per token, whether the most probable one leads clearly; (answer tokens,), bool."""
+    second, first = np.sort(np.exp(log_probabilities), axis=-1)[:, -2:].T
+    return first - second >= CLEAR_MARGIN
+
+
+def _log_probabilities(llama: Llama, spoken: Spoken) -> np.ndarray:
+    """The file's log-probabilities at each answer token, led along the reference's own tokens."""
+    ids = [*spoken.prompt_ids, *spoken.answer_ids]
+    llama.reset()
+    llama.eval(ids)
+    first = len(spoken.prompt_ids) - 1
+    logits = np.array(llama.scores[first : len(ids) - 1], dtype=np.float64)
+    shifted = logits - logits.max(axis=-1, keepdims=True)
+    return shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True))

