@@ -1,0 +1,258 @@
+"""The headless verbs, one function each, over the same jobs as the window's.
+
+With --json a verb prints one machine-readable object on stdout; it exits 0 only when it did what
+it was asked.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from pathlib import Path
+from typing import Annotated, Any
+
+import click
+import typer
+
+from studio import demo as tour
+from studio import doctor as surgery
+from studio.headless import Headless, open_headless
+from studio.store import JobRow
+from studio.terminal import Terminal, refusal_fields
+from workers.protocol.recipe import read_recipe
+from workers.protocol.refusal import Refusal
+
+app = typer.Typer(
+    name="studio",
+    help="Fine-tune language models on one GPU, without a window.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
+HomeDir = Annotated[
+    Path | None, typer.Option("--home", help="The folder that holds everything written.")
+]
+Run = Annotated[str, typer.Argument(help="A run's id or name.")]
+
+
+@app.callback()
+def _top(context: typer.Context, home: HomeDir = None) -> None:
+    context.obj = home
+
+
+def _home(given: Path | None) -> Path | None:
+    return given or click.get_current_context().find_root().obj
+
+
+@app.command()
+def train(
+    recipe: Annotated[Path, typer.Argument(help="A recipe file (.toml).")],
+    detach: Annotated[bool, typer.Option("--detach", help="Start and return at once.")] = False,
+    json: Json = False,
+    home: HomeDir = None,
+) -> None:
+    """Train as a recipe says, and follow the run to its end."""
+    asked = read_recipe(recipe)
+    with open_headless(_home(home), json=json) as headless:
+        run = headless.jobs.train(asked)
+        headless.terminal.say(f"Run {run}")
+        if detach:
+            headless.terminal.result({"run": run, "folder": str(headless.jobs.folder(run)),
+                                      "status": "running"})  # fmt: skip
+            return
+        row = headless.follow(run)
+        _tell_run(headless, row)
+        _exit_unless_finished(row)
+
+
+@app.command()
+def runs(json: Json = False, home: HomeDir = None) -> None:
+    """List the training runs, newest first."""
+    with open_headless(_home(home), json=json) as headless:
+        stories = [headless.story(row) for row in headless.jobs.store.jobs("train")]
+        headless.terminal.result(stories)
+        if not stories:
+            headless.terminal.say("No runs yet. Start one with: python -m studio train RECIPE")
+            return
+        headless.terminal.table(
+            "Runs",
+            ["Run", "Stage", "Status", "Steps", "Loss"],
+            [[s["run"], s["stage"], s["status"], str(s["steps"]), _number(s["last"].get("loss"))]
+             for s in stories],
+        )  # fmt: skip
+
+
+@app.command()
+def show(run: Run, json: Json = False, home: HomeDir = None) -> None:
+    """Tell all about one run."""
+    with open_headless(_home(home), json=json) as headless:
+        _tell_run(headless, headless.jobs.find(run))
+
+
+@app.command()
+def stop(run: Run, json: Json = False, home: HomeDir = None) -> None:
+    """Ask a running run to stop; it saves its work first."""
+    with open_headless(_home(home), json=json) as headless:
+        row = headless.jobs.find(run)
+        if not row.live:
+            raise Refusal(f"The run {row.id} is not running.", f"It is {row.status}.", "")
+        headless.jobs.stop(row.id)
+        ended = headless.follow(row.id)
+        headless.terminal.result({"run": ended.id, "status": ended.status, "cause": ended.cause})
+
+
+@app.command()
+def export(
+    run: Run,
+    to: Annotated[
+        list[str] | None,
+        typer.Option("--to", help="merged, gguf:f16, gguf:Q8_0 or gguf:Q4_K_M; may be repeated."),
+    ] = None,
+    json: Json = False,
+    home: HomeDir = None,
+) -> None:
+    """Write a run's model as files for other programs, compared with the trained model."""
+    with open_headless(_home(home), json=json) as headless:
+        row, made = headless.export(headless.jobs.find(run), to or ["gguf:Q4_K_M"])
+        headless.terminal.result(made | _failure(row))
+        _exit_unless_finished(row, headless.terminal)
+
+
+@app.command()
+def chat(
+    model: Annotated[str, typer.Argument(help="A run's id or name, or a .gguf file.")],
+    prompt: Annotated[
+        str | None, typer.Argument(help="What to say; without it, a dialogue.")
+    ] = None,
+    say: Annotated[str | None, typer.Option("--prompt", "-p", help="What to say.")] = None,
+    max_tokens: Annotated[int, typer.Option(help="Longest answer.", min=1)] = 256,
+    temperature: Annotated[float, typer.Option(help="0 always takes the likeliest word.")] = 0.0,
+    adapter: Annotated[
+        bool, typer.Option("--adapter", help="The run as trained, not its exported file.")
+    ] = False,
+    json: Json = False,
+    home: HomeDir = None,
+) -> None:
+    """Talk to a run, or to a GGUF file."""
+    said = prompt or say or (None if sys.stdin.isatty() else sys.stdin.read().strip())
+    with open_headless(_home(home), json=json) as headless:
+        speaker = _speaker(headless, model, adapter=adapter)
+        headless.terminal.say(f"Talking to {speaker}")
+        with headless.conversation(speaker) as talk:
+            messages: list[dict[str, str]] = []
+            while text := said or (None if json else _ask()):
+                messages.append({"role": "user", "content": text})
+                answer = talk.say(messages, max_tokens=max_tokens, temperature=temperature)
+                messages.append({"role": "assistant", "content": answer.text})
+                if said:
+                    headless.terminal.result({
+                        "answer": answer.text, "tokens": answer.tokens,
+                        "tokens_per_second": answer.tokens_per_second, "finish": answer.finish,
+                        "first_token_seconds": answer.first_token_seconds, "model": str(speaker),
+                    })  # fmt: skip
+                    return
+            if not messages:
+                raise Refusal("Nothing was said.", "The prompt is empty.", "Add --prompt 'Hello'.")
+
+
+@app.command()
+def demo(json: Json = False, home: HomeDir = None) -> None:
+    """From nothing to an answer: train, measure, export, ask."""
+    with open_headless(_home(home), json=json) as headless:
+        began = time.monotonic()
+        outcome = tour.run(headless)
+        outcome["seconds"] = round(time.monotonic() - began, 1)
+        headless.terminal.result(outcome)
+        tour.tell(headless.terminal, outcome)
+
+
+@app.command()
+def doctor(json: Json = False, home: HomeDir = None) -> None:
+    """Check that everything the program needs is here and works."""
+    with open_headless(_home(home), json=json) as headless:
+        checks = surgery.examine(headless)
+        healthy = all(check["ok"] for check in checks)
+        headless.terminal.result({"ok": healthy, "checks": checks})
+        headless.terminal.table(
+            "Doctor",
+            ["", "Part", "Found", "What to do"],
+            [["✓" if c["ok"] else "✗", c["name"], c["detail"], c["remedy"]] for c in checks],
+        )
+        if not healthy:
+            raise typer.Exit(1)
+
+
+@app.command("rebuild-index")
+def rebuild_index(json: Json = False, home: HomeDir = None) -> None:
+    """Make the index anew from the job folders."""
+    with open_headless(_home(home), json=json) as headless:
+        count = headless.jobs.rebuild()
+        headless.terminal.result({"jobs": count})
+        headless.terminal.say(f"The index holds {count} jobs.")
+
+
+def _tell_run(headless: Headless, row: JobRow) -> None:
+    story = headless.story(row)
+    headless.terminal.result(story | _failure(row))
+    headless.terminal.table(
+        f"{row.name}: {row.status} after {row.steps} steps",
+        ["Metric", "First", "Last"],
+        [[n, _number(story["first"].get(n)), _number(v)] for n, v in story["last"].items()],
+    )
+    if row.cause:
+        headless.terminal.say(f"{row.cause} {row.remedy}")
+
+
+def _failure(row: JobRow) -> dict[str, str]:
+    if row.status != "failed":
+        return {}
+    return refusal_fields(row.cause, row.cause, row.remedy)
+
+
+def _exit_unless_finished(row: JobRow, terminal: Terminal | None = None) -> None:
+    if row.status == "finished":
+        return
+    if terminal is not None:
+        terminal.say(f"{row.cause} {row.remedy}")
+    raise typer.Exit(1)
+
+
+def _speaker(headless: Headless, named: str, *, adapter: bool) -> Path:
+    """The file or folder to talk to: a GGUF named or exported, else the run itself."""
+    path = Path(named).expanduser()
+    if path.suffix == ".gguf" or (path / "config.json").is_file():
+        return path.absolute()
+    run = headless.jobs.find(named)
+    folder = headless.jobs.folder(run.id)
+    exported = sorted((folder / "exports").glob("*.gguf"), key=lambda p: p.stat().st_mtime)
+    return folder if adapter or not exported else exported[-1]
+
+
+def _ask() -> str | None:
+    """The next line of a dialogue; None at its end."""
+    try:
+        return input("You: ").strip() or None
+    except (EOFError, KeyboardInterrupt):
+        return None
+
+
+def _number(value: Any) -> str:
+    return f"{value:,.4g}" if isinstance(value, int | float) else "–"
+
+
+def main(arguments: list[str]) -> int:
+    """Runs one verb; returns the exit code."""
+    terminal = Terminal(json="--json" in arguments)
+    try:
+        return app(arguments, prog_name="studio", standalone_mode=False) or 0
+    except Refusal as refusal:
+        terminal.refuse(refusal)
+        return 1
+    except click.ClickException as misuse:
+        misuse.show()
+        return misuse.exit_code
+    except (click.Abort, KeyboardInterrupt):
+        terminal.say("Left. Jobs that were started go on; see: python -m studio runs")
+        return 130
