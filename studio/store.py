@@ -80,6 +80,11 @@ class JobRow(msgspec.Struct, frozen=True):
     def live(self) -> bool:
         return self.status == "running"
 
+    @property
+    def resting(self) -> bool:
+        """Ended with its weights saved: it can be exported, talked to and built upon."""
+        return self.status in ("finished", "stopped")
+
 
 class Evaluation(msgspec.Struct, frozen=True):
     moment: str
@@ -239,6 +244,15 @@ class Store:
         nan = float("nan")
         return Series([row[0] for row in rows], [nan if r[1] is None else r[1] for r in rows])
 
+    def last_value(self, job: str, name: str) -> float | None:
+        """The newest value of a metric that was a number."""
+        row = self._db.execute(
+            "SELECT value FROM metrics WHERE job = ? AND name = ? AND value IS NOT NULL"
+            " ORDER BY step DESC LIMIT 1",
+            (job, name),
+        ).fetchone()
+        return row[0] if row else None
+
     def first_and_last(self, job: str) -> tuple[dict[str, float], dict[str, float]]:
         """Metric name to its first and to its last value that was a number."""
         first: dict[str, float] = {}
@@ -260,6 +274,16 @@ class Store:
             Evaluation(row["moment"], row["step"], row["rows"], msgspec.json.decode(row["scores"]))
             for row in rows
         ]
+
+    def exports_of(self, run: str) -> list[ArtifactRow]:
+        """Files that export jobs made of a run, the newest job's first."""
+        rows = self._db.execute(
+            "SELECT artifacts.* FROM artifacts JOIN jobs ON artifacts.job = jobs.id"
+            " WHERE jobs.parent = ? AND jobs.kind = 'export' ORDER BY jobs.id DESC, path",
+            (run,),
+        )
+        return list({row["path"]: ArtifactRow(row["path"], row["kind"], row["bytes"])
+                     for row in rows}.values())  # fmt: skip
 
     def artifacts(self, job: str) -> list[ArtifactRow]:
         rows = self._db.execute("SELECT * FROM artifacts WHERE job = ? ORDER BY path", (job,))

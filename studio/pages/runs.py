@@ -1,0 +1,205 @@
+"""The Runs screen: every training run, newest first, live ones moving."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+from PySide6.QtCore import (
+    QAbstractTableModel,
+    QModelIndex,
+    QPoint,
+    QSortFilterProxyModel,
+    Qt,
+    Signal,
+)
+from PySide6.QtGui import QColor
+from PySide6.QtWidgets import QHeaderView, QLineEdit, QMenu, QMessageBox, QTableView
+
+from studio.jobs import Heard, Jobs
+from studio.store import JobRow
+from studio.theme import Theme
+from studio.widgets.notice import STATUS, EmptyState
+from studio.widgets.page import Page
+from workers.protocol.refusal import Refusal
+
+COLUMNS = ["Name", "Stage", "Status", "Steps", "Loss", "Started", "Time"]
+
+
+class RunsModel(QAbstractTableModel):
+    """Rows as the store has them; `update` changes what changed."""
+
+    def __init__(self, theme: Theme) -> None:
+        super().__init__()
+        self._theme = theme
+        self.rows: list[tuple[JobRow, float | None]] = []
+
+    def show(self, rows: list[tuple[JobRow, float | None]]) -> None:
+        same = [row.id for row, _ in rows] == [row.id for row, _ in self.rows]
+        if same:
+            self.rows = rows
+            if rows:
+                last = self.index(len(rows) - 1, len(COLUMNS) - 1)
+                self.dataChanged.emit(self.index(0, 0), last)
+            return
+        self.beginResetModel()
+        self.rows = rows
+        self.endResetModel()
+
+    def rowCount(self, parent: Any = None) -> int:
+        return len(self.rows)
+
+    def columnCount(self, parent: Any = None) -> int:
+        return len(COLUMNS)
+
+    def headerData(self, section: int, orientation: Qt.Orientation, role: int = 0) -> Any:
+        if orientation == Qt.Orientation.Horizontal and role == Qt.ItemDataRole.DisplayRole:
+            return COLUMNS[section]
+        return None
+
+    def data(self, index: QModelIndex | Any, role: int = 0) -> Any:
+        row, loss = self.rows[index.row()]
+        word, tint, icon = STATUS.get(row.status, (row.status, "muted", "circle"))
+        in_status = index.column() == 2
+        if role == Qt.ItemDataRole.DisplayRole:
+            return _cells(row, loss, word)[index.column()]
+        if role == Qt.ItemDataRole.DecorationRole and in_status:
+            return self._theme.icon(icon, tint)
+        if role == Qt.ItemDataRole.ForegroundRole and index.column() not in (0, 2):
+            return QColor(self._theme.palette.muted)
+        if role == Qt.ItemDataRole.ToolTipRole:
+            return f"{row.id}\n{row.cause}".strip()
+        return None
+
+
+def _cells(row: JobRow, loss: float | None, status: str) -> list[str]:
+    steps = f"{row.steps} / {row.total_steps}" if row.total_steps else str(row.steps)
+    return [
+        row.name, row.stage.upper(), status, steps, "–" if loss is None else f"{loss:.4f}",
+        ago(row.created), duration(row.seconds),
+    ]  # fmt: skip
+
+
+def ago(created: str, now: datetime | None = None) -> str:
+    """A moment in the past in a few words."""
+    seconds = ((now or datetime.now(UTC)) - datetime.fromisoformat(created)).total_seconds()
+    for unit, length in (("day", 86400), ("hour", 3600), ("minute", 60)):
+        if (count := int(seconds // length)) >= 1:
+            return f"{count} {unit}{'s' if count > 1 else ''} ago"
+    return "just now"
+
+
+def duration(seconds: float) -> str:
+    """Hours, minutes and seconds as h:mm:ss or m:ss."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
+class RunsPage(Page):
+    opened = Signal(str)
+    new_asked = Signal()
+    base_chosen = Signal(str, str)
+
+    def __init__(self, jobs: Jobs, theme: Theme) -> None:
+        super().__init__("Runs", "Everything that was trained here.", scrolls=False)
+        self._jobs = jobs
+        self._stale = True
+        self.model = RunsModel(theme)
+        self._proxy = QSortFilterProxyModel()
+        self._proxy.setSourceModel(self.model)
+        self._proxy.setFilterCaseSensitivity(Qt.CaseSensitivity.CaseInsensitive)
+        self._proxy.setFilterKeyColumn(-1)
+        self.search = QLineEdit()
+        self.search.setObjectName("search-runs")
+        self.search.setPlaceholderText("Search")
+        self.search.setAccessibleName("Search runs")
+        self.search.setFixedWidth(220)
+        self.search.textChanged.connect(self._proxy.setFilterFixedString)
+        self.actions.addWidget(self.search)
+        self.table = self._make_table()
+        self._empty = EmptyState(
+            "list-bullets", "No runs yet",
+            "Runs appear here as soon as one is started. The first one takes two minutes on a "
+            "laptop and needs nothing to be fetched.", "Train a first model", theme,
+        )  # fmt: skip
+        self._empty.action.clicked.connect(self.new_asked)
+        self.body.addWidget(self.table, 1)
+        self.body.addWidget(self._empty, 1)
+        theme.changed.connect(self._on_theme_changed)
+
+    def _make_table(self) -> QTableView:
+        table = QTableView()
+        table.setObjectName("runs")
+        table.setModel(self._proxy)
+        table.setShowGrid(False)
+        table.setSelectionBehavior(QTableView.SelectionBehavior.SelectRows)
+        table.setSelectionMode(QTableView.SelectionMode.SingleSelection)
+        table.verticalHeader().hide()
+        table.verticalHeader().setDefaultSectionSize(40)
+        table.horizontalHeader().setDefaultAlignment(Qt.AlignmentFlag.AlignLeft)
+        table.horizontalHeader().setHighlightSections(False)
+        table.horizontalHeader().setSectionResizeMode(QHeaderView.ResizeMode.ResizeToContents)
+        table.horizontalHeader().setSectionResizeMode(0, QHeaderView.ResizeMode.Stretch)
+        table.setTabKeyNavigation(False)
+        table.setContextMenuPolicy(Qt.ContextMenuPolicy.CustomContextMenu)
+        table.customContextMenuRequested.connect(self._on_menu_asked)
+        table.activated.connect(self._on_activated)
+        table.clicked.connect(self._on_activated)
+        return table
+
+    def hear(self, news: list[Heard]) -> None:
+        self._stale = self._stale or bool(news)
+
+    def showEvent(self, event: Any) -> None:
+        self._stale = True
+        super().showEvent(event)
+
+    def refresh(self) -> None:
+        if not self._stale:
+            return
+        self._stale = False
+        store = self._jobs.store
+        rows = [(row, store.last_value(row.id, "loss")) for row in store.jobs("train")]
+        self.model.show(rows)
+        self.table.setVisible(bool(rows))
+        self.search.setVisible(bool(rows))
+        self._empty.setVisible(not rows)
+
+    def _row_at(self, index: QModelIndex) -> JobRow:
+        return self.model.rows[self._proxy.mapToSource(index).row()][0]
+
+    def _on_activated(self, index: QModelIndex) -> None:
+        self.opened.emit(self._row_at(index).id)
+
+    def _on_menu_asked(self, at: QPoint) -> None:
+        index = self.table.indexAt(at)
+        if not index.isValid():
+            return
+        row = self._row_at(index)
+        menu = QMenu(self)
+        menu.addAction("Open", lambda: self.opened.emit(row.id))
+        onward = menu.addAction("Train on from it", lambda: self.base_chosen.emit(row.id, row.name))
+        onward.setEnabled(row.resting)
+        menu.addSeparator()
+        gone = menu.addAction("Delete…", lambda: self._delete(row))
+        gone.setEnabled(not row.live)
+        menu.exec(self.table.viewport().mapToGlobal(at))
+
+    def _delete(self, row: JobRow) -> None:
+        buttons = QMessageBox.StandardButton
+        answer = QMessageBox.question(
+            self, "Delete run",
+            f"Delete {row.name} with its weights, checkpoints and exports? This cannot be undone.",
+            buttons.Yes | buttons.Cancel, buttons.Cancel,
+        )  # fmt: skip
+        if answer != buttons.Yes:
+            return
+        try:
+            self._jobs.delete(row.id)
+        except (Refusal, OSError) as fault:
+            QMessageBox.warning(self, "Delete run", str(fault))
+        self._stale = True
+
+    def _on_theme_changed(self) -> None:
+        self._stale = True

@@ -1,0 +1,54 @@
+"""The Settings screen: how the program looks, where it writes, and what runs the engines."""
+
+from __future__ import annotations
+
+import sys
+from importlib.metadata import version
+
+from PySide6.QtCore import Signal
+from PySide6.QtWidgets import QButtonGroup, QHBoxLayout, QRadioButton
+
+from studio.jobs import Jobs
+from studio.theme import SPACE, Appearance, Theme
+from studio.widgets.card import Card
+from studio.widgets.page import Page
+from studio.widgets.text import label
+
+LOOKS: list[tuple[Appearance, str]] = [
+    ("system", "Follow the system"), ("light", "Light"), ("dark", "Dark"),
+]  # fmt: skip
+
+
+class SettingsPage(Page):
+    appearance_chosen = Signal(str)
+
+    def __init__(self, jobs: Jobs, theme: Theme) -> None:
+        super().__init__("Settings", "How the program looks and where it keeps things.")
+        looks = Card("Appearance")
+        row = QHBoxLayout()
+        row.setSpacing(3 * SPACE)
+        self.looks = QButtonGroup(self)
+        for key, words in LOOKS:
+            choice = QRadioButton(words)
+            choice.setObjectName(f"appearance:{key}")
+            choice.setChecked(theme.appearance == key)
+            choice.clicked.connect(lambda _=False, key=key: self.appearance_chosen.emit(key))
+            self.looks.addButton(choice)
+            row.addWidget(choice)
+        row.addStretch(1)
+        looks.body.addLayout(row)
+        places = Card("Folders")
+        moved = "Everything that is written lies in one folder, moved by --home."
+        places.body.addWidget(label(moved, "muted", wrap=True))
+        places.body.addWidget(label(str(jobs.home.root), "label", wrap=True, select=True))
+        engines = Card("Engines")
+        where = f"The Python of each engine's workers; named in {jobs.home.settings}."
+        engines.body.addWidget(label(where, "muted", wrap=True))
+        named = {"transformers": sys.executable, **jobs.settings.interpreters}
+        for engine, interpreter in named.items():
+            engines.body.addWidget(label(f"{engine}:  {interpreter}", "", wrap=True, select=True))
+        about = Card("About")
+        about.body.addWidget(label(f"Finetune Studio {version('finetune-studio')}, Apache-2.0"))
+        for card in (looks, places, engines, about):
+            self.body.addWidget(card)
+        self.body.addStretch(1)

@@ -1,0 +1,41 @@
+"""Step one: what kind of training."""
+
+from __future__ import annotations
+
+from typing import get_args
+
+import msgspec
+
+from studio.pages.train.step import Step
+from studio.theme import Theme
+from studio.widgets.card import Choices
+from studio.widgets.text import label
+from workers.protocol.recipe import Recipe, Stage
+
+WORDS = {
+    "sft": (
+        "Supervised fine-tuning",
+        "You have examples of questions with good answers. The model learns to answer like them. "
+        "This is where most projects begin.",
+        "graduation-cap",
+    ),
+}
+"""Stage to title, plain words and icon; only the stages that a recipe accepts are offered."""
+
+
+class StageStep(Step):
+    def __init__(self, theme: Theme) -> None:
+        super().__init__()
+        self.choices = Choices(theme)
+        for stage in get_args(Stage):
+            self.choices.add(stage, *WORDS[stage])
+        self.choices.choose(["sft"])
+        self.body.addWidget(label("What do you have to teach with?", "heading"))
+        self.body.addWidget(self.choices)
+        self.body.addStretch(1)
+
+    def fill(self, recipe: Recipe) -> Recipe:
+        return msgspec.structs.replace(recipe, stage=self.choices.chosen[0])
+
+    def show_recipe(self, recipe: Recipe) -> None:
+        self.choices.choose([recipe.stage])

@@ -1,0 +1,101 @@
+"""A conversation: bubbles, the last one growing as tokens come. Text stays text, never HTML."""
+
+from __future__ import annotations
+
+from PySide6.QtCore import Qt
+from PySide6.QtWidgets import QFrame, QHBoxLayout, QScrollArea, QVBoxLayout, QWidget
+
+from studio.theme import SPACE
+from studio.widgets.text import label
+
+WIDEST = 680
+
+
+class Bubble(QFrame):
+    """One turn, with a small line under it for figures."""
+
+    def __init__(self, role: str, text: str) -> None:
+        super().__init__()
+        self.role = role
+        self.setProperty("bubble", role)
+        self.setMaximumWidth(WIDEST)
+        self._text = label(text, "", wrap=True, select=True)
+        self._note = label("", "muted")
+        self._note.hide()
+        column = QVBoxLayout(self)
+        column.setContentsMargins(2 * SPACE, SPACE + 4, 2 * SPACE, SPACE + 4)
+        column.addWidget(self._text)
+        column.addWidget(self._note)
+
+    @property
+    def text(self) -> str:
+        return self._text.text()
+
+    def set_text(self, text: str) -> None:
+        self._text.setText(text)
+
+    def note(self, text: str) -> None:
+        self._note.setText(text)
+        self._note.setVisible(bool(text))
+
+
+class Bubbles(QScrollArea):
+    """All turns, oldest first; `paint` shows what was streamed since the last time."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.setObjectName("scroll")
+        self.setWidgetResizable(True)
+        self.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
+        self.turns: list[Bubble] = []
+        self._streamed = ""
+        self._growing: Bubble | None = None
+        inner = QWidget()
+        inner.setObjectName("scrolled")
+        self._column = QVBoxLayout(inner)
+        self._column.setContentsMargins(0, 0, SPACE, 0)
+        self._column.setSpacing(SPACE + 4)
+        self._column.addStretch(1)
+        self.setWidget(inner)
+        self.verticalScrollBar().rangeChanged.connect(self._on_range_changed)
+
+    def add(self, role: str, text: str) -> Bubble:
+        bubble = Bubble(role, text)
+        row = QHBoxLayout()
+        if role == "user":
+            row.addStretch(1)
+        row.addWidget(bubble, 3)
+        if role != "user":
+            row.addStretch(1)
+        self._column.addLayout(row)
+        self.turns.append(bubble)
+        return bubble
+
+    def begin_answer(self) -> None:
+        self._streamed = ""
+        self._growing = self.add("assistant", "…")
+
+    def stream(self, piece: str) -> None:
+        self._streamed += piece
+
+    def end_answer(self, text: str, note: str) -> None:
+        if self._growing is not None:
+            self._growing.set_text(text or "(no words)")
+            self._growing.note(note)
+        self._growing = None
+
+    def paint(self) -> None:
+        if self._growing is not None and self._streamed and self._growing.text != self._streamed:
+            self._growing.set_text(self._streamed)
+
+    def clear(self) -> None:
+        self.turns, self._growing = [], None
+        while self._column.count() > 1:
+            row = self._column.takeAt(1).layout()
+            while row is not None and row.count():
+                widget = row.takeAt(0).widget()
+                if widget is not None:
+                    widget.deleteLater()
+
+    def _on_range_changed(self, _: int, maximum: int) -> None:
+        self.verticalScrollBar().setValue(maximum)

@@ -1,0 +1,80 @@
+"""The frame of a screen: title, one line under it, actions at the right, content with room."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from PySide6.QtCore import Qt
+from PySide6.QtWidgets import QFrame, QHBoxLayout, QScrollArea, QVBoxLayout, QWidget
+
+from studio.theme import SPACE
+from studio.widgets.text import label
+
+WIDEST = 1120
+"""Content wider than this is hard to read; the rest is room."""
+
+
+class Page(QWidget):
+    """A screen. Subclasses fill `body`; `hear` gets the news, `refresh` the window's clock."""
+
+    def __init__(self, title: str, subtitle: str, *, scrolls: bool = True) -> None:
+        super().__init__()
+        self.setObjectName("page")
+        self.title = label(title, "title")
+        self.subtitle = label(subtitle, "subtitle", wrap=True)
+        self.actions = QHBoxLayout()
+        self.actions.setSpacing(SPACE)
+        self.body = QVBoxLayout()
+        self.body.setSpacing(2 * SPACE)
+        column = QVBoxLayout()
+        column.setContentsMargins(4 * SPACE, 3 * SPACE, 4 * SPACE, 3 * SPACE)
+        column.setSpacing(2 * SPACE)
+        column.addLayout(self._head())
+        column.addLayout(self.body, 1)
+        outer = QVBoxLayout(self)
+        outer.setContentsMargins(0, 0, 0, 0)
+        outer.addWidget(_scroll(column) if scrolls else _centred(column))
+
+    def _head(self) -> QHBoxLayout:
+        words = QVBoxLayout()
+        words.setSpacing(SPACE // 2)
+        words.addWidget(self.title)
+        words.addWidget(self.subtitle)
+        head = QHBoxLayout()
+        head.addLayout(words, 1)
+        head.addLayout(self.actions)
+        return head
+
+    def hear(self, news: list[Any]) -> None:
+        """What jobs said since the last tick."""
+
+    def refresh(self) -> None:
+        """Called on the window's clock while this page is shown: paint what changed."""
+
+    def leave(self) -> None:
+        """Called once when the window closes."""
+
+
+def _centred(column: QVBoxLayout) -> QWidget:
+    inner = QWidget()
+    inner.setObjectName("scrolled")
+    inner.setLayout(column)
+    inner.setMaximumWidth(WIDEST)
+    holder = QWidget()
+    holder.setObjectName("scrolled")
+    row = QHBoxLayout(holder)
+    row.setContentsMargins(0, 0, 0, 0)
+    row.addStretch(1)
+    row.addWidget(inner, 1000)
+    row.addStretch(1)
+    return holder
+
+
+def _scroll(column: QVBoxLayout) -> QScrollArea:
+    area = QScrollArea()
+    area.setObjectName("scroll")
+    area.setWidgetResizable(True)
+    area.setFrameShape(QFrame.Shape.NoFrame)
+    area.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
+    area.setWidget(_centred(column))
+    return area

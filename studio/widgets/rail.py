@@ -1,0 +1,36 @@
+"""The rail of a wizard: its steps by name, the present one marked, earlier ones one click away."""
+
+from __future__ import annotations
+
+from PySide6.QtCore import Signal
+from PySide6.QtWidgets import QHBoxLayout, QWidget
+
+from studio.theme import SPACE, Theme
+from studio.widgets.text import button
+
+
+class Rail(QWidget):
+    """Numbered steps in a row."""
+
+    chosen = Signal(int)
+
+    def __init__(self, names: list[str], theme: Theme) -> None:
+        super().__init__()
+        row = QHBoxLayout(self)
+        row.setContentsMargins(0, 0, 0, 0)
+        row.setSpacing(2 * SPACE)
+        self._buttons = [
+            button(f"{number}  {name}", theme, kind="step", name=f"step:{name}")
+            for number, name in enumerate(names, start=1)
+        ]
+        for index, made in enumerate(self._buttons):
+            made.setCheckable(True)
+            made.clicked.connect(lambda _=False, at=index: self.chosen.emit(at))
+            row.addWidget(made, 1)
+        self.mark(0, 0)
+
+    def mark(self, present: int, furthest: int) -> None:
+        """Marks the present step; steps beyond the furthest reached cannot be clicked."""
+        for index, made in enumerate(self._buttons):
+            made.setChecked(index == present)
+            made.setEnabled(index <= furthest)

@@ -1,0 +1,33 @@
+"""Labels and buttons in the roles that the theme knows."""
+
+from __future__ import annotations
+
+from PySide6.QtCore import Qt
+from PySide6.QtWidgets import QLabel, QPushButton, QSizePolicy
+
+from studio.theme import Theme
+
+
+def label(text: str = "", role: str = "", *, wrap: bool = False, select: bool = False) -> QLabel:
+    """A plain-text label; `role` is title, heading, label, subtitle, muted, figure or fault."""
+    made = QLabel(text)
+    made.setTextFormat(Qt.TextFormat.PlainText)
+    made.setProperty("role", role)
+    made.setWordWrap(wrap)
+    if wrap:
+        made.setSizePolicy(QSizePolicy.Policy.Preferred, QSizePolicy.Policy.Minimum)
+    if select:
+        made.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
+    return made
+
+
+def button(text: str, theme: Theme, icon: str = "", kind: str = "", name: str = "") -> QPushButton:
+    """A push button; `kind` is primary, quiet or plain, `name` its object name."""
+    made = QPushButton(text)
+    made.setProperty("kind", kind)
+    made.setObjectName(name)
+    made.setAccessibleName(text)
+    made.setAutoDefault(True)
+    if icon:
+        theme.dress(made, icon, "on_accent" if kind == "primary" else "muted")
+    return made
