@@ -15,6 +15,8 @@ from PySide6.QtCore import QObject, QSize, Qt, Signal
 from PySide6.QtGui import QColor, QFont, QFontDatabase, QIcon, QPalette
 from PySide6.QtWidgets import QAbstractButton, QApplication, QLabel, QStyleFactory, QWidget
 
+from workers.protocol.assets import assets_folder
+
 Appearance = Literal["system", "light", "dark"]
 
 SPACE = 8
@@ -125,7 +127,8 @@ QLineEdit, QPlainTextEdit, QTextEdit, QComboBox {
 }
 QLineEdit:focus, QPlainTextEdit:focus, QTextEdit:focus, QComboBox:focus { border-color: $accent; }
 QLineEdit[faulty="true"] { border-color: $bad; }
-QComboBox::drop-down { border: none; width: 24px; }
+QComboBox::drop-down { border: none; width: 28px; }
+QComboBox::down-arrow { image: url($icons/caret-down.svg); width: 14px; height: 14px; }
 QComboBox QAbstractItemView {
     background: $surface; border: 1px solid $border; selection-background-color: $accent_soft;
     selection-color: $text;
@@ -231,7 +234,8 @@ class Theme(QObject):
     def _apply(self) -> None:
         colours = msgspec.structs.asdict(self.palette)
         self._app.setPalette(_qt_palette(self.palette))
-        self._app.setStyleSheet(_STYLE.substitute(colours, radius=RADIUS))
+        icons = (assets_folder() / "icons").as_posix()
+        self._app.setStyleSheet(_STYLE.substitute(colours, radius=RADIUS, icons=icons))
         for widget, (icon, tint) in list(self._dressed.items()):
             self._put_on(widget, icon, tint)
         self.changed.emit()

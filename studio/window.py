@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from PySide6.QtCore import QTimer, Signal
+from PySide6.QtCore import Qt, QTimer, Signal
 from PySide6.QtGui import QCloseEvent, QKeySequence, QShortcut
 from PySide6.QtWidgets import (
     QFrame,
@@ -62,6 +62,7 @@ class Window(QMainWindow):
         self.clock.setInterval(TICK_MS)
         self.clock.timeout.connect(self._on_tick)
         self.clock.start()
+        self.setFocus()
         self.show_page(self.runs if jobs.store.jobs("train") else self.train)
 
     def _sidebar(self) -> QFrame:
@@ -77,6 +78,7 @@ class Window(QMainWindow):
         for number, (name, icon, page) in enumerate(self._pages, start=1):
             made = button(name, self._theme, icon, kind="nav", name=f"nav:{name}")
             made.setCheckable(True)
+            made.setFocusPolicy(Qt.FocusPolicy.TabFocus)  # a click needs no ring around it
             made.clicked.connect(lambda _=False, page=page: self.show_page(page))
             if page is self.settings:
                 column.addStretch(1)

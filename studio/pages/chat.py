@@ -79,7 +79,7 @@ class ChatPage(Page):
         self.models.setMinimumWidth(320)
         self.models.activated.connect(self._on_model_chosen)
         self.banner = Banner(theme)
-        self.bubbles = Bubbles()
+        self.bubbles = Bubbles("Choose a model above, then say something.")
         self.composer = Composer()
         self.composer.sent.connect(self._on_send)
         self.state = label("", "muted")

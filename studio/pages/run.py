@@ -7,12 +7,13 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from PySide6.QtCore import Signal
+from PySide6.QtCore import Qt, Signal
 from PySide6.QtWidgets import (
     QGridLayout,
     QHBoxLayout,
     QPlainTextEdit,
     QProgressBar,
+    QScrollArea,
     QSplitter,
     QTabWidget,
     QVBoxLayout,
@@ -38,13 +39,16 @@ from workers.protocol.requests import SaveNow
 CHARTS = [
     ("loss", "Loss", chart.plain, "eval_loss", "● held-out"),
     ("token_accuracy", "Token accuracy", chart.percent, "eval_token_accuracy", "● held-out"),
-    ("entropy", "Entropy (nats)", chart.plain, "eval_entropy", "● held-out"),
+    ("entropy", "Entropy, nats", chart.plain, "eval_entropy", "● held-out"),
     ("gradient_norm", "Gradient norm", chart.plain, "", ""),
     ("learning_rate", "Learning rate", chart.scientific, "", ""),
     ("tokens_per_second", "Tokens", chart.rate, "", ""),
     ("memory_bytes", "Memory", chart.size, "", ""),
 ]
-COLUMNS = 3
+CHART_WIDTH = 230
+"""Pixels that a chart needs at least; as many stand in a row as fit."""
+AS_THEY_ARE = {"learning_rate", "memory_bytes"}
+"""Metrics without noise: nothing to smooth."""
 LOG_BYTES = 64 * 1024
 """Most of the log that is read on one tick."""
 
@@ -68,10 +72,12 @@ class RunPage(Page):
         self.progress = QProgressBar()
         self.progress.setTextVisible(False)
         self._add_actions(theme)
-        self.charts = {name: chart.Chart(title, form, theme, legend)
-                       for name, title, form, _, legend in CHARTS}  # fmt: skip
+        self.charts = {
+            name: chart.Chart(title, form, theme, legend, smoothed=name not in AS_THEY_ARE)
+            for name, title, form, _, legend in CHARTS
+        }
         self._second = {second: name for name, _, _, second, _ in CHARTS if second}
-        self.scores = label("", "", wrap=True)
+        self.scores = label()
         self.samples, self.notes = LogView("Samples"), LogView("Notes")
         self.log, self.recipe = LogView("Log"), QPlainTextEdit()
         self.recipe.setReadOnly(True)
@@ -116,13 +122,19 @@ class RunPage(Page):
             tabs.addTab(widget, name)
         self.tabs = tabs
         split = QSplitter()
-        split.setOrientation(split.orientation().Vertical)
+        split.setOrientation(Qt.Orientation.Vertical)
         split.setChildrenCollapsible(False)
         split.setHandleWidth(SPACE + SPACE // 2)
-        split.addWidget(grid_holder)
+        area = QScrollArea()
+        area.setObjectName("scroll")
+        area.setWidgetResizable(True)
+        area.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
+        area.setWidget(grid_holder)
+        grid_holder.setObjectName("scrolled")
+        split.addWidget(area)
         split.addWidget(tabs)
-        split.setStretchFactor(0, 3)
-        split.setStretchFactor(1, 2)
+        split.setStretchFactor(0, 1)
+        split.setSizes([440, 200])
         state = QHBoxLayout()
         state.setSpacing(2 * SPACE)
         state.addWidget(self.pill)
@@ -176,14 +188,15 @@ class RunPage(Page):
 
     def _place_charts(self) -> None:
         shown = [made for made in self.charts.values() if made.main.steps or made.other.steps]
+        columns = max(1, (self.width() - 8 * SPACE) // CHART_WIDTH)
         if not shown:
-            shown = list(self.charts.values())[:COLUMNS]
+            shown = list(self.charts.values())[:columns]
         for made in self.charts.values():
             if made not in shown:
                 self._grid.removeWidget(made)
                 made.hide()
         for place, made in enumerate(shown):
-            self._grid.addWidget(made, place // COLUMNS, place % COLUMNS)
+            self._grid.addWidget(made, place // columns, place % columns)
             made.show()
 
     def _show_recipe(self) -> None:
@@ -317,6 +330,10 @@ class RunPage(Page):
 
     def _on_chat(self) -> None:
         self.chat_asked.emit(self.run)
+
+    def resizeEvent(self, event: Any) -> None:
+        self._stale = bool(self.run)
+        super().resizeEvent(event)
 
     def showEvent(self, event: Any) -> None:
         self._stale = bool(self.run)

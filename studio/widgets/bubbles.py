@@ -42,7 +42,7 @@ class Bubble(QFrame):
 class Bubbles(QScrollArea):
     """All turns, oldest first; `paint` shows what was streamed since the last time."""
 
-    def __init__(self) -> None:
+    def __init__(self, hint: str) -> None:
         super().__init__()
         self.setObjectName("scroll")
         self.setWidgetResizable(True)
@@ -56,11 +56,15 @@ class Bubbles(QScrollArea):
         self._column.setContentsMargins(0, 0, SPACE, 0)
         self._column.setSpacing(SPACE + 4)
         self._column.addStretch(1)
+        self.hint = label(hint, "muted", wrap=True)
+        self.hint.setAlignment(Qt.AlignmentFlag.AlignCenter)
+        self._column.insertWidget(0, self.hint, 1)
         self.setWidget(inner)
         self.verticalScrollBar().rangeChanged.connect(self._on_range_changed)
 
     def add(self, role: str, text: str) -> Bubble:
         bubble = Bubble(role, text)
+        self.hint.hide()
         row = QHBoxLayout()
         if role == "user":
             row.addStretch(1)
@@ -90,8 +94,9 @@ class Bubbles(QScrollArea):
 
     def clear(self) -> None:
         self.turns, self._growing = [], None
-        while self._column.count() > 1:
-            row = self._column.takeAt(1).layout()
+        self.hint.show()
+        while self._column.count() > 2:
+            row = self._column.takeAt(2).layout()
             while row is not None and row.count():
                 widget = row.takeAt(0).widget()
                 if widget is not None:

@@ -18,8 +18,8 @@ from studio.theme import SPACE, Theme
 from studio.widgets.card import Card
 from studio.widgets.text import label
 
-SMOOTHING = 0.7
-"""Weight of the past in the exponential moving average; 0 would show the measured line alone."""
+MOST_SMOOTHING = 0.9
+"""Weight of the past in the moving average of a long run; a short one is smoothed less."""
 Format = Callable[[float], str]
 
 
@@ -48,9 +48,10 @@ class Curve:
         return next((v for v in reversed(self.values) if not math.isnan(v)), None)
 
 
-def smooth(values: np.ndarray, past: float = SMOOTHING) -> np.ndarray:
+def smooth(values: np.ndarray) -> np.ndarray:
     """Exponential moving average with bias correction (Kingma & Ba 2015, section 3); NaN is
-    passed over and stays a gap."""
+    passed over and stays a gap. Its span grows with the number of points."""
+    past = min(MOST_SMOOTHING, len(values) / (len(values) + 60))
     out = np.full(values.shape, np.nan)
     mean, weight = 0.0, 0.0
     for index, value in enumerate(values):
@@ -61,18 +62,32 @@ def smooth(values: np.ndarray, past: float = SMOOTHING) -> np.ndarray:
     return out
 
 
+class Ticks(pg.AxisItem):
+    """A left axis that writes its values as the figure above it does."""
+
+    def __init__(self, form: Format) -> None:
+        super().__init__("left")
+        self._form = form
+
+    def tickStrings(self, values: list[float], scale: float, spacing: float) -> list[str]:
+        return [self._form(value * scale) for value in values]
+
+
 class Chart(Card):
     """A chart of one metric, with a second one beside it where that helps (held-out loss)."""
 
-    def __init__(self, title: str, form: Format, theme: Theme, second: str = "") -> None:
+    def __init__(
+        self, title: str, form: Format, theme: Theme, second: str = "", *, smoothed: bool = True
+    ) -> None:
         super().__init__()
         self._theme = theme
         self._form = form
+        self._smoothed = smoothed
         self.main, self.other = Curve(), Curve()
         self._stale = True
         self.setAccessibleName(f"Chart of {title}")
         self._figure = label("–", "figure")
-        self._legend = label(second, "muted")
+        self._legend = label(second)
         head = QHBoxLayout()
         words = QVBoxLayout()
         words.setSpacing(0)
@@ -81,11 +96,12 @@ class Chart(Card):
         head.addLayout(words, 1)
         head.addWidget(self._legend, 0, Qt.AlignmentFlag.AlignTop)
         self.body.addLayout(head)
-        self._plot = pg.PlotWidget()
-        self._plot.setMinimumHeight(128)
+        self._plot = pg.PlotWidget(axisItems={"left": Ticks(form)})
+        self._plot.setMinimumHeight(96)
         self._set_up_plot()
         self.body.addWidget(self._plot, 1)
-        self.body.setContentsMargins(2 * SPACE, SPACE + 4, SPACE, SPACE)
+        self.body.setContentsMargins(2 * SPACE, SPACE + 4, 2 * SPACE, SPACE + 4)
+        self.setMinimumHeight(184)
         theme.changed.connect(self._on_theme_changed)
         self._on_theme_changed()
 
@@ -133,11 +149,12 @@ class Chart(Card):
         self._stale = False
         values = np.array(self.main.values, dtype=float)
         self._raw.setData(self.main.steps, values, connect="finite")
-        self._line.setData(self.main.steps, smooth(values), connect="finite")
+        line = smooth(values) if self._smoothed else values
+        self._line.setData(self.main.steps, line, connect="finite")
         self._second.setData(self.other.steps, np.array(self.other.values, dtype=float))
         last = self.main.last
         self._figure.setText("–" if last is None else self._form(last))
-        self._legend.setVisible(bool(self.other.steps) and bool(self._legend.text()))
+        self._legend.setVisible(bool(self.other.steps))
 
     def _on_theme_changed(self) -> None:
         colours = self._theme.palette
@@ -155,6 +172,7 @@ class Chart(Card):
             axis = self._plot.getPlotItem().getAxis(side)
             axis.setPen(pg.mkPen(colours.border))
             axis.setTextPen(pg.mkPen(colours.muted))
+        self._legend.setStyleSheet(f"color: {colours.warning}")
         self._stale = True
 
     def _on_mouse_moved(self, moved: tuple[object]) -> None:
@@ -182,11 +200,11 @@ def percent(value: float) -> str:
 
 
 def size(value: float) -> str:
-    return f"{value / 1e9:.2f} GB"
+    return f"{value / 1e9:.3g} GB"
 
 
 def scientific(value: float) -> str:
-    return f"{value:.2e}"
+    return f"{value:.1e}"
 
 
 def rate(value: float) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from PySide6.QtCore import Signal
-from PySide6.QtWidgets import QFileDialog, QHBoxLayout, QStackedWidget
+from PySide6.QtWidgets import QFileDialog, QHBoxLayout, QSizePolicy, QStackedWidget
 
 from studio.jobs import Heard, Jobs
 from studio.pages.train.data import DataStep
@@ -80,6 +80,10 @@ class TrainPage(Page):
     def go_to(self, index: int) -> None:
         self.banner.hide()
         self._furthest = max(self._furthest, index)
+        for number, step in enumerate(self._steps):
+            # Steps out of sight must not make the page taller than the one that is shown.
+            tall = QSizePolicy.Policy.Preferred if number == index else QSizePolicy.Policy.Ignored
+            step.setSizePolicy(QSizePolicy.Policy.Preferred, tall)
         self._stack.setCurrentIndex(index)
         self._rail.mark(index, self._furthest)
         last = index == len(self._steps) - 1
