@@ -34,6 +34,7 @@ class Studio:
 
     def close(self) -> None:
         self.window.close()
+        self.jobs.close()
         self.store.close()
 
     def _on_appearance_chosen(self, appearance: Appearance) -> None:

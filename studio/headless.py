@@ -177,5 +177,6 @@ def open_headless(home: Path | None, *, json: bool) -> Iterator[Headless]:
         jobs.recover()
         jobs.catch_up()
         yield Headless(jobs, Terminal(json=json))
+        jobs.close()
     finally:
         store.close()

@@ -16,7 +16,7 @@ from pathlib import Path
 import msgspec
 
 from studio.paths import Home
-from studio.process import Rung, StopLadder, Worker, launch
+from studio.process import Rung, StopLadder, Worker, disown, launch
 from studio.settings import Settings
 from studio.store import JobRow, Status, Store
 from workers.protocol import wire
@@ -90,6 +90,8 @@ class Jobs:
                 f"Start a new run from it with model.base = 'run:{row.id}'.",
             )
         self.home.require_space()
+        (self.folder(row.id) / wire.ALIVE).unlink(missing_ok=True)  # the dead one's
+        (self.folder(row.id) / wire.JOB).touch()  # so that other studios wait for the new one
         self._launch(wire.read_job(self.folder(row.id)))
         self.store.set_status(row.id, "running")
 
@@ -140,6 +142,12 @@ class Jobs:
         self._workers[job.id] = Worker(folder, child)
         self.store.add(job)
 
+    def close(self) -> None:
+        """Leaves the workers that still run to themselves: they are meant to outlive us."""
+        for child in self._children.values():
+            disown(child)
+        self._children.clear()
+
     # Telling
 
     def tell(self, job: str, request: Request) -> None:
@@ -158,8 +166,16 @@ class Jobs:
         if now - self._scanned >= SCAN_EVERY_S:
             self._scanned = now
             self._find_new_folders()
-        heard = (self._hear(row, limit_bytes, now) for row in self.store.live())
+        live = self.store.live()
+        self._reap({row.id for row in live})
+        heard = (self._hear(row, limit_bytes, now) for row in live)
         return [news for news in heard if news is not None]
+
+    def _reap(self, live: set[str]) -> None:
+        """Lets go of children that have ended and whose end has been told."""
+        for job, child in list(self._children.items()):
+            if job not in live and child.poll() is not None:
+                del self._children[job]
 
     def _hear(self, row: JobRow, limit_bytes: int, now: float) -> Heard | None:
         lives = self._worker(row.id).lives  # before reading: the last words of the dead are heard
@@ -221,7 +237,7 @@ class Jobs:
         """Takes up every job that the folders hold, and forgets those whose folder is gone."""
         self._find_new_folders()
         for gone in self.store.ids() - self._folder_names():
-            self.store.remove(gone)
+            self._forget(gone)
 
     def rebuild(self) -> int:
         """Makes the index anew from the folders; returns how many jobs it holds."""
@@ -245,7 +261,16 @@ class Jobs:
                 f"The run {row.id} is still going.", "It writes to its folder.", "Stop it first."
             )
         shutil.rmtree(self.folder(row.id))
-        self.store.remove(row.id)
+        self._forget(row.id)
+
+    def _forget(self, job: str) -> None:
+        """Drops all that is known of a job; its folder's name may be used again."""
+        self.store.remove(job)
+        self._workers.pop(job, None)
+        self._followers.pop(job, None)
+        self._ladders.pop(job, None)
+        if child := self._children.pop(job, None):
+            disown(child)
 
     def _folder_names(self) -> set[str]:
         if not self.home.jobs.is_dir():

@@ -21,7 +21,7 @@ from workers.protocol import wire
 from workers.protocol.requests import Stop
 
 STARTUP_GRACE_S = 30.0
-"""A folder without a heartbeat is taken to be starting for this long."""
+"""A folder that nobody has taken is thought to be starting for so long after it was made."""
 LOG_TAIL_BYTES = 16_384
 
 
@@ -54,6 +54,12 @@ def launch(folder: Path, interpreter: str) -> subprocess.Popen[bytes]:
         )
 
 
+def disown(child: subprocess.Popen[bytes]) -> None:
+    """Forgets a child that goes on without us, so that Popen does not complain that it does."""
+    if child.poll() is None:
+        child.returncode = 0
+
+
 def _environment() -> dict[str, str]:
     """This environment, less what would make a worker print in colours or reach for a display."""
     kept = {k: v for k, v in os.environ.items() if not k.startswith(("QT_", "PYTEST_"))}
@@ -66,14 +72,16 @@ class Worker:
     def __init__(self, folder: Path, child: subprocess.Popen[bytes] | None = None) -> None:
         self.folder = folder
         self._child = child
-        self._seen = wire.Alive(0, 0.0)
 
     @property
     def lives(self) -> bool:
         """Whether the process is there: ours not yet ended, or the one named in `alive`."""
         if self._child is not None:
             return self._child.poll() is None
-        return self._process() is not None or self._starting()
+        named = self._named()
+        if named is None:
+            return self._starting()
+        return find_process(named) is not None
 
     def outcome(self) -> Outcome:
         """Why a process that is gone is gone, as far as can be told from outside."""
@@ -97,24 +105,23 @@ class Worker:
         self._signal(hard=True)
 
     def _signal(self, *, hard: bool) -> None:
-        process = self._process()
+        named = self._named()
+        process = find_process(named) if named else None
         if process is None and self._child is not None and self._child.poll() is None:
             process = psutil.Process(self._child.pid)
         if process is not None:
             with contextlib.suppress(psutil.Error):
                 process.kill() if hard else process.terminate()
 
-    def _process(self) -> psutil.Process | None:
+    def _named(self) -> wire.Alive | None:
+        """Who has the folder; None before the worker has written it whole, and after its end."""
         try:
             raw = (self.folder / wire.ALIVE).read_bytes()
-            self._seen = msgspec.json.decode(raw, type=wire.Alive)
+            return msgspec.json.decode(raw, type=wire.Alive)
         except (FileNotFoundError, msgspec.DecodeError):
             return None
-        return find_process(self._seen)
 
     def _starting(self) -> bool:
-        if (self.folder / wire.ALIVE).exists() or (self.folder / wire.EVENTS).exists():
-            return False
         with contextlib.suppress(FileNotFoundError):
             return time.time() - (self.folder / wire.JOB).stat().st_mtime < STARTUP_GRACE_S
         return False

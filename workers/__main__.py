@@ -12,8 +12,10 @@ from workers.protocol.events import Failed
 from workers.protocol.jobs import Chat, Export, Probe, Train
 from workers.protocol.refusal import Refusal
 
+Room = Callable[[Host], None]
 
-def room_of(task: object) -> Callable[[Host], None]:
+
+def room_of(task: object) -> Room:
     """The function that does this kind of task; nothing else is imported."""
     match task:
         case Train():
@@ -33,7 +35,7 @@ def room_of(task: object) -> Callable[[Host], None]:
     return run
 
 
-def run_folder(folder: Path) -> int:
+def run_folder(folder: Path, room_of: Callable[[object], Room] = room_of) -> int:
     """Runs the job in a folder; returns the exit code: 0 finished or stopped, 1 failed."""
     with Host(folder) as host, output_to_log(host.folder):
         try:

@@ -46,7 +46,7 @@ def run(host: Host) -> None:
     host.emit(Phase(name="Loading the model"))
     speaker = open_speaker(Path(task.model), Path(host.job.home), host)
     host.emit(Ready(model=task.model, detail=speaker.detail))
-    while not host.requests.stop_asked and _owner_lives(task):
+    while not host.requests.stop_asked and owner_lives(task):
         _listen(host, speaker)
     host.emit(Finished())
 
@@ -114,7 +114,7 @@ def _hushed(host: Host) -> bool:
     return any(isinstance(request, Hush | Stop) for request in taken)
 
 
-def _owner_lives(task: Chat) -> bool:
+def owner_lives(task: Chat) -> bool:
     try:
         return abs(psutil.Process(task.owner_pid).create_time() - task.owner_started) < 1.0
     except psutil.Error:

@@ -1,0 +1,106 @@
+"""What every rung of the tests stands on: a home of its own, the fake worker, no leftovers."""
+
+from __future__ import annotations
+
+import os
+import stat
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+os.environ["QT_QPA_PLATFORM"] = "offscreen"
+
+import psutil
+import pytest
+
+from studio.jobs import Jobs
+from studio.paths import ENVIRONMENT, Home
+from studio.settings import Settings
+from studio.store import JobRow, Store
+from workers.protocol.recipe import Recipe, Source, Training
+
+FAKE = Path(__file__).parent / "fakes" / "worker.py"
+
+
+@pytest.fixture(autouse=True)
+def _no_user_home(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv(ENVIRONMENT, str(tmp_path / "home"))
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Home:
+    return Home(tmp_path / "home").make()
+
+
+@pytest.fixture
+def store(home: Home) -> Iterator[Store]:
+    opened = Store(home.store)
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def fake(tmp_path: Path) -> Settings:
+    """Settings under which every job is played by the fake worker."""
+    script = tmp_path / "fake-worker"
+    script.write_text(f'#!/bin/sh\nexec "{sys.executable}" "{FAKE}" "$@"\n')
+    script.chmod(script.stat().st_mode | stat.S_IXUSR)
+    return Settings(interpreters={"auto": str(script)})
+
+
+@pytest.fixture
+def jobs(home: Home, store: Store, fake: Settings) -> Iterator[Jobs]:
+    made = Jobs(home, store, fake)
+    yield made
+    made.close()
+    end_all(home)
+
+
+def end_all(home: Home) -> None:
+    """Kills every worker that a test left under its home."""
+    for process in psutil.process_iter(["cmdline"]):
+        if any(str(home.jobs) in part for part in process.info["cmdline"] or []):
+            process.kill()
+            process.wait(10)
+
+
+@pytest.fixture
+def recipe() -> Recipe:
+    return Recipe(
+        name="small",
+        data=[Source(source="builtin:arithmetic")],
+        training=Training(max_steps=8, batch_size=2),
+    )
+
+
+@pytest.fixture
+def wait_until() -> Callable[[Callable[[], object], float], None]:
+    return wait_for
+
+
+def wait_for(condition: Callable[[], object], limit_s: float = 20.0) -> None:
+    """Looks again and again until a condition holds; fails after a limit."""
+    until = time.monotonic() + limit_s
+    while not condition():
+        if time.monotonic() > until:
+            pytest.fail(f"{condition} did not come true within {limit_s} s")
+        time.sleep(0.02)  # between two looks, not instead of one
+
+
+@pytest.fixture
+def follow() -> Callable[[Jobs, str], JobRow]:
+    """Polls until a job has ended; returns its row."""
+
+    def run(jobs: Jobs, job: str, limit_s: float = 60.0) -> JobRow:
+        def ended() -> bool:
+            jobs.poll()
+            row = jobs.store.job(job)
+            return row is not None and not row.live
+
+        wait_for(ended, limit_s)
+        row = jobs.store.job(job)
+        assert row is not None
+        return row
+
+    return run

@@ -1,0 +1,239 @@
+"""Jobs with real child processes: start, follow, stop, die, resume, recover."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+from collections.abc import Callable
+
+import msgspec
+import pytest
+
+from studio.jobs import Jobs, slug
+from studio.paths import Home
+from studio.process import Rung
+from studio.settings import Settings
+from studio.store import JobRow, Store
+from workers.protocol import wire
+from workers.protocol.events import Metrics, Note
+from workers.protocol.recipe import Model, Recipe
+from workers.protocol.refusal import Refusal
+
+Follow = Callable[[Jobs, str], JobRow]
+Wait = Callable[[Callable[[], object]], None]
+
+
+def _named(recipe: Recipe, name: str) -> Recipe:
+    return msgspec.structs.replace(recipe, name=name)
+
+
+def test_a_run_is_heard_whole_and_once(jobs: Jobs, recipe: Recipe, wait_until: Wait) -> None:
+    run = jobs.train(recipe)
+    heard: list[int] = []
+
+    def ended() -> bool:
+        for news in jobs.poll(limit_bytes=256):
+            heard.extend(line.n for line in news.lines)
+        row = jobs.store.job(run)
+        return row is not None and not row.live
+
+    wait_until(ended)
+    assert heard == list(range(1, len(wire.read_events(jobs.folder(run))) + 1))
+    row = jobs.store.job(run)
+    assert row is not None
+    assert (row.status, row.steps) == ("finished", 8)
+    job = wire.read_job(jobs.folder(run))
+    assert job.resolved is not None
+    assert job.interpreter
+
+
+def test_two_studios_can_follow_one_run(
+    jobs: Jobs, home: Home, fake: Settings, recipe: Recipe, follow: Follow
+) -> None:
+    run = jobs.train(recipe)
+    other = Jobs(home, Store(home.store), fake)
+    other.recover()
+    heard: list[int] = []
+    while (row := other.store.job(run)) is None or row.live:
+        heard += [line.n for news in other.poll() for line in news.lines]
+        jobs.poll()
+    assert follow(jobs, run).status == "finished"
+    assert heard == sorted(set(heard))
+    other.close()
+    other.store.close()
+
+
+def test_a_refusal_in_the_worker_is_told(jobs: Jobs, recipe: Recipe, follow: Follow) -> None:
+    row = follow(jobs, jobs.train(_named(recipe, "fails")))
+    assert row.status == "failed"
+    assert row.cause == "It failed. It was named so."
+    assert row.remedy == "Name it otherwise."
+
+
+def test_a_killed_worker_is_told_with_its_signal(
+    jobs: Jobs, recipe: Recipe, follow: Follow
+) -> None:
+    row = follow(jobs, jobs.train(_named(recipe, "dies")))
+    assert row.status == "failed"
+    assert "signal 9" in row.cause
+    assert row.steps == 3
+
+
+def test_a_worker_found_dead_by_a_new_studio_is_told(
+    jobs: Jobs, home: Home, fake: Settings, recipe: Recipe, wait_until: Wait
+) -> None:
+    run = jobs.train(_named(recipe, "hangs"))
+    alive = jobs.folder(run) / wire.ALIVE
+    wait_until(alive.exists)
+    pid = msgspec.json.decode(alive.read_bytes(), type=wire.Alive).pid
+    os.kill(pid, signal.SIGKILL)
+    jobs._children[run].wait()
+    later = Jobs(home, Store(home.store), fake)
+    later.recover()
+    later.catch_up()
+    row = later.store.job(run)
+    assert row is not None
+    assert row.status == "failed"
+    assert "left no last word" in row.cause
+    later.close()
+    later.store.close()
+
+
+def test_a_stop_saves_and_says_so(jobs: Jobs, recipe: Recipe, follow: Follow) -> None:
+    training = msgspec.structs.replace(recipe.training, max_steps=10_000)
+    run = jobs.train(msgspec.structs.replace(recipe, training=training))
+    jobs.stop(run)
+    row = follow(jobs, run)
+    assert row.status == "stopped"
+    assert "Stopped when asked" in row.cause
+    assert list((jobs.folder(run) / "checkpoints").glob("*/manifest.json"))
+
+
+def test_the_stop_ladder_is_climbed_to_its_end(
+    jobs: Jobs, recipe: Recipe, wait_until: Wait, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = jobs.train(_named(recipe, "hangs"))
+    hung = Note(text="Hanging")
+    wait_until(lambda: hung in [line.event for line in wire.read_events(jobs.folder(run))])
+    now = [0.0]
+    monkeypatch.setattr("studio.jobs.time.monotonic", lambda: now[0])
+    jobs.stop(run, grace_s=1.0)
+    rungs: list[Rung] = []
+
+    def ended() -> bool:
+        now[0] += 2.0
+        rungs.extend(news.rung for news in jobs.poll() if news.rung)
+        row = jobs.store.job(run)
+        return row is not None and not row.live
+
+    wait_until(ended)
+    assert rungs == [Rung.TERMINATED, Rung.KILLED]
+    row = jobs.store.job(run)
+    assert row is not None
+    assert row.status == "stopped"
+    assert "was killed" in row.cause
+
+
+def test_a_dead_run_can_be_resumed_an_ended_one_cannot(
+    jobs: Jobs, recipe: Recipe, follow: Follow
+) -> None:
+    run = jobs.train(_named(recipe, "dies"))
+    follow(jobs, run)
+    job = wire.read_job(jobs.folder(run))
+    alive = _named(job.task.recipe, "lives")  # type: ignore[union-attr]
+    task = msgspec.structs.replace(job.task, recipe=alive)
+    wire.write_job(jobs.folder(run), msgspec.structs.replace(job, task=task))
+    jobs.resume(run)
+    assert follow(jobs, run).status == "finished"
+    numbers = [line.n for line in wire.read_events(jobs.folder(run))]
+    assert numbers == list(range(1, len(numbers) + 1))
+    with pytest.raises(Refusal, match="cannot go on"):
+        jobs.resume(run)
+
+
+def test_a_run_of_another_process_appears_by_itself(
+    jobs: Jobs, home: Home, fake: Settings, recipe: Recipe, wait_until: Wait
+) -> None:
+    other = Jobs(home, Store(home.store), fake)
+    run = other.train(recipe)
+    jobs._scanned = float("-inf")
+    heard: list[int] = []
+
+    def ended() -> bool:
+        for news in jobs.poll():
+            heard.extend(e.event.step for e in news.lines if isinstance(e.event, Metrics))
+        row = jobs.store.job(run)
+        return row is not None and not row.live
+
+    wait_until(ended)
+    assert set(range(1, 9)) <= set(heard)
+    other.close()
+    other.store.close()
+
+
+def test_runs_are_found_by_id_name_and_start(jobs: Jobs, recipe: Recipe, follow: Follow) -> None:
+    first = jobs.train(recipe)
+    follow(jobs, first)
+    second = jobs.train(recipe)
+    follow(jobs, second)
+    assert jobs.find(first).id == first
+    assert jobs.find("small").id == second
+    assert jobs.find(second[:22]).id in (first, second)
+    with pytest.raises(Refusal, match="no run called 'nothing'"):
+        jobs.find("nothing")
+
+
+def test_a_base_that_is_a_run_is_pinned_to_its_id(
+    jobs: Jobs, recipe: Recipe, follow: Follow
+) -> None:
+    first = jobs.train(recipe)
+    follow(jobs, first)
+    onward = msgspec.structs.replace(recipe, model=Model(base="run:small"))
+    second = jobs.train(onward)
+    row = follow(jobs, second)
+    assert row.parent == first
+    job = wire.read_job(jobs.folder(second))
+    assert job.task.recipe.model.base == f"run:{first}"  # type: ignore[union-attr]
+
+
+def test_a_deleted_folder_is_forgotten_and_a_live_one_is_kept(
+    jobs: Jobs, recipe: Recipe, follow: Follow
+) -> None:
+    run = jobs.train(recipe)
+    with pytest.raises(Refusal, match="still going"):
+        jobs.delete(run)
+    follow(jobs, run)
+    jobs.delete(run)
+    assert not jobs.folder(run).exists()
+    again = jobs.train(recipe)
+    follow(jobs, again)
+    shutil.rmtree(jobs.folder(again))
+    jobs.recover()
+    assert jobs.store.jobs() == []
+
+
+def test_a_full_disk_is_refused_before_anything_is_written(
+    jobs: Jobs, recipe: Recipe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usage = shutil.disk_usage(jobs.home.root)._replace(free=1000)
+    monkeypatch.setattr("studio.paths.shutil.disk_usage", lambda path: usage)
+    with pytest.raises(Refusal, match="MB free"):
+        jobs.train(recipe)
+    assert list(jobs.home.jobs.iterdir()) == []
+
+
+def test_an_interpreter_that_is_gone_is_refused(home: Home, store: Store, recipe: Recipe) -> None:
+    broken = Jobs(home, store, Settings(interpreters={"auto": "/none/python"}))
+    with pytest.raises(Refusal, match="/none/python"):
+        broken.train(recipe)
+    with pytest.raises(Refusal, match="Unsloth is not set up"):
+        Jobs(home, store, Settings()).train(
+            msgspec.structs.replace(recipe, model=Model(engine="unsloth"))
+        )
+
+
+def test_slugs_are_safe_folder_names() -> None:
+    assert slug("My Run / 2: ../etc") == "my-run-2-etc"
+    assert slug("日本") == "job"
+    assert len(slug("x" * 200)) == 40

@@ -1,0 +1,112 @@
+"""The index: events applied twice change nothing, and it can be rebuilt from the folders."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+from studio.jobs import Jobs
+from studio.paths import Home
+from studio.store import JobRow, Store
+from workers.protocol.events import (
+    Artifact,
+    Evaluated,
+    Failed,
+    Finished,
+    Metrics,
+    Progress,
+    Resumed,
+    Started,
+)
+from workers.protocol.jobs import Export, Job, Train
+from workers.protocol.recipe import Recipe
+from workers.protocol.wire import Line
+
+STARTED = Started(pid=1, protocol=1, python="3.11")
+
+
+def _job(name: str = "j", parent: str | None = None) -> Job:
+    task = Export(run_folder="", targets=[]) if parent else Train(recipe=Recipe())
+    return Job(id=name, name=name, created="2026-01-01", home="", task=task, parent=parent)
+
+
+def _lines(*events: object) -> list[Line]:
+    return [Line(n, float(n), event) for n, event in enumerate(events, start=1)]  # type: ignore[arg-type]
+
+
+def test_the_same_events_twice_change_nothing(store: Store) -> None:
+    store.add(_job())
+    lines = _lines(
+        STARTED,
+        Progress(done=0, total=2),
+        Metrics(step=1, values={"loss": 3.0}, seconds=1.0),
+        Metrics(step=2, values={"loss": None}, seconds=2.0),
+        Evaluated(when="after", step=2, values={"loss": 1.0}, rows=4),
+        Finished(summary={"steps": 2}),
+    )
+    for _ in range(2):
+        store.hear("j", lines, cursor=99)
+    row = store.job("j")
+    assert row is not None
+    assert (row.status, row.steps, row.total_steps, row.cursor) == ("finished", 2, 2, 99)
+    series = store.series("j", "loss")
+    assert series.steps == [1, 2]
+    assert math.isnan(series.values[1])
+    assert store.first_and_last("j") == ({"loss": 3.0}, {"loss": 3.0})
+    assert store.last_value("j", "loss") == 3.0
+    assert len(store.evaluations("j")) == 1
+
+
+def test_a_resume_takes_back_what_came_after_its_step(store: Store) -> None:
+    store.add(_job())
+    values = [Metrics(step=s, values={"loss": float(s)}) for s in (1, 2, 3)]
+    store.hear("j", _lines(*values, Resumed(step=1)), 10)
+    assert store.series("j", "loss").steps == [1]
+
+
+def test_a_failure_keeps_cause_and_remedy(store: Store) -> None:
+    store.add(_job())
+    store.hear("j", _lines(STARTED, Failed(what="A.", cause="B.", remedy="C.")), 1)
+    row = store.job("j")
+    assert row is not None
+    assert (row.status, row.cause, row.remedy) == ("failed", "A. B.", "C.")
+
+
+def test_exports_are_found_through_their_run(store: Store) -> None:
+    store.add(_job("r"))
+    store.add(_job("e", parent="r"))
+    store.hear("e", _lines(Artifact(path="/x.gguf", kind="gguf:f16", bytes=5)), 1)
+    assert [file.path for file in store.exports_of("r")] == ["/x.gguf"]
+    assert store.exports_of("e") == []
+
+
+def test_removing_a_job_takes_all_of_it(store: Store) -> None:
+    store.add(_job())
+    store.hear("j", _lines(Metrics(step=1, values={"loss": 1.0})), 1)
+    store.remove("j")
+    assert store.jobs() == []
+    assert store.series("j", "loss").steps == []
+
+
+def test_an_index_of_another_version_is_begun_anew(home: Home) -> None:
+    import sqlite3
+
+    other = sqlite3.connect(home.store)
+    other.execute("CREATE TABLE jobs (strange TEXT)")
+    other.execute("PRAGMA user_version=77")
+    other.commit()
+    other.close()
+    store = Store(home.store)
+    assert store.jobs() == []
+    store.close()
+
+
+def test_a_rebuilt_index_equals_the_old_one(
+    jobs: Jobs, recipe: Recipe, follow: Callable[[Jobs, str], JobRow]
+) -> None:
+    run = jobs.train(recipe)
+    before = follow(jobs, run)
+    series = jobs.store.series(run, "loss")
+    assert jobs.rebuild() == 1
+    assert jobs.store.job(run) == before
+    assert jobs.store.series(run, "loss") == series

@@ -1,0 +1,118 @@
+"""Datasets read into conversations; every bad row is named by its line and reason."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from workers.data.formats import read_table
+from workers.protocol.refusal import Refusal
+
+CHAT = {"messages": [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Yes"}]}
+
+
+def _write(path: Path, *rows: object) -> str:
+    path.write_text("\n".join(r if isinstance(r, str) else json.dumps(r) for r in rows))
+    return str(path)
+
+
+@pytest.mark.parametrize(
+    ("row", "shape"),
+    [
+        (CHAT, "chat"),
+        ({"prompt": "Hi", "completion": "Yes"}, "prompt_completion"),
+        ({"prompt": CHAT["messages"][:1], "completion": CHAT["messages"][1:]}, "prompt_completion"),
+        ({"instruction": "Hi", "input": "", "output": "Yes"}, "alpaca"),
+    ],
+)
+def test_the_three_shapes_become_conversations(tmp_path: Path, row: object, shape: str) -> None:
+    table = read_table(_write(tmp_path / "d.jsonl", row, row))
+    assert table.format == shape
+    assert table.rows == [CHAT["messages"]] * 2
+
+
+def test_an_alpaca_input_follows_its_instruction(tmp_path: Path) -> None:
+    row = {"instruction": "Add.", "input": "1 2", "output": "3"}
+    table = read_table(_write(tmp_path / "d.json", json.dumps([row])))
+    assert table.rows[0][0]["content"] == "Add.\n\n1 2"
+
+
+def test_blank_lines_and_a_byte_order_mark_are_no_rows(tmp_path: Path) -> None:
+    path = tmp_path / "d.jsonl"
+    path.write_bytes(b"\xef\xbb\xbf" + json.dumps(CHAT).encode() + b"\r\n\r\n")
+    assert len(read_table(str(path)).rows) == 1
+
+
+@pytest.mark.parametrize(
+    ("row", "reason"),
+    [
+        ("{not json", "not valid JSON"),
+        ("[1]x", "not valid JSON"),
+        ("3", "must be an object"),
+        ({"text": "x"}, "its keys are text"),
+        ({"messages": []}, "at least one message"),
+        ({"messages": [{"role": "user", "content": "a"}]}, "last message must be the assistant's"),
+        ({"messages": [{"role": "assistant", "content": "a"}]}, "first message must be the user's"),
+        ({"messages": [{"role": "bot", "content": "a"}]}, "the role 'bot'"),
+        ({"messages": [{"role": "user", "content": " "}]}, "message 1 is empty"),
+        ({"messages": [{"role": "user", "content": None}]}, "no text content"),
+        ({"messages": [*CHAT["messages"][:1] * 2, CHAT["messages"][1]]}, "take turns"),
+        ({"messages": [*CHAT["messages"], {"role": "system", "content": "x"}]}, "come first"),
+        ({"prompt": "a", "completion": "b"}, "where the rows before are chat"),
+    ],
+)
+def test_a_bad_row_is_named_by_line_and_reason(tmp_path: Path, row: object, reason: str) -> None:
+    source = _write(tmp_path / "d.jsonl", CHAT, CHAT, row)
+    with pytest.raises(Refusal) as caught:
+        read_table(source)
+    assert "line 3" in caught.value.what
+    assert reason in caught.value.what
+    assert source in caught.value.what
+
+
+@pytest.mark.parametrize(
+    "row", [{"prompt": 3, "completion": "x"}, {"instruction": "x", "output": 3}]
+)
+def test_fields_that_are_no_text_are_named(tmp_path: Path, row: object) -> None:
+    with pytest.raises(Refusal, match=r"line 1: .*must be text"):
+        read_table(_write(tmp_path / "d.jsonl", row))
+
+
+@pytest.mark.parametrize(
+    ("data", "reason"),
+    [
+        (b"", "holds no rows"),
+        (b"\n\n", "holds no rows"),
+        (b"[]", "holds no rows"),
+        ("caf\u00e9".encode("latin-1"), "not UTF-8 text (line 1)"),
+        ('{"a": 1}'.encode("utf-16"), "not UTF-8"),
+        (b'[{"messages": ', "not valid JSON"),
+    ],
+)
+def test_an_unusable_file_is_refused_with_its_path(
+    tmp_path: Path, data: bytes, reason: str
+) -> None:
+    path = tmp_path / "bad.jsonl"
+    path.write_bytes(data)
+    with pytest.raises(Refusal) as caught:
+        read_table(str(path))
+    assert reason in caught.value.what
+    assert str(path) in caught.value.what
+    assert caught.value.remedy
+
+
+def test_a_missing_dataset_is_refused() -> None:
+    with pytest.raises(Refusal, match="There is no dataset at /none"):
+        read_table("/none.jsonl")
+    with pytest.raises(Refusal, match="no built-in dataset called 'x'"):
+        read_table("builtin:x")
+
+
+def test_the_built_in_set_passes_the_same_reader() -> None:
+    table = read_table("builtin:arithmetic")
+    assert len(table.rows) >= 300
+    assert table.format == "chat"
+    for row in table.rows:
+        assert row[-1]["content"].endswith("}")

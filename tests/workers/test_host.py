@@ -1,0 +1,123 @@
+"""A worker's folder: claimed once, numbered, guarded; a raise becomes three answers."""
+
+from __future__ import annotations
+
+import errno
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from workers.__main__ import run_folder
+from workers.host import Host, failed
+from workers.protocol import wire
+from workers.protocol.events import Failed, Finished, Note, Phase, Started
+from workers.protocol.jobs import Job, Probe
+from workers.protocol.refusal import Refusal
+from workers.protocol.requests import SaveNow, Say, Stop
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    wire.write_job(tmp_path, Job(id="j", name="j", created="", home="", task=Probe()))
+    return tmp_path
+
+
+def test_events_are_numbered_and_the_folder_is_released(folder: Path) -> None:
+    with Host(folder) as host:
+        assert (folder / wire.ALIVE).exists()
+        host.emit(Phase(name="one"))
+        host.emit(Finished())
+    lines = wire.read_events(folder)
+    assert [line.n for line in lines] == [1, 2, 3]
+    assert isinstance(lines[0].event, Started)
+    assert not (folder / wire.ALIVE).exists()
+
+
+def test_a_second_start_on_a_running_folder_is_refused(folder: Path) -> None:
+    with Host(folder) as host, pytest.raises(Refusal, match=f"process {os.getpid()}"):
+        Host(folder).__enter__()
+    host.requests.take()
+    ended = subprocess.run(
+        [sys.executable, "-m", "workers", str(folder / "none")], capture_output=True, text=True,
+        check=False,
+    )  # fmt: skip
+    assert ended.returncode == 2
+    assert "holds no job.json" in ended.stderr
+
+
+def test_an_ended_folder_is_never_written_over(folder: Path) -> None:
+    with Host(folder) as host:
+        host.emit(Finished())
+    before = (folder / wire.EVENTS).read_bytes()
+    with pytest.raises(Refusal, match="already ended"):
+        Host(folder).__enter__()
+    assert (folder / wire.EVENTS).read_bytes() == before
+
+
+def test_numbers_go_on_after_a_death_in_mid_line(folder: Path) -> None:
+    with Host(folder) as host:
+        host.emit(Note(text="one"))
+    with (folder / wire.EVENTS).open("ab") as file:
+        file.write(b'{"n": 3, "t"')
+    (folder / wire.ALIVE).write_bytes(b'{"pid": 999999, "started": 1.0}')
+    with Host(folder) as host:
+        host.emit(Finished())
+    assert [line.n for line in wire.read_events(folder)] == [1, 2, 3, 4]
+
+
+def test_stray_prints_of_c_code_too_go_to_the_log(
+    folder: Path,
+) -> None:
+    script = (
+        "import os, pathlib; from workers.host import output_to_log\n"
+        f"with output_to_log(pathlib.Path({str(folder)!r})):\n"
+        "    print('from python'); os.write(1, b'from c\\n'); os.write(2, b'complaint\\n')\n"
+        "print('back')"
+    )
+    ended = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True
+    )
+    assert (ended.stdout, ended.stderr) == ("back\n", "")
+    said = (folder / wire.LOG).read_text()
+    assert all(words in said for words in ("from python", "from c", "complaint"))
+
+
+def test_requests_are_heard_in_order_and_a_stop_is_remembered(folder: Path) -> None:
+    say = Say(messages=[{"role": "user", "content": "hi"}])
+    with Host(folder) as host:
+        for request in (SaveNow(), say, Stop()):
+            wire.append_request(folder, request)
+        taken = host.requests.take()
+        assert taken == [SaveNow(), say, Stop()]
+        assert host.requests.stop_asked
+        host.requests.put_back([say])
+        assert host.requests.take() == [say]
+
+
+def test_a_raise_becomes_failed_and_a_code(folder: Path) -> None:
+    def room(_: Host) -> None:
+        raise Refusal("No.", "Because.", "Do otherwise.")
+
+    assert run_folder(folder, lambda task: room) == 1
+    end = wire.ending(wire.read_events(folder))
+    assert end == Failed(what="No.", cause="Because.", remedy="Do otherwise.", kind="refused")
+
+
+@pytest.mark.parametrize(
+    ("fault", "kind", "word"),
+    [
+        (MemoryError(), "out_of_memory", "batch"),
+        (OSError(errno.ENOSPC, "full", "/d/x"), "disk_full", "space"),
+        (ValueError("odd"), "error", wire.LOG),
+    ],
+)
+def test_known_faults_are_cases_of_their_own(
+    tmp_path: Path, fault: Exception, kind: str, word: str
+) -> None:
+    told = failed(fault, tmp_path)
+    assert told.kind == kind
+    assert word in told.remedy
+    assert told.traceback
