@@ -6,17 +6,18 @@ it was asked.
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from pathlib import Path
 from typing import Annotated, Any
 
-import click
 import typer
 
 from studio import demo as tour
 from studio import doctor as surgery
 from studio.headless import Headless, open_headless
+from studio.paths import ENVIRONMENT
 from studio.store import JobRow
 from studio.terminal import Terminal, refusal_fields
 from workers.protocol.recipe import read_recipe
@@ -34,16 +35,15 @@ Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on std
 HomeDir = Annotated[
     Path | None, typer.Option("--home", help="The folder that holds everything written.")
 ]
+MISUSE = 2
+"""The exit code for a command line that is not understood."""
 Run = Annotated[str, typer.Argument(help="A run's id or name.")]
 
 
 @app.callback()
-def _top(context: typer.Context, home: HomeDir = None) -> None:
-    context.obj = home
-
-
-def _home(given: Path | None) -> Path | None:
-    return given or click.get_current_context().find_root().obj
+def _top(home: HomeDir = None) -> None:
+    if home is not None:  # named before the verb, it holds for the verb
+        os.environ[ENVIRONMENT] = str(home)
 
 
 @app.command()
@@ -55,7 +55,7 @@ def train(
 ) -> None:
     """Train as a recipe says, and follow the run to its end."""
     asked = read_recipe(recipe)
-    with open_headless(_home(home), json=json) as headless:
+    with open_headless(home, json=json) as headless:
         run = headless.jobs.train(asked)
         headless.terminal.say(f"Run {run}")
         if detach:
@@ -70,7 +70,7 @@ def train(
 @app.command()
 def runs(json: Json = False, home: HomeDir = None) -> None:
     """List the training runs, newest first."""
-    with open_headless(_home(home), json=json) as headless:
+    with open_headless(home, json=json) as headless:
         stories = [headless.story(row) for row in headless.jobs.store.jobs("train")]
         headless.terminal.result(stories)
         if not stories:
@@ -87,14 +87,14 @@ def runs(json: Json = False, home: HomeDir = None) -> None:
 @app.command()
 def show(run: Run, json: Json = False, home: HomeDir = None) -> None:
     """Tell all about one run."""
-    with open_headless(_home(home), json=json) as headless:
+    with open_headless(home, json=json) as headless:
         _tell_run(headless, headless.jobs.find(run))
 
 
 @app.command()
 def stop(run: Run, json: Json = False, home: HomeDir = None) -> None:
     """Ask a running run to stop; it saves its work first."""
-    with open_headless(_home(home), json=json) as headless:
+    with open_headless(home, json=json) as headless:
         row = headless.jobs.find(run)
         if not row.live:
             raise Refusal(f"The run {row.id} is not running.", f"It is {row.status}.", "")
@@ -114,7 +114,7 @@ def export(
     home: HomeDir = None,
 ) -> None:
     """Write a run's model as files for other programs, compared with the trained model."""
-    with open_headless(_home(home), json=json) as headless:
+    with open_headless(home, json=json) as headless:
         row, made = headless.export(headless.jobs.find(run), to or ["gguf:Q4_K_M"])
         headless.terminal.result(made | _failure(row))
         _exit_unless_finished(row, headless.terminal)
@@ -137,7 +137,7 @@ def chat(
 ) -> None:
     """Talk to a run, or to a GGUF file."""
     said = prompt or say or (None if sys.stdin.isatty() else sys.stdin.read().strip())
-    with open_headless(_home(home), json=json) as headless:
+    with open_headless(home, json=json) as headless:
         speaker = _speaker(headless, model, adapter=adapter)
         headless.terminal.say(f"Talking to {speaker}")
         with headless.conversation(speaker) as talk:
@@ -160,7 +160,7 @@ def chat(
 @app.command()
 def demo(json: Json = False, home: HomeDir = None) -> None:
     """From nothing to an answer: train, measure, export, ask."""
-    with open_headless(_home(home), json=json) as headless:
+    with open_headless(home, json=json) as headless:
         began = time.monotonic()
         outcome = tour.run(headless)
         outcome["seconds"] = round(time.monotonic() - began, 1)
@@ -171,7 +171,7 @@ def demo(json: Json = False, home: HomeDir = None) -> None:
 @app.command()
 def doctor(json: Json = False, home: HomeDir = None) -> None:
     """Check that everything the program needs is here and works."""
-    with open_headless(_home(home), json=json) as headless:
+    with open_headless(home, json=json) as headless:
         checks = surgery.examine(headless)
         healthy = all(check["ok"] for check in checks)
         headless.terminal.result({"ok": healthy, "checks": checks})
@@ -187,7 +187,7 @@ def doctor(json: Json = False, home: HomeDir = None) -> None:
 @app.command("rebuild-index")
 def rebuild_index(json: Json = False, home: HomeDir = None) -> None:
     """Make the index anew from the job folders."""
-    with open_headless(_home(home), json=json) as headless:
+    with open_headless(home, json=json) as headless:
         count = headless.jobs.rebuild()
         headless.terminal.result({"jobs": count})
         headless.terminal.say(f"The index holds {count} jobs.")
@@ -246,13 +246,15 @@ def main(arguments: list[str]) -> int:
     """Runs one verb; returns the exit code."""
     terminal = Terminal(json="--json" in arguments)
     try:
-        return app(arguments, prog_name="studio", standalone_mode=False) or 0
+        app(arguments, prog_name="python -m studio")
     except Refusal as refusal:
         terminal.refuse(refusal)
         return 1
-    except click.ClickException as misuse:
-        misuse.show()
-        return misuse.exit_code
-    except (click.Abort, KeyboardInterrupt):
-        terminal.say("Left. Jobs that were started go on; see: python -m studio runs")
-        return 130
+    except SystemExit as left:
+        if left.code == MISUSE:
+            terminal.result(refusal_fields(
+                "The command line could not be understood.", "What is wrong stands on stderr.",
+                "Ask for help: python -m studio --help",
+            ))  # fmt: skip
+        return left.code if isinstance(left.code, int) else 1
+    return 0

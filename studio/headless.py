@@ -54,6 +54,7 @@ class Headless:
                     time.sleep(POLL_EVERY_S)
                 except KeyboardInterrupt:
                     if asked:
+                        self.terminal.say(f"Left. The run goes on; see: studio show {job}")
                         raise
                     asked = True
                     self.terminal.say("Stopping; the work so far is saved. Ctrl-C again leaves it.")

@@ -1,0 +1,155 @@
+"""The headless verbs: one JSON object on stdout, and an exit code that tells the truth."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from studio.settings import Settings, save_settings
+from workers.protocol.recipe import Recipe, format_recipe
+
+
+class Cli:
+    """Runs verbs as a user would, in a process of their own, with the fake worker."""
+
+    def __init__(self, home: Path) -> None:
+        self.home = home
+
+    def __call__(self, *arguments: str, stdin: str = "") -> tuple[int, Any, str]:
+        ended = subprocess.run(
+            [sys.executable, "-m", "studio", *arguments, "--json", "--home", str(self.home)],
+            input=stdin, capture_output=True, text=True, timeout=120, check=False,
+        )  # fmt: skip
+        said = json.loads(ended.stdout) if ended.stdout else None
+        return ended.returncode, said, ended.stderr
+
+
+@pytest.fixture
+def cli(tmp_path: Path, fake: Settings) -> Cli:
+    home = tmp_path / "cli home"
+    home.mkdir()
+    save_settings(home / "settings.toml", fake)
+    return Cli(home)
+
+
+@pytest.fixture
+def file(tmp_path: Path, recipe: Recipe) -> str:
+    path = tmp_path / "r.toml"
+    path.write_text(format_recipe(recipe))
+    return str(path)
+
+
+def test_the_whole_way(cli: Cli, file: str) -> None:
+    code, run, _ = cli("train", file)
+    assert code == 0
+    assert {"run", "folder", "status", "steps", "first", "last", "seconds", "evaluation"} <= set(
+        run
+    )
+    assert (run["status"], run["steps"]) == ("finished", 8)
+    assert run["first"]["loss"] > run["last"]["loss"]
+    assert run["evaluation"]["before"]["loss"] > run["evaluation"]["after"]["loss"]
+
+    code, runs, _ = cli("runs")
+    assert code == 0
+    assert [r["run"] for r in runs] == [run["run"]]
+    assert {"name", "stage", "status", "cause", "steps", "parent", "metrics"} <= set(runs[0])
+    assert cli("show", "small")[1]["run"] == run["run"]
+
+    code, made, _ = cli("export", "small", "--to", "gguf:Q4_K_M", "--to", "merged")
+    assert code == 0
+    assert [f["kind"] for f in made["files"]] == ["gguf:Q4_K_M", "merged"]
+    assert all(check["passed"] for check in made["parity"])
+
+    code, said, _ = cli("chat", "small", "--prompt", "good day")
+    assert code == 0
+    assert said["answer"] == "You said: good day"
+    assert {"tokens", "tokens_per_second"} <= set(said)
+    assert cli("chat", made["files"][0]["path"], stdin="from a pipe")[1]["answer"].endswith("pipe")
+    assert cli("chat", "small", "as argument")[1]["answer"].endswith("argument")
+
+    code, rebuilt, _ = cli("rebuild-index")
+    assert code == 0
+    assert rebuilt["jobs"] >= 5
+    assert cli("show", "small")[1] == cli("runs")[1][0]
+
+
+def test_refusals_are_one_object_and_a_code(cli: Cli, file: str, tmp_path: Path) -> None:
+    wrong = tmp_path / "wrong.toml"
+    wrong.write_text(Path(file).read_text().replace("max_steps", "maxsteps"))
+    for arguments, word in (
+        (("train", "/none.toml"), "/none.toml"),
+        (("train", str(wrong)), "training.maxsteps"),
+        (("show", "nothing"), "nothing"),
+        (("chat", "nothing", "hi"), "nothing"),
+        (("export", "nothing"), "nothing"),
+        (("stop", "nothing"), "nothing"),
+        (("show", "x", "--bogus"), "could not be understood"),
+    ):
+        code, said, _ = cli(*arguments)
+        assert code != 0, arguments
+        assert {"error", "cause", "remedy"} <= set(said)
+        assert word in said["error"]
+        assert said["remedy"]
+
+
+def test_a_failed_run_is_told_and_has_a_code(cli: Cli, tmp_path: Path, recipe: Recipe) -> None:
+    import msgspec
+
+    path = tmp_path / "fails.toml"
+    path.write_text(format_recipe(msgspec.structs.replace(recipe, name="fails")))
+    code, said, err = cli("train", str(path))
+    assert code == 1
+    assert said["status"] == "failed"
+    assert said["error"].startswith("It failed.")
+    assert "Name it otherwise" in err
+
+
+def test_a_home_that_cannot_be_is_refused(tmp_path: Path, file: str) -> None:
+    blocked = tmp_path / "file"
+    blocked.write_text("")
+    code, said, _ = Cli(blocked)("runs")
+    assert code == 1
+    assert str(blocked) in said["error"]
+
+
+def test_the_home_may_stand_before_the_verb(cli: Cli) -> None:
+    ended = subprocess.run(
+        [sys.executable, "-m", "studio", "--home", str(cli.home), "runs", "--json"],
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert json.loads(ended.stdout) == []
+
+
+def test_people_get_words_on_stderr_and_tables(cli: Cli, file: str) -> None:
+    ended = subprocess.run(
+        [sys.executable, "-m", "studio", "train", file, "--home", str(cli.home)],
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert "finished after 8 steps" in ended.stdout
+    assert "Held-out loss before training" in ended.stderr
+    wrong = subprocess.run(
+        [sys.executable, "-m", "studio", "show", "nothing", "--home", str(cli.home)],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert wrong.returncode == 1
+    assert "There is no run called 'nothing'" in wrong.stderr
+    assert wrong.stdout == ""
+
+
+def test_without_a_display_the_window_says_what_to_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("DISPLAY", "WAYLAND_DISPLAY", "QT_QPA_PLATFORM"):
+        monkeypatch.delenv(name, raising=False)
+    ended = subprocess.run(
+        [sys.executable, "-m", "studio", "--home", str(tmp_path)],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert ended.returncode == 1
+    assert "no display" in ended.stderr
+    assert "demo" in ended.stderr
