@@ -109,14 +109,14 @@ def sum_of(draw: Random, a: int, b: int, wordings: tuple[str, ...], skill: str) 
 def difference_of(draw: Random, a: int, b: int, wordings: tuple[str, ...], skill: str) -> Question:
     prompt = _worded(draw, wordings, a, b)
     answer = str(a - b)
-    return Question(
-        skill, prompt, subtract_columns(a, b), answer, f"{a}-{b}", f"{a}-{b}={answer}"
-    )
+    return Question(skill, prompt, subtract_columns(a, b), answer, f"{a}-{b}", f"{a}-{b}={answer}")
 
 
 def _worded(draw: Random, wordings: tuple[str, ...], a: int, b: int) -> str:
     name, other = draw.sample(NAMES, 2)
-    return draw.choice(wordings).format(a=a, b=b, name=name, other=other, things=draw.choice(THINGS))
+    return draw.choice(wordings).format(
+        a=a, b=b, name=name, other=other, things=draw.choice(THINGS)
+    )
 
 
 def _two_numbers(draw: Random, digits: int) -> tuple[int, int]:
@@ -189,9 +189,7 @@ def sort_numbers(draw: Random) -> Question:
     prompt = draw.choice(SORT_NUMBERS).format(items=", ".join(map(str, numbers)))
     ordered = sorted(numbers)
     work = f"{ordered[0]} to {ordered[-1]}"
-    return Question(
-        "sort numbers", prompt, work, ", ".join(map(str, ordered)), f"sort {ordered}"
-    )
+    return Question("sort numbers", prompt, work, ", ".join(map(str, ordered)), f"sort {ordered}")
 
 
 SORT_NUMBERS = (
@@ -281,7 +279,7 @@ def last_digit(draw: Random) -> Question:
     low, high = sorted((a, b))
     return Question(
         "last digit", prompt, f"{x}{sign}{y}={result}", str(result % 10),
-        f"last digit {low}{sign}{high}",
+        f"{low}{sign}{high}",
     )  # fmt: skip
 
 

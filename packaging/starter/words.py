@@ -1,4 +1,5 @@
 """The plain words that questions, small talk and stories are made from; lists and nothing else."""
+# ruff: noqa: SIM905 (word lists read better as text)
 
 from __future__ import annotations
 

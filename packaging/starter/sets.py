@@ -1,0 +1,150 @@
+"""Writes the built-in datasets of assets/data: seeded, so that the same files come out each time.
+
+Training sets hold no held-out question; the two test sets hold nothing else.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from random import Random
+from typing import Any
+
+from skills import ARITHMETIC, REASONING, Question, Skill, distinct, questions
+from talk import distinct_texts, lighthouse_story
+
+SEED = 20261121
+TRAINING_ROWS = 400
+TEST_ROWS = 250
+STORIES = 300
+
+Row = dict[str, Any]
+
+
+def built_in_sets() -> dict[str, list[Row]]:
+    """Every built-in set by its name, as rows."""
+    return {
+        "arithmetic": _solved("arithmetic", ARITHMETIC, TRAINING_ROWS, held_out=False),
+        "arithmetic-test": _solved("arithmetic-test", ARITHMETIC, TEST_ROWS, held_out=True),
+        "reasoning": _solved("reasoning", REASONING, TRAINING_ROWS, held_out=False),
+        "reasoning-test": _solved("reasoning-test", REASONING, TEST_ROWS, held_out=True),
+        "preferences": _preferences(),
+        "feedback": _feedback(),
+        "stories": [{"text": text} for text in _stories()],
+    }
+
+
+def write_sets(folder: Path) -> None:
+    """Writes each set as JSON lines."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, rows in built_in_sets().items():
+        lines = (json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+        (folder / f"{name}.jsonl").write_text("".join(lines), encoding="utf-8", newline="\n")
+
+
+def _draw(name: str) -> Random:
+    return Random(f"{SEED} {name}")
+
+
+def _solved(name: str, skills: dict[Skill, float], count: int, *, held_out: bool) -> list[Row]:
+    """Prompt, answer and the worked chat: one file serves SFT and RL."""
+    found = distinct(questions(_draw(name), skills, held_out=held_out), count)
+    return [
+        {
+            "prompt": question.prompt,
+            "answer": question.answer,
+            "messages": [*_asked(question), *_said(question.reply)],
+        }
+        for question in found
+    ]
+
+
+def _asked(question: Question) -> list[dict[str, str]]:
+    return [{"role": "user", "content": question.prompt}]
+
+
+def _said(text: str) -> list[dict[str, str]]:
+    return [{"role": "assistant", "content": text}]
+
+
+def _preferences() -> list[Row]:
+    """Pairs of a right and a bad answer of about equal length, so that length tells nothing."""
+    draw = _draw("preferences")
+    found = distinct(_mixed(draw), TRAINING_ROWS)
+    return [
+        {
+            "prompt": _asked(question),
+            "chosen": _said(question.reply),
+            "rejected": _said(worse(draw, question)),
+        }
+        for question in found
+    ]
+
+
+def _feedback() -> list[Row]:
+    """Single answers with a thumb up or down, half and half."""
+    draw = _draw("feedback")
+    found = distinct(_mixed(draw), TRAINING_ROWS)
+    return [
+        {
+            "prompt": _asked(question),
+            "completion": _said(question.reply if good else worse(draw, question)),
+            "label": good,
+        }
+        for number, question in enumerate(found)
+        for good in [number % 2 == 0]
+    ]
+
+
+def _mixed(draw: Random) -> Iterator[Question]:
+    both = {skill: share for skills in (ARITHMETIC, REASONING) for skill, share in skills.items()}
+    return questions(draw, both, held_out=False)
+
+
+def _stories() -> list[str]:
+    return distinct_texts(lighthouse_story, _draw("stories"), STORIES)
+
+
+def worse(draw: Random, question: Question) -> str:
+    """A bad answer: three times in four a wrong one, else the right one in the wrong form."""
+    if draw.random() < 0.25:
+        return _misplaced(draw, question)
+    return f"<think>{_slip(draw, question)}</think>\\boxed{{{wrong_answer(draw, question.answer)}}}"
+
+
+def _misplaced(draw: Random, question: Question) -> str:
+    """The box before the thinking, or the thinking left open; about as long as the right form."""
+    box = f"\\boxed{{{question.answer}}}"
+    if draw.random() < 0.5:
+        return f"{box}<think>{question.work}</think>"
+    return f"<think>{question.work}<think>{box}"
+
+
+def _slip(draw: Random, question: Question) -> str:
+    """The worked steps with one digit or letter gone wrong."""
+    places = [match.start() for match in re.finditer(r"[0-9a-z]", question.work)]
+    at = draw.choice(places)
+    return question.work[:at] + _other(draw, question.work[at]) + question.work[at + 1 :]
+
+
+def wrong_answer(draw: Random, answer: str) -> str:
+    """A different answer of the same kind and length."""
+    if answer in ("odd", "even"):
+        return "even" if answer == "odd" else "odd"
+    if ", " in answer:
+        parts = answer.split(", ")
+        one, two = draw.sample(range(len(parts)), 2)
+        parts[one], parts[two] = parts[two], parts[one]
+        return ", ".join(parts)
+    at = draw.randrange(len(answer))
+    return answer[:at] + _other(draw, answer[at], leading=at == 0) + answer[at + 1 :]
+
+
+def _other(draw: Random, character: str, *, leading: bool = False) -> str:
+    """Another digit for a digit, another letter for a letter."""
+    if character.isdigit():
+        near = [str((int(character) + by) % 10) for by in (1, 9, 2, 8)]
+        return draw.choice([digit for digit in near if not (leading and digit == "0")])
+    return draw.choice([letter for letter in "abcdefghijklmnopqrstuvwxyz" if letter != character])
