@@ -1,0 +1,84 @@
+"""The whole window, offscreen, over the fake worker; nothing may be left behind."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PySide6.QtCore import Qt
+from PySide6.QtWidgets import QApplication, QPushButton, QWidget
+
+from studio.app import Studio
+from studio.paths import Home
+from studio.settings import Settings, save_settings
+from tests.conftest import end_all
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    here = Path(__file__).parent
+    for item in items:
+        if here in item.path.parents:
+            item.add_marker(pytest.mark.gui)
+
+
+class Driver:
+    """Works the window by mouse and keyboard alone, finding controls by their object names."""
+
+    def __init__(self, qtbot: Any, studio: Studio) -> None:
+        self.qtbot = qtbot
+        self.studio = studio
+        self.window = studio.window
+
+    def find(self, name: str) -> Any:
+        """The control with that object name that is to be seen; waits a moment for it."""
+
+        def shown() -> list[QWidget]:
+            return [w for w in self.window.findChildren(QWidget, name) if w.isVisible()]
+
+        self.qtbot.waitUntil(lambda: bool(shown()), timeout=2000)
+        return shown()[0]
+
+    def click(self, name: str) -> None:
+        widget = self.find(name)
+        assert widget.isEnabled(), f"{name} is greyed out"
+        self.qtbot.mouseClick(widget, Qt.MouseButton.LeftButton)
+
+    def type(self, name: str, text: str) -> None:
+        widget = self.find(name)
+        widget.setFocus()
+        self.qtbot.keyClick(widget, Qt.Key.Key_A, Qt.KeyboardModifier.ControlModifier)
+        self.qtbot.keyClicks(widget, text)
+
+    def go(self, page: str) -> None:
+        self.click(f"nav:{page}")
+
+    def wait(self, condition: Any, limit_ms: int = 20_000) -> None:
+        self.qtbot.waitUntil(condition, timeout=limit_ms)
+
+    def button(self, text: str) -> QPushButton:
+        return next(b for b in self.window.findChildren(QPushButton) if b.text() == text)
+
+
+@pytest.fixture
+def studio(qapp: QApplication, home: Home, fake: Settings) -> Iterator[Studio]:
+    save_settings(home.settings, fake)
+    opened = Studio(qapp, home)
+    opened.window.show()
+    yield opened
+    close(opened)
+    end_all(home)
+
+
+def close(studio: Studio) -> None:
+    """Ends a studio as closing its window does, and takes its widgets away."""
+    studio.close()
+    studio.window.deleteLater()
+    studio.theme.deleteLater()
+    QApplication.processEvents()
+
+
+@pytest.fixture
+def driver(qtbot: Any, studio: Studio) -> Driver:
+    return Driver(qtbot, studio)
