@@ -97,7 +97,7 @@ class DataStep(Step):
 
     def showEvent(self, event: Any) -> None:
         if not self.builtin.count():
-            self.builtin.addItems(builtin_datasets())
+            self.builtin.addItems([name for name in builtin_datasets() if _teaches(name)])
         super().showEvent(event)
 
     # Sources
@@ -180,6 +180,11 @@ def _weight(line: SourceLine) -> float | None:
     except ValueError:
         return None
     return weight if weight > 0 else None
+
+
+def _teaches(name: str) -> bool:
+    """Whether a built-in set holds worked conversations and is not kept for testing."""
+    return not name.endswith("-test") and look(f"builtin:{name}")[0] == "chat"
 
 
 def look(source: str) -> tuple[str, list[str]]:
