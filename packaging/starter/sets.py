@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -25,11 +25,14 @@ Row = dict[str, Any]
 
 def built_in_sets() -> dict[str, list[Row]]:
     """Every built-in set by its name, as rows."""
+    sums = _found("arithmetic-test", ARITHMETIC, TEST_ROWS, held_out=True)
+    asked = {question.key for question in sums}
+    others = _found("reasoning-test", REASONING, TEST_ROWS, held_out=True, without=asked)
     return {
-        "arithmetic": _solved("arithmetic", ARITHMETIC, TRAINING_ROWS, held_out=False),
-        "arithmetic-test": _solved("arithmetic-test", ARITHMETIC, TEST_ROWS, held_out=True),
-        "reasoning": _solved("reasoning", REASONING, TRAINING_ROWS, held_out=False),
-        "reasoning-test": _solved("reasoning-test", REASONING, TEST_ROWS, held_out=True),
+        "arithmetic": _solved(_found("arithmetic", ARITHMETIC, TRAINING_ROWS)),
+        "arithmetic-test": _solved(sums),
+        "reasoning": _solved(_found("reasoning", REASONING, TRAINING_ROWS)),
+        "reasoning-test": _solved(others),
         "preferences": _preferences(),
         "feedback": _feedback(),
         "stories": [{"text": text} for text in _stories()],
@@ -48,9 +51,19 @@ def _draw(name: str) -> Random:
     return Random(f"{SEED} {name}")
 
 
-def _solved(name: str, skills: dict[Skill, float], count: int, *, held_out: bool) -> list[Row]:
+def _found(
+    name: str,
+    skills: dict[Skill, float],
+    count: int,
+    *,
+    held_out: bool = False,
+    without: Collection[str] = (),
+) -> list[Question]:
+    return distinct(questions(_draw(name), skills, held_out=held_out), count, without)
+
+
+def _solved(found: list[Question]) -> list[Row]:
     """Prompt, answer and the worked chat: one file serves SFT and RL."""
-    found = distinct(questions(_draw(name), skills, held_out=held_out), count)
     return [
         {
             "prompt": question.prompt,

@@ -7,7 +7,7 @@ digit for comparisons, letters one by one for words. Knows nothing of models or 
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from random import Random
 
@@ -26,7 +26,7 @@ class Question:
     work: str
     answer: str
     key: str
-    """What is asked, apart from the wording: `47+85` for every way to ask for that sum."""
+    """What is asked about, apart from the wording: `47 85` for every sum of these two numbers."""
     quick: str = ""
     """The whole sum in one go, where the skill is arithmetic."""
 
@@ -103,13 +103,13 @@ def sum_of(draw: Random, a: int, b: int, wordings: tuple[str, ...], skill: str) 
     low, high = sorted((a, b))
     prompt = _worded(draw, wordings, a, b)
     answer = str(a + b)
-    return Question(skill, prompt, add_columns(a, b), answer, f"{low}+{high}", f"{a}+{b}={answer}")
+    return Question(skill, prompt, add_columns(a, b), answer, f"{low} {high}", f"{a}+{b}={answer}")
 
 
 def difference_of(draw: Random, a: int, b: int, wordings: tuple[str, ...], skill: str) -> Question:
     prompt = _worded(draw, wordings, a, b)
     answer = str(a - b)
-    return Question(skill, prompt, subtract_columns(a, b), answer, f"{a}-{b}", f"{a}-{b}={answer}")
+    return Question(skill, prompt, subtract_columns(a, b), answer, f"{b} {a}", f"{a}-{b}={answer}")
 
 
 def _worded(draw: Random, wordings: tuple[str, ...], a: int, b: int) -> str:
@@ -279,7 +279,7 @@ def last_digit(draw: Random) -> Question:
     low, high = sorted((a, b))
     return Question(
         "last digit", prompt, f"{x}{sign}{y}={result}", str(result % 10),
-        f"{low}{sign}{high}",
+        f"{low} {high}",
     )  # fmt: skip
 
 
@@ -331,10 +331,13 @@ def questions(draw: Random, skills: dict[Skill, float], *, held_out: bool) -> It
             yield question
 
 
-def distinct(source: Iterator[Question], count: int) -> list[Question]:
-    """The first `count` questions that ask for different things."""
+def distinct(
+    source: Iterator[Question], count: int, without: Collection[str] = ()
+) -> list[Question]:
+    """The first `count` questions with different keys, none of them among `without`."""
     found: dict[str, Question] = {}
     while len(found) < count:
         question = next(source)
-        found.setdefault(question.key, question)
+        if question.key not in without:
+            found.setdefault(question.key, question)
     return list(found.values())

@@ -10,6 +10,7 @@ has one pair that can be joined, so every order of joining ends the same.
 
 from __future__ import annotations
 
+import re
 import string
 from collections import Counter
 from collections.abc import Iterator
@@ -28,7 +29,8 @@ STARTS = SPACE + string.ascii_uppercase + "\\"
 PUNCTUATION = "!\"#$%&'()*+,-./:;<=>?@[]^_`{|}~"
 ACCENTED = "àáâäåæçèéêëíîïñóôöøúûüßœ€£°×÷–—‘’“”…"
 CONTROLS = ("<unk>", "<|pad|>", "<|im_start|>", "<|im_end|>")
-TAGS = ("<think>", "</think>")
+TAGS = ("<think>", "</think>", "assistant", "system", "user")
+"""Whole wherever they stand. The roles are among them since every turn begins with one."""
 
 TEMPLATE = (
     "{% for message in messages %}"
@@ -94,10 +96,7 @@ def _words() -> Counter[str]:
 
 def _texts(row: Reading) -> Iterator[str]:
     yield from (row.system, row.prompt)
-    for tag in TAGS:
-        row = Reading(row.system, row.prompt, row.answer.replace(tag, "\n"))
-    yield from row.answer.split("\n")
-    yield from ("system\n", "user\n", "assistant\n")
+    yield from re.split("|".join(TAGS), row.answer)
 
 
 def _stretches(text: str) -> Iterator[str]:

@@ -1,0 +1,154 @@
+"""Trains the starter model from nothing on the mixture, on the CPU, and writes its folder.
+
+A plain loop: rows are drawn, sorted by length into batches, and learnt with AdamW under a linear
+fall of the rate. Answers count in full, questions little, since what is asked is random.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+from random import Random
+
+import torch
+from mixture import Reading, readings
+from torch.nn import functional
+from transformers import AutoTokenizer, GenerationConfig, LlamaConfig, LlamaForCausalLM
+
+SEED = 7
+STEPS = 1800
+BATCH = 64
+POOL_BATCHES = 40
+PEAK_RATE = 3e-3
+WARMUP = 100
+QUESTION_WEIGHT = 0.1
+SHAPE = {
+    "hidden_size": 256,
+    "intermediate_size": 512,
+    "num_hidden_layers": 4,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+}
+CONTEXT = 512
+
+Row = tuple[list[int], list[float]]
+"""Token ids, and how much each counts as a target."""
+
+
+def write_model(folder: Path, steps: int = STEPS) -> None:
+    """Trains and writes weights (bf16), settings and the numbers for the model card."""
+    torch.manual_seed(SEED)
+    torch.use_deterministic_algorithms(True)
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    model = LlamaForCausalLM(_config(tokenizer))
+    model.train()
+    optimizer = torch.optim.AdamW(_groups(model), lr=PEAK_RATE, betas=(0.9, 0.98), fused=True)
+    began, recent = time.perf_counter(), []
+    for step, batch in enumerate(islice(_batches(tokenizer), steps), start=1):
+        rate = _rate(step, steps)
+        for group in optimizer.param_groups:
+            group["lr"] = rate
+        loss = _loss(model, *batch)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        optimizer.zero_grad()
+        recent.append(loss.item())
+        if step % 50 == 0:
+            spent = time.perf_counter() - began
+            print(f"step {step}/{steps}  loss {sum(recent) / len(recent):.3f}  {spent:.0f} s",
+                  flush=True)  # fmt: skip
+            recent.clear()
+    _write(model, folder)
+
+
+def _config(tokenizer: AutoTokenizer) -> LlamaConfig:
+    return LlamaConfig(
+        vocab_size=len(tokenizer),
+        max_position_embeddings=CONTEXT,
+        tie_word_embeddings=True,
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+        rope_parameters={"rope_type": "default", "rope_theta": 10_000.0},
+        **SHAPE,
+    )
+
+
+def _groups(model: LlamaForCausalLM) -> list[dict]:
+    """Weight decay on matrices only."""
+    matrices = [p for p in model.parameters() if p.ndim > 1]
+    others = [p for p in model.parameters() if p.ndim <= 1]
+    return [{"params": matrices, "weight_decay": 0.1}, {"params": others, "weight_decay": 0.0}]
+
+
+def _rate(step: int, steps: int) -> float:
+    """Warm-up, then a cosine down to a twentieth of the peak."""
+    if step < WARMUP:
+        return PEAK_RATE * step / WARMUP
+    done = (step - WARMUP) / max(1, steps - WARMUP)
+    return PEAK_RATE * (0.05 + 0.95 * 0.5 * (1 + math.cos(math.pi * done)))
+
+
+def _batches(tokenizer: AutoTokenizer) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    """Endless batches of ids (rows, tokens) and weights of the same shape; rows of like length."""
+    source = readings(f"pretraining {SEED}")
+    draw = Random(SEED)
+    while True:
+        pool = [encode(tokenizer, row) for row in islice(source, BATCH * POOL_BATCHES)]
+        pool.sort(key=lambda row: len(row[0]))
+        groups = [pool[at : at + BATCH] for at in range(0, len(pool), BATCH)]
+        draw.shuffle(groups)
+        for group in groups:
+            yield _padded(group, tokenizer.pad_token_id)
+
+
+def encode(tokenizer: AutoTokenizer, row: Reading) -> Row:
+    """A chat in the template with its answer counting in full; a story counts throughout."""
+    if not row.answer:
+        ids = [*_ids(tokenizer, row.prompt), tokenizer.eos_token_id]
+        return ids, [1.0] * len(ids)
+    messages = [{"role": "user", "content": row.prompt}]
+    if row.system:
+        messages.insert(0, {"role": "system", "content": row.system})
+    asked = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+    question = _ids(tokenizer, asked)
+    answer = [*_ids(tokenizer, row.answer), tokenizer.eos_token_id]
+    return [*question, *answer], [QUESTION_WEIGHT] * len(question) + [1.0] * len(answer)
+
+
+def _ids(tokenizer: AutoTokenizer, text: str) -> list[int]:
+    return tokenizer(text, add_special_tokens=False)["input_ids"]
+
+
+def _padded(rows: list[Row], pad: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Right-padded; a causal model needs no mask for that, the padding counts nothing."""
+    longest = max(len(ids) for ids, _ in rows)
+    ids = torch.tensor([ids + [pad] * (longest - len(ids)) for ids, _ in rows])
+    weights = torch.tensor([w + [0.0] * (longest - len(w)) for _, w in rows])
+    return ids, weights
+
+
+def _loss(model: LlamaForCausalLM, ids: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
+    """Weighted mean of the next-token negative log-likelihood."""
+    with torch.autocast("cpu", torch.bfloat16):
+        logits = model(input_ids=ids[:, :-1], use_cache=False).logits
+    loss = functional.cross_entropy(
+        logits.float().flatten(0, 1), ids[:, 1:].flatten(), reduction="none"
+    )
+    counted = weights[:, 1:].flatten()
+    return (loss * counted).sum() / counted.sum()
+
+
+def _write(model: LlamaForCausalLM, folder: Path) -> None:
+    config = model.config
+    model.generation_config = GenerationConfig(
+        bos_token_id=config.bos_token_id,
+        eos_token_id=config.eos_token_id,
+        pad_token_id=config.pad_token_id,
+        max_new_tokens=96,
+    )
+    model.to(torch.bfloat16).save_pretrained(folder)
