@@ -14,7 +14,6 @@ from studio.jobs import Jobs
 from studio.paths import Home, find_home
 from studio.settings import load_settings, save_settings
 from studio.store import Store
-from studio.terminal import Terminal
 from studio.theme import Appearance, Theme
 from studio.window import Window
 from workers.protocol.refusal import Refusal
@@ -53,6 +52,8 @@ def main(arguments: list[str]) -> int:
         app.setDesktopFileName("finetune-studio")
         studio = Studio(app, find_home(Path(home) if home else None))
     except Refusal as refusal:
+        from studio.terminal import Terminal  # rich is not needed when all goes well
+
         Terminal(json=False).refuse(refusal)
         return 1
     signal.signal(signal.SIGINT, lambda *_: app.quit())  # the clock lets Python hear it

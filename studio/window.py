@@ -1,6 +1,13 @@
-"""The frame: a sidebar and the pages, and the one clock on which jobs are heard and pages paint."""
+"""The frame: a sidebar and the pages, and the one clock on which jobs are heard and pages paint.
+
+Only the page that is shown first is built before the window is painted; the others follow one by
+one while nothing else is to be done, or at once when they are asked for.
+"""
 
 from __future__ import annotations
+
+from functools import cached_property
+from typing import TYPE_CHECKING, TypeVar
 
 from PySide6.QtCore import Qt, QTimer, Signal
 from PySide6.QtGui import QCloseEvent, QKeySequence, QShortcut
@@ -15,17 +22,31 @@ from PySide6.QtWidgets import (
 )
 
 from studio.jobs import Jobs
-from studio.pages.chat import ChatPage
-from studio.pages.export import ExportPage
-from studio.pages.run import RunPage
-from studio.pages.runs import RunsPage
-from studio.pages.settings import SettingsPage
-from studio.pages.train import TrainPage
 from studio.theme import SPACE, Theme
 from studio.widgets.page import Page
 from studio.widgets.text import button, label
 
+if TYPE_CHECKING:
+    from studio.pages.chat import ChatPage
+    from studio.pages.export import ExportPage
+    from studio.pages.run import RunPage
+    from studio.pages.runs import RunsPage
+    from studio.pages.settings import SettingsPage
+    from studio.pages.train import TrainPage
+
 TICK_MS = 100
+IDLE_MS = 60
+"""Pause before the next page is built in advance, so that clicks are answered in between."""
+PAGES = {
+    "train": ("Train", "rocket-launch"),
+    "runs": ("Runs", "list-bullets"),
+    "run": ("Run", "chart-line-up"),
+    "export": ("Export", "package"),
+    "chat": ("Chat", "chat-circle"),
+    "settings": ("Settings", "gear-six"),
+}
+"""Each page's attribute of the window, to its name and icon in the sidebar."""
+SomePage = TypeVar("SomePage", bound=Page)
 
 
 class Window(QMainWindow):
@@ -40,16 +61,9 @@ class Window(QMainWindow):
         self.setMinimumSize(960, 600)
         self._jobs = jobs
         self._theme = theme
-        self.train, self.runs = TrainPage(jobs, theme), RunsPage(jobs, theme)
-        self.run, self.chat = RunPage(jobs, theme), ChatPage(jobs, theme)
-        self.export, self.settings = ExportPage(jobs, theme), SettingsPage(jobs, theme)
-        self._pages: list[tuple[str, str, Page]] = [
-            ("Train", "rocket-launch", self.train), ("Runs", "list-bullets", self.runs),
-            ("Run", "chart-line-up", self.run), ("Export", "package", self.export),
-            ("Chat", "chat-circle", self.chat), ("Settings", "gear-six", self.settings),
-        ]  # fmt: skip
+        self._built: dict[str, Page] = {}
         self._stack = QStackedWidget()
-        self._buttons: list[QPushButton] = []
+        self._buttons: dict[str, QPushButton] = {}
         centre = QWidget()
         row = QHBoxLayout(centre)
         row.setContentsMargins(0, 0, 0, 0)
@@ -57,13 +71,15 @@ class Window(QMainWindow):
         row.addWidget(self._sidebar())
         row.addWidget(self._stack, 1)
         self.setCentralWidget(centre)
-        self._connect()
         self.clock = QTimer(self)
         self.clock.setInterval(TICK_MS)
         self.clock.timeout.connect(self._on_tick)
         self.clock.start()
         self.setFocus()
         self.show_page(self.runs if jobs.store.jobs("train") else self.train)
+        self._idle = QTimer(self, singleShot=True, interval=IDLE_MS)
+        self._idle.timeout.connect(self._on_idle)
+        self._idle.start()
 
     def _sidebar(self) -> QFrame:
         bar = QFrame()
@@ -75,48 +91,105 @@ class Window(QMainWindow):
         brand = label("Finetune Studio", "heading")
         brand.setContentsMargins(SPACE, 0, 0, SPACE)
         column.addWidget(brand)
-        for number, (name, icon, page) in enumerate(self._pages, start=1):
-            made = button(name, self._theme, icon, kind="nav", name=f"nav:{name}")
-            made.setCheckable(True)
-            made.setFocusPolicy(Qt.FocusPolicy.TabFocus)  # a click needs no ring around it
-            made.clicked.connect(lambda _=False, page=page: self.show_page(page))
-            if page is self.settings:
+        for number, (key, (name, icon)) in enumerate(PAGES.items(), start=1):
+            if key == "settings":
                 column.addStretch(1)
                 self.live = label("", "muted", wrap=True)
                 self.live.setContentsMargins(SPACE, 0, 0, SPACE)
                 column.addWidget(self.live)
+            made = button(name, self._theme, icon, kind="nav", name=f"nav:{name}")
+            made.setCheckable(True)
+            made.setFocusPolicy(Qt.FocusPolicy.TabFocus)  # a click needs no ring around it
+            made.clicked.connect(lambda _=False, key=key: self.show_page(getattr(self, key)))
             column.addWidget(made)
-            self._buttons.append(made)
-            self._stack.addWidget(page)
+            self._buttons[key] = made
             keys = QShortcut(QKeySequence(f"Ctrl+{number}"), self)
-            keys.activated.connect(lambda page=page: self.show_page(page))
+            keys.activated.connect(lambda key=key: self.show_page(getattr(self, key)))
         return bar
 
-    def _connect(self) -> None:
-        self.train.started.connect(self.open_run)
-        self.runs.opened.connect(self.open_run)
-        self.runs.base_chosen.connect(self._on_base_chosen)
-        self.run.export_asked.connect(self._on_export_asked)
-        self.run.chat_asked.connect(self._on_chat_with_run)
-        self.export.chat_asked.connect(self._on_chat_with_file)
-        self.settings.appearance_chosen.connect(self.appearance_chosen)
-        for page in (self.runs, self.run, self.export, self.chat):
-            page.new_asked.connect(lambda: self.show_page(self.train))
+    # The pages
+
+    @cached_property
+    def train(self) -> TrainPage:
+        from studio.pages.train import TrainPage
+
+        page = self._add("train", TrainPage(self._jobs, self._theme))
+        page.started.connect(self.open_run)
+        return page
+
+    @cached_property
+    def runs(self) -> RunsPage:
+        from studio.pages.runs import RunsPage
+
+        page = self._add("runs", RunsPage(self._jobs, self._theme))
+        page.opened.connect(self.open_run)
+        page.base_chosen.connect(self._on_base_chosen)
+        page.new_asked.connect(self._on_new_asked)
+        return page
+
+    @cached_property
+    def run(self) -> RunPage:
+        from studio.pages.run import RunPage
+
+        page = self._add("run", RunPage(self._jobs, self._theme))
+        page.export_asked.connect(self._on_export_asked)
+        page.chat_asked.connect(self._on_chat_with_run)
+        page.new_asked.connect(self._on_new_asked)
+        return page
+
+    @cached_property
+    def export(self) -> ExportPage:
+        from studio.pages.export import ExportPage
+
+        page = self._add("export", ExportPage(self._jobs, self._theme))
+        page.chat_asked.connect(self._on_chat_with_file)
+        page.new_asked.connect(self._on_new_asked)
+        return page
+
+    @cached_property
+    def chat(self) -> ChatPage:
+        from studio.pages.chat import ChatPage
+
+        page = self._add("chat", ChatPage(self._jobs, self._theme))
+        page.new_asked.connect(self._on_new_asked)
+        return page
+
+    @cached_property
+    def settings(self) -> SettingsPage:
+        from studio.pages.settings import SettingsPage
+
+        page = self._add("settings", SettingsPage(self._jobs, self._theme))
+        page.appearance_chosen.connect(self.appearance_chosen)
+        return page
+
+    def _add(self, key: str, page: SomePage) -> SomePage:
+        self._built[key] = page
+        self._stack.addWidget(page)
+        return page
+
+    def _on_idle(self) -> None:
+        missing = next((key for key in PAGES if key not in self._built), None)
+        if missing is not None:
+            getattr(self, missing)
+            self._idle.start()
 
     def show_page(self, page: Page) -> None:
         self._stack.setCurrentWidget(page)
-        for made, (_, _, other) in zip(self._buttons, self._pages, strict=True):
-            made.setChecked(other is page)
+        for key, made in self._buttons.items():
+            made.setChecked(self._built.get(key) is page)
         page.refresh()
 
     @property
-    def page(self) -> QWidget:
+    def page(self) -> Page:
         """The page that is shown."""
-        return self._stack.currentWidget()
+        return self._stack.currentWidget()  # type: ignore[return-value]
 
     def open_run(self, run: str) -> None:
         self.run.open(run)
         self.show_page(self.run)
+
+    def _on_new_asked(self) -> None:
+        self.show_page(self.train)
 
     def _on_base_chosen(self, run: str, name: str) -> None:
         self.show_page(self.train)
@@ -137,12 +210,10 @@ class Window(QMainWindow):
     def _on_tick(self) -> None:
         news = self._jobs.poll()
         if news:
-            for _, _, page in self._pages:
+            for page in self._built.values():
                 page.hear(news)
         self._show_live()
-        for _, _, page in self._pages:
-            if page is self.page:
-                page.refresh()
+        self.page.refresh()
 
     def _show_live(self) -> None:
         names = [row.name for row in self._jobs.store.live() if row.kind == "train"]
@@ -151,6 +222,7 @@ class Window(QMainWindow):
 
     def closeEvent(self, event: QCloseEvent) -> None:
         self.clock.stop()
-        for _, _, page in self._pages:
+        self._idle.stop()
+        for page in self._built.values():
             page.leave()
         super().closeEvent(event)
