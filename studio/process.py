@@ -13,6 +13,7 @@ import time
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import psutil
@@ -38,13 +39,13 @@ class Outcome:
 
 def launch(folder: Path, interpreter: str) -> subprocess.Popen[bytes]:
     """Starts the worker for a folder in a session of its own: it outlives the studio."""
-    detached = (
+    detached: dict[str, Any] = (
         {"creationflags": subprocess.CREATE_NEW_PROCESS_GROUP | subprocess.DETACHED_PROCESS}
         if os.name == "nt"
         else {"start_new_session": True}
     )
     with (folder / wire.LOG).open("ab") as log:
-        return subprocess.Popen(
+        return subprocess.Popen[bytes](
             [interpreter, "-m", "workers", str(folder)],
             stdin=subprocess.DEVNULL,
             stdout=log,

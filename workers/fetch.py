@@ -137,7 +137,7 @@ def _convert_gguf(source: Path, target: Path) -> None:
 
     at = {"pretrained_model_name_or_path": str(source.parent), "gguf_file": source.name}
     tokenizer = AutoTokenizer.from_pretrained(**at)
-    model = AutoModelForCausalLM.from_pretrained(**at, dtype=torch.bfloat16)
+    model: Any = AutoModelForCausalLM.from_pretrained(**at, dtype=torch.bfloat16)
     # Loaded from quantized weights but no longer quantized: otherwise saving is refused.
     for holder, name in ((model.config, "quantization_config"), (model, "hf_quantizer")):
         if hasattr(holder, name):

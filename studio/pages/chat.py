@@ -110,8 +110,8 @@ class ChatPage(Page):
         self.fresh.clicked.connect(self._on_fresh)
         self.open_file = button("Open GGUF…", theme, "folder-open", name="open-gguf")
         self.open_file.clicked.connect(self._on_open_file)
-        self.actions.addWidget(self.open_file)
-        self.actions.addWidget(self.fresh)
+        self.action_row.addWidget(self.open_file)
+        self.action_row.addWidget(self.fresh)
 
     def _make_content(self) -> QWidget:
         talk = QVBoxLayout()

@@ -217,8 +217,8 @@ class ExportPage(Page):
 
 def _clear(lines: QVBoxLayout) -> None:
     while lines.count():
-        widget = lines.takeAt(0).widget()
-        if widget is not None:
+        item = lines.takeAt(0)
+        if item is not None and (widget := item.widget()) is not None:
             widget.deleteLater()
 
 

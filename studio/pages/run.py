@@ -106,7 +106,7 @@ class RunPage(Page):
         for made, slot in slots.items():
             made.clicked.connect(slot)
             made.hide()
-            self.actions.addWidget(made)
+            self.action_row.addWidget(made)
 
     def _make_present(self) -> QWidget:
         grid_holder = QWidget()

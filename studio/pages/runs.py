@@ -116,7 +116,7 @@ class RunsPage(Page):
         self.search.setAccessibleName("Search runs")
         self.search.setFixedWidth(220)
         self.search.textChanged.connect(self._proxy.setFilterFixedString)
-        self.actions.addWidget(self.search)
+        self.action_row.addWidget(self.search)
         self.table = self._make_table()
         self._empty = EmptyState(
             "list-bullets", "No runs yet",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from PySide6.QtCore import Qt
-from PySide6.QtWidgets import QFrame, QHBoxLayout, QScrollArea, QVBoxLayout, QWidget
+from PySide6.QtWidgets import QFrame, QHBoxLayout, QLayoutItem, QScrollArea, QVBoxLayout, QWidget
 
 from studio.theme import SPACE
 from studio.widgets.text import label
@@ -96,11 +96,16 @@ class Bubbles(QScrollArea):
         self.turns, self._growing = [], None
         self.hint.show()
         while self._column.count() > 2:
-            row = self._column.takeAt(2).layout()
-            while row is not None and row.count():
-                widget = row.takeAt(0).widget()
-                if widget is not None:
-                    widget.deleteLater()
+            _empty(self._column.takeAt(2))
 
     def _on_range_changed(self, _: int, maximum: int) -> None:
         self.verticalScrollBar().setValue(maximum)
+
+
+def _empty(row: QLayoutItem | None) -> None:
+    """Takes a row's widgets away."""
+    layout = row.layout() if row is not None else None
+    while layout is not None and layout.count():
+        item = layout.takeAt(0)
+        if item is not None and (widget := item.widget()) is not None:
+            widget.deleteLater()

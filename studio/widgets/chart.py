@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pyqtgraph as pg
@@ -106,7 +107,8 @@ class Chart(Card):
         self._on_theme_changed()
 
     def _set_up_plot(self) -> None:
-        item = self._plot.getPlotItem()
+        item: Any = self._plot.getPlotItem()  # pyqtgraph declares no types
+        self._item = item
         item.setMenuEnabled(False)
         item.hideButtons()
         item.setMouseEnabled(x=False, y=False)
@@ -123,7 +125,7 @@ class Chart(Card):
         self._cross.hide()
         item.addItem(self._cross, ignoreBounds=True)
         self._hover = pg.SignalProxy(
-            self._plot.scene().sigMouseMoved, rateLimit=30, slot=self._on_mouse_moved
+            item.scene().sigMouseMoved, rateLimit=30, slot=self._on_mouse_moved
         )
 
     def add(self, step: int, value: float | None) -> None:
@@ -169,14 +171,14 @@ class Chart(Card):
         self._second.setSymbolPen(None)
         self._cross.setPen(pg.mkPen(colours.faint, width=1))
         for side in ("left", "bottom"):
-            axis = self._plot.getPlotItem().getAxis(side)
+            axis = self._item.getAxis(side)
             axis.setPen(pg.mkPen(colours.border))
             axis.setTextPen(pg.mkPen(colours.muted))
         self._legend.setStyleSheet(f"color: {colours.warning}")
         self._stale = True
 
-    def _on_mouse_moved(self, moved: tuple[object]) -> None:
-        view = self._plot.getPlotItem().vb
+    def _on_mouse_moved(self, moved: tuple[Any]) -> None:
+        view = self._item.vb
         inside = self._plot.sceneBoundingRect().contains(moved[0])
         if not inside or not self.main.steps:
             self._cross.hide()

@@ -22,8 +22,8 @@ class Page(QWidget):
         self.setObjectName("page")
         self.title = label(title, "title")
         self.subtitle = label(subtitle, "subtitle", wrap=True)
-        self.actions = QHBoxLayout()
-        self.actions.setSpacing(SPACE)
+        self.action_row = QHBoxLayout()
+        self.action_row.setSpacing(SPACE)
         self.body = QVBoxLayout()
         self.body.setSpacing(2 * SPACE)
         column = QVBoxLayout()
@@ -42,7 +42,7 @@ class Page(QWidget):
         words.addWidget(self.subtitle)
         head = QHBoxLayout()
         head.addLayout(words, 1)
-        head.addLayout(self.actions)
+        head.addLayout(self.action_row)
         return head
 
     def hear(self, news: list[Any]) -> None:

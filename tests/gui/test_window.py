@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 import time
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -14,11 +17,13 @@ from PySide6.QtWidgets import QApplication
 
 from studio.app import Studio
 from studio.paths import Home
+from studio.settings import Settings, save_settings
 from studio.widgets.notice import EmptyState
+from tests.conftest import end_all
 from tests.gui.conftest import Driver, close
 from workers.protocol import wire
 from workers.protocol.events import Metrics
-from workers.protocol.recipe import Recipe
+from workers.protocol.recipe import Recipe, format_recipe
 
 
 def _metrics(studio: Studio, run: str, name: str = "loss") -> tuple[list[int], list[float]]:
@@ -209,8 +214,6 @@ def test_an_answer_can_be_broken_off(
 
 
 def test_a_recipe_file_fills_the_wizard(driver: Driver, recipe: Recipe, tmp_path: Any) -> None:
-    from workers.protocol.recipe import format_recipe
-
     path = tmp_path / "r.toml"
     path.write_text(format_recipe(recipe))
     driver.go("Train")
@@ -266,3 +269,53 @@ def test_the_clock_costs_little(driver: Driver, studio: Studio) -> None:
         driver.window._on_tick()
         ticks.append(time.perf_counter() - began)
     assert sorted(ticks)[25] < 0.1
+
+
+WINDOW = """
+import sys
+from pathlib import Path
+from PySide6.QtWidgets import QApplication
+from studio.app import Studio
+from studio.paths import Home
+from studio.settings import Settings, save_settings
+from workers.protocol.recipe import read_recipe
+app = QApplication([])
+studio = Studio(app, Home(Path(sys.argv[1])))
+studio.window.show()
+studio.window.train.show_recipe(read_recipe(Path(sys.argv[2])))
+studio.window.train.start.click()
+app.exec()
+"""
+
+
+def test_a_killed_window_leaves_training_running(
+    qtbot: Any, qapp: QApplication, home: Home, fake: Settings, recipe: Recipe, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    monkeypatch.setenv("FAKE_STEP_S", "0.1")
+    save_settings(home.settings, fake)
+    training = msgspec.structs.replace(recipe.training, max_steps=40)
+    file = tmp_path / "r.toml"
+    file.write_text(format_recipe(msgspec.structs.replace(recipe, training=training)))
+    window = subprocess.Popen([sys.executable, "-c", WINDOW, str(home.root), str(file)])
+
+    def steps() -> list[int]:
+        lines = [line for path in home.jobs.iterdir() for line in wire.read_events(path)]
+        events = [line.event for line in lines]
+        return [e.step for e in events if isinstance(e, Metrics) and "loss" in e.values]
+
+    qtbot.waitUntil(lambda: len(steps()) > 3, timeout=20_000)
+    window.kill()
+    window.wait()
+    at = len(steps())
+    qtbot.waitUntil(lambda: len(steps()) > at + 3, timeout=10_000)
+    later = Studio(qapp, home)
+    later.window.show()
+    try:
+        run = later.store.jobs("train")[0].id
+        later.window.open_run(run)
+        _status(Driver(qtbot, later), "Finished")
+        assert later.window.run.charts["loss"].main.steps == list(range(1, 41))
+    finally:
+        close(later)
+        end_all(home)

@@ -6,6 +6,7 @@ into the environment.
 
 from __future__ import annotations
 
+import ctypes
 import subprocess
 import sys
 from pathlib import Path
@@ -53,7 +54,9 @@ def quantize(source: Path, target: Path, kind: str) -> Path:
     }
     options = llama_cpp.llama_model_quantize_default_params()
     options.ftype = types[kind]
-    code = llama_cpp.llama_model_quantize(str(source).encode(), str(target).encode(), options)
+    code = llama_cpp.llama_model_quantize(
+        str(source).encode(), str(target).encode(), ctypes.byref(options)
+    )
     if code != 0:
         raise Refusal(
             f"llama.cpp could not write {kind} (code {code}).",

@@ -14,7 +14,7 @@ class Event(msgspec.Struct, kw_only=True, frozen=True, tag_field="type", tag=Tru
     """Something that a job said."""
 
 
-class Started(Event):
+class Started(Event, frozen=True):
     """The worker has the folder. First event of every start, also of a resumed one."""
 
     pid: int
@@ -22,26 +22,26 @@ class Started(Event):
     python: str
 
 
-class Resumed(Event):
+class Resumed(Event, frozen=True):
     """Training goes on from a checkpoint; what was measured after `step` is measured anew."""
 
     step: int
 
 
-class Resolved(Event):
+class Resolved(Event, frozen=True):
     """What the job really runs on; the same is kept in job.json under `resolved`."""
 
     versions: dict[str, str]
     details: dict[str, Any] = {}
 
 
-class Phase(Event):
+class Phase(Event, frozen=True):
     """A long stretch begins, in the user's words: 'Loading the model'."""
 
     name: str
 
 
-class Progress(Event):
+class Progress(Event, frozen=True):
     """How far the present phase is. `total` 0 means that the end is not known."""
 
     done: int
@@ -49,7 +49,7 @@ class Progress(Event):
     unit: str = "steps"
 
 
-class Metrics(Event):
+class Metrics(Event, frozen=True):
     """Measured values at an optimizer step. Names: README, 'Metrics'. NaN is sent as null."""
 
     step: int
@@ -58,7 +58,7 @@ class Metrics(Event):
     """Since training began, without pauses."""
 
 
-class Sampled(Event):
+class Sampled(Event, frozen=True):
     """What the model said at a step to a fixed prompt."""
 
     step: int
@@ -66,27 +66,27 @@ class Sampled(Event):
     completion: str
 
 
-class Saved(Event):
+class Saved(Event, frozen=True):
     """A checkpoint is complete, its manifest written."""
 
     step: int
     path: str
 
 
-class Note(Event):
+class Note(Event, frozen=True):
     """One sentence for the user. `level` is info or warning."""
 
     text: str
     level: str = "info"
 
 
-class Token(Event):
+class Token(Event, frozen=True):
     """A piece of an answer, in order, as text."""
 
     text: str
 
 
-class Answered(Event):
+class Answered(Event, frozen=True):
     """An answer is complete."""
 
     text: str
@@ -97,14 +97,14 @@ class Answered(Event):
     """stop (the model ended its turn), length, or asked (the user stopped it)."""
 
 
-class Ready(Event):
+class Ready(Event, frozen=True):
     """A chat job has its model loaded and listens."""
 
     model: str
     detail: str = ""
 
 
-class Artifact(Event):
+class Artifact(Event, frozen=True):
     """A file or folder is complete in its final place."""
 
     path: str
@@ -112,7 +112,7 @@ class Artifact(Event):
     bytes: int
 
 
-class Checked(Event):
+class Checked(Event, frozen=True):
     """One check of a probe or of an exported file against the trained model."""
 
     check: str
@@ -121,7 +121,7 @@ class Checked(Event):
     remedy: str = ""
 
 
-class Evaluated(Event):
+class Evaluated(Event, frozen=True):
     """Measured on held-out rows. `when` is before, during or after."""
 
     when: str
@@ -130,20 +130,20 @@ class Evaluated(Event):
     rows: int
 
 
-class Finished(Event):
+class Finished(Event, frozen=True):
     """The job did what it was asked."""
 
     summary: dict[str, Any] = {}
 
 
-class Stopped(Event):
+class Stopped(Event, frozen=True):
     """The job ended early because it was asked to; what it had is saved."""
 
     step: int = 0
     detail: str = ""
 
 
-class Failed(Event):
+class Failed(Event, frozen=True):
     """The job could not go on: what happened, the likely cause, what to do now."""
 
     what: str
@@ -154,7 +154,7 @@ class Failed(Event):
     traceback: str = ""
 
 
-class Unknown(Event):
+class Unknown(Event, frozen=True):
     """An event that this version does not know, kept as it came."""
 
     name: str

@@ -14,11 +14,11 @@ class Task(msgspec.Struct, kw_only=True, frozen=True, tag_field="kind"):
     """What one job is to do."""
 
 
-class Train(Task, tag="train"):
+class Train(Task, frozen=True, tag="train"):
     recipe: Recipe
 
 
-class Export(Task, tag="export"):
+class Export(Task, frozen=True, tag="export"):
     """Turns a finished run into files under its exports/."""
 
     run_folder: str
@@ -28,7 +28,7 @@ class Export(Task, tag="export"):
     """Compare each file with the trained model."""
 
 
-class Chat(Task, tag="chat"):
+class Chat(Task, frozen=True, tag="chat"):
     """Answers `Say` until the owner is gone or `Stop` comes."""
 
     model: str
@@ -38,7 +38,7 @@ class Chat(Task, tag="chat"):
     """Seconds since the epoch; with the pid it names one process for good."""
 
 
-class Probe(Task, tag="probe"):
+class Probe(Task, frozen=True, tag="probe"):
     """Looks at what this interpreter and machine can do."""
 
 

@@ -25,15 +25,9 @@ def option(
     advanced: bool = False,
 ) -> msgspec.Meta:
     """Metadata for `Annotated[type, option(...)]`; the bounds are checked when a recipe is read."""
-    return msgspec.Meta(
-        title=label,
-        description=help,
-        ge=ge,
-        gt=gt,
-        le=le,
-        lt=lt,
-        extra={"unit": unit, "advanced": advanced},
-    )
+    bounds: dict[str, Any] = {"ge": ge, "gt": gt, "le": le, "lt": lt}
+    extra = {"unit": unit, "advanced": advanced}
+    return msgspec.Meta(title=label, description=help, extra=extra, **bounds)
 
 
 class Option(msgspec.Struct, frozen=True):

@@ -25,7 +25,7 @@ class Section(msgspec.Struct, kw_only=True, frozen=True, forbid_unknown_fields=T
     """A table of the recipe file."""
 
 
-class Model(Section):
+class Model(Section, frozen=True):
     base: Annotated[
         str,
         option(
@@ -47,7 +47,7 @@ class Model(Section):
     ] = "auto"
 
 
-class Lora(Section):
+class Lora(Section, frozen=True):
     rank: Annotated[
         int, option("LoRA rank", "Size of the adapter; 8 to 64 is usual.", ge=1, le=1024)
     ] = 16
@@ -69,7 +69,7 @@ class Lora(Section):
     ] = "all-linear"
 
 
-class Source(Section):
+class Source(Section, frozen=True):
     source: Annotated[
         str,
         option("Dataset", "builtin:NAME, the path of a .jsonl or .json file, or a hub id."),
@@ -80,7 +80,7 @@ class Source(Section):
     ] = 1.0
 
 
-class Training(Section):
+class Training(Section, frozen=True):
     max_steps: Annotated[
         int,
         option("Steps", "Optimizer steps; 0 trains for the given epochs instead.", ge=0),
@@ -175,7 +175,7 @@ class Training(Section):
     ] = 50
 
 
-class Evaluation(Section):
+class Evaluation(Section, frozen=True):
     holdout: Annotated[
         float,
         option("Held-out share", "Share of the rows kept apart to measure on.", ge=0, lt=0.9),
@@ -202,7 +202,7 @@ class Evaluation(Section):
     ] = 64
 
 
-class Recipe(Section):
+class Recipe(Section, frozen=True):
     """What a training run is made from; the file's tables are the fields' names."""
 
     name: Annotated[str, option("Name", "What the run is called in lists.")] = "untitled"

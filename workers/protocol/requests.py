@@ -9,15 +9,15 @@ class Request(msgspec.Struct, kw_only=True, frozen=True, tag_field="type", tag=T
     """Something asked of a running job."""
 
 
-class Stop(Request):
+class Stop(Request, frozen=True):
     """End within one step; what was learnt is saved first."""
 
 
-class SaveNow(Request):
+class SaveNow(Request, frozen=True):
     """Write a checkpoint after the present step and go on."""
 
 
-class Say(Request):
+class Say(Request, frozen=True):
     """The conversation so far, its last turn the user's; answered by Token and Answered.
 
     `messages` hold `role` (system, user, assistant) and `content`.
@@ -30,7 +30,7 @@ class Say(Request):
     seed: int | None = None
 
 
-class Hush(Request):
+class Hush(Request, frozen=True):
     """Break off the present answer; the chat goes on."""
 
 

@@ -242,8 +242,9 @@ def _measure(trainer: SFTTrainer, report: Report, host: Host, moment: str) -> No
 
 def _sample(loaded: Loaded, trainer: SFTTrainer, prompts: list[list[Message]], host: Host) -> None:
     """What the model answers, greedily, to a few held-out prompts."""
-    model, tokenizer = trainer.model, loaded.tokenizer
-    if model is None or host.requests.stop_asked:
+    model: Any = trainer.model
+    tokenizer = loaded.tokenizer
+    if host.requests.stop_asked:
         return
     model.eval()
     for messages in prompts:
@@ -267,8 +268,7 @@ def _sample(loaded: Loaded, trainer: SFTTrainer, prompts: list[list[Message]], h
 
 def _save(trainer: SFTTrainer, loaded: Loaded, recipe: Recipe, folder: Path) -> Path:
     """The adapter, or for method `full` the model in the computing precision, with tokenizer."""
-    model = trainer.model
-    assert model is not None
+    model: Any = trainer.model
     full = recipe.model.method == "full"
 
     def fill(target: Path) -> None:

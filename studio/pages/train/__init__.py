@@ -45,7 +45,7 @@ class TrainPage(Page):
             self._stack.addWidget(step)
         self._open = button("Open recipe…", theme, "folder-open", name="open-recipe")
         self._open.clicked.connect(self._on_open)
-        self.actions.addWidget(self._open)
+        self.action_row.addWidget(self._open)
         self.body.addWidget(self._rail)
         self.body.addWidget(self.banner)
         self.body.addWidget(self._stack, 1)
