@@ -72,7 +72,7 @@ class Lora(Section, frozen=True):
 class Source(Section, frozen=True):
     source: Annotated[
         str,
-        option("Dataset", "builtin:NAME, the path of a .jsonl or .json file, or a hub id."),
+        option("Dataset", "builtin:NAME, or the path of a .jsonl or .json file."),
     ]
     weight: Annotated[
         float,

@@ -1,0 +1,39 @@
+"""The README tells the truth about options and metrics."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from studio.pages.run import CHARTS
+from workers.protocol.options import options_of
+from workers.protocol.recipe import sections
+
+README = (Path(__file__).parents[1] / "README.md").read_text()
+OPTIONS = [
+    option
+    for path, section in sections().items()
+    for option in options_of(section, f"{path}." if path else "")
+]
+
+
+@pytest.mark.parametrize("option", OPTIONS, ids=lambda option: option.path)
+def test_every_option_stands_in_the_table_as_declared(option: object) -> None:
+    row = next(li for li in README.splitlines() if li.startswith(f"| `{option.path}` |"))  # type: ignore[attr-defined]
+    assert option.help in row  # type: ignore[attr-defined]
+    if "NODEFAULT" not in repr(option.default):  # type: ignore[attr-defined]
+        assert f"`{option.default!r}`" in row  # type: ignore[attr-defined]
+
+
+def test_every_charted_metric_is_explained() -> None:
+    for name, *_ in CHARTS:
+        assert f"`{name}`" in README
+
+
+def test_every_file_in_the_tree_exists() -> None:
+    root = Path(__file__).parents[1]
+    for line in README.partition("## The tree")[2].partition("```")[2].splitlines():
+        name = line.strip().partition(" ")[0]
+        if name.endswith((".py", "/")) and line.startswith(" "):
+            assert list(root.rglob(name.rstrip("/"))), name
