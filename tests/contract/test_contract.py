@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import msgspec
 import psutil
 import pytest
 
@@ -13,6 +14,7 @@ from studio.jobs import Jobs
 from studio.paths import Home
 from studio.settings import Settings
 from studio.store import JobRow, Store
+from tests.conftest import end_all, wait_for
 from workers.protocol import wire
 from workers.protocol.events import (
     ENDINGS,
@@ -47,6 +49,7 @@ def studio(request: pytest.FixtureRequest, home: Home, fake: Settings) -> Iterat
     yield jobs
     jobs.close()
     store.close()
+    end_all(home)
 
 
 @pytest.fixture
@@ -125,8 +128,6 @@ def _check_chat(studio: Jobs, model: str, follow: Follow) -> None:
     def answers() -> int:
         return sum(isinstance(li.event, Answered) for li in wire.read_events(studio.folder(chat)))
 
-    from tests.conftest import wait_for
-
     wait_for(lambda: answers() == 1, 60.0)
     studio.tell(chat, say)
     wait_for(lambda: answers() == 2, 60.0)
@@ -149,8 +150,6 @@ def test_a_chat_ends_when_its_owner_is_gone(studio: Jobs, follow: Follow, tmp_pa
 
 
 def test_a_stop_is_obeyed(studio: Jobs, recipe: Recipe, follow: Follow) -> None:
-    import msgspec
-
     training = msgspec.structs.replace(recipe.training, max_steps=10_000)
     run = studio.train(msgspec.structs.replace(recipe, training=training))
 
@@ -158,8 +157,6 @@ def test_a_stop_is_obeyed(studio: Jobs, recipe: Recipe, follow: Follow) -> None:
         studio.poll()
         events = (line.event for line in wire.read_events(studio.folder(run)))
         return any(isinstance(e, Metrics) and "loss" in e.values for e in events)
-
-    from tests.conftest import wait_for
 
     wait_for(trains, 120.0)
     studio.stop(run)

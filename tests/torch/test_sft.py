@@ -18,6 +18,7 @@ from studio.jobs import Jobs
 from studio.paths import Home
 from studio.settings import Settings
 from studio.store import JobRow, Store
+from tests.conftest import end_all
 from workers.protocol import wire
 from workers.protocol.events import Artifact, Evaluated, Metrics, Note, Resumed, Saved
 from workers.protocol.recipe import Evaluation, Lora, Model, Recipe, Source, Training
@@ -35,6 +36,7 @@ def real(home: Home) -> Any:
     yield jobs
     jobs.close()
     store.close()
+    end_all(home)
 
 
 def learner(tiny: Path, **changes: Any) -> Recipe:

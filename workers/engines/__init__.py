@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, Protocol
+
+from workers.protocol.recipe import Engine, Recipe
+from workers.protocol.refusal import Refusal
 
 if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+    from workers.fetch import Located
 
 
 class Loaded(NamedTuple):
@@ -18,3 +23,30 @@ class Loaded(NamedTuple):
     """`cpu`, `cuda` or `mps`."""
     dtype: torch.dtype
     """In which it computes."""
+
+
+class EngineModule(Protocol):
+    """What an engine's module offers."""
+
+    def load_for_training(self, recipe: Recipe, located: Located) -> Loaded: ...
+
+
+def load_engine(name: Engine) -> EngineModule:
+    """The module of an engine; `auto` is the plain one, which runs everywhere.
+
+    To be called before transformers or trl is imported: Unsloth replaces parts of both.
+    """
+    if name == "unsloth":
+        try:
+            from workers.engines import unsloth
+        except ImportError as fault:
+            raise Refusal(
+                "Unsloth cannot be imported in this environment.",
+                f"{fault}.",
+                "Name the Python of Unsloth's own environment under [interpreters] unsloth in "
+                "settings.toml, or set model.engine = 'auto'.",
+            ) from fault
+        return unsloth
+    from workers.engines import transformers
+
+    return transformers

@@ -21,8 +21,8 @@ from trl import SFTConfig, SFTTrainer
 from workers.data.formats import Message, Table, read_table
 from workers.data.mapping import Example, render, tokenize
 from workers.data.mix import Rows, mix, position, split
-from workers.engines import Loaded
-from workers.engines.transformers import load_for_training, save_weights
+from workers.engines import EngineModule, Loaded
+from workers.engines.transformers import save_weights
 from workers.fetch import Located, fingerprint, locate_model
 from workers.folders import size_of, write_folder
 from workers.host import Host
@@ -44,12 +44,13 @@ from workers.train.report import Report
 
 PINNED = (
     "torch", "transformers", "trl", "peft", "accelerate", "datasets", "bitsandbytes", "tokenizers",
+    "unsloth",
 )  # fmt: skip
 SAMPLED_PROMPTS = 2
 SAMPLE_TOKENS = 64
 
 
-def train(recipe: Recipe, host: Host) -> None:
+def train(recipe: Recipe, host: Host, engine: EngineModule) -> None:
     """Runs the stage; ends with Finished, or Stopped when that was asked for."""
     set_seed(recipe.training.seed)
 
@@ -62,7 +63,7 @@ def train(recipe: Recipe, host: Host) -> None:
     located = locate_model(
         recipe.model.base, Path(host.job.home), lambda text: host.emit(Phase(name=text))
     )
-    loaded = load_for_training(recipe, located)
+    loaded = engine.load_for_training(recipe, located)
     _resolve(host, recipe, tables, located, loaded)
 
     host.emit(Phase(name="Tokenizing"))
@@ -121,7 +122,7 @@ def _resolve(
     host: Host, recipe: Recipe, tables: list[Table], located: Located, loaded: Loaded
 ) -> None:
     """Pins what the run really works with, in job.json and as an event."""
-    versions = {name: _version(name) for name in PINNED}
+    versions = {name: found for name in PINNED if (found := _version(name))}
     model = {
         "base": located.base,
         "folder": str(located.folder),
@@ -141,7 +142,7 @@ def _resolve(
         versions=versions,
         device=loaded.device,
         precision=str(loaded.dtype).removeprefix("torch."),
-        engine="transformers",
+        engine=recipe.model.engine.replace("auto", "transformers"),
         model=model,
         datasets=datasets,
         seeds={"training": recipe.training.seed},
@@ -153,10 +154,11 @@ def _resolve(
 
 
 def _version(package: str) -> str:
+    """The installed version, or nothing."""
     try:
         return importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:
-        return "not installed"
+        return ""
 
 
 def _examples(

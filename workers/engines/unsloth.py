@@ -1,0 +1,72 @@
+"""Unsloth's engine: its own kernels and memory savings for one GPU. LoRA, QLoRA and full SFT.
+
+Runs only under the interpreter that the settings name for it, an overlay environment: Unsloth's
+wheel brings a top-level package called `studio`, which must never lie beside ours. Importing this
+module imports Unsloth, which must come before transformers and trl.
+"""
+
+from __future__ import annotations
+
+import unsloth  # noqa: F401  isort: skip
+
+from unsloth import FastLanguageModel
+
+from workers.engines import Loaded
+from workers.engines.transformers import (
+    best_device,
+    computing_dtype,
+    load_tokenizer,
+    target_modules,
+)
+from workers.fetch import Located
+from workers.protocol.recipe import Recipe
+from workers.protocol.refusal import Refusal
+
+
+def load_for_training(recipe: Recipe, located: Located) -> Loaded:
+    """The base model through Unsloth with a fresh adapter on; raises `Refusal` for DoRA."""
+    _refuse(recipe, located)
+    options = recipe.training
+    device = best_device()
+    dtype = computing_dtype(options.precision, device)
+    full = recipe.model.method == "full"
+    model, _ = FastLanguageModel.from_pretrained(
+        model_name=str(located.folder),
+        max_seq_length=options.max_length,
+        dtype=dtype,
+        load_in_4bit=recipe.model.method == "qlora",
+        full_finetuning=full,
+        trust_remote_code=False,
+    )
+    if not full:
+        targets = target_modules(recipe.lora)
+        model = FastLanguageModel.get_peft_model(
+            model,
+            r=recipe.lora.rank,
+            lora_alpha=recipe.lora.alpha,
+            lora_dropout=recipe.lora.dropout,
+            target_modules=PROJECTIONS if isinstance(targets, str) else targets,
+            use_gradient_checkpointing="unsloth" if options.gradient_checkpointing else False,
+            random_state=options.seed,
+        )
+    return Loaded(model, load_tokenizer(located), device, dtype)
+
+
+PROJECTIONS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
+"""Unsloth's kernels know these by name; `all-linear` means all of them."""
+
+
+def _refuse(recipe: Recipe, located: Located) -> None:
+    if recipe.model.method == "dora":
+        raise Refusal(
+            "Unsloth has no kernels for DoRA.",
+            "model.method = 'dora' goes with the plain engine.",
+            "Set model.engine = 'transformers', or model.method = 'lora'.",
+        )
+    if located.adapters:
+        raise Refusal(
+            "Unsloth starts from whole models, and this base is a run with an adapter.",
+            "The adapter would have to be merged first.",
+            "Export that run to merged 16-bit and name the folder as the base, or set "
+            "model.engine = 'transformers'.",
+        )
