@@ -194,7 +194,7 @@ def test_a_run_can_start_from_an_earlier_one(real: Jobs, tiny: Path, follow: Fol
 
 
 def test_rows_that_are_cut_are_said(real: Jobs, tiny: Path, follow: Follow) -> None:
-    longest = 64
+    longest = 24
     run = real.train(learner(tiny, training={"max_steps": 1, "max_length": longest}))
     row = follow(real, run)
     assert row.status == "finished", row.cause
