@@ -7,6 +7,7 @@ into the environment.
 from __future__ import annotations
 
 import ctypes
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -28,6 +29,7 @@ def convert(folder: Path, target: Path) -> Path:
     ended = subprocess.run(
         [sys.executable, str(CONVERTER), str(folder), "--outtype", "f16", "--outfile", str(target)],
         stdin=subprocess.DEVNULL,
+        env={**os.environ, "HF_HUB_OFFLINE": "1"},  # all that it needs lies in the folder
         capture_output=True,
         text=True,
         timeout=TIME_LIMIT_S,

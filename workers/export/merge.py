@@ -34,8 +34,20 @@ def save(merged: Loaded, folder: Path, dtype: torch.dtype) -> Path:
         save_weights(merged.model, target, dtype)
         _name_dtype(target / "config.json", str(dtype).removeprefix("torch."))
         merged.tokenizer.save_pretrained(target)
+        _drop_code(target)
 
     return write_folder(folder, fill)
+
+
+def _drop_code(folder: Path) -> None:
+    """Takes out what would let a loader run code of a foreign model: llama.cpp's converter opens
+    the folder with `trust_remote_code=True`."""
+    for path in folder.glob("*.py"):
+        path.unlink()
+    for path in folder.glob("*.json"):
+        fields = msgspec.json.decode(path.read_bytes())
+        if isinstance(fields, dict) and fields.pop("auto_map", None) is not None:
+            path.write_bytes(msgspec.json.format(msgspec.json.encode(fields), indent=2))
 
 
 def _name_dtype(config: Path, dtype: str) -> None:
