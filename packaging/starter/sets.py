@@ -12,6 +12,7 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
+import sums
 from skills import ARITHMETIC, REASONING, Question, Skill, distinct, questions
 from talk import distinct_texts, lighthouse_story
 
@@ -45,6 +46,7 @@ def write_sets(folder: Path) -> None:
     for name, rows in built_in_sets().items():
         lines = (json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
         (folder / f"{name}.jsonl").write_text("".join(lines), encoding="utf-8", newline="\n")
+    sums.write(folder)
 
 
 def _draw(name: str) -> Random:

@@ -102,7 +102,7 @@ def main(rounds: int) -> None:
         folder = locate_model("smollm2", home.root, print).folder
         from workers.protocol.assets import builtin_dataset
 
-        data = builtin_dataset("arithmetic")
+        data = builtin_dataset("sums")
         store = Store(home.store)
         jobs = Jobs(home, store, Settings())
         plain, worker = [], []

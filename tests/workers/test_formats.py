@@ -111,7 +111,7 @@ def test_a_missing_dataset_is_refused() -> None:
 
 
 def test_the_built_in_set_passes_the_same_reader() -> None:
-    table = read_table("builtin:arithmetic")
+    table = read_table("builtin:sums")
     assert len(table.rows) >= 300
     assert table.format == "chat"
     for row in table.rows:
