@@ -77,18 +77,18 @@ SUBTRACT_STORIES = (
 
 
 def add_columns(a: int, b: int) -> str:
-    """Adds from the right, the carry as a last term: 47 + 85 is `7+5=12, 4+8+1=13`."""
+    """Adds from the right, the carry as a last term: `47+85: 7+5=12, 4+8+1=13`."""
     steps, carry = [], 0
     for place in range(max(len(str(a)), len(str(b)))):
         left, right = a // 10**place % 10, b // 10**place % 10
         total = left + right + carry
         steps.append(f"{left}+{right}{'+1' if carry else ''}={total}")
         carry = total // 10
-    return ", ".join(steps)
+    return f"{a}+{b}: " + ", ".join(steps)
 
 
 def subtract_columns(a: int, b: int) -> str:
-    """Subtracts from the right, borrowing where needed: 85 - 47 is `15-7=8, 8-4-1=3`."""
+    """Subtracts from the right, borrowing where needed: `85-47: 15-7=8, 8-4-1=3`."""
     steps, borrowed = [], 0
     for place in range(len(str(a))):
         left, right = a // 10**place % 10, b // 10**place % 10
@@ -96,7 +96,7 @@ def subtract_columns(a: int, b: int) -> str:
         result = left + 10 * short - right - borrowed
         steps.append(f"{left + 10 * short}-{right}{'-1' if borrowed else ''}={result}")
         borrowed = int(short)
-    return ", ".join(steps)
+    return f"{a}-{b}: " + ", ".join(steps)
 
 
 def sum_of(draw: Random, a: int, b: int, wordings: tuple[str, ...], skill: str) -> Question:
