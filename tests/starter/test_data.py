@@ -14,7 +14,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 DATA = ROOT / "assets" / "data"
 SOLVED = ("arithmetic", "arithmetic-test", "reasoning", "reasoning-test")
-TRAINING = ("arithmetic", "reasoning", "preferences", "feedback")
+TRAINING = ("arithmetic", "reasoning", "preferences", "feedback", "sums")
 TESTS = ("arithmetic-test", "reasoning-test")
 SUM = re.compile(r"(\d+)\D+?(\d+)")
 
