@@ -92,7 +92,7 @@ def wait_for(condition: Callable[[], object], limit_s: float = 20.0) -> None:
 def follow() -> Callable[[Jobs, str], JobRow]:
     """Polls until a job has ended; returns its row."""
 
-    def run(jobs: Jobs, job: str, limit_s: float = 60.0) -> JobRow:
+    def run(jobs: Jobs, job: str, limit_s: float = 240.0) -> JobRow:
         def ended() -> bool:
             jobs.poll()
             row = jobs.store.job(job)

@@ -158,6 +158,7 @@ class RunPage(Page):
         if row is None:
             return
         self.run = run
+        self.stop.setEnabled(True)
         self._pace.clear()
         self._empty.hide()
         self._present.show()
@@ -320,6 +321,7 @@ class RunPage(Page):
     def _on_resume(self) -> None:
         try:
             self._jobs.resume(self.run)
+            self.stop.setEnabled(True)
         except Refusal as refusal:
             self.banner.tell(refusal.what, refusal.cause, refusal.remedy)
             return

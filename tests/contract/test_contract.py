@@ -40,6 +40,8 @@ from workers.protocol.requests import SaveNow, Say
 
 Follow = Callable[..., JobRow]
 
+pytestmark = pytest.mark.timeout(1800)
+
 
 @pytest.fixture(params=["fake", pytest.param("real", marks=pytest.mark.torch)])
 def studio(request: pytest.FixtureRequest, home: Home, fake: Settings) -> Iterator[Jobs]:
@@ -79,12 +81,12 @@ def _kinds(events: list[Event]) -> set[type[Event]]:
 def test_training_export_and_chat(studio: Jobs, recipe: Recipe, follow: Follow) -> None:
     run = studio.train(recipe)
     studio.tell(run, SaveNow())
-    assert follow(studio, run, 180.0).status == "finished"
+    assert follow(studio, run, 600.0).status == "finished"
     _check_training(studio, run)
     folder = studio.folder(run)
     task = Export(run_folder=str(folder), targets=["gguf:Q8_0"])
     export = studio.start(task, "export", run)
-    assert follow(studio, export, 180.0).status == "finished"
+    assert follow(studio, export, 600.0).status == "finished"
     _check_export(studio, export)
     _check_chat(studio, str(folder), follow)
 
@@ -128,9 +130,9 @@ def _check_chat(studio: Jobs, model: str, follow: Follow) -> None:
     def answers() -> int:
         return sum(isinstance(li.event, Answered) for li in wire.read_events(studio.folder(chat)))
 
-    wait_for(lambda: answers() == 1, 60.0)
+    wait_for(lambda: answers() == 1, 240.0)
     studio.tell(chat, say)
-    wait_for(lambda: answers() == 2, 60.0)
+    wait_for(lambda: answers() == 2, 240.0)
     studio.stop(chat)
     assert follow(studio, chat).status in ("finished", "stopped")
     events = _said(studio, chat)
@@ -158,9 +160,9 @@ def test_a_stop_is_obeyed(studio: Jobs, recipe: Recipe, follow: Follow) -> None:
         events = (line.event for line in wire.read_events(studio.folder(run)))
         return any(isinstance(e, Metrics) and "loss" in e.values for e in events)
 
-    wait_for(trains, 120.0)
+    wait_for(trains, 600.0)
     studio.stop(run)
-    assert follow(studio, run, 120.0).status == "stopped"
+    assert follow(studio, run, 600.0).status == "stopped"
     events = _said(studio, run)
     assert isinstance(events[-1], Stopped)
     assert any(isinstance(event, Saved) for event in events)

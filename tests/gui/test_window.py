@@ -144,6 +144,10 @@ def test_save_and_stop(driver: Driver, studio: Studio, monkeypatch: pytest.Monke
     driver.click("stop")
     _status(driver, "Stopped")
     assert driver.find("chat").isEnabled()
+    _walk_wizard(driver, name="second", steps="1000")
+    driver.wait(lambda: len(driver.window.run.charts["loss"].main.steps) > 2)
+    driver.click("stop")
+    _status(driver, "Stopped")
 
 
 def test_a_refusal_is_shown_where_it_arose(driver: Driver) -> None:

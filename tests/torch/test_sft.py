@@ -145,7 +145,7 @@ def test_a_stop_ends_within_one_step_and_keeps_the_work(
     real: Jobs, tiny: Path, wait_until: Callable[..., None], follow: Follow
 ) -> None:
     run = real.train(learner(tiny, training={"max_steps": 100_000}))
-    wait_until(lambda: real.poll() is not None and len(losses(real, run)) > 3, 60.0)
+    wait_until(lambda: real.poll() is not None and len(losses(real, run)) > 3, 240.0)
     real.stop(run)
     at = max(losses(real, run))
     row = follow(real, run)
@@ -162,15 +162,15 @@ def test_a_killed_run_resumes_to_the_same_end(
     options = {"max_steps": 400, "save_every_steps": 5, "batch_size": 2}
     alone = real.train(learner(tiny, name="alone", training=options))
     run = real.train(learner(tiny, name="killed", training=options))
-    wait_until(lambda: real.poll() is not None and len(said(real, run, Saved)) >= 2, 90.0)
+    wait_until(lambda: real.poll() is not None and len(said(real, run, Saved)) >= 2, 240.0)
     alive = msgspec.json.decode((real.folder(run) / wire.ALIVE).read_bytes(), type=wire.Alive)
     os.kill(alive.pid, signal.SIGKILL)
     row = follow(real, run)
     assert row.status == "failed"
     assert "signal 9" in row.cause
     real.resume(run)
-    assert follow(real, run, 120.0).status == "finished"
-    assert follow(real, alone, 120.0).status == "finished"
+    assert follow(real, run, 400.0).status == "finished"
+    assert follow(real, alone, 400.0).status == "finished"
     resumed = said(real, run, Resumed)[0].step
     assert resumed >= 10
     ours, theirs = losses(real, run), losses(real, alone)

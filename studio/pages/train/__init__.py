@@ -121,9 +121,12 @@ class TrainPage(Page):
                 self.banner.tell(fault.what, fault.cause, fault.remedy)
                 return
         try:
-            self.started.emit(self._jobs.train(self.recipe()))
+            run = self._jobs.train(self.recipe())
         except Refusal as refusal:
             self.banner.tell(refusal.what, refusal.cause, refusal.remedy)
+            return
+        self.go_to(0)  # the next run begins at the beginning, with what was entered
+        self.started.emit(run)
 
     def _on_open(self) -> None:
         path, _ = QFileDialog.getOpenFileName(self, "Open recipe", "", "Recipes (*.toml)")
