@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -16,12 +17,15 @@ import typer
 
 from studio import demo as tour
 from studio import doctor as surgery
+from studio.gate import judge
 from studio.headless import Headless, open_headless
 from studio.paths import ENVIRONMENT
 from studio.store import JobRow
 from studio.terminal import Terminal, refusal_fields
-from workers.protocol.recipe import read_recipe
+from workers.protocol.jobs import Train
+from workers.protocol.pipeline import read_pipeline
 from workers.protocol.refusal import Refusal
+from workers.protocol.wire import read_job
 
 app = typer.Typer(
     name="studio",
@@ -53,18 +57,20 @@ def train(
     json: Json = False,
     home: HomeDir = None,
 ) -> None:
-    """Train as a recipe says, and follow the run to its end."""
-    asked = read_recipe(recipe)
+    """Train as a recipe or a pipeline says, and follow it to its end."""
+    asked = read_pipeline(recipe)
     with open_headless(home, json=json) as headless:
-        run = headless.jobs.train(asked)
+        run = headless.jobs.train_all(asked)
         headless.terminal.say(f"Run {run}")
         if detach:
             headless.terminal.result({"run": run, "folder": str(headless.jobs.folder(run)),
                                       "status": "running"})  # fmt: skip
             return
-        row = headless.follow(run)
-        _tell_run(headless, row)
-        _exit_unless_finished(row)
+        rows = headless.follow_all(run)
+        _tell_run(headless, rows[-1], before=rows[:-1])
+        _exit_unless_finished(rows[-1])
+        if len(rows) < len(asked.stages):
+            raise typer.Exit(1)
 
 
 @app.command()
@@ -101,6 +107,52 @@ def stop(run: Run, json: Json = False, home: HomeDir = None) -> None:
         headless.jobs.stop(row.id)
         ended = headless.follow(row.id)
         headless.terminal.result({"run": ended.id, "status": ended.status, "cause": ended.cause})
+
+
+@app.command()
+def pause(run: Run, json: Json = False, home: HomeDir = None) -> None:
+    """Let a running run rest at a checkpoint; `resume` goes on from there."""
+    with open_headless(home, json=json) as headless:
+        row = headless.jobs.find(run)
+        if not row.live:
+            raise Refusal(f"The run {row.id} is not running.", f"It is {row.status}.", "")
+        headless.jobs.pause(row.id)
+        ended = headless.follow(row.id)
+        headless.terminal.result({"run": ended.id, "status": ended.status, "cause": ended.cause})
+
+
+@app.command()
+def resume(run: Run, json: Json = False, home: HomeDir = None) -> None:
+    """Go on with a run that was paused or whose process died, and follow it to its end."""
+    with open_headless(home, json=json) as headless:
+        row = headless.jobs.find(run)
+        headless.jobs.resume(row.id)
+        rows = headless.follow_all(row.id)
+        _tell_run(headless, rows[-1], before=rows[:-1])
+        _exit_unless_finished(rows[-1])
+
+
+@app.command()
+def evaluate(run: Run, json: Json = False, home: HomeDir = None) -> None:
+    """Judge a run by its held-out measurements before and after, against its gate."""
+    with open_headless(home, json=json) as headless:
+        row = headless.jobs.find(run)
+        job = read_job(headless.jobs.folder(row.id))
+        if not isinstance(job.task, Train):
+            raise Refusal(f"{row.id} is no training run.", f"It is a {job.kind} job.", "")
+        verdict = judge(headless.jobs.store.evaluations(row.id), job.task.recipe.evaluation.gate)
+        scores = headless.evaluation(row.id) or {}
+        headless.terminal.result({
+            "run": row.id, "before": scores.get("before"), "after": scores.get("after"),
+            "interval": verdict.interval, "gate": "passed" if verdict.passed else "failed",
+            "reasons": [verdict.reason],
+        })  # fmt: skip
+        headless.terminal.say(verdict.reason)
+        if verdict.interval is not None:
+            low, high = verdict.interval
+            headless.terminal.say(f"95 % interval of the gain: {low:+.3f} to {high:+.3f}")
+        if not verdict.passed:
+            raise typer.Exit(1)
 
 
 @app.command()
@@ -193,8 +245,10 @@ def rebuild_index(json: Json = False, home: HomeDir = None) -> None:
         headless.terminal.say(f"The index holds {count} jobs.")
 
 
-def _tell_run(headless: Headless, row: JobRow) -> None:
+def _tell_run(headless: Headless, row: JobRow, before: Sequence[JobRow] = ()) -> None:
     story = headless.story(row)
+    if before:
+        story["stages"] = [headless.story(one) for one in before]
     headless.terminal.result(story | _failure(row))
     headless.terminal.table(
         f"{row.name}: {row.status} after {row.steps} steps",

@@ -1,4 +1,4 @@
-"""The quick tour: one recipe from nothing to an answer of the exported file."""
+"""The quick tour: one pipeline from nothing to an answer of the exported file."""
 
 from __future__ import annotations
 
@@ -10,37 +10,48 @@ from studio.store import JobRow
 from studio.terminal import Terminal
 from workers.protocol.assets import assets_folder
 from workers.protocol.events import Sampled
-from workers.protocol.recipe import read_recipe
+from workers.protocol.pipeline import read_pipeline
 from workers.protocol.refusal import Refusal
 from workers.protocol.wire import read_events
 
-RECIPE = "demo.toml"
-TARGET = "gguf:Q4_K_M"
+RECIPE = "quick-tour.toml"
+TARGET = "gguf:Q8_0"
+SHOWN = ("loss", "accuracy", "reward")
+"""The scores of the closing table."""
 
 
 def run(headless: Headless) -> dict[str, Any]:
     """Trains, exports and asks; raises `Refusal` at the first step that does not succeed."""
-    recipe = read_recipe(assets_folder() / "recipes" / RECIPE)
-    headless.terminal.say(f"1/3  Training {recipe.model.base} on {recipe.data[0].source}")
-    trained = _finished(headless.follow(headless.jobs.train(recipe)))
+    pipeline = read_pipeline(assets_folder() / "recipes" / RECIPE)
+    headless.terminal.say("1/3  Training: " + ", then ".join(s.name for s in pipeline.stages))
+    rows = [_finished(row) for row in headless.follow_all(headless.jobs.train_all(pipeline))]
+    if len(rows) < len(pipeline.stages):
+        raise Refusal(f"The tour ended after {rows[-1].name}.", rows[-1].cause, rows[-1].remedy)
     headless.terminal.say("2/3  Exporting to GGUF")
-    exported, made = headless.export(trained, [TARGET])
+    exported, made = headless.export(rows[-1], [TARGET])
     _finished(exported)
     headless.terminal.say("3/3  Asking the exported file")
-    prompt = _held_out_prompt(headless, trained)
+    prompt = _held_out_prompt(headless, rows[-1])
     headless.terminal.say(f"Question: {prompt}")
     with headless.conversation(Path(made["files"][0]["path"])) as talk:
         answer = talk.say([{"role": "user", "content": prompt}], max_tokens=96, temperature=0.0)
-    scores = headless.evaluation(trained.id) or {}
+    stages = [_scores(headless, row) for row in rows]
     return {
-        "run": trained.id,
-        "before": scores.get("before"),
-        "after": scores.get("after"),
+        "run": rows[-1].id,
+        "before": stages[0]["before"],
+        "after": stages[-1]["after"],
+        "stages": stages,
         "files": made["files"],
         "parity": made["parity"],
         "question": prompt,
         "answer": answer.text,
     }
+
+
+def _scores(headless: Headless, row: JobRow) -> dict[str, Any]:
+    found = headless.evaluation(row.id) or {}
+    return {"run": row.id, "name": row.name, "stage": row.stage, "seconds": row.seconds,
+            "before": found.get("before"), "after": found.get("after")}  # fmt: skip
 
 
 def _finished(row: JobRow) -> JobRow:
@@ -57,10 +68,18 @@ def _held_out_prompt(headless: Headless, row: JobRow) -> str:
 
 def tell(terminal: Terminal, outcome: dict[str, Any]) -> None:
     """What changed, as a short table."""
-    before, after = outcome["before"] or {}, outcome["after"] or {}
-    rows = [[name.replace("_", " "), f"{before[name]:.3f}", f"{after[name]:.3f}"]
-            for name in before if name in after and name != "rows"]  # fmt: skip
-    terminal.table("Held-out rows", ["", "before", "after"], rows)
+    rows = []
+    for stage in outcome["stages"]:
+        before, after = stage["before"] or {}, stage["after"] or {}
+        shown = [name for name in SHOWN if name in before and name in after]
+        for number, name in enumerate(shown):
+            rows.append([stage["name"] if number == 0 else "", name, _told(name, before[name]),
+                         _told(name, after[name])])  # fmt: skip
+    terminal.table("On held-out questions", ["", "", "before", "after"], rows)
     terminal.say(f"Asked: {outcome['question']}")
     terminal.say(f"The exported file answers: {outcome['answer']}")
     terminal.say(f"Done in {outcome['seconds']:.0f} s. The file: {outcome['files'][0]['path']}")
+
+
+def _told(name: str, value: float) -> str:
+    return f"{value:.0%}" if name == "accuracy" else f"{value:.3f}"

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import psutil
 
 from studio.jobs import Jobs
@@ -60,6 +61,14 @@ class Headless:
                     self.terminal.say("Stopping; the work so far is saved. Ctrl-C again leaves it.")
                     self.jobs.stop(job)
 
+    def follow_all(self, job: str) -> list[JobRow]:
+        """Shows a run and all that follow it in its pipeline; ends at one that did not finish."""
+        rows = [self.follow(job)]
+        while rows[-1].status == "finished" and (after := self.jobs.next_stage(rows[-1].id)):
+            self.terminal.say(f"Next stage: {after}")
+            rows.append(self.follow(after))
+        return rows
+
     def _events(self, job: str) -> Iterator[Event]:
         for news in self.jobs.poll():
             if news.job == job:
@@ -89,6 +98,7 @@ class Headless:
             "parent": row.parent,
             "created": row.created,
             "seconds": row.seconds,
+            "findings": [msgspec.structs.asdict(one) for one in self.jobs.store.findings(row.id)],
             "folder": str(self.jobs.folder(row.id)),
             "metrics": last,
             "first": first,

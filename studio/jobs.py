@@ -10,23 +10,28 @@ import re
 import shutil
 import subprocess
 import time
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
 import msgspec
 
+from studio.gate import judge
 from studio.paths import Home
 from studio.process import Rung, StopLadder, Worker, disown, launch
 from studio.settings import Settings
 from studio.store import JobRow, Status, Store
 from workers.protocol import wire
 from workers.protocol.jobs import AnyTask, Job, Train
+from workers.protocol.pipeline import Pipeline, starting_from
 from workers.protocol.recipe import Recipe, Source, check_recipe
 from workers.protocol.refusal import Refusal
-from workers.protocol.requests import Request
+from workers.protocol.requests import Pause, Request
 
 STOP_GRACE_S = 60.0
 """How long a worker may take to save before it is ended."""
+NEXT = "next"
+"""The file in a run's folder that names the run that followed it; whoever makes it starts that."""
 SCAN_EVERY_S = 2.0
 """How often the jobs folder is looked at for jobs that another process started."""
 
@@ -56,18 +61,51 @@ class Jobs:
 
     # Starting
 
-    def train(self, recipe: Recipe) -> str:
-        """Starts a training run; returns its id."""
+    def train(self, recipe: Recipe, then: Sequence[Recipe] = ()) -> str:
+        """Starts a training run, to be followed by others; returns its id."""
         check_recipe(recipe)
         parent = None
         if recipe.model.base.startswith("run:"):
             parent = self.find(recipe.model.base.removeprefix("run:")).id
             model = msgspec.structs.replace(recipe.model, base=f"run:{parent}")
             recipe = msgspec.structs.replace(recipe, model=model)
-        recipe = msgspec.structs.replace(recipe, data=[_absolute(s) for s in recipe.data])
-        return self.start(Train(recipe=recipe), recipe.name, parent)
+        followers = [_with_paths(follower) for follower in then]
+        return self.start(Train(recipe=_with_paths(recipe)), recipe.name, parent, followers)
 
-    def start(self, task: AnyTask, name: str, parent: str | None = None) -> str:
+    def train_all(self, pipeline: Pipeline) -> str:
+        """Starts the first stage of a pipeline; polling starts each next one. Returns its id."""
+        first, *rest = pipeline.stages
+        return self.train(first, rest)
+
+    def next_stage(self, job: str) -> str | None:
+        """The run that followed a run of a pipeline, once it has been started."""
+        path = self.folder(job) / NEXT
+        return path.read_text().strip() or None if path.is_file() else None
+
+    def _follow_up(self, job: str) -> None:
+        """Starts the next stage after a finished run, if its gate lets it; once, whoever polls."""
+        asked = wire.read_job(self.folder(job))
+        if not asked.then or not isinstance(asked.task, Train):
+            return
+        verdict = judge(self.store.evaluations(job), asked.task.recipe.evaluation.gate)
+        try:
+            marker = (self.folder(job) / NEXT).open("x")
+        except FileExistsError:
+            return
+        with marker:
+            if not verdict.passed:
+                self.store.set_status(job, "finished", f"The pipeline ends here. {verdict.reason}")
+                return
+            first, *rest = asked.then
+            try:
+                marker.write(self.train(starting_from(first, job), rest))
+            except Refusal as refusal:
+                cause = f"The next stage could not start. {refusal.what} {refusal.cause}"
+                self.store.set_status(job, "finished", cause, refusal.remedy)
+
+    def start(
+        self, task: AnyTask, name: str, parent: str | None = None, then: Sequence[Recipe] = ()
+    ) -> str:
         """Writes the job's folder and starts its worker; returns the job's id.
 
         Raises:
@@ -76,17 +114,19 @@ class Jobs:
         self.home.make().require_space()
         engine = task.recipe.model.engine if isinstance(task, Train) else "auto"
         interpreter = self.settings.interpreter_for(engine)
-        job = self._new_job(task, name, parent, interpreter)
+        job = self._new_job(task, name, parent, list(then), interpreter)
         self._launch(job)
         return job.id
 
     def resume(self, job: str) -> None:
-        """Starts the worker again for a run that died; it goes on from its last checkpoint."""
+        """Starts the worker again for a run that is paused or died; it goes on from its last
+        checkpoint."""
         row = self.find(job)
-        if row.status != "failed" or wire.ending(wire.read_events(self.folder(row.id))):
+        died = row.status == "failed" and not wire.ending(wire.read_events(self.folder(row.id)))
+        if not (row.paused or died):
             raise Refusal(
                 f"The run {row.id} cannot go on.",
-                f"It is {row.status}; only a run whose process died can be taken up again.",
+                f"It is {row.status}; only a paused run, or one whose process died, can go on.",
                 f"Start a new run from it with model.base = 'run:{row.id}'.",
             )
         self.home.require_space()
@@ -95,7 +135,9 @@ class Jobs:
         self._launch(wire.read_job(self.folder(row.id)))
         self.store.set_status(row.id, "running")
 
-    def _new_job(self, task: AnyTask, name: str, parent: str | None, interpreter: str) -> Job:
+    def _new_job(
+        self, task: AnyTask, name: str, parent: str | None, then: list[Recipe], interpreter: str
+    ) -> Job:
         now = datetime.now(UTC)
         folder = self._new_folder(f"{now:%Y-%m-%dT%H-%M-%S}-{slug(name)}")
         job = Job(
@@ -105,6 +147,7 @@ class Jobs:
             home=str(self.home.root),
             task=task,
             parent=parent,
+            then=then,
             interpreter=interpreter,
         )
         try:
@@ -153,6 +196,10 @@ class Jobs:
     def tell(self, job: str, request: Request) -> None:
         wire.append_request(self.folder(job), request)
 
+    def pause(self, job: str) -> None:
+        """Asks a run to rest at a checkpoint; `resume` goes on from there."""
+        self.tell(job, Pause())
+
     def stop(self, job: str, grace_s: float = STOP_GRACE_S) -> None:
         """Asks a job to stop; polling then climbs the ladder while it does not."""
         if job not in self._ladders:
@@ -191,6 +238,8 @@ class Jobs:
             return None
         if not after.live:
             self._ladders.pop(row.id, None)
+        if after.status == "finished" and row.kind == "train":
+            self._follow_up(row.id)
         return Heard(row.id, lines, after.status, rung)
 
     def _close(self, job: str) -> None:
@@ -288,6 +337,16 @@ class Jobs:
 def slug(name: str) -> str:
     """A name as part of a folder's name: lower case, letters, digits and dashes, 40 at most."""
     return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")[:40].strip("-") or "job"
+
+
+def _with_paths(recipe: Recipe) -> Recipe:
+    """The recipe with its datasets' paths made absolute."""
+    evaluation = recipe.evaluation
+    if evaluation.test:
+        test = _absolute(Source(source=evaluation.test)).source
+        evaluation = msgspec.structs.replace(evaluation, test=test)
+    data = [_absolute(source) for source in recipe.data]
+    return msgspec.structs.replace(recipe, data=data, evaluation=evaluation)
 
 
 def _absolute(source: Source) -> Source:

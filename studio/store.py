@@ -16,13 +16,17 @@ import msgspec
 
 from workers.protocol.events import (
     Artifact,
+    Eased,
     Evaluated,
     Failed,
+    Finding,
     Finished,
     Metrics,
+    Paused,
     Phase,
     Progress,
     Resumed,
+    Rollout,
     Saved,
     Started,
     Stopped,
@@ -31,7 +35,7 @@ from workers.protocol.jobs import Job, Train
 from workers.protocol.wire import Line
 
 Status = Literal["running", "finished", "stopped", "paused", "failed"]
-SCHEMA = 1
+SCHEMA = 2
 
 _TABLES = """
 CREATE TABLE jobs (
@@ -54,7 +58,17 @@ CREATE TABLE artifacts (
     job TEXT NOT NULL, path TEXT NOT NULL, kind TEXT NOT NULL, bytes INTEGER NOT NULL,
     PRIMARY KEY (job, path)
 ) WITHOUT ROWID;
+CREATE TABLE findings (
+    job TEXT NOT NULL, kind TEXT NOT NULL, since INTEGER NOT NULL, until INTEGER,
+    level TEXT NOT NULL, metric TEXT NOT NULL, meaning TEXT NOT NULL, remedy TEXT NOT NULL,
+    PRIMARY KEY (job, kind, since)
+) WITHOUT ROWID;
+CREATE TABLE rollouts (
+    job TEXT NOT NULL, step INTEGER NOT NULL, path TEXT NOT NULL, PRIMARY KEY (job, step)
+) WITHOUT ROWID;
 """
+OF_JOBS = ("metrics", "evaluations", "artifacts", "findings", "rollouts")
+"""The tables whose rows belong to a job."""
 
 
 class JobRow(msgspec.Struct, frozen=True):
@@ -81,6 +95,10 @@ class JobRow(msgspec.Struct, frozen=True):
         return self.status == "running"
 
     @property
+    def paused(self) -> bool:
+        return self.status == "paused"
+
+    @property
     def resting(self) -> bool:
         """Ended with its weights saved: it can be exported, talked to and built upon."""
         return self.status in ("finished", "stopped")
@@ -91,6 +109,18 @@ class Evaluation(msgspec.Struct, frozen=True):
     step: int
     rows: int
     scores: dict[str, float | None]
+
+
+class FindingRow(msgspec.Struct, frozen=True):
+    """What the health coach noticed, from a step until another; `until` is None while it holds."""
+
+    kind: str
+    since: int
+    until: int | None
+    level: str
+    metric: str
+    meaning: str
+    remedy: str
 
 
 class ArtifactRow(msgspec.Struct, frozen=True):
@@ -124,7 +154,7 @@ class Store:
     def clear(self) -> None:
         """Empties the index, giving it the present schema."""
         with self._transaction():
-            for table in ("jobs", "metrics", "evaluations", "artifacts"):
+            for table in ("jobs", *OF_JOBS):
                 self._db.execute(f"DROP TABLE IF EXISTS {table}")
             for statement in filter(str.strip, _TABLES.split(";")):
                 self._db.execute(statement)
@@ -155,7 +185,7 @@ class Store:
     def remove(self, job: str) -> None:
         with self._transaction():
             self._db.execute("DELETE FROM jobs WHERE id = ?", (job,))
-            for table in ("metrics", "evaluations", "artifacts"):
+            for table in OF_JOBS:
                 self._db.execute(f"DELETE FROM {table} WHERE job = ?", (job,))
 
     def hear(self, job: str, lines: Iterable[Line], cursor: int) -> None:
@@ -191,16 +221,32 @@ class Store:
                 self._db.execute(
                     "INSERT OR REPLACE INTO artifacts VALUES (?, ?, ?, ?)", (job, path, kind, size)
                 )
+            case Finding(kind=kind, level=level, step=step, metric=metric):
+                self._db.execute(
+                    "INSERT OR REPLACE INTO findings VALUES (?, ?, ?, NULL, ?, ?, ?, ?)",
+                    (job, kind, step, level, metric, line.event.meaning, line.event.remedy),
+                )
+            case Eased(kind=kind, step=step):
+                self._db.execute(
+                    "UPDATE findings SET until = ? WHERE job = ? AND kind = ? AND until IS NULL",
+                    (step, job, kind),
+                )
+            case Rollout(step=step, path=path):
+                self._db.execute(
+                    "INSERT OR REPLACE INTO rollouts VALUES (?, ?, ?)", (job, step, path)
+                )
             case Started():
                 self._set(job, status="running", cause="", remedy="", phase="Starting")
             case Resumed(step=step):
-                self._db.execute("DELETE FROM metrics WHERE job = ? AND step > ?", (job, step))
+                for table in ("metrics", "rollouts"):
+                    self._db.execute(f"DELETE FROM {table} WHERE job = ? AND step > ?", (job, step))
+                self._db.execute("DELETE FROM findings WHERE job = ? AND since > ?", (job, step))
                 self._set(job, steps=step)
             case Phase(name=name):
                 self._set(job, phase=name)
             case Saved(step=step):
                 self._set(job, steps=step)
-            case Finished() | Stopped() | Failed():
+            case Finished() | Stopped() | Failed() | Paused():
                 self._end(job, line.event)
 
     def _end(self, job: str, event: object) -> None:
@@ -210,6 +256,9 @@ class Store:
                 self._set(job, status="finished", phase="", summary=text)
             case Stopped(detail=detail):
                 self._set(job, status="stopped", phase="", cause=detail)
+            case Paused(detail=detail):
+                remedy = "Resume goes on from there."
+                self._set(job, status="paused", phase="", cause=detail, remedy=remedy)
             case Failed(what=what, cause=cause, remedy=remedy):
                 said = f"{what} {cause}".strip()
                 self._set(job, status="failed", phase="", cause=said, remedy=remedy)
@@ -274,6 +323,21 @@ class Store:
             Evaluation(row["moment"], row["step"], row["rows"], msgspec.json.decode(row["scores"]))
             for row in rows
         ]
+
+    def findings(self, job: str) -> list[FindingRow]:
+        """What the health coach noticed, in order of the steps."""
+        rows = self._db.execute(
+            "SELECT * FROM findings WHERE job = ? ORDER BY since, kind", (job,)
+        )  # fmt: skip
+        fields = FindingRow.__struct_fields__
+        return [FindingRow(**{name: row[name] for name in fields}) for row in rows]
+
+    def rollouts(self, job: str) -> dict[int, str]:
+        """Step to the file of its answers, relative to the run's folder."""
+        rows = self._db.execute(
+            "SELECT step, path FROM rollouts WHERE job = ? ORDER BY step", (job,)
+        )  # fmt: skip
+        return {row[0]: row[1] for row in rows}
 
     def exports_of(self, run: str) -> list[ArtifactRow]:
         """Files that export jobs made of a run, the newest job's first."""

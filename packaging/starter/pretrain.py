@@ -22,7 +22,8 @@ SEED = 7
 STEPS = 1800
 BATCH = 64
 POOL_BATCHES = 40
-PEAK_RATE = 3e-3
+MUON_RATE = 0.02
+ADAM_RATE = 3e-3
 WARMUP = 100
 QUESTION_WEIGHT = 0.1
 SHAPE = {
@@ -45,17 +46,18 @@ def write_model(folder: Path, steps: int = STEPS) -> None:
     tokenizer = AutoTokenizer.from_pretrained(folder)
     model = LlamaForCausalLM(_config(tokenizer))
     model.train()
-    optimizer = torch.optim.AdamW(_groups(model), lr=PEAK_RATE, betas=(0.9, 0.98), fused=True)
+    optimizers = _optimizers(model)
     began, recent = time.perf_counter(), []
     for step, batch in enumerate(islice(_batches(tokenizer), steps), start=1):
         rate = _rate(step, steps)
-        for group in optimizer.param_groups:
-            group["lr"] = rate
         loss = _loss(model, *batch)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
-        optimizer.zero_grad()
+        for optimizer in optimizers:
+            for group in optimizer.param_groups:
+                group["lr"] = rate * group["initial"]
+            optimizer.step()
+            optimizer.zero_grad()
         recent.append(loss.item())
         if step % 50 == 0:
             spent = time.perf_counter() - began
@@ -78,19 +80,27 @@ def _config(tokenizer: AutoTokenizer) -> LlamaConfig:
     )
 
 
-def _groups(model: LlamaForCausalLM) -> list[dict]:
-    """Weight decay on matrices only."""
-    matrices = [p for p in model.parameters() if p.ndim > 1]
-    others = [p for p in model.parameters() if p.ndim <= 1]
-    return [{"params": matrices, "weight_decay": 0.1}, {"params": others, "weight_decay": 0.0}]
+def _optimizers(model: LlamaForCausalLM) -> list[torch.optim.Optimizer]:
+    """Muon (Jordan et al. 2024) for the matrices of the layers, AdamW for all else."""
+    matrices = [p for p in model.model.layers.parameters() if p.ndim > 1]
+    known = {id(p) for p in matrices}
+    others = [p for p in model.parameters() if id(p) not in known]
+    optimizers = [
+        torch.optim.Muon(matrices, lr=MUON_RATE, weight_decay=0.01, momentum=0.95),
+        torch.optim.AdamW(others, lr=ADAM_RATE, betas=(0.9, 0.98), weight_decay=0.0, fused=True),
+    ]
+    for optimizer in optimizers:
+        for group in optimizer.param_groups:
+            group["initial"] = group["lr"]
+    return optimizers
 
 
 def _rate(step: int, steps: int) -> float:
-    """Warm-up, then a cosine down to a twentieth of the peak."""
+    """The share of the peak: warm-up, then a cosine down to a twentieth."""
     if step < WARMUP:
-        return PEAK_RATE * step / WARMUP
+        return step / WARMUP
     done = (step - WARMUP) / max(1, steps - WARMUP)
-    return PEAK_RATE * (0.05 + 0.95 * 0.5 * (1 + math.cos(math.pi * done)))
+    return 0.05 + 0.95 * 0.5 * (1 + math.cos(math.pi * done))
 
 
 def _batches(tokenizer: AutoTokenizer) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:

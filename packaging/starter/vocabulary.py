@@ -18,6 +18,7 @@ from itertools import islice
 from pathlib import Path
 
 from mixture import Reading, readings
+from tokenizers import processors
 from transformers import AddedToken, LlamaTokenizer
 
 SIZE = 2048
@@ -52,8 +53,6 @@ def write_tokenizer(folder: Path) -> None:
         bos_token="<|im_start|>",
         eos_token="<|im_end|>",
         pad_token="<|pad|>",
-        add_bos_token=False,
-        add_eos_token=False,
         add_prefix_space=False,
         model_max_length=512,
         chat_template=TEMPLATE,
@@ -61,6 +60,9 @@ def write_tokenizer(folder: Path) -> None:
     # Tags come after the vocabulary: only so does the converter mark them as tokens of their own.
     tokenizer.add_tokens([AddedToken(tag, normalized=False, special=False) for tag in TAGS])
     assert len(tokenizer) == SIZE, len(tokenizer)
+    # Changes no ids, but tells the converter to write `add_bos_token = false` (llama.cpp's default
+    # is true); transformers drops the setting of that name whenever it saves a tokenizer.
+    tokenizer.backend_tokenizer.post_processor = processors.ByteLevel(trim_offsets=False)
     tokenizer.save_pretrained(folder)
 
 

@@ -1,7 +1,8 @@
-"""Reads a dataset file into conversations, naming the line and the reason for every bad row.
+"""Reads a dataset file into rows, naming the line and the reason for every bad one.
 
-Three shapes are known: chat (`messages`), prompt and completion, Alpaca (`instruction`, `input`,
-`output`). Files are JSON lines or one JSON array. Knows no model and no tokenizer.
+Known shapes: chat (`messages`), prompt and completion, Alpaca (`instruction`, `input`, `output`),
+preference pairs (`chosen`, `rejected`), answers with a thumb up or down (`label`), prompt and
+answer, and plain text. Files are JSON lines or one JSON array. Knows no model and no tokenizer.
 """
 
 from __future__ import annotations
@@ -15,15 +16,57 @@ from typing import Any, Literal
 import msgspec
 
 from workers.protocol.assets import builtin_dataset
+from workers.protocol.recipe import Stage
 from workers.protocol.refusal import Refusal
 
 Message = dict[str, str]
-Format = Literal["chat", "prompt_completion", "alpaca"]
+Format = Literal[
+    "chat", "prompt_completion", "alpaca", "preference", "feedback", "prompt_answer", "text"
+]
 ROLES = ("system", "user", "assistant")
-SHAPES = (
-    'a "messages" list, a "prompt" with a "completion", '
-    'or an "instruction" with an "output" (Alpaca)'
-)
+SHAPES: dict[Format, str] = {
+    "chat": 'a "messages" list',
+    "prompt_completion": 'a "prompt" with a "completion"',
+    "alpaca": 'an "instruction" with an "output" (Alpaca)',
+    "preference": 'a "prompt" with a "chosen" and a "rejected" answer',
+    "feedback": 'a "prompt" with a "completion" and a "label" (true is good)',
+    "prompt_answer": 'a "prompt" with an "answer"',
+    "text": 'a "text"',
+}
+"""What a row of each shape holds, in words."""
+
+
+class Row(msgspec.Struct, frozen=True, kw_only=True):
+    """One row, whatever its shape was: what is asked, what is said to it, and what is right.
+
+    `prompt` ends with the user's turn and is empty for plain text. A chat with several turns has
+    all but the last answer in its prompt.
+    """
+
+    prompt: list[Message] = []
+    completion: list[Message] = []
+    """The assistant's answer, one turn; the better one of a pair."""
+    rejected: list[Message] = []
+    """The worse answer of a pair."""
+    good: bool | None = None
+    """The thumb that the completion got."""
+    answer: str = ""
+    """What a right completion comes to."""
+    text: str = ""
+
+    @property
+    def messages(self) -> list[Message]:
+        """The whole conversation."""
+        return [*self.prompt, *self.completion]
+
+
+def serves(row: Row, stage: Stage) -> bool:
+    """Whether a stage can learn from the row."""
+    match stage:
+        case "sft":
+            return bool(row.completion) and row.good is not False
+        case "grpo":
+            return bool(row.prompt)
 
 
 class BadRow(msgspec.Struct, frozen=True):
@@ -40,8 +83,8 @@ class Table(msgspec.Struct, frozen=True):
     path: str
     sha256: str
     format: Format
-    rows: list[list[Message]]
-    """Conversations, in the file's order."""
+    rows: list[Row]
+    """In the file's order."""
 
 
 class RowFault(Exception):
@@ -66,7 +109,7 @@ def read_table(source: str) -> Table:
     """Reads a dataset; raises `Refusal` with the first bad lines when any row is unusable."""
     path = locate(source)
     data = _bytes(path)
-    items = list(_items(path, _text(path, data)))
+    items = list(_items(path, _decoded(path, data)))
     rows, bad, shape = _convert(items)
     if bad:
         raise _refuse_rows(path, bad, len(items))
@@ -74,9 +117,14 @@ def read_table(source: str) -> Table:
         raise Refusal(
             f"The dataset {path} holds no rows.",
             "The file is empty.",
-            f"Each row needs {SHAPES}.",
+            f"Each row needs {_shapes()}.",
         )
     return Table(source, str(path), hashlib.sha256(data).hexdigest(), shape, rows)
+
+
+def _shapes() -> str:
+    *most, last = SHAPES.values()
+    return f"{', '.join(most)}, or {last}"
 
 
 def _bytes(path: Path) -> bytes:
@@ -90,7 +138,7 @@ def _bytes(path: Path) -> bytes:
         ) from fault
 
 
-def _text(path: Path, data: bytes) -> str:
+def _decoded(path: Path, data: bytes) -> str:
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as fault:
@@ -128,9 +176,9 @@ def _array(path: Path, text: str) -> list[Any]:
 
 def _convert(
     items: list[tuple[int, Any]],
-) -> tuple[list[list[Message]], list[BadRow], Format | None]:
+) -> tuple[list[Row], list[BadRow], Format | None]:
     """Rows in the shape of the first usable one; a change of shape within a file is a fault."""
-    rows: list[list[Message]] = []
+    rows: list[Row] = []
     bad: list[BadRow] = []
     shape: Format | None = None
     for number, item in items:
@@ -151,7 +199,7 @@ def _refuse_rows(path: Path, bad: list[BadRow], total: int) -> Refusal:
     return Refusal(
         f"{len(bad)} of {total} rows in {path} cannot be used. {shown}{more}.",
         "A row that is skipped in silence would change what is learnt.",
-        f"Mend or remove those rows. Each needs {SHAPES}.",
+        f"Mend or remove those rows. Each needs {_shapes()}.",
     )
 
 
@@ -161,24 +209,100 @@ def detect(item: Any) -> Format:
         raise item
     if not isinstance(item, dict):
         raise RowFault(f"a row must be an object, this is {type(item).__name__}")
-    if "messages" in item:
-        return "chat"
-    if "prompt" in item and "completion" in item:
-        return "prompt_completion"
-    if "instruction" in item and "output" in item:
-        return "alpaca"
+    keys = item.keys()
+    for shape, needed in _KEYS.items():
+        if needed <= keys:
+            return shape
     raise RowFault(f"its keys are {', '.join(sorted(map(str, item))) or 'none'}")
 
 
-def _chat(item: dict[str, Any]) -> list[Message]:
-    return check_conversation(item["messages"])
+_KEYS: dict[Format, set[str]] = {
+    "chat": {"messages"},
+    "preference": {"chosen", "rejected"},
+    "feedback": {"prompt", "completion", "label"},
+    "prompt_completion": {"prompt", "completion"},
+    "alpaca": {"instruction", "output"},
+    "prompt_answer": {"prompt", "answer"},
+    "text": {"text"},
+}
+"""The keys that tell a shape, the more telling ones first."""
 
 
-def _prompt_completion(item: dict[str, Any]) -> list[Message]:
-    return check_conversation(
-        _turns(item["prompt"], "user", "prompt") + _turns(item["completion"], "assistant",
-                                                          "completion")
+def _chat(item: dict[str, Any]) -> Row:
+    return _answered(item["messages"], item)
+
+
+def _prompt_completion(item: dict[str, Any]) -> Row:
+    return _answered(_asked(item) + _turns(item["completion"], "assistant", "completion"), item)
+
+
+def _alpaca(item: dict[str, Any]) -> Row:
+    parts = [item["instruction"], item.get("input") or ""]
+    if not all(isinstance(part, str) for part in (*parts, item["output"])):
+        raise RowFault('"instruction", "input" and "output" must be text')
+    prompt = "\n\n".join(part for part in parts if part.strip())
+    said = [{"role": "user", "content": prompt}, {"role": "assistant", "content": item["output"]}]
+    return _answered(said, item)
+
+
+def _preference(item: dict[str, Any]) -> Row:
+    """A pair; without a prompt both answers are whole conversations that begin alike."""
+    if "prompt" in item:
+        prompt = _asked(item)
+        chosen = check_conversation(prompt + _turns(item["chosen"], "assistant", "chosen"))
+        rejected = check_conversation(prompt + _turns(item["rejected"], "assistant", "rejected"))
+    else:
+        chosen, rejected = check_conversation(item["chosen"]), check_conversation(item["rejected"])
+        if chosen[:-1] != rejected[:-1]:
+            raise RowFault('"chosen" and "rejected" answer different prompts')
+    if chosen == rejected:
+        raise RowFault('"chosen" and "rejected" are the same')
+    return Row(
+        prompt=chosen[:-1], completion=chosen[-1:], rejected=rejected[-1:], answer=_key(item)
+    )
+
+
+def _feedback(item: dict[str, Any]) -> Row:
+    if not isinstance(item["label"], bool):
+        raise RowFault('"label" must be true or false')
+    turns = check_conversation(_asked(item) + _turns(item["completion"], "assistant", "completion"))
+    return Row(
+        prompt=turns[:-1], completion=turns[-1:], good=item["label"], answer=_key(item)
     )  # fmt: skip
+
+
+def _prompt_answer(item: dict[str, Any]) -> Row:
+    prompt = check_conversation([*_asked(item), {"role": "assistant", "content": "-"}])[:-1]
+    answer = _key(item)
+    if not answer.strip():
+        raise RowFault('"answer" is empty')
+    return Row(prompt=prompt, answer=answer)
+
+
+def _text(item: dict[str, Any]) -> Row:
+    if not isinstance(item["text"], str) or not item["text"].strip():
+        raise RowFault('"text" must be text and not empty')
+    return Row(text=item["text"])
+
+
+READERS: dict[Format, Callable[[dict[str, Any]], Row]] = {
+    "chat": _chat,
+    "prompt_completion": _prompt_completion,
+    "alpaca": _alpaca,
+    "preference": _preference,
+    "feedback": _feedback,
+    "prompt_answer": _prompt_answer,
+    "text": _text,
+}
+
+
+def _answered(turns: list[Any], item: dict[str, Any]) -> Row:
+    messages = check_conversation(turns)
+    return Row(prompt=messages[:-1], completion=messages[-1:], answer=_key(item))
+
+
+def _asked(item: dict[str, Any]) -> list[Any]:
+    return _turns(item["prompt"], "user", "prompt")
 
 
 def _turns(value: Any, role: str, key: str) -> list[Any]:
@@ -189,21 +313,14 @@ def _turns(value: Any, role: str, key: str) -> list[Any]:
     raise RowFault(f'"{key}" must be text or a list of messages')
 
 
-def _alpaca(item: dict[str, Any]) -> list[Message]:
-    parts = [item["instruction"], item.get("input") or ""]
-    if not all(isinstance(part, str) for part in (*parts, item["output"])):
-        raise RowFault('"instruction", "input" and "output" must be text')
-    prompt = "\n\n".join(part for part in parts if part.strip())
-    return check_conversation(
-        [{"role": "user", "content": prompt}, {"role": "assistant", "content": item["output"]}]
-    )
-
-
-READERS: dict[Format, Callable[[dict[str, Any]], list[Message]]] = {
-    "chat": _chat,
-    "prompt_completion": _prompt_completion,
-    "alpaca": _alpaca,
-}
+def _key(item: dict[str, Any]) -> str:
+    """The right answer as text, empty when the row has none."""
+    answer = item.get("answer")
+    if answer is None:
+        return ""
+    if isinstance(answer, bool) or not isinstance(answer, str | int | float):
+        raise RowFault('"answer" must be text or a number')
+    return str(answer)
 
 
 def check_conversation(messages: Any) -> list[Message]:

@@ -8,15 +8,19 @@ from typing import TypeVar
 
 import msgspec
 
-from workers.data.formats import Message
+from workers.data.formats import Row
 
 T = TypeVar("T")
-Rows = list[list[Message]]
+Rows = list[Row]
 
 
-def position(row: object) -> float:
-    """A row's fixed place in [0, 1), from the SHA-256 of its content; equal rows share it."""
-    digest = hashlib.sha256(msgspec.json.encode(row, order="deterministic")).digest()
+def position(row: Row) -> float:
+    """A row's fixed place in [0, 1), from the SHA-256 of what it asks (or of its text).
+
+    Rows that ask the same share it, whatever they answer: a held-out question is never trained on.
+    """
+    asked = [row.prompt, row.text]
+    digest = hashlib.sha256(msgspec.json.encode(asked, order="deterministic")).digest()
     return int.from_bytes(digest[:8], "big") / 2**64
 
 

@@ -40,7 +40,9 @@ def load_for_training(recipe: Recipe, located: Located) -> Loaded:
     tokenizer = load_tokenizer(located)
     if recipe.training.gradient_checkpointing:
         model.config.use_cache = False
-    if not full:
+    if full:
+        model.requires_grad_(True)  # PEFT freezes what adapters were merged into
+    else:
         model = with_adapter(model, recipe, four_bit=four_bit)
     return Loaded(model, tokenizer, device, dtype)
 

@@ -66,6 +66,36 @@ class Sampled(Event, frozen=True):
     completion: str
 
 
+class Rollout(Event, frozen=True):
+    """The answers of a step, their rewards and advantages, lie in a file of the run's folder."""
+
+    step: int
+    path: str
+    """Relative to the run's folder; holds one `workers.protocol.rollouts.Rollouts` as JSON."""
+
+
+class Finding(Event, frozen=True):
+    """What the health coach noticed: its meaning, and what to change."""
+
+    kind: str
+    """For example entropy_collapse; the same kind comes once, until it has passed."""
+    level: str
+    """advice, warning or alarm."""
+    step: int
+    """Since when."""
+    metric: str
+    """The curve that shows it."""
+    meaning: str
+    remedy: str
+
+
+class Eased(Event, frozen=True):
+    """A finding of that kind no longer holds."""
+
+    kind: str
+    step: int
+
+
 class Saved(Event, frozen=True):
     """A checkpoint is complete, its manifest written."""
 
@@ -136,6 +166,13 @@ class Finished(Event, frozen=True):
     summary: dict[str, Any] = {}
 
 
+class Paused(Event, frozen=True):
+    """The job rests at a checkpoint; started again, the same folder goes on from it."""
+
+    step: int
+    detail: str = ""
+
+
 class Stopped(Event, frozen=True):
     """The job ended early because it was asked to; what it had is saved."""
 
@@ -162,12 +199,13 @@ class Unknown(Event, frozen=True):
 
 
 ENDINGS = (Finished, Stopped, Failed)
-"""After one of these a job says nothing more."""
+"""After one of these a job says nothing more. A paused one may go on."""
 
 KNOWN: dict[str, type[Event]] = {
     kind.__name__: kind
     for kind in (
-        Started, Resumed, Resolved, Phase, Progress, Metrics, Sampled, Saved, Note, Token, Answered,
-        Ready, Artifact, Checked, Evaluated, Finished, Stopped, Failed,
+        Started, Resumed, Resolved, Phase, Progress, Metrics, Sampled, Rollout, Finding, Eased,
+        Saved, Note, Token, Answered, Ready, Artifact, Checked, Evaluated, Paused, Finished,
+        Stopped, Failed,
     )
 }  # fmt: skip

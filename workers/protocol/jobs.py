@@ -73,6 +73,8 @@ class Job(msgspec.Struct, kw_only=True, frozen=True):
     task: AnyTask
     parent: str | None = None
     """Id of the run that this one starts from."""
+    then: list[Recipe] = []
+    """The stages of a pipeline that follow this run, each starting from the one before."""
     interpreter: str = ""
     """The Python that the studio started the worker with."""
     protocol: int = VERSION

@@ -15,8 +15,9 @@ import msgspec
 
 from workers.protocol.options import option
 from workers.protocol.refusal import Refusal
+from workers.protocol.rewards import KINDS, AnyReward
 
-Stage = Literal["sft"]
+Stage = Literal["sft", "grpo"]
 Method = Literal["lora", "qlora", "dora", "full"]
 Engine = Literal["auto", "transformers", "unsloth"]
 
@@ -30,9 +31,9 @@ class Model(Section, frozen=True):
         str,
         option(
             "Base model",
-            "What to start from: smollm2, a hub id like org/name, a folder, or run:ID.",
+            "What to start from: starter, smollm2, a hub id like org/name, a folder, or run:ID.",
         ),
-    ] = "smollm2"
+    ] = "starter"
     method: Annotated[
         Method,
         option(
@@ -175,6 +176,110 @@ class Training(Section, frozen=True):
     ] = 50
 
 
+class RL(Section, frozen=True):
+    """How the policy is improved from its own samples."""
+
+    algorithm: Annotated[
+        Literal["grpo", "dapo", "dr_grpo", "bnpo", "cispo", "sapo", "luspo", "vespo", "rloo"],
+        option(
+            "Algorithm",
+            "How advantages become a loss; grpo is the usual one, rloo uses leave-one-out means.",
+        ),
+    ] = "grpo"
+    group_size: Annotated[
+        int, option("Group size", "Answers sampled to each prompt and compared.", ge=2, le=256)
+    ] = 8
+    kl_coefficient: Annotated[
+        float,
+        option(
+            "KL coefficient",
+            "How hard the policy is held to where it started; 0 holds nothing and needs no "
+            "reference model.",
+            ge=0,
+            le=10,
+        ),
+    ] = 0.05
+    clip_epsilon: Annotated[
+        float,
+        option(
+            "Clip range", "How far one update may move a token's probability ratio.", gt=0, lt=10
+        ),
+    ] = 0.2
+    clip_epsilon_high: Annotated[
+        float,
+        option(
+            "Upper clip range",
+            "DAPO's clip-higher, 0.28 is usual; 0 takes the clip range.",
+            ge=0,
+            lt=10,
+            advanced=True,
+        ),
+    ] = 0.0
+    advantage_scaling: Annotated[
+        Literal["group", "batch", "none"],
+        option(
+            "Advantage scaling",
+            "What advantages are divided by: the group's or the batch's standard deviation, or "
+            "nothing (Dr. GRPO).",
+            advanced=True,
+        ),
+    ] = "group"
+    max_completion_tokens: Annotated[
+        int,
+        option(
+            "Longest answer",
+            "Answers are cut off after so many tokens.",
+            ge=1,
+            le=131_072,
+            unit="tokens",
+        ),
+    ] = 256
+    mask_truncated: Annotated[
+        bool,
+        option(
+            "Leave out cut-off answers",
+            "Answers that were cut off teach nothing (DAPO).",
+            advanced=True,
+        ),
+    ] = False
+    temperature: Annotated[
+        float, option("Temperature", "How freely answers are sampled.", gt=0, le=5)
+    ] = 1.0
+    top_p: Annotated[
+        float,
+        option("Top-p", "Share of the likeliest tokens sampled from.", gt=0, le=1, advanced=True),
+    ] = 1.0
+    updates_per_batch: Annotated[
+        int,
+        option(
+            "Updates per batch",
+            "Optimizer steps on each batch of answers.",
+            ge=1,
+            le=64,
+            advanced=True,
+        ),
+    ] = 1
+    fast_generation: Annotated[
+        Literal["auto", "transformers", "vllm"],
+        option(
+            "Generation", "auto samples with vLLM on a GPU where it is installed.", advanced=True
+        ),
+    ] = "auto"
+    pause_on: Annotated[
+        Literal["never", "alarm"],
+        option("Pause by itself", "Pause when the health coach raises an alarm.", advanced=True),
+    ] = "never"
+
+
+class Gate(Section, frozen=True):
+    """What a run must reach on the held-out rows to be promoted."""
+
+    metric: Annotated[str, option("Gate metric", "The held-out measure looked at.")] = "accuracy"
+    min_gain: Annotated[
+        float, option("Least gain", "How much it must rise (for loss: fall) over the start.")
+    ] = 0.0
+
+
 class Evaluation(Section, frozen=True):
     holdout: Annotated[
         float,
@@ -201,6 +306,23 @@ class Evaluation(Section, frozen=True):
         ),
     ] = 64
 
+    test: Annotated[
+        str,
+        option("Test set", "A dataset to measure on instead of the held-out share.", advanced=True),
+    ] = ""
+    max_answer_tokens: Annotated[
+        int,
+        option(
+            "Longest measured answer",
+            "Answers that are checked are cut off after so many.",
+            unit="tokens",
+            ge=1,
+            le=131_072,
+            advanced=True,
+        ),
+    ] = 256
+    gate: Gate = Gate()
+
 
 class Recipe(Section, frozen=True):
     """What a training run is made from; the file's tables are the fields' names."""
@@ -211,13 +333,20 @@ class Recipe(Section, frozen=True):
     lora: Lora = Lora()
     data: list[Source] = []
     training: Training = Training()
+    rl: RL = RL()
+    rewards: list[AnyReward] = []
     evaluation: Evaluation = Evaluation()
 
 
 def read_recipe(path: Path) -> Recipe:
     """Reads and checks a recipe file; raises `Refusal` with the file and the key's path."""
+    return parse_recipe(read_text(path), str(path))
+
+
+def read_text(path: Path) -> str:
+    """The text of a recipe file; raises `Refusal` when it cannot be read."""
     try:
-        text = path.read_bytes().decode("utf-8-sig")
+        return path.read_bytes().decode("utf-8-sig")
     except FileNotFoundError:
         raise Refusal(
             f"There is no recipe at {path}.",
@@ -228,7 +357,6 @@ def read_recipe(path: Path) -> Recipe:
         raise Refusal(
             f"The recipe {path} cannot be read.", f"{fault}.", "Save it as UTF-8 text."
         ) from fault
-    return parse_recipe(text, str(path))
 
 
 def parse_recipe(text: str, where: str = "the recipe") -> Recipe:
@@ -236,7 +364,7 @@ def parse_recipe(text: str, where: str = "the recipe") -> Recipe:
     try:
         recipe = msgspec.toml.decode(text, type=Recipe)
     except msgspec.ValidationError as fault:
-        raise _refusal(str(fault), where) from None
+        raise refusal_of(str(fault), where) from None
     except msgspec.DecodeError as fault:
         raise Refusal(
             f"{where} is not valid TOML.", f"{fault}.", "Mend that line and try again."
@@ -276,6 +404,42 @@ def _impossible(recipe: Recipe) -> list[tuple[str, str, str]]:
                 "Set training.precision to 'auto' or 'bf16'.",
             )
         )
+    if recipe.stage == "grpo":
+        found.extend(_impossible_rl(recipe))
+    return found
+
+
+def _impossible_rl(recipe: Recipe) -> list[tuple[str, str, str]]:
+    found: list[tuple[str, str, str]] = []
+    if not recipe.rewards:
+        found.append(
+            (
+                "rewards is missing.",
+                "Without a reward there is nothing to reinforce.",
+                'Add a [[rewards]] table, for example kind = "math_answer".',
+            )
+        )
+    elif all(reward.weight == 0 for reward in recipe.rewards):
+        found.append(("every reward has weight 0.", "Their sum is always 0.", "Give one a weight."))
+    batch = recipe.training.batch_size * recipe.training.gradient_accumulation
+    if batch % recipe.rl.group_size:
+        found.append(
+            (
+                f"training.batch_size times gradient_accumulation = {batch} cannot be split into "
+                f"groups of rl.group_size = {recipe.rl.group_size}.",
+                "Each prompt is answered group_size times within one step.",
+                f"Set training.batch_size to a multiple of {recipe.rl.group_size}.",
+            )
+        )
+    high = recipe.rl.clip_epsilon_high
+    if high and high < recipe.rl.clip_epsilon:
+        found.append(
+            (
+                f"rl.clip_epsilon_high = {high} lies below rl.clip_epsilon.",
+                "Clip-higher leaves more room upwards, not less.",
+                "Raise it, or set it to 0 to clip evenly.",
+            )
+        )
     return found
 
 
@@ -283,7 +447,7 @@ _UNKNOWN = re.compile(r"unknown field `(?P<key>[^`]*)`")
 _PATH = re.compile(r" - at `\$?\.?(?P<path>[^`]*)`$")
 
 
-def _refusal(message: str, where: str) -> Refusal:
+def refusal_of(message: str, where: str) -> Refusal:
     """Turns msgspec's message into the key's path and what to write instead."""
     at = _PATH.search(message)
     path = at["path"] if at else ""
@@ -307,7 +471,9 @@ _SECTIONS: dict[str, type[Section]] = {
     "lora": Lora,
     "data": Source,
     "training": Training,
+    "rl": RL,
     "evaluation": Evaluation,
+    "evaluation.gate": Gate,
 }
 
 
@@ -317,14 +483,24 @@ def sections() -> dict[str, type[Section]]:
 
 
 def _keys_at(path: str) -> list[str]:
-    section = _SECTIONS.get(re.sub(r"\[[^]]*\]", "", path), Recipe)
-    return [field.name for field in msgspec.structs.fields(section)]
+    table = _table(path)
+    if table == "rewards":
+        kinds = [msgspec.structs.fields(kind) for kind in KINDS.values()]
+        return ["kind", *dict.fromkeys(field.name for fields in kinds for field in fields)]
+    return [field.name for field in msgspec.structs.fields(_SECTIONS.get(table, Recipe))]
+
+
+def _table(path: str) -> str:
+    """The path without the numbers of list items, and without the pipeline's stage."""
+    return re.sub(r"\[[^]]*\]", "", path).removeprefix("stages").removeprefix(".")
 
 
 def _expected(path: str) -> str:
     from workers.protocol.options import options_of
 
-    table, _, key = re.sub(r"\[[^]]*\]", "", path).rpartition(".")
+    table, _, key = _table(path).rpartition(".")
+    if (table, key) == ("rewards", "kind"):
+        return f"Known kinds: {', '.join(KINDS)}."
     for declared in options_of(_SECTIONS.get(table, Recipe)):
         if declared.key == key:
             return f"{declared.label}: {declared.help} Its default is {declared.default!r}."

@@ -13,8 +13,16 @@ class Stop(Request, frozen=True):
     """End within one step; what was learnt is saved first."""
 
 
+class Pause(Request, frozen=True):
+    """Write a checkpoint and end for now; the same folder started again goes on from there."""
+
+
 class SaveNow(Request, frozen=True):
     """Write a checkpoint after the present step and go on."""
+
+
+class SampleNow(Request, frozen=True):
+    """Show what the model answers now to the run's fixed prompts, and go on."""
 
 
 class Say(Request, frozen=True):
@@ -34,4 +42,4 @@ class Hush(Request, frozen=True):
     """Break off the present answer; the chat goes on."""
 
 
-AnyRequest = Stop | SaveNow | Say | Hush
+AnyRequest = Stop | Pause | SaveNow | SampleNow | Say | Hush

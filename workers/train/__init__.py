@@ -1,18 +1,90 @@
-"""One training stage a file. `run` picks the stage that a recipe names."""
+"""One training stage a file. `run` takes a recipe from its rows to its saved weights.
+
+Read `run` from top to bottom: read the rows, load the model, measure, train, save, measure again.
+"""
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import TYPE_CHECKING
+
 from workers.engines import load_engine
 from workers.host import Host
+from workers.protocol.events import Artifact, Finished, Note, Paused, Phase, Resumed, Stopped
 from workers.protocol.jobs import Train
+from workers.protocol.recipe import Stage as StageName
+
+if TYPE_CHECKING:
+    from workers.train.course import Stage
 
 
 def run(host: Host) -> None:
     """Runs a training job from its folder's job.json to its ending event."""
     task = host.job.task
     assert isinstance(task, Train)
-    engine = load_engine(task.recipe.model.engine)
-    match task.recipe.stage:
+    recipe = task.recipe
+    engine = load_engine(recipe.model.engine)  # before transformers and trl are imported
+
+    from transformers import set_seed
+
+    from workers.fetch import locate_model
+    from workers.folders import size_of
+    from workers.train import checkpoints, course
+    from workers.train.report import Report
+    from workers.train.rows import gather
+
+    stage = _stage(recipe.stage)
+    set_seed(recipe.training.seed)
+
+    # The cheap refusals come first: data is read before any weight is.
+    host.emit(Phase(name="Reading the data"))
+    rows = gather(recipe)
+    if rows.left_out:
+        host.emit(Note(text=f"{rows.left_out} training rows ask what the test set asks and are "
+                            "left out.", level="warning"))  # fmt: skip
+
+    host.emit(Phase(name="Loading the model"))
+    located = locate_model(
+        recipe.model.base, Path(host.job.home), lambda text: host.emit(Phase(name=text))
+    )
+    loaded = engine.load_for_training(recipe, located)
+    here = course.Course(recipe, host, loaded, located, rows.training, rows.held_out)
+    course.resolve(here, rows.tables)
+
+    host.emit(Phase(name="Preparing"))
+    trainer = stage.build_trainer(here)
+    report = Report(here, stage, trainer)
+    trainer.add_callback(report)
+
+    resumed = checkpoints.last_whole(here.checkpoints)
+    if resumed is None:
+        report.measure("before")
+        course.sample(here, trainer)
+    else:
+        host.emit(Resumed(step=resumed[1]))
+    trainer.train(resume_from_checkpoint=str(resumed[0]) if resumed else None)
+
+    steps = trainer.state.global_step
+    unfinished = steps < trainer.state.max_steps
+    if host.requests.pause_asked and not host.requests.stop_asked and unfinished:
+        detail = report.why_paused or f"Paused when asked, after step {steps}."
+        host.emit(Paused(step=steps, detail=detail))
+        return
+    host.emit(Phase(name="Saving"))
+    result = course.save(here, trainer)
+    host.emit(Artifact(path=str(result), kind=result.name, bytes=size_of(result)))
+    if host.requests.stop_asked and unfinished:
+        host.emit(Stopped(step=steps, detail=f"Stopped when asked, after step {steps}."))
+        return
+    report.measure("after")
+    course.sample(here, trainer)
+    host.emit(Finished(summary={"steps": steps}))
+
+
+def _stage(name: StageName) -> Stage:
+    match name:
         case "sft":
-            from workers.train.sft import train
-    train(task.recipe, host, engine)
+            from workers.train import sft as stage
+        case "grpo":
+            from workers.train import grpo as stage
+    return stage

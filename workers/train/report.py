@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import psutil
 import torch
-from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from workers.host import Host
-from workers.protocol.events import Evaluated, Metrics, Phase, Progress, Saved
-from workers.protocol.requests import SaveNow
+from workers.protocol.events import Finding, Metrics, Phase, Progress, Saved
+from workers.protocol.requests import SampleNow, SaveNow
 from workers.protocol.wire import finite
-from workers.train import checkpoints
+from workers.train import checkpoints, course
+from workers.train.course import Course, Stage
+from workers.train.health import Coach
 
 NAMES = {
     "loss": "loss",
@@ -24,21 +26,54 @@ NAMES = {
     "mean_token_accuracy": "token_accuracy",
     "num_tokens": "tokens",
     "epoch": "epoch",
+    "reward": "reward",
+    "reward_std": "reward_std",
+    "frac_reward_zero_std": "zero_std_share",
+    "kl": "kl",
+    "completions/mean_length": "completion_length",
+    "completions/max_length": "longest_completion",
+    "completions/clipped_ratio": "truncated_share",
+    "clip_ratio/low_mean": "clip_low",
+    "clip_ratio/high_mean": "clip_high",
+    "clip_ratio/region_mean": "clip_share",
+    "unscored_share": "unscored_share",
+    "rollout_seconds": "rollout_seconds",
+    "update_seconds": "update_seconds",
+    "reward_seconds": "reward_seconds",
 }
 """The Trainer's names to those on the wire, which README's 'Metrics' explains."""
 
 
-class Report(TrainerCallback):
-    """Says what the Trainer logs and does what the studio asks, once a step."""
+def renamed(logs: Mapping[str, Any]) -> dict[str, Any]:
+    """The Trainer's values under the wire's names; of rewards, each part's mean and deviation."""
+    values = {ours: logs[theirs] for theirs, ours in NAMES.items() if theirs in logs}
+    for key, value in logs.items():
+        first, _, rest = key.partition("/")
+        name, _, statistic = rest.rpartition("/")
+        if first == "rewards" and statistic in ("mean", "std"):
+            values[f"reward/{name}" if statistic == "mean" else f"reward_std/{name}"] = value
+    return values
 
-    def __init__(self, host: Host, held_out_rows: int) -> None:
-        self._host = host
-        self._rows = held_out_rows
+
+class Report(TrainerCallback):
+    """Says what the Trainer logs, has its health looked at, and does what the studio asks."""
+
+    def __init__(self, here: Course, stage: Stage, trainer: Trainer) -> None:
+        self._course = here
+        self._host = here.host
+        self._stage = stage
+        self._trainer = trainer
+        self._coach = Coach(here.recipe)
         self._began = time.perf_counter()
         self._last_log = self._began
         self._last_tokens = 0.0
-        self.moment = "during"
-        """Which measurement the next evaluation is: before, during or after."""
+        self.why_paused = ""
+        """The coach's reason, when it was the coach who paused the run."""
+
+    @property
+    def seconds(self) -> float:
+        """Since training began."""
+        return round(time.perf_counter() - self._began, 3)
 
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
@@ -53,8 +88,33 @@ class Report(TrainerCallback):
         asked = self._host.requests.take()
         if any(isinstance(request, SaveNow) for request in asked):
             control.should_save = True
-        if self._host.requests.stop_asked:
+        every = self._course.recipe.evaluation.every_steps
+        if every and state.global_step % every == 0 and state.global_step < state.max_steps:
+            self._look("during")
+        elif any(isinstance(request, SampleNow) for request in asked):
+            self._look("")
+        if self._host.requests.end_asked and self._may_end(state.global_step):
             control.should_save = control.should_training_stop = True
+
+    def _may_end(self, step: int) -> bool:
+        """A pause waits for the end of a batch's updates, so that no answer is trained twice."""
+        updates = self._course.recipe.rl.updates_per_batch
+        window = updates if self._course.recipe.stage == "grpo" else 1
+        return self._host.requests.stop_asked or step % window == 0
+
+    def _look(self, moment: str) -> None:
+        """Measures or samples in the middle of training; its time is not the training's."""
+        began = time.perf_counter()
+        if moment:
+            self.measure(moment)
+        course.sample(self._course, self._trainer)
+        self._last_log += time.perf_counter() - began
+
+    def measure(self, moment: str) -> None:
+        """Measures on the held-out rows; the coach hears of it too."""
+        seconds = self.seconds if moment != "before" else 0.0
+        curves = course.measure(self._course, self._stage, self._trainer, moment, seconds)
+        self._examine(self._trainer.state.global_step, curves)
 
     def on_log(
         self,
@@ -65,46 +125,29 @@ class Report(TrainerCallback):
         **_: Any,
     ) -> None:
         if logs is None or "loss" not in logs:
-            return  # the closing summary, or an evaluation, which has its own event
-        values = {name: logs[key] for key, name in NAMES.items() if key in logs}
-        values |= self._speed(values.get("tokens", self._last_tokens))
+            return  # the closing summary, or a measurement, which has its own event
+        values = renamed(logs)
+        values |= self._speed(values.get("tokens") or self._last_tokens)
         values["memory_bytes"] = memory_bytes()
-        self._host.emit(
-            Metrics(
-                step=state.global_step,
-                values=finite(values),
-                seconds=self._seconds(),
-            )
-        )
+        told = finite(values)
+        self._host.emit(Metrics(step=state.global_step, values=told, seconds=self.seconds))
+        self._examine(state.global_step, told)
 
-    def _seconds(self) -> float:
-        return round(time.perf_counter() - self._began, 3)
+    def _examine(self, step: int, values: dict[str, float | None]) -> None:
+        """Lets the coach look; on an alarm the run pauses if the recipe says so."""
+        for found in self._coach.hear(step, values):
+            self._host.emit(found)
+            if not isinstance(found, Finding) or found.level != "alarm":
+                continue
+            if self._course.recipe.rl.pause_on == "alarm":
+                self.why_paused = f"Paused by the health coach at step {step}: {found.meaning}"
+                self._host.requests.pause_asked = True
 
     def _speed(self, tokens: float) -> dict[str, float]:
         now = time.perf_counter()
         speed = (tokens - self._last_tokens) / max(now - self._last_log, 1e-9)
         self._last_log, self._last_tokens = now, tokens
         return {"tokens_per_second": speed}
-
-    def on_evaluate(
-        self,
-        args: TrainingArguments,
-        state: TrainerState,
-        control: TrainerControl,
-        metrics: dict[str, float] | None = None,
-        **_: Any,
-    ) -> None:
-        measured = metrics or {}
-        values = finite({
-            name: measured[f"eval_{key}"]
-            for key, name in NAMES.items()
-            if f"eval_{key}" in measured and name in ("loss", "entropy", "token_accuracy")
-        })  # fmt: skip
-        step = state.global_step
-        self._host.emit(Evaluated(when=self.moment, step=step, values=values, rows=self._rows))
-        curves = {f"eval_{name}": value for name, value in values.items()}
-        self._host.emit(Metrics(step=step, values=curves, seconds=self._seconds()))
-        self._last_log = time.perf_counter()
 
     def on_save(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any

@@ -1,0 +1,120 @@
+"""Asks a model and checks its answers: accuracy on rows that say what is right."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import nullcontext
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from workers.data.mapping import render
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import PreTrainedTokenizerBase
+
+    from workers.data.formats import Message, Row
+
+BATCH = 64
+LARGE_MODEL = 1_000_000_000
+LARGE_BATCH = 16
+"""Fewer at once for a model whose cache would fill the memory."""
+
+
+class Said(NamedTuple):
+    """One answer, as text and by its length."""
+
+    text: str
+    tokens: int
+    truncated: bool
+    """It did not end by itself within the longest answer."""
+
+
+class Answering:
+    """A loaded model that answers many prompts at once."""
+
+    def __init__(
+        self, model: Any, tokenizer: PreTrainedTokenizerBase, device: str, dtype: torch.dtype
+    ) -> None:
+        self._model = model
+        self._tokenizer = tokenizer
+        self._device = device
+        self._dtype = dtype
+        self._ends = _turn_ends(model, tokenizer)
+
+    def answers(
+        self, prompts: Sequence[list[Message]], longest: int, temperature: float = 0.0
+    ) -> list[Said]:
+        """An answer to each conversation, in order; greedy at temperature 0.
+
+        Prompts of like length are answered together, padded on the left.
+        """
+        texts = [render(prompt, self._tokenizer, generation=True) for prompt in prompts]
+        order = sorted(range(len(texts)), key=lambda at: len(texts[at]))
+        batch = BATCH if self._model.num_parameters() < LARGE_MODEL else LARGE_BATCH
+        said: list[Said | None] = [None] * len(texts)
+        was_training = self._model.training
+        self._model.eval()
+        try:
+            for at in range(0, len(order), batch):
+                places = order[at : at + batch]
+                found = self._generate([texts[place] for place in places], longest, temperature)
+                for place, answer in zip(places, found, strict=True):
+                    said[place] = answer
+        finally:
+            self._model.train(was_training)
+        return [answer for answer in said if answer is not None]
+
+    def _generate(self, texts: list[str], longest: int, temperature: float) -> list[Said]:
+        import torch
+
+        tokenizer: Any = self._tokenizer
+        encoded = tokenizer(
+            texts, add_special_tokens=False, padding=True, padding_side="left", return_tensors="pt"
+        ).to(self._model.device)
+        encoded.pop("token_type_ids", None)
+        sampling = (
+            {"do_sample": True, "temperature": temperature, "top_k": 0, "top_p": 1.0}
+            if temperature > 0
+            else {"do_sample": False}
+        )
+        casting = (
+            torch.autocast(self._device, self._dtype)
+            if self._dtype != torch.float32
+            else nullcontext()
+        )
+        with torch.no_grad(), casting:
+            output = self._model.generate(
+                **encoded, **sampling, max_new_tokens=longest, pad_token_id=tokenizer.pad_token_id,
+                eos_token_id=sorted(self._ends),
+            )  # fmt: skip
+        width = encoded["input_ids"].shape[1]
+        return [self._said(ids) for ids in output[:, width:].tolist()]
+
+    def _said(self, ids: list[int]) -> Said:
+        tokenizer: Any = self._tokenizer
+        end = next((at for at, token in enumerate(ids) if token in self._ends), None)
+        length = len(ids) if end is None else end + 1
+        text = tokenizer.decode(ids[:length], skip_special_tokens=True)
+        return Said(text, length, truncated=end is None)
+
+
+def _turn_ends(model: Any, tokenizer: Any) -> set[int]:
+    """Every token that ends a turn: the tokenizer's, and those that the model was made with."""
+    known = model.generation_config.eos_token_id
+    listed = known if isinstance(known, list) else [known]
+    return {token for token in (*listed, tokenizer.eos_token_id) if token is not None}
+
+
+def checked(rows: Sequence[Row], said: Sequence[Said]) -> dict[str, float]:
+    """The share of rows answered right: the final answer must equal the row's.
+
+    Also the mean length in tokens and the share that was cut off, which explains a low share.
+    """
+    from workers.rewards.answers import is_right
+
+    right = [is_right(answer.text, row.answer) for answer, row in zip(said, rows, strict=True)]
+    return {
+        "accuracy": sum(right) / len(rows),
+        "answer_tokens": sum(answer.tokens for answer in said) / len(rows),
+        "cut_off_share": sum(answer.truncated for answer in said) / len(rows),
+    }

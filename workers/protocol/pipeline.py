@@ -1,0 +1,85 @@
+"""A pipeline: recipes that follow one another, each starting from the run before it.
+
+A TOML file with `[[stages]]`, each of them a recipe; `model.base = "previous"` names the run
+before. A plain recipe file is a pipeline of one.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import msgspec
+
+from workers.protocol.options import option
+from workers.protocol.recipe import (
+    Recipe,
+    Section,
+    check_recipe,
+    parse_recipe,
+    read_text,
+    refusal_of,
+)
+from workers.protocol.refusal import Refusal
+
+PREVIOUS = "previous"
+
+
+class Pipeline(Section, frozen=True):
+    """Stages in order, and what to know before starting them."""
+
+    name: Annotated[str, option("Name", "What the pipeline is called in lists.")]
+    summary: Annotated[str, option("Summary", "What it teaches, in a sentence or two.")] = ""
+    gpu_memory_gb: Annotated[
+        float,
+        option("GPU memory", "What the hungriest stage needs; 0 runs without a GPU.", unit="GB"),
+    ] = 0.0
+    memory_source: Annotated[
+        str, option("Memory source", "Where the figure for memory comes from.")
+    ] = ""
+    stages: list[Recipe] = []  # noqa: RUF012 (msgspec copies it)
+
+
+def read_pipeline(path: Path) -> Pipeline:
+    """Reads and checks a pipeline or a recipe; raises `Refusal` with the file and the key."""
+    return parse_pipeline(read_text(path), str(path))
+
+
+def parse_pipeline(text: str, where: str = "the pipeline") -> Pipeline:
+    """A checked pipeline from TOML text; a plain recipe becomes its only stage."""
+    if not _has_stages(text):
+        recipe = parse_recipe(text, where)
+        pipeline = Pipeline(name=recipe.name, stages=[recipe])
+    else:
+        try:
+            pipeline = msgspec.toml.decode(text, type=Pipeline)
+        except msgspec.ValidationError as fault:
+            raise refusal_of(str(fault), where) from None
+    if not pipeline.stages:
+        raise Refusal(
+            f"{where} has no stages.", "A pipeline needs at least one.", "Add a [[stages]] table."
+        )
+    for number, recipe in enumerate(pipeline.stages, start=1):
+        check_recipe(recipe, where if len(pipeline.stages) == 1 else f"{where}: stage {number}")
+        if number == 1 and recipe.model.base == PREVIOUS:
+            raise Refusal(
+                f"{where}: model.base = 'previous' in the first stage.",
+                "There is no run before it.",
+                "Name a base model, for example starter.",
+            )
+    return pipeline
+
+
+def starting_from(recipe: Recipe, run: str | None) -> Recipe:
+    """The recipe with `previous` replaced by the run that went before."""
+    if recipe.model.base != PREVIOUS or run is None:
+        return recipe
+    model = msgspec.structs.replace(recipe.model, base=f"run:{run}")
+    return msgspec.structs.replace(recipe, model=model)
+
+
+def _has_stages(text: str) -> bool:
+    try:
+        return "stages" in msgspec.toml.decode(text)
+    except msgspec.DecodeError:
+        return False

@@ -1,0 +1,118 @@
+"""Rewards that can be checked: one family a file, added up by weight.
+
+A reward scores samples and says for each either a number or why there is none. A sample that one
+reward could not score counts for nothing in the step: it neither wins nor loses.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import NamedTuple, Protocol
+
+from workers.data.formats import Message
+from workers.protocol import rewards as asked
+from workers.protocol.refusal import Refusal
+from workers.rewards.sandbox import Outcome
+
+
+class Sample(NamedTuple):
+    """One answer to judge."""
+
+    prompt: list[Message]
+    completion: str
+    answer: str
+    """What a right completion comes to; empty when the row has none."""
+    tokens: int
+    """Length of the completion."""
+
+    @property
+    def question(self) -> str:
+        """The user's last turn."""
+        return self.prompt[-1]["content"] if self.prompt else ""
+
+
+class Scorer(Protocol):
+    """One reward, ready to judge."""
+
+    def score(self, samples: Sequence[Sample]) -> list[Outcome]:
+        """An outcome for each sample, in order."""
+        ...
+
+
+class Scored(NamedTuple):
+    """What all rewards said of a batch."""
+
+    parts: list[list[Outcome]]
+    """By reward, then by sample."""
+    totals: list[float | None]
+    """The weighted sum of each sample; None where a reward gave no score."""
+    seconds: list[float]
+    """What each reward took."""
+
+
+class Rewards:
+    """The rewards of a recipe together; close it to end what they started."""
+
+    def __init__(self, recipe: Sequence[asked.AnyReward], home: Path) -> None:
+        self.names = asked.names_of(list(recipe))
+        self.weights = [reward.weight for reward in recipe]
+        self._stack = ExitStack()
+        self._scorers = [build(reward, home, self._stack) for reward in recipe]
+
+    def close(self) -> None:
+        self._stack.close()
+
+    def score(self, samples: Sequence[Sample]) -> Scored:
+        parts: list[list[Outcome]] = []
+        seconds: list[float] = []
+        for scorer in self._scorers:
+            began = time.perf_counter()
+            parts.append(scorer.score(samples))
+            seconds.append(time.perf_counter() - began)
+        totals = [self._total([part[at] for part in parts]) for at in range(len(samples))]
+        return Scored(parts, totals, seconds)
+
+    def _total(self, outcomes: list[Outcome]) -> float | None:
+        total = 0.0
+        for outcome, weight in zip(outcomes, self.weights, strict=True):
+            if outcome.value is None:
+                return None
+            total += weight * outcome.value
+        return total
+
+
+def build(reward: asked.AnyReward, home: Path, stack: ExitStack) -> Scorer:
+    """The scorer of one `[[rewards]]` table; raises `Refusal` when it cannot work here."""
+    match reward:
+        case asked.MathAnswer() | asked.Match():
+            from workers.rewards import answers
+
+            return answers.build(reward, home, stack)
+        case asked.Format() | asked.JsonSchema():
+            from workers.rewards import form
+
+            return form.build(reward, home, stack)
+        case asked.Length() | asked.Repetition() | asked.Language():
+            from workers.rewards import style
+
+            return style.build(reward, home, stack)
+        case asked.Python() | asked.CodeTests():
+            from workers.rewards import code
+
+            return code.build(reward, home, stack)
+        case asked.ReasoningGym():
+            from workers.rewards import gym
+
+            return gym.build(reward, home, stack)
+        case asked.RewardModel() | asked.Judge():
+            from workers.rewards import models
+
+            return models.build(reward, home, stack)
+
+
+def unusable(kind: str, why: str, remedy: str) -> Refusal:
+    """The refusal of a reward whose options make no sense."""
+    return Refusal(f"The reward '{kind}' cannot be used.", why, remedy)

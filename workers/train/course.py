@@ -1,0 +1,201 @@
+"""What every stage shares: a loaded model, its rows, the options of the Trainer, the result.
+
+A stage is a module that builds a trainer and measures; the rest is the same for all.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import msgspec
+import torch
+from transformers import Trainer
+
+from workers.data.formats import Table
+from workers.data.mix import Rows
+from workers.engines import Loaded
+from workers.engines.transformers import save_weights
+from workers.evaluate import Answering, checked
+from workers.fetch import Located, fingerprint
+from workers.folders import write_folder
+from workers.host import Host
+from workers.protocol import jobs
+from workers.protocol.events import Evaluated, Metrics, Phase, Resolved, Sampled
+from workers.protocol.recipe import Recipe
+from workers.protocol.wire import finite
+
+PINNED = (
+    "torch", "transformers", "trl", "peft", "accelerate", "datasets", "bitsandbytes", "tokenizers",
+    "math-verify", "unsloth", "vllm",
+)  # fmt: skip
+SAMPLED_PROMPTS = 2
+SAMPLE_TOKENS = 96
+
+
+@dataclass
+class Course:
+    """One training run on its way."""
+
+    recipe: Recipe
+    host: Host
+    loaded: Loaded
+    located: Located
+    training: Rows
+    held_out: Rows
+
+    @property
+    def checkpoints(self) -> Path:
+        return self.host.folder / "checkpoints"
+
+
+class Stage(Protocol):
+    """What a stage's module offers."""
+
+    def build_trainer(self, course: Course) -> Trainer: ...
+
+    def measure(self, course: Course, trainer: Trainer) -> dict[str, float]:
+        """Scores on the held-out rows, by name; empty when there is nothing to measure."""
+        ...
+
+
+def common_arguments(course: Course) -> dict[str, Any]:
+    """The options that every trainer takes, as keyword arguments of its configuration."""
+    options, loaded = course.recipe.training, course.loaded
+    return {
+        "output_dir": str(course.checkpoints),
+        "use_cpu": loaded.device == "cpu",
+        "bf16": loaded.dtype == torch.bfloat16,
+        "fp16": loaded.dtype == torch.float16,
+        "max_steps": options.max_steps or -1,
+        "num_train_epochs": options.epochs,
+        "learning_rate": options.learning_rate,
+        "lr_scheduler_type": options.scheduler,
+        "warmup_steps": options.warmup,  # below 1 it is a share of the steps
+        "weight_decay": options.weight_decay,
+        "max_grad_norm": options.max_grad_norm,
+        "per_device_train_batch_size": options.batch_size,
+        "gradient_accumulation_steps": options.gradient_accumulation,
+        "gradient_checkpointing": options.gradient_checkpointing,
+        "seed": options.seed,
+        "data_seed": options.seed,
+        "save_strategy": "steps" if options.save_every_steps else "no",
+        "save_steps": options.save_every_steps or 500,
+        "save_total_limit": 2,
+        "eval_strategy": "no",  # measured by the course, the same way in every stage
+        "logging_steps": 1,
+        "logging_nan_inf_filter": False,  # a NaN must be seen, not smoothed away
+        "report_to": "none",
+        "disable_tqdm": True,
+        "dataloader_pin_memory": loaded.device == "cuda",
+    }
+
+
+def resolve(course: Course, tables: list[Table]) -> None:
+    """Pins what the run really works with, in job.json and as an event."""
+    recipe, host, loaded, located = course.recipe, course.host, course.loaded, course.located
+    versions = {name: found for name in PINNED if (found := _version(name))}
+    model = {
+        "base": located.base,
+        "folder": str(located.folder),
+        "sha256": fingerprint(located.folder),
+        "adapters": [str(adapter) for adapter in located.adapters],
+        "parameters": loaded.model.num_parameters(),
+        "trained_parameters": sum(
+            p.numel() for p in loaded.model.parameters() if p.requires_grad
+        ),
+    }  # fmt: skip
+    datasets = [
+        {"source": t.source, "path": t.path, "sha256": t.sha256, "format": t.format,
+         "rows": len(t.rows)}
+        for t in tables
+    ]  # fmt: skip
+    resolved = jobs.Resolved(
+        versions=versions,
+        device=loaded.device,
+        precision=str(loaded.dtype).removeprefix("torch."),
+        engine=recipe.model.engine.replace("auto", "transformers"),
+        model=model,
+        datasets=datasets,
+        seeds={"training": recipe.training.seed},
+    )
+    host.resolve(msgspec.structs.replace(host.job, resolved=resolved))
+    details = {"model": model, "datasets": datasets, "device": resolved.device,
+               "precision": resolved.precision}  # fmt: skip
+    host.emit(Resolved(versions=versions, details=details))
+
+
+def _version(package: str) -> str:
+    """The installed version, or nothing."""
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return ""
+
+
+def measure(
+    course: Course, stage: Stage, trainer: Trainer, moment: str, seconds: float = 0.0
+) -> dict[str, float | None]:
+    """Measures on the held-out rows and says it, as a score and as points on curves.
+
+    Returns the points by metric; none when there is nothing to measure or the end is asked for.
+    """
+    if not course.held_out or course.host.requests.end_asked:
+        return {}
+    if moment != "during":
+        course.host.emit(Phase(name=f"Measuring {moment} training"))
+    values = finite(stage.measure(course, trainer))
+    step = trainer.state.global_step
+    rows = len(course.held_out)
+    course.host.emit(Evaluated(when=moment, step=step, values=values, rows=rows))
+    curves = {f"eval_{name}": value for name, value in values.items()}
+    course.host.emit(Metrics(step=step, values=curves, seconds=seconds))
+    return curves
+
+
+def answered(course: Course, trainer: Trainer) -> dict[str, float]:
+    """The share of held-out questions answered right, where the rows say what is right."""
+    asked = [row for row in course.held_out if row.answer and row.prompt]
+    if not asked:
+        return {}
+    longest = course.recipe.evaluation.max_answer_tokens
+    said = answering(course, trainer).answers([row.prompt for row in asked], longest)
+    return checked(asked, said)
+
+
+def answering(course: Course, trainer: Trainer) -> Answering:
+    model: Any = trainer.model
+    return Answering(model, course.loaded.tokenizer, course.loaded.device, course.loaded.dtype)
+
+
+def sample(course: Course, trainer: Trainer) -> None:
+    """What the model answers, greedily, to a few held-out prompts."""
+    prompts = [row.prompt for row in course.held_out if row.prompt][:SAMPLED_PROMPTS]
+    if not prompts or course.host.requests.end_asked:
+        return
+    speaker = answering(course, trainer)
+    for prompt, answer in zip(prompts, speaker.answers(prompts, SAMPLE_TOKENS), strict=True):
+        course.host.emit(
+            Sampled(
+                step=trainer.state.global_step,
+                prompt=prompt[-1]["content"],
+                completion=answer.text,
+            )
+        )
+
+
+def save(course: Course, trainer: Trainer) -> Path:
+    """The adapter, or for method `full` the model in the computing precision, with tokenizer."""
+    model: Any = trainer.model
+    full = course.recipe.model.method == "full"
+
+    def fill(target: Path) -> None:
+        if full:
+            save_weights(model, target, course.loaded.dtype)
+        else:
+            model.save_pretrained(target)
+        course.loaded.tokenizer.save_pretrained(target)
+
+    return write_folder(course.host.folder / ("model" if full else "adapter"), fill)

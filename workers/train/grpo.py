@@ -1,0 +1,282 @@
+"""Reinforcement learning with verifiable rewards: answers are sampled in groups and compared.
+
+For each prompt the policy answers `group_size` times; an answer's advantage is its reward against
+the others of its group, A = (R - mean) / (std + eps) (Shao et al. 2024, DeepSeekMath), and the
+clipped objective raises what did better. TRL's GRPOTrainer and RLOOTrainer do the arithmetic; here
+they get the rewards and tell what they sampled.
+"""
+
+from __future__ import annotations
+
+import copy
+import importlib.util
+import time
+from collections import defaultdict
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import torch
+from datasets import Dataset
+from transformers import Trainer
+from trl import GRPOConfig, GRPOTrainer, RLOOConfig, RLOOTrainer
+
+from workers.data.mapping import render
+from workers.evaluate import checked
+from workers.protocol.events import Note, Rollout
+from workers.protocol.refusal import Refusal
+from workers.protocol.rollouts import Group, Rollouts, Sampling, path_of
+from workers.protocol.wire import write_atomically
+from workers.rewards import Rewards, Sample, Scored
+from workers.train.course import Course, answering, common_arguments
+
+SHOWN_GROUPS = 8
+LONGEST_SHOWN = 8000
+"""Bounds of what a step keeps for looking at: prompts, and characters of an answer."""
+
+
+def build_trainer(course: Course) -> Trainer:
+    """TRL's trainer for the algorithm, with the recipe's rewards and a reference where needed."""
+    options = course.recipe.rl
+    rewards = Rewards(course.recipe.rewards, Path(course.host.job.home))
+    rows = _fitting(course)
+    columns = {
+        "prompt": [row.prompt for row in rows],
+        "answer": [row.answer for row in rows],
+    }
+    full = course.recipe.model.method == "full"
+    reference = copy.deepcopy(course.loaded.model) if full and options.kl_coefficient else None
+    kind = WatchedRLOO if options.algorithm == "rloo" else WatchedGRPO
+    trainer = kind(
+        model=course.loaded.model,
+        reward_funcs=[_placeholder(name) for name in rewards.names],
+        args=_arguments(course, rewards),
+        train_dataset=Dataset.from_dict(columns),
+        processing_class=course.loaded.tokenizer,
+    )
+    trainer.watch(course, rewards)
+    if reference is not None:
+        # TRL loads the base by its name; where adapters were merged into it, that is another model.
+        trainer.ref_model = trainer.accelerator.prepare_model(
+            reference.eval().requires_grad_(False), evaluation_mode=True
+        )
+    elif "ref" in getattr(course.loaded.model, "peft_config", {}):
+        # A copy of our adapter, which is fresh and so does nothing: the base with the adapter off
+        # is the same reference and costs nothing.
+        course.loaded.model.delete_adapter("ref")
+    return trainer
+
+
+def measure(course: Course, trainer: Trainer) -> dict[str, float]:
+    """Mean reward of greedy answers to the held-out prompts, and the share that is right."""
+    assert isinstance(trainer, Watched)
+    rows = [row for row in course.held_out if row.prompt]
+    if not rows:
+        return {}
+    longest = course.recipe.rl.max_completion_tokens
+    said = answering(course, trainer).answers([row.prompt for row in rows], longest)
+    samples = [
+        Sample(row.prompt, answer.text, row.answer, answer.tokens)
+        for row, answer in zip(rows, said, strict=True)
+    ]
+    totals = [total for total in trainer.rewards.score(samples).totals if total is not None]
+    scores = {"reward": sum(totals) / len(totals)} if totals else {}
+    known = [(row, answer) for row, answer in zip(rows, said, strict=True) if row.answer]
+    return scores | (checked(*map(list, zip(*known, strict=True))) if known else {})
+
+
+def _placeholder(name: str) -> Any:
+    """Gives TRL a reward's name; what it is worth is computed for all rewards together."""
+
+    def reward(completions: list[Any], **_: Any) -> list[float]:
+        raise AssertionError(f"{name} is scored by Watched._calculate_rewards")
+
+    reward.__name__ = name
+    return reward
+
+
+def _fitting(course: Course) -> list[Any]:
+    """Rows whose prompt leaves room for an answer within training.max_length."""
+    longest = course.recipe.training.max_length
+    tokenizer: Any = course.loaded.tokenizer
+    texts = [render(row.prompt, tokenizer, generation=True) for row in course.training]
+    lengths = [len(ids) for ids in tokenizer(texts, add_special_tokens=False)["input_ids"]]
+    kept = [row for row, n in zip(course.training, lengths, strict=True) if n <= longest]
+    if not kept:
+        raise Refusal(
+            "No prompt is short enough to train on.",
+            f"All are longer than training.max_length = {longest} tokens.",
+            "Raise training.max_length.",
+        )
+    if len(kept) < len(lengths):
+        course.host.emit(
+            Note(
+                text=f"{len(lengths) - len(kept)} of {len(lengths)} prompts are longer than "
+                f"{longest} tokens and are left out.",
+                level="warning",
+            )
+        )
+    return kept
+
+
+def _arguments(course: Course, rewards: Rewards) -> Any:
+    options = course.recipe.rl
+    shared = common_arguments(course)
+    shared |= {
+        "num_generations": options.group_size,
+        "max_completion_length": options.max_completion_tokens,
+        "temperature": options.temperature,
+        "top_p": options.top_p,
+        "beta": options.kl_coefficient,
+        "epsilon": options.clip_epsilon,
+        "epsilon_high": options.clip_epsilon_high or options.clip_epsilon,
+        "num_iterations": options.updates_per_batch,
+        "mask_truncated_completions": options.mask_truncated,
+        "reward_weights": list(rewards.weights),
+        "use_vllm": _use_vllm(course),
+    }
+    if shared["use_vllm"]:
+        shared["vllm_mode"] = "colocate"
+    if shared["save_strategy"] == "steps":
+        # Between two batches of answers: resuming inside one would sample it again.
+        window = options.updates_per_batch
+        shared["save_steps"] = -(-shared["save_steps"] // window) * window
+    if options.algorithm == "rloo":
+        return RLOOConfig(**shared, normalize_advantages=options.advantage_scaling == "batch")
+    return GRPOConfig(
+        **shared,
+        loss_type=options.algorithm,
+        scale_rewards=options.advantage_scaling,
+        importance_sampling_level="sequence" if options.algorithm == "luspo" else "token",
+    )
+
+
+def _use_vllm(course: Course) -> bool:
+    """Whether answers are sampled by vLLM within this process."""
+    wish = course.recipe.rl.fast_generation
+    there = importlib.util.find_spec("vllm") is not None and course.loaded.device == "cuda"
+    if wish == "vllm" and not there:
+        raise Refusal(
+            "vLLM cannot sample here.",
+            "It is not installed, or this computer has no NVIDIA GPU.",
+            "Install vllm into the worker's environment, or set rl.fast_generation = 'auto'.",
+        )
+    return there and wish != "transformers"
+
+
+class Watched:
+    """What is added to TRL's trainers: our rewards, and a record of every step's answers."""
+
+    rewards: Rewards
+    _course: Course
+    _scored: Scored | None = None
+
+    def watch(self, course: Course, rewards: Rewards) -> None:
+        self._course = course
+        self.rewards = rewards
+
+    def _calculate_rewards(
+        self, inputs: list[dict[str, Any]], prompts: Any, completions: Any,
+        completion_ids_list: list[list[int]],
+    ) -> torch.Tensor:  # fmt: skip
+        """Shape (answers, rewards); a row of NaN where one of the rewards gave no score."""
+        this: Any = self
+        samples = [
+            Sample(asked["prompt"], _text(said), asked["answer"], len(ids))
+            for asked, said, ids in zip(inputs, completions, completion_ids_list, strict=True)
+        ]
+        began = time.perf_counter()
+        self._scored = scored = self.rewards.score(samples)
+        metrics = this._metrics["train"]
+        metrics["reward_seconds"].append(time.perf_counter() - began)
+        unscored = sum(total is None for total in scored.totals)
+        metrics["unscored_share"].append(unscored / len(samples))
+        values = [
+            [part[at].value if total is not None else torch.nan for part in scored.parts]
+            for at, total in enumerate(scored.totals)
+        ]
+        return torch.tensor(values, dtype=torch.float32, device=this.accelerator.device)
+
+    def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
+        began = time.perf_counter()
+        output: dict[str, Any] = super()._generate_and_score_completions(inputs)  # type: ignore[misc]
+        this: Any = self
+        this._metrics["train"]["rollout_seconds"].append(time.perf_counter() - began)
+        self._keep(inputs, output)
+        return output
+
+    def training_step(self, *args: Any, **kwargs: Any) -> torch.Tensor:
+        this: Any = self
+        sampled = len(this._metrics["train"]["rollout_seconds"])
+        began = time.perf_counter()
+        loss = super().training_step(*args, **kwargs)  # type: ignore[misc]
+        spent = time.perf_counter() - began
+        rollouts = this._metrics["train"]["rollout_seconds"][sampled:]
+        this._metrics["train"]["update_seconds"].append(spent - sum(rollouts))
+        return loss
+
+    def _keep(self, inputs: list[dict[str, Any]], output: dict[str, Any]) -> None:
+        """Writes what was sampled beside the run, and says where."""
+        this: Any = self
+        assert self._scored is not None
+        step = this.state.global_step + 1
+        record = Rollouts(
+            step, self.rewards.names, self.rewards.weights,
+            _groups(inputs, output, self._scored, this._logs, this.num_generations,
+                    this._tokenizer.eos_token_id),
+        )  # fmt: skip
+        path = self._course.host.folder / path_of(step)
+        path.parent.mkdir(exist_ok=True)
+        write_atomically(path, msgspec.json.encode(record))
+        self._course.host.emit(Rollout(step=step, path=path_of(step)))
+
+
+class WatchedGRPO(Watched, GRPOTrainer):
+    """TRL's GRPO with our rewards."""
+
+
+class WatchedRLOO(Watched, RLOOTrainer):
+    """TRL's RLOO with our rewards."""
+
+
+def _text(completion: Any) -> str:
+    return completion if isinstance(completion, str) else str(completion[0]["content"])
+
+
+def _groups(
+    inputs: Sequence[dict[str, Any]],
+    output: dict[str, Any],
+    scored: Scored,
+    logs: dict[str, Any],
+    group_size: int,
+    end: int,
+) -> list[Group]:
+    """The first groups of a batch; answers to one prompt stand together."""
+    texts = list(logs["completion"])[-len(inputs) :]
+    advantages = list(logs["advantages"])[-len(inputs) :]
+    mask = output["completion_mask"]
+    lengths = mask.sum(dim=1).tolist()
+    ended = (output["completion_ids"] == end).any(dim=1).tolist()
+    groups: dict[int, list[Sampling]] = defaultdict(list)
+    for at in range(min(len(inputs), SHOWN_GROUPS * group_size)):
+        outcomes = [part[at] for part in scored.parts]
+        groups[at // group_size].append(
+            Sampling(
+                text=texts[at][:LONGEST_SHOWN],
+                rewards=[outcome.value for outcome in outcomes],
+                reward=scored.totals[at],
+                advantage=advantages[at],
+                tokens=int(lengths[at]),
+                truncated=not ended[at],
+                faults=[outcome.fault for outcome in outcomes if outcome.fault],
+            )
+        )
+    return [
+        Group(
+            prompt=inputs[number * group_size]["prompt"][-1]["content"],
+            answer=inputs[number * group_size]["answer"],
+            samples=samples,
+        )
+        for number, samples in groups.items()
+    ]
