@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
+import msgspec
 import typer
 
 from studio import demo as tour
@@ -23,7 +24,7 @@ from studio.paths import ENVIRONMENT
 from studio.store import JobRow
 from studio.terminal import Terminal, refusal_fields
 from workers.protocol.jobs import Train
-from workers.protocol.pipeline import read_pipeline
+from workers.protocol.pipeline import read_pipeline, with_rewards
 from workers.protocol.refusal import Refusal
 from workers.protocol.wire import read_job
 
@@ -218,6 +219,37 @@ def demo(json: Json = False, home: HomeDir = None) -> None:
         outcome["seconds"] = round(time.monotonic() - began, 1)
         headless.terminal.result(outcome)
         tour.tell(headless.terminal, outcome)
+
+
+@app.command("reward-bench")
+def reward_bench(
+    recipe: Annotated[Path, typer.Argument(help="A recipe or pipeline with rewards (.toml).")],
+    samples: Annotated[
+        int, typer.Option(help="Answers of the start model to score; 0 loads no model.", min=0)
+    ] = 64,
+    json: Json = False,
+    home: HomeDir = None,
+) -> None:
+    """Try a recipe's rewards on sampled and on planted answers before a run."""
+    asked = with_rewards(read_pipeline(recipe))
+    with open_headless(home, json=json) as headless:
+        row, result = headless.bench(asked, samples)
+        if result is None:
+            headless.terminal.result(_failure(row))
+            _exit_unless_finished(row, headless.terminal)
+            return
+        told = msgspec.to_builtins(result)
+        headless.terminal.result(told | {"run": row.id})
+        headless.terminal.table(
+            f"Rewards: {result.verdict}",
+            ["Planted answer", "Earns", "Of a right one"],
+            [[p.title, _number(p.score), "–" if p.share is None else f"{p.share:.0%}"]
+             for p in result.probes],
+        )  # fmt: skip
+        for finding in result.findings:
+            headless.terminal.say(f"{finding.level}: {finding.text} {finding.remedy}")
+        if result.verdict != "ok":
+            raise typer.Exit(1)
 
 
 @app.command()

@@ -21,8 +21,10 @@ from studio.settings import load_settings
 from studio.store import JobRow, Store
 from studio.terminal import Follow, Terminal
 from workers.protocol import wire
-from workers.protocol.events import Answered, Artifact, Checked, Event, Ready
+from workers.protocol.bench import BenchResult
+from workers.protocol.events import Answered, Artifact, Benched, Checked, Event, Ready
 from workers.protocol.jobs import AnyTask, Chat, Export
+from workers.protocol.recipe import Recipe
 from workers.protocol.refusal import Refusal
 from workers.protocol.requests import Say
 
@@ -126,6 +128,17 @@ class Headless:
         task = Export(run_folder=str(self.jobs.folder(run.id)), targets=targets)
         row = self.follow(self.jobs.start(task, f"export {run.name}", run.id), heard)
         return row, {"run": run.id, "files": files, "parity": parity}
+
+    def bench(self, recipe: Recipe, samples: int) -> tuple[JobRow, BenchResult | None]:
+        """Tries a recipe's rewards; returns the job and what it found."""
+        results: list[BenchResult] = []
+
+        def heard(event: Event) -> None:
+            if isinstance(event, Benched):
+                results.append(event.result)
+
+        row = self.follow(self.jobs.bench(recipe, samples), heard)
+        return row, results[0] if results else None
 
     @contextmanager
     def conversation(self, model: Path) -> Iterator[Conversation]:

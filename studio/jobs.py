@@ -22,7 +22,7 @@ from studio.process import Rung, StopLadder, Worker, disown, launch
 from studio.settings import Settings
 from studio.store import JobRow, Status, Store
 from workers.protocol import wire
-from workers.protocol.jobs import AnyTask, Job, Train
+from workers.protocol.jobs import AnyTask, Bench, Job, Train
 from workers.protocol.pipeline import Pipeline, starting_from
 from workers.protocol.recipe import Recipe, Source, check_recipe
 from workers.protocol.refusal import Refusal
@@ -76,6 +76,12 @@ class Jobs:
         """Starts the first stage of a pipeline; polling starts each next one. Returns its id."""
         first, *rest = pipeline.stages
         return self.train(first, rest)
+
+    def bench(self, recipe: Recipe, samples: int = 64) -> str:
+        """Starts a try of a recipe's rewards; returns its id."""
+        check_recipe(recipe)
+        task = Bench(recipe=_with_paths(recipe), samples=samples)
+        return self.start(task, f"rewards of {recipe.name}")
 
     def next_stage(self, job: str) -> str | None:
         """The run that followed a run of a pipeline, once it has been started."""

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from workers.host import Host, failed, output_to_log
 from workers.protocol.events import Failed
-from workers.protocol.jobs import Chat, Export, Probe, Train
+from workers.protocol.jobs import Bench, Chat, Export, Probe, Train
 from workers.protocol.refusal import Refusal
 
 Room = Callable[[Host], None]
@@ -24,6 +24,8 @@ def room_of(task: object) -> Room:
             from workers.export import run
         case Chat():
             from workers.chat import run
+        case Bench():
+            from workers.bench import run
         case Probe():
             from workers.probe import run
         case _:

@@ -20,6 +20,8 @@ SEED = 20261121
 TRAINING_ROWS = 400
 TEST_ROWS = 250
 STORIES = 300
+IN_THE_HEAD = 0.8
+"""Share of the two-digit sums solved in one go."""
 
 Row = dict[str, Any]
 
@@ -31,10 +33,10 @@ def built_in_sets() -> dict[str, list[Row]]:
     asked = shown | {question.key for question in tested}
     others = _found("reasoning-test", REASONING, TEST_ROWS, held_out=True, without=asked)
     return {
-        "arithmetic": _solved(_found("arithmetic", ARITHMETIC, TRAINING_ROWS)),
-        "arithmetic-test": _solved(tested),
-        "reasoning": _solved(_found("reasoning", REASONING, TRAINING_ROWS)),
-        "reasoning-test": _solved(others),
+        "arithmetic": _solved("arithmetic", _found("arithmetic", ARITHMETIC, TRAINING_ROWS)),
+        "arithmetic-test": _solved("arithmetic-test", tested),
+        "reasoning": _solved("reasoning", _found("reasoning", REASONING, TRAINING_ROWS)),
+        "reasoning-test": _solved("reasoning-test", others),
         "preferences": _preferences(),
         "feedback": _feedback(),
         "stories": [{"text": text} for text in _stories()],
@@ -71,16 +73,29 @@ def _found(
     return distinct(questions(_draw(name), skills, held_out=held_out), count, without)
 
 
-def _solved(found: list[Question]) -> list[Row]:
-    """Prompt, answer and the worked chat: one file serves SFT and RL."""
+def _solved(name: str, found: list[Question]) -> list[Row]:
+    """Prompt, answer and the solved chat: one file serves SFT and RL.
+
+    As pupils do, most sums of two digits are done in the head and those of three are written down
+    in columns. The model gets the former wrong that way, and can find out by reinforcement
+    learning that writing down pays.
+    """
+    draw = _draw(f"{name} in the head")
     return [
         {
             "prompt": question.prompt,
             "answer": question.answer,
-            "messages": [*_asked(question), *_said(question.reply)],
+            "messages": [*_asked(question), *_said(_solution(draw, question))],
         }
         for question in found
     ]
+
+
+def _solution(draw: Random, question: Question) -> str:
+    in_the_head = draw.random() < IN_THE_HEAD and "two" in question.skill and question.quick
+    if in_the_head:
+        return f"<think>{question.quick}</think>\\boxed{{{question.answer}}}"
+    return question.reply
 
 
 def _asked(question: Question) -> list[dict[str, str]]:

@@ -9,6 +9,8 @@ from typing import Any
 
 import msgspec
 
+from workers.protocol.bench import BenchResult
+
 
 class Event(msgspec.Struct, kw_only=True, frozen=True, tag_field="type", tag=True):
     """Something that a job said."""
@@ -151,6 +153,12 @@ class Checked(Event, frozen=True):
     remedy: str = ""
 
 
+class Benched(Event, frozen=True):
+    """The reward bench's result."""
+
+    result: BenchResult
+
+
 class Evaluated(Event, frozen=True):
     """Measured on held-out rows. `when` is before, during or after."""
 
@@ -205,7 +213,7 @@ KNOWN: dict[str, type[Event]] = {
     kind.__name__: kind
     for kind in (
         Started, Resumed, Resolved, Phase, Progress, Metrics, Sampled, Rollout, Finding, Eased,
-        Saved, Note, Token, Answered, Ready, Artifact, Checked, Evaluated, Paused, Finished,
-        Stopped, Failed,
+        Saved, Note, Token, Answered, Ready, Artifact, Checked, Benched, Evaluated, Paused,
+        Finished, Stopped, Failed,
     )
 }  # fmt: skip

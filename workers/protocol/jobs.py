@@ -38,12 +38,21 @@ class Chat(Task, frozen=True, tag="chat"):
     """Seconds since the epoch; with the pid it names one process for good."""
 
 
+class Bench(Task, frozen=True, tag="bench"):
+    """Tries a recipe's rewards on the start model's answers and on planted ones."""
+
+    recipe: Recipe
+    prompts: int = 16
+    samples: int = 64
+    """Answers of the start model; 0 tries the planted ones alone and loads no model."""
+
+
 class Probe(Task, frozen=True, tag="probe"):
     """Looks at what this interpreter and machine can do."""
 
 
-AnyTask = Train | Export | Chat | Probe
-Kind = Literal["train", "export", "chat", "probe"]
+AnyTask = Train | Export | Chat | Bench | Probe
+Kind = Literal["train", "export", "chat", "bench", "probe"]
 
 
 class Resolved(msgspec.Struct, kw_only=True, frozen=True):

@@ -78,6 +78,24 @@ def starting_from(recipe: Recipe, run: str | None) -> Recipe:
     return msgspec.structs.replace(recipe, model=model)
 
 
+def with_rewards(pipeline: Pipeline) -> Recipe:
+    """The first stage that has rewards, starting from the base that the pipeline starts from.
+
+    Raises:
+        Refusal: no stage has any.
+    """
+    found = next((recipe for recipe in pipeline.stages if recipe.rewards), None)
+    if found is None:
+        raise Refusal(
+            f"{pipeline.name} has no rewards.", "There is nothing to try.",
+            'Add a [[rewards]] table to a stage of kind "grpo".',
+        )  # fmt: skip
+    if found.model.base != PREVIOUS:
+        return found
+    model = msgspec.structs.replace(found.model, base=pipeline.stages[0].model.base)
+    return msgspec.structs.replace(found, model=model)
+
+
 def _has_stages(text: str) -> bool:
     try:
         return "stages" in msgspec.toml.decode(text)
