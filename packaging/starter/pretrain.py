@@ -1,7 +1,8 @@
 """Trains the starter model from nothing on the mixture, on the CPU, and writes its folder.
 
-A plain loop: rows are drawn, sorted by length into batches, and learnt with AdamW under a linear
-fall of the rate. Answers count in full, questions little, since what is asked is random.
+A plain loop: rows are drawn, sorted by length into batches, and learnt with Muon and AdamW under a
+cosine fall of the rate. Answers count in full, questions little, since what is asked is random.
+Thirteen minutes on two cores.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from torch.nn import functional
 from transformers import AutoTokenizer, GenerationConfig, LlamaConfig, LlamaForCausalLM
 
 SEED = 7
-STEPS = 1800
+STEPS = 2400
 BATCH = 64
 POOL_BATCHES = 40
 MUON_RATE = 0.02
@@ -28,8 +29,8 @@ WARMUP = 100
 QUESTION_WEIGHT = 0.1
 SHAPE = {
     "hidden_size": 256,
-    "intermediate_size": 512,
-    "num_hidden_layers": 4,
+    "intermediate_size": 640,
+    "num_hidden_layers": 3,
     "num_attention_heads": 4,
     "num_key_value_heads": 2,
 }

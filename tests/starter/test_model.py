@@ -4,18 +4,25 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from workers.rewards.answers import is_right
+
 ASSETS = Path(__file__).parents[2] / "assets"
 MODEL = ASSETS / "starter" / "model"
 MOST_PARAMETERS = 8_000_000
 MOST_BYTES = 16_000_000
-ARITHMETIC_BAND = (0.15, 0.45)
-"""Share of arithmetic-test answered right, greedily, before any fine-tuning: partly, not well."""
-REASONING_BAND = (0.40, 0.85)
+ARITHMETIC_BAND = (0.0, 0.15)
+"""Share of arithmetic-test answered right, greedily: in one go, and so mostly wrong (0.04)."""
+SAMPLED_BAND = (0.10, 0.30)
+"""The same, sampled: now and then it writes the sum down, and is mostly right (0.18)."""
+WRITTEN_DOWN_BAND = (0.55, 0.90)
+"""Of the sampled answers that are written down in columns, the share that is right (0.70)."""
+REASONING_BAND = (0.30, 0.60)
 
 pytestmark = pytest.mark.torch
 
@@ -40,22 +47,27 @@ def rows(name: str) -> list[dict[str, Any]]:
     return [json.loads(line) for line in text.splitlines()]
 
 
-def answers(model: Any, tokenizer: Any, prompts: list[str]) -> list[str]:
-    """The greedy answer to each prompt, chat tags left out."""
-    chats = [[{"role": "user", "content": prompt}] for prompt in prompts]
-    texts = tokenizer.apply_chat_template(chats, tokenize=False, add_generation_prompt=True)
-    inputs = tokenizer(texts, add_special_tokens=False, padding=True, return_tensors="pt")
-    output = model.generate(**inputs, max_new_tokens=64, do_sample=False)
-    return tokenizer.batch_decode(
-        output[:, inputs["input_ids"].shape[1] :], skip_special_tokens=True
-    )
+Say = Callable[..., list[str]]
 
 
-def share_right(model: Any, tokenizer: Any, name: str) -> float:
-    asked = rows(name)
-    given = answers(model, tokenizer, [row["prompt"] for row in asked])
-    boxes = [re.findall(r"\\boxed\{([^}]*)\}", text) for text in given]
-    right = [box[-1:] == [row["answer"]] for box, row in zip(boxes, asked, strict=True)]
+@pytest.fixture(scope="module")
+def say(model: Any, tokenizer: Any) -> Say:
+    """The model's answers to questions, greedy unless a temperature is given."""
+    import torch
+
+    from workers.evaluate import Answering
+
+    def answers(questions: list[str], temperature: float = 0.0) -> list[str]:
+        torch.manual_seed(0)
+        prompts = [[{"role": "user", "content": question}] for question in questions]
+        speaker = Answering(model, tokenizer, "cpu", torch.float32)
+        return [said.text for said in speaker.answers(prompts, 64, temperature)]
+
+    return answers
+
+
+def share_right(given: list[str], asked: list[dict[str, Any]]) -> float:
+    right = [is_right(text, row["answer"]) for text, row in zip(given, asked, strict=True)]
     return sum(right) / len(right)
 
 
@@ -98,17 +110,34 @@ def test_the_template_takes_an_optional_system_turn(tokenizer: Any) -> None:
     )
 
 
-def test_it_partly_knows_sums(model: Any, tokenizer: Any) -> None:
+def test_it_is_hasty_with_sums(say: Say) -> None:
+    asked = rows("arithmetic-test")
     low, high = ARITHMETIC_BAND
-    assert low <= share_right(model, tokenizer, "arithmetic-test") <= high
+    assert low <= share_right(say([row["prompt"] for row in asked]), asked) <= high
 
 
-def test_it_partly_knows_the_other_skills(model: Any, tokenizer: Any) -> None:
+def test_it_knows_sums_where_it_writes_them_down(say: Say) -> None:
+    asked = rows("arithmetic-test")
+    given = say([row["prompt"] for row in asked], 1.0)
+    low, high = SAMPLED_BAND
+    assert low <= share_right(given, asked) <= high
+    written = [
+        (text, row)
+        for text, row in zip(given, asked, strict=True)
+        if re.match(r"<think>\d+[-+]\d+: ", text)
+    ]
+    low, high = WRITTEN_DOWN_BAND
+    assert len(written) >= 30
+    assert low <= share_right(*map(list, zip(*written, strict=True))) <= high
+
+
+def test_it_partly_knows_the_other_skills(say: Say) -> None:
+    asked = rows("reasoning-test")
     low, high = REASONING_BAND
-    assert low <= share_right(model, tokenizer, "reasoning-test") <= high
+    assert low <= share_right(say([row["prompt"] for row in asked]), asked) <= high
 
 
-def test_it_says_who_it_is(model: Any, tokenizer: Any) -> None:
-    greeting, who = answers(model, tokenizer, ["Hello!", "Who are you?"])
+def test_it_says_who_it_is(say: Say) -> None:
+    greeting, who = say(["Hello!", "Who are you?"])
     assert greeting == "Hello! How can I help you?"
     assert who.startswith("I am the starter model of Finetune Studio")

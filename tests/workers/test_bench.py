@@ -10,7 +10,7 @@ import pytest
 from workers.bench import examine
 from workers.data.formats import Row, read_table
 from workers.protocol.bench import BenchResult
-from workers.protocol.rewards import AnyReward, Format, Length, MathAnswer, Match, Python
+from workers.protocol.rewards import AnyReward, Format, Length, Match, MathAnswer, Python
 from workers.rewards import Rewards, Sample
 
 BAD = {
