@@ -65,6 +65,8 @@ def serves(row: Row, stage: Stage) -> bool:
     match stage:
         case "sft":
             return bool(row.completion) and row.good is not False
+        case "dpo":
+            return bool(row.rejected)
         case "grpo":
             return bool(row.prompt)
 

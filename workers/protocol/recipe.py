@@ -17,7 +17,7 @@ from workers.protocol.options import option
 from workers.protocol.refusal import Refusal
 from workers.protocol.rewards import KINDS, AnyReward
 
-Stage = Literal["sft", "grpo"]
+Stage = Literal["sft", "dpo", "grpo"]
 Method = Literal["lora", "qlora", "dora", "full"]
 Engine = Literal["auto", "transformers", "unsloth"]
 
@@ -174,6 +174,45 @@ class Training(Section, frozen=True):
             advanced=True,
         ),
     ] = 50
+
+
+class Preference(Section, frozen=True):
+    """How pairs of a better and a worse answer are learnt from."""
+
+    loss: Annotated[
+        Literal[
+            "sigmoid",
+            "ipo",
+            "hinge",
+            "robust",
+            "exo_pair",
+            "nca_pair",
+            "bco_pair",
+            "sppo_hard",
+            "aot",
+            "apo_zero",
+            "apo_down",
+            "discopop",
+            "sigmoid_norm",
+        ],
+        option("Loss", "sigmoid is DPO as published; ipo and robust bear noisy pairs better."),
+    ] = "sigmoid"
+    beta: Annotated[
+        float,
+        option(
+            "Beta", "How hard the model is held to where it started; 0.1 is usual.", gt=0, le=10
+        ),
+    ] = 0.1
+    label_smoothing: Annotated[
+        float,
+        option(
+            "Label smoothing",
+            "Share of pairs that may be the wrong way round.",
+            ge=0,
+            lt=0.5,
+            advanced=True,
+        ),
+    ] = 0.0
 
 
 class RL(Section, frozen=True):
@@ -333,6 +372,7 @@ class Recipe(Section, frozen=True):
     lora: Lora = Lora()
     data: list[Source] = []
     training: Training = Training()
+    preference: Preference = Preference()
     rl: RL = RL()
     rewards: list[AnyReward] = []
     evaluation: Evaluation = Evaluation()
@@ -404,6 +444,14 @@ def _impossible(recipe: Recipe) -> list[tuple[str, str, str]]:
                 "Set training.precision to 'auto' or 'bf16'.",
             )
         )
+    if recipe.preference.loss == "robust" and recipe.preference.label_smoothing == 0:
+        found.append(
+            (
+                "preference.loss = 'robust' with preference.label_smoothing = 0.",
+                "Robust DPO corrects for a share of pairs that are the wrong way round.",
+                "Set preference.label_smoothing to that share, for example 0.1.",
+            )
+        )
     if recipe.stage == "grpo":
         found.extend(_impossible_rl(recipe))
     return found
@@ -471,6 +519,7 @@ _SECTIONS: dict[str, type[Section]] = {
     "lora": Lora,
     "data": Source,
     "training": Training,
+    "preference": Preference,
     "rl": RL,
     "evaluation": Evaluation,
     "evaluation.gate": Gate,

@@ -85,6 +85,8 @@ def _stage(name: StageName) -> Stage:
     match name:
         case "sft":
             from workers.train import sft as stage
+        case "dpo":
+            from workers.train import preference as stage
         case "grpo":
             from workers.train import grpo as stage
     return stage

@@ -93,6 +93,17 @@ def common_arguments(course: Course) -> dict[str, Any]:
     }
 
 
+def drop_reference_copy(course: Course) -> None:
+    """Removes the copy that TRL makes of an adapter to serve as the reference.
+
+    Ours is fresh when training begins and so does nothing: the base with the adapter off is the
+    same reference, and costs no memory.
+    """
+    model: Any = course.loaded.model
+    if "ref" in getattr(model, "peft_config", {}):
+        model.delete_adapter("ref")
+
+
 def resolve(course: Course, tables: list[Table]) -> None:
     """Pins what the run really works with, in job.json and as an event."""
     recipe, host, loaded, located = course.recipe, course.host, course.loaded, course.located

@@ -29,11 +29,13 @@ from workers.protocol.refusal import Refusal
 from workers.protocol.rollouts import Group, Rollouts, Sampling, path_of
 from workers.protocol.wire import write_atomically
 from workers.rewards import Rewards, Sample, Scored
-from workers.train.course import Course, answering, common_arguments
+from workers.train.course import Course, answering, common_arguments, drop_reference_copy
 
 SHOWN_GROUPS = 8
 LONGEST_SHOWN = 8000
 """Bounds of what a step keeps for looking at: prompts, and characters of an answer."""
+EQUAL = 1e-6
+"""Rewards nearer than this are the same."""
 
 
 def build_trainer(course: Course) -> Trainer:
@@ -61,10 +63,7 @@ def build_trainer(course: Course) -> Trainer:
         trainer.ref_model = trainer.accelerator.prepare_model(
             reference.eval().requires_grad_(False), evaluation_mode=True
         )
-    elif "ref" in getattr(course.loaded.model, "peft_config", {}):
-        # A copy of our adapter, which is fresh and so does nothing: the base with the adapter off
-        # is the same reference and costs nothing.
-        course.loaded.model.delete_adapter("ref")
+    drop_reference_copy(course)
     return trainer
 
 
@@ -202,7 +201,11 @@ class Watched:
         began = time.perf_counter()
         output: dict[str, Any] = super()._generate_and_score_completions(inputs)  # type: ignore[misc]
         this: Any = self
-        this._metrics["train"]["rollout_seconds"].append(time.perf_counter() - began)
+        metrics = this._metrics["train"]
+        metrics["rollout_seconds"].append(time.perf_counter() - began)
+        # TRL compares a rounded deviation with zero and misses groups of equal rewards.
+        assert self._scored is not None
+        metrics["frac_reward_zero_std"][-1] = equal_share(self._scored.totals, this.num_generations)
         self._keep(inputs, output)
         return output
 
@@ -238,6 +241,14 @@ class WatchedGRPO(Watched, GRPOTrainer):
 
 class WatchedRLOO(Watched, RLOOTrainer):
     """TRL's RLOO with our rewards."""
+
+
+def equal_share(totals: Sequence[float | None], group_size: int) -> float:
+    """The share of groups whose scored answers all earn the same."""
+    groups = [totals[at : at + group_size] for at in range(0, len(totals), group_size)]
+    spreads = [[total for total in group if total is not None] for group in groups]
+    equal = [not group or max(group) - min(group) < EQUAL for group in spreads]
+    return sum(equal) / len(equal)
 
 
 def _text(completion: Any) -> str:

@@ -64,6 +64,7 @@ def _usable(table: Table, recipe: Recipe) -> Rows:
 
 NEEDS = {
     "sft": "Bring answers to learn: a chat, or a prompt with a completion.",
+    "dpo": "Bring pairs of a better and a worse answer to the same prompt.",
     "grpo": "Bring prompts, with an answer column where a reward compares with it.",
 }
 """What each stage learns from."""
