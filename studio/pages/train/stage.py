@@ -19,6 +19,18 @@ WORDS = {
         "This is where most projects begin.",
         "graduation-cap",
     ),
+    "dpo": (
+        "Preferences",
+        "You have pairs of answers of which one is better. The model learns to prefer the better "
+        "kind. Best after supervised fine-tuning.",
+        "thumbs-up",
+    ),
+    "grpo": (
+        "Reinforcement learning with checkable answers",
+        "You have prompts whose answers can be checked. The model tries, is scored, and does more "
+        "of what worked. Best after supervised fine-tuning.",
+        "medal",
+    ),
 }
 """Stage to title, plain words and icon; only the stages that a recipe accepts are offered."""
 
@@ -28,7 +40,8 @@ class StageStep(Step):
         super().__init__()
         self.choices = Choices(theme)
         for stage in get_args(Stage):
-            self.choices.add(stage, *WORDS[stage])
+            if stage in WORDS:
+                self.choices.add(stage, *WORDS[stage])
         self.choices.choose(["sft"])
         self.body.addWidget(label("What do you have to teach with?", "heading"))
         self.body.addWidget(self.choices)
