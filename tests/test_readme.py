@@ -9,6 +9,7 @@ import pytest
 from studio.pages.run import CHARTS
 from workers.protocol.options import options_of
 from workers.protocol.recipe import sections
+from workers.protocol.rewards import KINDS
 
 README = (Path(__file__).parents[1] / "README.md").read_text()
 OPTIONS = [
@@ -24,6 +25,13 @@ def test_every_option_stands_in_the_table_as_declared(option: object) -> None:
     assert option.help in row  # type: ignore[attr-defined]
     if "NODEFAULT" not in repr(option.default):  # type: ignore[attr-defined]
         assert f"`{option.default!r}`" in row  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_kind_of_reward_is_explained_with_its_options(kind: str) -> None:
+    row = next(li for li in README.splitlines() if li.startswith(f"| `{kind}` |"))
+    for option in options_of(KINDS[kind]):
+        assert option.key == "weight" or f"`{option.key}`" in row
 
 
 def test_every_charted_metric_is_explained() -> None:

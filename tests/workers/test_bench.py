@@ -14,7 +14,8 @@ from workers.protocol.rewards import AnyReward, Format, Length, Match, MathAnswe
 from workers.rewards import Rewards, Sample
 
 BAD = {
-    "farmed by length": "def reward(prompt, completion, answer):\n    return len(completion) / 1000",
+    "farmed by length": "def reward(prompt, completion, answer):\n"
+    "    return len(completion) / 1000",
     "form alone": "import re\ndef reward(prompt, completion, answer):\n"
     "    return float(bool(re.fullmatch(r'<think>.*</think>.*boxed{.+}', completion, re.S)))",
     "echo": "def reward(prompt, completion, answer):\n    return float(answer in completion)",

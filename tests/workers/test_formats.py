@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
-from workers.data.formats import read_table
+from workers.data.formats import Row, read_table, serves
+from workers.protocol.assets import builtin_datasets
+from workers.protocol.recipe import Stage
 from workers.protocol.refusal import Refusal
 
 CHAT = {"messages": [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Yes"}]}
@@ -27,16 +30,16 @@ def _write(path: Path, *rows: object) -> str:
         ({"instruction": "Hi", "input": "", "output": "Yes"}, "alpaca"),
     ],
 )
-def test_the_three_shapes_become_conversations(tmp_path: Path, row: object, shape: str) -> None:
+def test_answered_shapes_become_conversations(tmp_path: Path, row: object, shape: str) -> None:
     table = read_table(_write(tmp_path / "d.jsonl", row, row))
     assert table.format == shape
-    assert table.rows == [CHAT["messages"]] * 2
+    assert [row.messages for row in table.rows] == [CHAT["messages"]] * 2
 
 
 def test_an_alpaca_input_follows_its_instruction(tmp_path: Path) -> None:
     row = {"instruction": "Add.", "input": "1 2", "output": "3"}
     table = read_table(_write(tmp_path / "d.json", json.dumps([row])))
-    assert table.rows[0][0]["content"] == "Add.\n\n1 2"
+    assert table.rows[0].prompt[0]["content"] == "Add.\n\n1 2"
 
 
 def test_blank_lines_and_a_byte_order_mark_are_no_rows(tmp_path: Path) -> None:
@@ -51,7 +54,7 @@ def test_blank_lines_and_a_byte_order_mark_are_no_rows(tmp_path: Path) -> None:
         ("{not json", "not valid JSON"),
         ("[1]x", "not valid JSON"),
         ("3", "must be an object"),
-        ({"text": "x"}, "its keys are text"),
+        ({"txt": "x"}, "its keys are txt"),
         ({"messages": []}, "at least one message"),
         ({"messages": [{"role": "user", "content": "a"}]}, "last message must be the assistant's"),
         ({"messages": [{"role": "assistant", "content": "a"}]}, "first message must be the user's"),
@@ -110,9 +113,77 @@ def test_a_missing_dataset_is_refused() -> None:
         read_table("builtin:x")
 
 
-def test_the_built_in_set_passes_the_same_reader() -> None:
-    table = read_table("builtin:sums")
-    assert len(table.rows) >= 300
-    assert table.format == "chat"
-    for row in table.rows:
-        assert row[-1]["content"].endswith("}")
+PROMPT, GOOD, BAD = CHAT["messages"][:1], CHAT["messages"][1:], [
+    {"role": "assistant", "content": "No"}
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("row", "shape", "expected"),
+    [
+        (
+            {"prompt": "Hi", "chosen": "Yes", "rejected": "No"}, "preference",
+            Row(prompt=PROMPT, completion=GOOD, rejected=BAD),
+        ),
+        (
+            {"chosen": PROMPT + GOOD, "rejected": PROMPT + BAD}, "preference",
+            Row(prompt=PROMPT, completion=GOOD, rejected=BAD),
+        ),
+        (
+            {"prompt": PROMPT, "completion": GOOD, "label": False}, "feedback",
+            Row(prompt=PROMPT, completion=GOOD, good=False),
+        ),
+        ({"prompt": "Hi", "answer": 42}, "prompt_answer", Row(prompt=PROMPT, answer="42")),
+        ({**CHAT, "answer": "Yes"}, "chat", Row(prompt=PROMPT, completion=GOOD, answer="Yes")),
+        ({"text": "Once"}, "text", Row(text="Once")),
+    ],
+)  # fmt: skip
+def test_other_shapes_keep_what_they_say(
+    tmp_path: Path, row: object, shape: str, expected: Row
+) -> None:
+    table = read_table(_write(tmp_path / "d.jsonl", row))
+    assert (table.format, table.rows) == (shape, [expected])
+
+
+@pytest.mark.parametrize(
+    ("row", "reason"),
+    [
+        ({"prompt": "a", "chosen": "b", "rejected": "b"}, "are the same"),
+        ({"chosen": PROMPT + GOOD, "rejected": [{"role": "user", "content": "?"}, *BAD]},
+         "different prompts"),
+        ({"prompt": "a", "completion": "b", "label": "good"}, "must be true or false"),
+        ({"prompt": "a", "answer": " "}, '"answer" is empty'),
+        ({"prompt": "a", "answer": ["b"]}, "must be text or a number"),
+        ({"text": ""}, '"text" must be text'),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_learnt_from_is_named(tmp_path: Path, row: object, reason: str) -> None:
+    with pytest.raises(Refusal, match=f"line 1: .*{reason}"):
+        read_table(_write(tmp_path / "d.jsonl", row))
+
+
+@pytest.mark.parametrize(
+    ("name", "shape", "stages"),
+    [
+        ("arithmetic", "chat", {"sft", "grpo"}),
+        ("arithmetic-test", "chat", {"sft", "grpo"}),
+        ("reasoning", "chat", {"sft", "grpo"}),
+        ("reasoning-test", "chat", {"sft", "grpo"}),
+        ("sums", "chat", {"sft", "grpo"}),
+        ("preferences", "preference", {"sft", "dpo", "grpo"}),
+        ("feedback", "feedback", {"sft", "grpo"}),
+        ("stories", "text", set()),
+    ],
+)
+def test_every_built_in_set_passes_the_same_reader(name: str, shape: str, stages: set[str]) -> None:
+    table = read_table(f"builtin:{name}")
+    assert len(table.rows) >= 250
+    assert table.format == shape
+    assert {stage for stage in get_args(Stage) if serves(table.rows[0], stage)} == stages
+
+
+def test_no_built_in_set_was_forgotten() -> None:
+    assert set(builtin_datasets()) == {
+        "arithmetic", "arithmetic-test", "reasoning", "reasoning-test", "sums", "preferences",
+        "feedback", "stories",
+    }  # fmt: skip

@@ -4,11 +4,17 @@ from __future__ import annotations
 
 import random
 
-from workers.data.mix import mix, split
+from workers.data.formats import Row
+from workers.data.mix import mix, position, split
 
 
-def _rows(count: int) -> list[list[dict[str, str]]]:
-    return [[{"role": "user", "content": str(n)}] for n in range(count)]
+def _rows(count: int) -> list[Row]:
+    return [Row(prompt=[{"role": "user", "content": str(n)}], answer=str(n)) for n in range(count)]
+
+
+def test_rows_that_ask_the_same_fall_on_one_side() -> None:
+    one, other = _rows(1)[0], Row(prompt=_rows(1)[0].prompt, answer="another")
+    assert position(one) == position(other) != position(_rows(2)[1])
 
 
 def test_the_split_is_stable_and_duplicates_never_straddle_it() -> None:

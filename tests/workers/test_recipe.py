@@ -6,9 +6,12 @@ from pathlib import Path
 
 import pytest
 
+from workers.protocol.assets import assets_folder, builtin_datasets
+from workers.protocol.catalogue import known_dataset, read_catalogue
 from workers.protocol.options import options_of
+from workers.protocol.pipeline import parse_pipeline, read_pipeline, starting_from
 from workers.protocol.recipe import (
-    Recipe,
+    Source,
     Training,
     format_recipe,
     parse_recipe,
@@ -81,10 +84,72 @@ def test_every_option_is_declared_with_label_help_and_default() -> None:
             assert declared["scheduler"].choices == ("cosine", "linear", "constant")
 
 
-def test_the_recipes_that_come_along_are_valid() -> None:
-    from workers.protocol.assets import assets_folder
-
-    paths = list((assets_folder() / "recipes").glob("*.toml"))
-    assert paths
+def test_the_recipes_that_come_along_are_valid_and_tell_what_they_need() -> None:
+    paths = sorted((assets_folder() / "recipes").glob("*.toml"))
+    assert len(paths) >= 5
     for path in paths:
-        assert isinstance(read_recipe(path), Recipe)
+        pipeline = read_pipeline(path)
+        assert pipeline.summary
+        assert pipeline.memory_source
+        for recipe in pipeline.stages:
+            assert parse_recipe(format_recipe(recipe)) == recipe
+            for source in recipe.data:
+                assert _known(source), source
+
+
+def _known(source: Source) -> bool:
+    name = source.source.removeprefix("builtin:")
+    return name in builtin_datasets() or known_dataset(source) is not None
+
+
+def test_the_catalogue_gives_sources_and_admits_what_was_not_verified() -> None:
+    catalogue = read_catalogue()
+    assert len(catalogue.models) >= 20
+    assert len(catalogue.datasets) >= 9
+    for entry in (*catalogue.models, *catalogue.datasets):
+        assert entry.source
+        assert entry.licence
+        assert entry.duties
+        assert not entry.verified  # none has been compared with its card yet
+
+
+def test_a_pipeline_names_the_stage_at_fault() -> None:
+    with pytest.raises(Refusal, match=r"stages\[1\]\.training\.batch_sise"):
+        parse_pipeline(PIPELINE.replace("batch_size", "batch_sise"))
+    with pytest.raises(Refusal, match=r"stage 2: training\.batch_size"):
+        parse_pipeline(PIPELINE.replace("batch_size = 8", "batch_size = 7"))
+    with pytest.raises(Refusal, match="first stage"):
+        parse_pipeline(PIPELINE.replace('base = "starter"', 'base = "previous"'))
+
+
+def test_the_next_stage_starts_from_the_run_before() -> None:
+    first, second = parse_pipeline(PIPELINE).stages
+    assert starting_from(second, "abc").model.base == "run:abc"
+    assert starting_from(first, "abc") == first
+
+
+PIPELINE = """
+name = "two"
+[[stages]]
+[stages.model]
+base = "starter"
+[[stages.data]]
+source = "builtin:arithmetic"
+[[stages]]
+stage = "grpo"
+[stages.model]
+base = "previous"
+[[stages.data]]
+source = "builtin:arithmetic"
+[stages.training]
+batch_size = 8
+[[stages.rewards]]
+kind = "math_answer"
+"""
+
+
+def test_a_reward_of_an_unknown_kind_is_refused_with_the_known_ones() -> None:
+    text = PIPELINE.replace("math_answer", "maths_answer")
+    with pytest.raises(Refusal, match="rewards") as caught:
+        parse_pipeline(text)
+    assert "math_answer" in caught.value.remedy
