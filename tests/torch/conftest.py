@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from workers.__main__ import run_folder
+from workers.protocol import wire
+from workers.protocol.jobs import Job, Train
+from workers.protocol.recipe import Recipe
 
 CHATML = (
     "{% for message in messages %}<|im_start|>{{ message['role'] }}\n{{ message['content'] }}"
@@ -67,3 +73,22 @@ def tokenizer(tiny: Path) -> Any:
     from transformers import AutoTokenizer
 
     return AutoTokenizer.from_pretrained(tiny)
+
+
+@pytest.fixture
+def train_here(tmp_path: Path) -> Callable[..., list[Any]]:
+    """Runs a recipe's whole job within this process; returns what it said."""
+
+    def run(recipe: Recipe, folder: Path | None = None) -> list[Any]:
+        if folder is None:
+            folder = tmp_path / "jobs" / f"{recipe.name}-{len(list(tmp_path.glob('jobs/*')))}"
+            folder.mkdir(parents=True)
+            job = Job(
+                id=folder.name, name=recipe.name, created="2026-01-01T00:00:00+00:00",
+                home=str(tmp_path), task=Train(recipe=recipe),
+            )  # fmt: skip
+            wire.write_job(folder, job)
+        run_folder(folder)
+        return [line.event for line in wire.read_events(folder)]
+
+    return run

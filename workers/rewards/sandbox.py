@@ -229,7 +229,15 @@ def _walls() -> list[str]:
             walls += ["--symlink", os.readlink(path), str(path)]
         elif path.is_dir():
             walls += ["--ro-bind", str(path), str(path)]
-    walls += ["--ro-bind-try", "/etc/ld.so.cache", "/etc/ld.so.cache"]
+    walls += [
+        "--perms",
+        "0755",
+        "--dir",
+        "/etc",
+        "--ro-bind-try",
+        "/etc/ld.so.cache",
+        "/etc/ld.so.cache",
+    ]
     prefix = Path(os.path.realpath(sys.base_prefix))
     for shared in dict.fromkeys((prefix, CHILD)):
         if not shared.is_relative_to("/usr"):

@@ -178,15 +178,14 @@ def _clear_away(child: int, contained: bool) -> None:
         os.killpg(child, signal.SIGKILL)
     with contextlib.suppress(OSError):
         os.kill(child, signal.SIGKILL)
-    if contained:
-        with contextlib.suppress(OSError):
-            os.kill(-1, signal.SIGKILL)  # everyone here but the namespace's first process and us
     until = time.monotonic() + GRACE_S
     while time.monotonic() < until:
         try:
+            if contained:  # again and again: a fork may be born while the others are killed
+                os.kill(-1, signal.SIGKILL)  # all here but the namespace's first process and us
             if os.waitpid(-1, os.WNOHANG)[0] == 0:
                 time.sleep(0.001)
-        except ChildProcessError:
+        except (ChildProcessError, ProcessLookupError):
             return
 
 

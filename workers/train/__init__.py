@@ -1,17 +1,19 @@
 """One training stage a file. `run` takes a recipe from its rows to its saved weights.
 
-Read `run` from top to bottom: read the rows, load the model, measure, train, save, measure again.
+Read `_train` from top to bottom: rows, model, measurement, training, saving, measurement.
 """
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from workers.engines import load_engine
+from workers.engines import EngineModule, load_engine
 from workers.host import Host
 from workers.protocol.events import Artifact, Finished, Note, Paused, Phase, Resumed, Stopped
 from workers.protocol.jobs import Train
+from workers.protocol.recipe import Recipe
 from workers.protocol.recipe import Stage as StageName
 
 if TYPE_CHECKING:
@@ -22,9 +24,12 @@ def run(host: Host) -> None:
     """Runs a training job from its folder's job.json to its ending event."""
     task = host.job.task
     assert isinstance(task, Train)
-    recipe = task.recipe
-    engine = load_engine(recipe.model.engine)  # before transformers and trl are imported
+    engine = load_engine(task.recipe.model.engine)  # before transformers and trl are imported
+    with ExitStack() as closing:
+        _train(task.recipe, host, engine, closing)
 
+
+def _train(recipe: Recipe, host: Host, engine: EngineModule, closing: ExitStack) -> None:
     from transformers import set_seed
 
     from workers.fetch import locate_model
@@ -40,15 +45,15 @@ def run(host: Host) -> None:
     host.emit(Phase(name="Reading the data"))
     rows = gather(recipe)
     if rows.left_out:
-        host.emit(Note(text=f"{rows.left_out} training rows ask what the test set asks and are "
-                            "left out.", level="warning"))  # fmt: skip
+        text = f"{rows.left_out} training rows ask what the test set asks and are left out."
+        host.emit(Note(text=text, level="warning"))
 
     host.emit(Phase(name="Loading the model"))
     located = locate_model(
         recipe.model.base, Path(host.job.home), lambda text: host.emit(Phase(name=text))
     )
     loaded = engine.load_for_training(recipe, located)
-    here = course.Course(recipe, host, loaded, located, rows.training, rows.held_out)
+    here = course.Course(recipe, host, loaded, located, rows.training, rows.held_out, closing)
     course.resolve(here, rows.tables)
 
     host.emit(Phase(name="Preparing"))

@@ -6,6 +6,7 @@ A stage is a module that builds a trainer and measures; the rest is the same for
 from __future__ import annotations
 
 import importlib.metadata
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -45,6 +46,8 @@ class Course:
     located: Located
     training: Rows
     held_out: Rows
+    closing: ExitStack
+    """What is to be ended with the run, for example the rewards' sandbox."""
 
     @property
     def checkpoints(self) -> Path:

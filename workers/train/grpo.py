@@ -42,6 +42,7 @@ def build_trainer(course: Course) -> Trainer:
     """TRL's trainer for the algorithm, with the recipe's rewards and a reference where needed."""
     options = course.recipe.rl
     rewards = Rewards(course.recipe.rewards, Path(course.host.job.home))
+    course.closing.callback(rewards.close)
     rows = _fitting(course)
     columns = {
         "prompt": [row.prompt for row in rows],
