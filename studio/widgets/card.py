@@ -28,7 +28,9 @@ class ChoiceCard(Card):
 
     activated = Signal(str)
 
-    def __init__(self, key: str, title: str, text: str, icon: str, theme: Theme) -> None:
+    def __init__(
+        self, key: str, title: str, text: str, icon: str, theme: Theme, note: str = ""
+    ) -> None:
         super().__init__()
         self.key = key
         self.setProperty("chooses", True)
@@ -43,10 +45,12 @@ class ChoiceCard(Card):
         head = QHBoxLayout()
         head.setSpacing(SPACE)
         head.addWidget(picture)
-        head.addWidget(label(title, "label"), 1)
+        head.addWidget(label(title, "label", wrap=True), 1)
         self.body.addLayout(head)
         self.body.addWidget(label(text, "muted", wrap=True))
         self.body.addStretch(1)
+        if note:
+            self.body.addWidget(label(note, "", wrap=True))
 
     def mousePressEvent(self, event: QMouseEvent) -> None:
         if event.button() == Qt.MouseButton.LeftButton:
@@ -64,6 +68,8 @@ class Choices(QWidget):
     """Cards in a grid, one or several of them chosen."""
 
     changed = Signal()
+    activated = Signal(str)
+    """A card was clicked, also one that was chosen already."""
 
     def __init__(self, theme: Theme, *, several: bool = False, columns: int = 2) -> None:
         super().__init__()
@@ -76,8 +82,8 @@ class Choices(QWidget):
         self._grid.setContentsMargins(0, 0, 0, 0)
         self._grid.setSpacing(SPACE + SPACE // 2)
 
-    def add(self, key: str, title: str, text: str, icon: str) -> ChoiceCard:
-        card = ChoiceCard(key, title, text, icon, self._theme)
+    def add(self, key: str, title: str, text: str, icon: str, note: str = "") -> ChoiceCard:
+        card = ChoiceCard(key, title, text, icon, self._theme, note)
         card.activated.connect(self._on_activated)
         place = len(self._cards)
         self._cards[key] = card
@@ -103,3 +109,4 @@ class Choices(QWidget):
             self.choose([other for other in self._chosen if other != key])
         else:
             self.choose([*self._chosen, key])
+        self.activated.emit(key)

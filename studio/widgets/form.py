@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
+import msgspec
 from PySide6.QtCore import Signal
 from PySide6.QtWidgets import (
     QCheckBox,
@@ -11,6 +13,7 @@ from PySide6.QtWidgets import (
     QGridLayout,
     QHBoxLayout,
     QLineEdit,
+    QPlainTextEdit,
     QVBoxLayout,
     QWidget,
 )
@@ -20,26 +23,42 @@ from studio.theme import SPACE, Theme, set_look
 from studio.widgets.text import button, label
 from workers.protocol.options import Option
 
+Editor = QLineEdit | QPlainTextEdit | QComboBox | QCheckBox
+Check = Callable[[Any], str]
+"""Says what is wrong with a value of the right kind, or nothing."""
+
 
 class Field(QWidget):
-    """One option. `value` is of the option's kind; `fault` says why what is typed is not."""
+    """One option. `value` is of the option's kind; `fault` says why what is typed is not.
+
+    An option without a default has to be filled in.
+    """
 
     changed = Signal()
 
-    def __init__(self, option: Option, theme: Theme) -> None:
+    def __init__(
+        self,
+        option: Option,
+        theme: Theme,
+        editor: QPlainTextEdit | None = None,
+        check: Check | None = None,
+    ) -> None:
         super().__init__()
         self.option = option
-        self._editor = self._make_editor()
+        self.needed = option.default is msgspec.NODEFAULT
+        self._default = "" if self.needed else option.default
+        self._check = check
+        self._editor = self._use(editor) if editor is not None else self._make_editor()
         self._editor.setObjectName(f"field:{option.path}")
         self._editor.setAccessibleName(option.label)
         self._editor.setToolTip(option.help)
         self._fault = label("", "fault", wrap=True)
         self._fault.hide()
         self._reset = button("Reset", theme, kind="quiet", name=f"reset:{option.path}")
-        self._reset.setToolTip(f"Back to {_text(option.default)}")
         self._reset.clicked.connect(self._on_reset)
         self._lay_out()
-        self.set_value(option.default)
+        self._reset.setToolTip(f"Back to {_text(self._default)}")
+        self.set_value(self._default)
 
     def _lay_out(self) -> None:
         line = QHBoxLayout()
@@ -56,6 +75,10 @@ class Field(QWidget):
         column.addWidget(self._fault)
         column.addWidget(label(self.option.help, "muted", wrap=True))
         column.addStretch(1)
+
+    def _use(self, editor: QPlainTextEdit) -> QPlainTextEdit:
+        editor.textChanged.connect(self._on_edited)
+        return editor
 
     def _make_editor(self) -> QLineEdit | QComboBox | QCheckBox:
         if self.option.choices:
@@ -78,6 +101,8 @@ class Field(QWidget):
             return self._editor.currentText()
         if isinstance(self._editor, QCheckBox):
             return self._editor.isChecked()
+        if isinstance(self._editor, QPlainTextEdit):
+            return self._editor.toPlainText()
         text = self._editor.text().strip()
         return text if self.option.kind is str else self.option.kind(text)
 
@@ -86,9 +111,21 @@ class Field(QWidget):
             self._editor.setCurrentText(str(value))
         elif isinstance(self._editor, QCheckBox):
             self._editor.setChecked(bool(value))
+        elif isinstance(self._editor, QPlainTextEdit):
+            self._editor.setPlainText(str(value))
         else:
             self._editor.setText(_text(value))
         self._on_edited()
+
+    def suggest(self, value: Any) -> None:
+        """Takes another default, and its value too unless something else was entered."""
+        untouched = not self.fault and self.value == self._default
+        self._default = value
+        self._reset.setToolTip(f"Back to {_text(value)}")
+        if untouched:
+            self.set_value(value)
+        else:
+            self._show_state()
 
     @property
     def fault(self) -> str:
@@ -102,41 +139,95 @@ class Field(QWidget):
                 return f"At least {low:g}."
             if high is not None and value > high:
                 return f"At most {high:g}."
-        return ""
+        if self.needed and not str(value).strip():
+            return "This is needed."
+        return self._check(value) if self._check else ""
 
     def _on_edited(self, *_: object) -> None:
+        self._show_state()
+        self.changed.emit()
+
+    def _show_state(self) -> None:
         fault = self.fault
         self._fault.setText(fault)
         self._fault.setVisible(bool(fault))
         if isinstance(self._editor, QLineEdit):
             set_look(self._editor, faulty=bool(fault))
-        self._reset.setVisible(bool(fault) or self.value != self.option.default)
-        self.changed.emit()
+        changed = bool(fault) or self.value != self._default
+        self._reset.setVisible(changed and not self.needed)
 
     def _on_reset(self) -> None:
-        self.set_value(self.option.default)
+        self.set_value(self._default)
 
 
 class OptionForm(QWidget):
-    """Fields for many options: the usual ones in two columns, the others folded away."""
+    """Fields for many options: the usual ones in two columns, the others folded away.
+
+    `editors` and `checks` go by key: a text editor to use for it, and what to say of its value.
+    """
 
     changed = Signal()
 
-    def __init__(self, options: list[Option], theme: Theme) -> None:
+    def __init__(
+        self,
+        options: Iterable[Option],
+        theme: Theme,
+        editors: Mapping[str, QPlainTextEdit] | None = None,
+        checks: Mapping[str, Check] | None = None,
+    ) -> None:
         super().__init__()
-        self.fields = {option.path: Field(option, theme) for option in options}
+        editors, checks = editors or {}, checks or {}
+        self.fields = {
+            option.path: Field(option, theme, editors.get(option.key), checks.get(option.key))
+            for option in options
+        }
+        self._wide = {path for path, f in self.fields.items() if f.option.key in editors}
+        self._left_out: set[str] | None = None
+        self._usual, self._rare = QWidget(), QWidget()
+        self.folded = QCollapsible("More settings")
+        self.folded.setDuration(0)
+        self.folded.addWidget(self._rare)
         column = QVBoxLayout(self)
         column.setContentsMargins(0, 0, 0, 0)
         column.setSpacing(2 * SPACE)
-        column.addWidget(_grid([f for f in self.fields.values() if not f.option.advanced]))
-        rare = [field for field in self.fields.values() if field.option.advanced]
-        if rare:
-            self.folded = QCollapsible("More settings")
-            self.folded.setDuration(0)
-            self.folded.addWidget(_grid(rare))
-            column.addWidget(self.folded)
+        column.addWidget(self._usual)
+        column.addWidget(self.folded)
+        for holder in (self._usual, self._rare):
+            _make_grid(holder)
         for field in self.fields.values():
             field.changed.connect(self.changed)
+        self.leave_out(())
+
+    def leave_out(self, paths: Iterable[str]) -> None:
+        """Shows all fields but these; what is out of sight keeps its value."""
+        left_out = set(paths)
+        if left_out == self._left_out:
+            return
+        self._left_out = left_out
+        shown = [field for path, field in self.fields.items() if path not in left_out]
+        for path in left_out & set(self.fields):
+            self.fields[path].hide()
+            self.fields[path].setParent(self)
+        self._place(self._usual, [field for field in shown if not field.option.advanced])
+        self._place(self._rare, [field for field in shown if field.option.advanced])
+        self.folded.setVisible(any(field.option.advanced for field in shown))
+
+    def _place(self, holder: QWidget, fields: list[Field], columns: int = 2) -> None:
+        """Fields from left to right; one with an editor of its own takes a whole row."""
+        grid = holder.layout()
+        assert isinstance(grid, QGridLayout)
+        while grid.count():
+            grid.takeAt(0)
+        place = 0
+        for field in fields:
+            if field.option.path in self._wide:
+                row = -(-place // columns)
+                grid.addWidget(field, row, 0, 1, columns)
+                place = (row + 1) * columns
+            else:
+                grid.addWidget(field, place // columns, place % columns)
+                place += 1
+            field.show()
 
     @property
     def values(self) -> dict[str, Any]:
@@ -153,17 +244,13 @@ class OptionForm(QWidget):
                 self.fields[path].set_value(value)
 
 
-def _grid(fields: list[Field], columns: int = 2) -> QWidget:
-    holder = QWidget()
+def _make_grid(holder: QWidget, columns: int = 2) -> None:
     grid = QGridLayout(holder)
     grid.setContentsMargins(0, 0, 0, 0)
     grid.setHorizontalSpacing(4 * SPACE)
     grid.setVerticalSpacing(2 * SPACE)
-    for place, field in enumerate(fields):
-        grid.addWidget(field, place // columns, place % columns)
     for number in range(columns):
         grid.setColumnStretch(number, 1)
-    return holder
 
 
 def _text(value: Any) -> str:

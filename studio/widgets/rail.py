@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from PySide6.QtCore import Signal
 from PySide6.QtWidgets import QHBoxLayout, QWidget
 
@@ -19,15 +21,22 @@ class Rail(QWidget):
         row = QHBoxLayout(self)
         row.setContentsMargins(0, 0, 0, 0)
         row.setSpacing(2 * SPACE)
-        self._buttons = [
-            button(f"{number}  {name}", theme, kind="step", name=f"step:{name}")
-            for number, name in enumerate(names, start=1)
-        ]
+        self._names = names
+        self._buttons = [button(name, theme, kind="step", name=f"step:{name}") for name in names]
         for index, made in enumerate(self._buttons):
             made.setCheckable(True)
             made.clicked.connect(lambda _=False, at=index: self.chosen.emit(at))
             row.addWidget(made, 1)
+        self.show_only(range(len(names)))
         self.mark(0, 0)
+
+    def show_only(self, steps: Iterable[int]) -> None:
+        """Shows and numbers these steps, by their place among all of them."""
+        shown = list(steps)
+        for index, (name, made) in enumerate(zip(self._names, self._buttons, strict=True)):
+            made.setVisible(index in shown)
+            if index in shown:
+                made.setText(f"{shown.index(index) + 1}  {name}")
 
     def mark(self, present: int, furthest: int) -> None:
         """Marks the present step; steps beyond the furthest reached cannot be clicked."""

@@ -1,27 +1,37 @@
-"""The Train screen: a wizard of five steps that ends in a recipe and a started run."""
+"""The Train screen: a wizard whose steps end in a recipe and a started run.
+
+Steps that have nothing to ask for a stage are passed over. A pipeline's first stage fills the
+steps; the others are kept and follow the run.
+"""
 
 from __future__ import annotations
 
 from pathlib import Path
 
+import msgspec
 from PySide6.QtCore import Signal
 from PySide6.QtWidgets import QFileDialog, QHBoxLayout, QSizePolicy, QStackedWidget
 
 from studio.jobs import Heard, Jobs
 from studio.pages.train.data import DataStep
 from studio.pages.train.model import ModelStep
-from studio.pages.train.review import ReviewStep
+from studio.pages.train.review import ReviewStep, format_pipeline
+from studio.pages.train.rewards import RewardsStep
 from studio.pages.train.settings import SettingsStep
 from studio.pages.train.stage import StageStep
+from studio.pages.train.step import Step
 from studio.theme import SPACE, Theme
 from studio.widgets.notice import Banner
 from studio.widgets.page import Page
 from studio.widgets.rail import Rail
 from studio.widgets.text import button
-from workers.protocol.recipe import Recipe, format_recipe, read_recipe
+from workers.protocol import wire
+from workers.protocol.jobs import Train
+from workers.protocol.pipeline import Pipeline, parse_pipeline, read_pipeline
+from workers.protocol.recipe import Recipe
 from workers.protocol.refusal import Refusal
 
-NAMES = ["Stage", "Model", "Data", "Settings", "Review"]
+NAMES = ["Stage", "Model", "Data", "Rewards", "Settings", "Review"]
 
 
 class TrainPage(Page):
@@ -29,13 +39,20 @@ class TrainPage(Page):
 
     started = Signal(str)
     """The id of a run that was started."""
+    rewards_tried = Signal(object)
+    """A recipe whose rewards are to be tried."""
 
     def __init__(self, jobs: Jobs, theme: Theme) -> None:
         super().__init__("Train", "From a base model and your data to a model of your own.")
         self._jobs = jobs
+        self._opened = Pipeline(name="", stages=[Recipe()])
+        self._adapting = False
         self.stage, self.model, self.data = StageStep(theme), ModelStep(theme), DataStep(theme)
-        self.settings, self.review = SettingsStep(theme), ReviewStep(theme)
-        self._steps = [self.stage, self.model, self.data, self.settings, self.review]
+        self.rewards, self.settings = RewardsStep(theme), SettingsStep(theme)
+        self.review = ReviewStep(theme)
+        self._steps: list[Step] = [
+            self.stage, self.model, self.data, self.rewards, self.settings, self.review,
+        ]  # fmt: skip
         self._furthest = 0
         self._rail = Rail(NAMES, theme)
         self._rail.chosen.connect(self.go_to)
@@ -50,14 +67,24 @@ class TrainPage(Page):
         self.body.addWidget(self.banner)
         self.body.addWidget(self._stack, 1)
         self.body.addLayout(self._foot(theme))
-        self.review.save_asked.connect(self._on_save)
+        self._connect()
+        self._adapt()
         self.go_to(0)
+
+    def _connect(self) -> None:
+        choices = (self.stage.choices, self.model.bases, self.model.methods)
+        for changed in (*(c.changed for c in choices), self.model.runs.currentIndexChanged):
+            changed.connect(self._adapt)
+        self.stage.ready_chosen.connect(lambda path: self.open_recipe(Path(path)))
+        self.rewards.try_asked.connect(lambda: self.rewards_tried.emit(self.recipe()))
+        self.review.save_asked.connect(self._on_save)
+        self.review.followers_dropped.connect(self._on_followers_dropped)
 
     def _foot(self, theme: Theme) -> QHBoxLayout:
         self.back = button("Back", theme, name="back")
         self.forward = button("Next", theme, kind="primary", name="next")
         self.start = button("Start training", theme, "play", kind="primary", name="start")
-        self.back.clicked.connect(lambda: self.go_to(self._stack.currentIndex() - 1))
+        self.back.clicked.connect(lambda: self.go_to(self._beside(-1)))
         self.forward.clicked.connect(self._on_next)
         self.start.clicked.connect(self._on_start)
         row = QHBoxLayout()
@@ -91,17 +118,66 @@ class TrainPage(Page):
         self.forward.setVisible(not last)
         self.start.setVisible(last)
         if last:
-            self.review.show_recipe(self.recipe(), self.settings.form.faults)
+            self.review.show_pipeline(self.pipeline())
+            self._refuse_the_impossible()
+
+    def _refuse_the_impossible(self) -> bool:
+        """Tells of what does not go together; bounds are checked as a file's would be."""
+        try:
+            parse_pipeline(format_pipeline(self.pipeline()), "The recipe")
+        except Refusal as refusal:
+            self.banner.tell(refusal.what, refusal.cause, refusal.remedy)
+            return True
+        return False
+
+    def _shown(self) -> list[int]:
+        """The places of the steps that have something to ask."""
+        recipe = self.recipe()
+        return [at for at, step in enumerate(self._steps) if step.serves(recipe)]
+
+    def _beside(self, by: int) -> int:
+        shown = self._shown()
+        return shown[shown.index(self._stack.currentIndex()) + by]
+
+    def _adapt(self, *_: object) -> None:
+        """Lets every step follow what the others say."""
+        if self._adapting:
+            return
+        self._adapting = True
+        for step in self._steps:
+            recipe = self.recipe()
+            step.adapt(recipe, self._root(recipe.model.base))
+        self._rail.show_only(self._shown())
+        self._adapting = False
+
+    def _root(self, base: str) -> str:
+        """The model at the beginning of a chain of runs."""
+        while base.startswith("run:"):
+            try:
+                run = self._jobs.find(base.removeprefix("run:")).id
+                task = wire.read_job(self._jobs.folder(run)).task
+            except Refusal:
+                return base
+            base = task.recipe.model.base if isinstance(task, Train) else ""
+        return base
 
     def recipe(self) -> Recipe:
-        """What the steps say so far."""
-        recipe = Recipe()
+        """What the steps say so far; what no step asks for stays as it was opened."""
+        recipe = self._opened.stages[0]
         for step in self._steps:
             recipe = step.fill(recipe)
         return recipe
 
+    def pipeline(self) -> Pipeline:
+        """The recipe, and the stages that are to follow it."""
+        recipe, then = self.recipe(), self._opened.stages[1:]
+        if not then:
+            return Pipeline(name=recipe.name, stages=[recipe])
+        return msgspec.structs.replace(self._opened, stages=[recipe, *then])
+
     def use_base(self, run: str, name: str) -> None:
         """Begins a new run on top of an earlier one."""
+        self._keep(Pipeline(name="", stages=[Recipe()]))
         self.model.offer_runs([(run, name)])
         self.model.choose_run(run)
         self.go_to(1)
@@ -110,18 +186,21 @@ class TrainPage(Page):
         index = self._stack.currentIndex()
         fault = self._steps[index].fault()
         if fault is None:
-            self.go_to(index + 1)
+            self.go_to(self._beside(1))
         else:
             self.banner.tell(fault.what, fault.cause, fault.remedy)
 
     def _on_start(self) -> None:
-        for index, step in enumerate(self._steps):
-            if (fault := step.fault()) is not None:
+        for index in self._shown():
+            if (fault := self._steps[index].fault()) is not None:
                 self.go_to(index)
                 self.banner.tell(fault.what, fault.cause, fault.remedy)
                 return
+        if self._refuse_the_impossible():
+            return
+        pipeline = self.pipeline()
         try:
-            run = self._jobs.train(self.recipe())
+            run = self._jobs.train(pipeline.stages[0], pipeline.stages[1:])
         except Refusal as refusal:
             self.banner.tell(refusal.what, refusal.cause, refusal.remedy)
             return
@@ -134,28 +213,50 @@ class TrainPage(Page):
             self.open_recipe(Path(path))
 
     def open_recipe(self, path: Path) -> None:
-        """Fills the steps from a recipe file and goes to the review."""
+        """Fills the steps from a file, a recipe or a pipeline, and goes to the review."""
         try:
-            recipe = read_recipe(path)
+            pipeline = read_pipeline(path)
         except Refusal as refusal:
             self.banner.tell(refusal.what, refusal.cause, refusal.remedy)
             return
-        self.show_recipe(recipe)
+        self.show_pipeline(pipeline)
+        self.stage.mark_ready(path)
 
     def show_recipe(self, recipe: Recipe) -> None:
+        self.show_pipeline(Pipeline(name=recipe.name, stages=[recipe]))
+
+    def show_pipeline(self, pipeline: Pipeline) -> None:
+        """Fills the steps from the first stage and keeps the others."""
+        recipe = pipeline.stages[0]
+        self._keep(pipeline)
+        self._adapting = True
+        for step in (self.stage, self.model):
+            step.show_recipe(recipe)
+        self._adapting = False
+        self._adapt()  # before the values come, which count for more than what is suggested
+        self._adapting = True
         for step in self._steps:
             step.show_recipe(recipe)
+        self._adapting = False
         self.go_to(len(self._steps) - 1)
 
+    def _keep(self, pipeline: Pipeline) -> None:
+        self._opened = pipeline
+        self.stage.mark_ready(None)
+
+    def _on_followers_dropped(self) -> None:
+        self._keep(msgspec.structs.replace(self._opened, stages=self._opened.stages[:1]))
+        self.review.show_pipeline(self.pipeline())
+
     def _on_save(self) -> None:
-        recipe = self.recipe()
+        pipeline = self.pipeline()
         path, _ = QFileDialog.getSaveFileName(
-            self, "Save recipe", f"{recipe.name}.toml", "Recipes (*.toml)"
+            self, "Save recipe", f"{pipeline.name}.toml", "Recipes (*.toml)"
         )
         if not path:
             return
         try:
-            Path(path).write_text(format_recipe(recipe), encoding="utf-8")
+            Path(path).write_text(format_pipeline(pipeline), encoding="utf-8")
         except OSError as fault:
             self.banner.tell(
                 f"The recipe could not be saved to {path}.",

@@ -1,7 +1,8 @@
-"""Step three: the datasets, their weights, and a look at the first rows."""
+"""Step three: the datasets, their weights, a look at the first rows, and what to measure on."""
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +23,27 @@ PREVIEW_BYTES = 64 * 1024
 PREVIEW_ROWS = 3
 ACCEPTED = (
     'Accepted are JSON lines or a JSON array of rows with "messages", with "prompt" and '
-    '"completion", or with "instruction" and "output" (Alpaca).'
+    '"completion", with "prompt" and "answer", or with "instruction" and "output" (Alpaca).'
 )
+SHAPES = [
+    ("chat", {"messages"}),
+    ("pairs of a better and a worse answer", {"prompt", "chosen", "rejected"}),
+    ("prompt and completion", {"prompt", "completion"}),
+    ("prompt and answer", {"prompt", "answer"}),
+    ("Alpaca", {"instruction", "output"}),
+    ("plain text", {"text"}),
+]
+"""What rows look like, by the keys that they have; the first that fits counts."""
+NEEDS: dict[str, set[str]] = {
+    "sft": {"messages"},
+    "dpo": {"prompt", "chosen", "rejected"},
+    "grpo": {"prompt", "answer"},
+}
+"""Keys that a built-in set's rows have where it serves a stage."""
+TEST = "-test"
+"""How the names of the built-in sets end that are kept for measuring."""
+HUB = re.compile(r"[A-Za-z0-9][\w.-]*/(?!.*\.(jsonl?|csv|parquet)$)[\w.-]+(:[\w.-]+)?")
+"""An id on the hub, perhaps with a split; a file's name is none."""
 
 
 class SourceLine(QWidget):
@@ -45,10 +65,56 @@ class SourceLine(QWidget):
         row.addWidget(self.remove)
 
 
+class TestChooser(Card):
+    """Which dataset the model is measured on: none of its own, a built-in one, or a file."""
+
+    def __init__(self, theme: Theme) -> None:
+        super().__init__("Test set")
+        self.box = QComboBox()
+        self.box.setObjectName("test-set")
+        self.box.setAccessibleName("Test set")
+        self.box.wheelEvent = lambda event: event.ignore()  # a passing wheel must not change it
+        browse = button("Browse…", theme, "folder-open", name="browse-test")
+        browse.clicked.connect(self._on_browse)
+        row = QHBoxLayout()
+        row.setSpacing(SPACE)
+        row.addWidget(self.box, 1)
+        row.addWidget(browse)
+        self.body.addLayout(row)
+        self.body.addWidget(label("What the model is measured on before and after. Without one, "
+                                  "a share of the training data is kept apart.",
+                                  "muted", wrap=True))  # fmt: skip
+        self.offer([])
+
+    @property
+    def value(self) -> str:
+        return self.box.currentData() or ""
+
+    def offer(self, names: list[str]) -> None:
+        """Built-in sets to choose from; what is chosen stays, whatever it is."""
+        chosen = self.value
+        self.box.clear()
+        self.box.addItem("None: keep a share of the data apart", "")
+        for name in names:
+            self.box.addItem(name, f"builtin:{name}")
+        self.choose(chosen)
+
+    def choose(self, source: str) -> None:
+        if self.box.findData(source) < 0:
+            self.box.addItem(source, source)
+        self.box.setCurrentIndex(self.box.findData(source))
+
+    def _on_browse(self) -> None:
+        path, _ = QFileDialog.getOpenFileName(self, "Test set", "", "Data (*.jsonl *.json)")
+        if path:
+            self.choose(path)
+
+
 class DataStep(Step):
     def __init__(self, theme: Theme) -> None:
         super().__init__()
         self._theme = theme
+        self._stage, self._offered = "sft", False
         self.setAcceptDrops(True)
         self.lines: list[SourceLine] = []
         self.builtin = QComboBox()
@@ -74,7 +140,26 @@ class DataStep(Step):
         self.body.addLayout(self._adders())
         self.body.addWidget(chosen)
         self.body.addWidget(self._preview)
+        self.test = TestChooser(theme)
+        self.body.addWidget(self.test)
         self.body.addStretch(1)
+
+    def adapt(self, recipe: Recipe, root: str) -> None:
+        """Offers the built-in sets that serve the stage; they are looked at when shown."""
+        if recipe.stage != self._stage:
+            self._stage = recipe.stage
+            self._offered = False
+            if self.isVisible():
+                self._offer()
+
+    def _offer(self) -> None:
+        self._offered = True
+        names = [name for name in builtin_datasets() if _serves(name, self._stage)]
+        present = self.builtin.currentText()
+        self.builtin.clear()
+        self.builtin.addItems([name for name in names if not name.endswith(TEST)])
+        self.builtin.setCurrentIndex(max(0, self.builtin.findText(present)))
+        self.test.offer([name for name in names if name.endswith(TEST)])
 
     def _adders(self) -> QVBoxLayout:
         add_builtin = button("Add built-in", self._theme, "plus", name="add-builtin")
@@ -96,8 +181,8 @@ class DataStep(Step):
         return column
 
     def showEvent(self, event: Any) -> None:
-        if not self.builtin.count():
-            self.builtin.addItems([name for name in builtin_datasets() if _teaches(name)])
+        if not self._offered:
+            self._offer()
         super().showEvent(event)
 
     # Sources
@@ -149,20 +234,22 @@ class DataStep(Step):
 
     def fill(self, recipe: Recipe) -> Recipe:
         data = [Source(source=line.source, weight=_weight(line) or 1.0) for line in self.lines]
-        return msgspec.structs.replace(recipe, data=data)
+        evaluation = msgspec.structs.replace(recipe.evaluation, test=self.test.value)
+        return msgspec.structs.replace(recipe, data=data, evaluation=evaluation)
 
     def show_recipe(self, recipe: Recipe) -> None:
         for line in list(self.lines):
             self._on_remove(line)
         for source in recipe.data:
             self.add(source.source, source.weight)
+        self.test.choose(recipe.evaluation.test)
 
     def fault(self) -> Refusal | None:
         if not self.lines:
             return Refusal("No data is chosen.", "There is nothing to learn from.",
                            "Add a built-in set or a file of your own.")  # fmt: skip
         for line in self.lines:
-            if not line.source.startswith("builtin:") and not Path(line.source).is_file():
+            if not _may_be(line.source):
                 return Refusal(f"There is no file at {line.source}.", "It may be misspelt or gone.",
                                "Remove it and add the right one.")  # fmt: skip
             if _weight(line) is None:
@@ -171,7 +258,17 @@ class DataStep(Step):
                     f"It reads '{line.weight.text()}'.",
                     "Write 1 for an equal share.",
                 )
+        if self.test.value and not _may_be(self.test.value):
+            return Refusal(f"There is no test set at {self.test.value}.",
+                           "It may be misspelt or gone.", "Choose another test set.")  # fmt: skip
         return None
+
+
+def _may_be(source: str) -> bool:
+    """Whether there may be such a dataset; what is on the hub is not asked for from here."""
+    if source.startswith("builtin:"):
+        return True
+    return Path(source).expanduser().is_file() or HUB.fullmatch(source) is not None
 
 
 def _weight(line: SourceLine) -> float | None:
@@ -182,13 +279,20 @@ def _weight(line: SourceLine) -> float | None:
     return weight if weight > 0 else None
 
 
-def _teaches(name: str) -> bool:
-    """Whether a built-in set holds worked conversations and is not kept for testing."""
-    return not name.endswith("-test") and look(f"builtin:{name}")[0] == "chat"
+def _serves(name: str, stage: str) -> bool:
+    """Whether a stage can learn from a built-in set."""
+    try:
+        with builtin_dataset(name).open("rb") as file:
+            first = msgspec.json.decode(file.readline())
+    except (OSError, Refusal, msgspec.DecodeError):
+        return False
+    return isinstance(first, dict) and NEEDS.get(stage, set()) <= set(first)
 
 
 def look(source: str) -> tuple[str, list[str]]:
     """The shape of a dataset and its first rows as text, from its first bytes alone."""
+    if not source.startswith("builtin:") and not Path(source).exists() and HUB.fullmatch(source):
+        return "a dataset on the hub; it is looked at when the run starts", []
     try:
         builtin = source.startswith("builtin:")
         path = builtin_dataset(source.removeprefix("builtin:")) if builtin else Path(source)
@@ -200,11 +304,7 @@ def look(source: str) -> tuple[str, list[str]]:
     if not rows:
         return f"no rows were found. {ACCEPTED}", []
     keys = set(rows[0]) if isinstance(rows[0], dict) else set()
-    for shape, needed in (
-        ("chat", {"messages"}),
-        ("prompt and completion", {"prompt", "completion"}),
-        ("Alpaca", {"instruction", "output"}),
-    ):
+    for shape, needed in SHAPES:
         if needed <= keys:
             return shape, [_short(row) for row in rows]
     return f"unknown shape. {ACCEPTED}", [_short(row) for row in rows]

@@ -23,6 +23,8 @@ from workers.protocol.recipe import Recipe
 from workers.protocol.refusal import Refusal
 
 BASES = [
+    ("starter", "Starter model", "Our own, 2.6 million weights, made for learning and trying. "
+     "Trains in seconds on any laptop.", "lightning"),
     ("smollm2", "SmolLM2 135M Instruct", "Comes with the program, 135 million weights, English. "
      "Trains on any laptop; good to learn with.", "cpu"),
     ("hub", "From the hub", "A model id such as org/name. It is fetched once and kept.",
@@ -67,6 +69,7 @@ class ModelStep(Step):
         for widget in (QWidget(), self.hub, self._folder_line(theme), self.runs):
             self._details.addWidget(widget)
         self._details.setMaximumHeight(40)
+        self._suggested = "lora"
         self.bases.changed.connect(self._on_base_changed)
         self.body.addWidget(label("What to start from", "heading"))
         self.body.addWidget(self.bases)
@@ -74,7 +77,7 @@ class ModelStep(Step):
         self.body.addWidget(label("How to train it", "heading"))
         self.body.addWidget(self.methods)
         self.body.addStretch(1)
-        self.bases.choose(["smollm2"])
+        self.bases.choose(["starter"])
         self.methods.choose(["lora"])
 
     def _folder_line(self, theme: Theme) -> QWidget:
@@ -112,6 +115,14 @@ class ModelStep(Step):
                 return f"run:{self.runs.currentData() or ''}"
             case named:
                 return named
+
+    def adapt(self, recipe: Recipe, root: str) -> None:
+        """Full training suits a tiny model that learns by trying."""
+        suits = "full" if recipe.stage == "grpo" and root == "starter" else "lora"
+        untouched = self.methods.chosen == [self._suggested]
+        self._suggested = suits
+        if untouched:
+            self.methods.choose([suits])
 
     def fill(self, recipe: Recipe) -> Recipe:
         model = msgspec.structs.replace(

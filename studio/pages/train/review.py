@@ -1,8 +1,11 @@
-"""Step five: what will happen, in sentences, and the recipe that says so to the program."""
+"""The last step: what will happen, in sentences, and the recipe that says so to the program."""
 
 from __future__ import annotations
 
-from PySide6.QtCore import Signal
+from collections.abc import Sequence
+
+import msgspec
+from PySide6.QtCore import Qt, Signal
 from PySide6.QtGui import QGuiApplication
 from PySide6.QtWidgets import QHBoxLayout, QPlainTextEdit
 
@@ -10,7 +13,9 @@ from studio.pages.train.step import Step
 from studio.theme import SPACE, Theme, fixed_font
 from studio.widgets.card import Card
 from studio.widgets.text import button, label
+from workers.protocol.pipeline import Pipeline
 from workers.protocol.recipe import Recipe, format_recipe
+from workers.protocol.rewards import names_of
 
 METHODS = {
     "lora": "a LoRA adapter of rank {rank} is trained beside its frozen weights",
@@ -22,6 +27,7 @@ METHODS = {
 
 class ReviewStep(Step):
     save_asked = Signal()
+    followers_dropped = Signal()
 
     def __init__(self, theme: Theme) -> None:
         super().__init__()
@@ -33,13 +39,27 @@ class ReviewStep(Step):
         self.toml.setMinimumHeight(240)
         plain = Card("What will happen")
         plain.body.addWidget(self._words)
+        self.afterwards = self._make_afterwards(theme)
         file = Card("The recipe")
         file.body.addWidget(label("The same, as a file: run it anywhere with python -m studio "
                                   "train FILE.", "muted", wrap=True))  # fmt: skip
         file.body.addWidget(self.toml)
         file.body.addLayout(self._buttons(theme))
         self.body.addWidget(plain)
+        self.body.addWidget(self.afterwards)
         self.body.addWidget(file, 1)
+
+    def _make_afterwards(self, theme: Theme) -> Card:
+        card = Card("Afterwards")
+        self.then = label("", "", wrap=True, select=True)
+        drop = button("Only the first stage", theme, "x", name="drop-stages")
+        drop.clicked.connect(self.followers_dropped)
+        row = QHBoxLayout()
+        row.setSpacing(2 * SPACE)
+        row.addWidget(self.then, 1)
+        row.addWidget(drop, 0, Qt.AlignmentFlag.AlignTop)
+        card.body.addLayout(row)
+        return card
 
     def _buttons(self, theme: Theme) -> QHBoxLayout:
         copy = button("Copy", theme, "copy", name="copy-recipe")
@@ -53,34 +73,104 @@ class ReviewStep(Step):
         row.addStretch(1)
         return row
 
-    def show_recipe(self, recipe: Recipe, faults: dict[str, str] | None = None) -> None:
+    def show_recipe(self, recipe: Recipe) -> None:
+        self.show_pipeline(Pipeline(name=recipe.name, stages=[recipe]))
+
+    def show_pipeline(self, pipeline: Pipeline) -> None:
+        """The first stage in words, the others by name, all of it as a file."""
+        recipe, *then = pipeline.stages
         self._words.setText(in_words(recipe))
-        self.toml.setPlainText(format_recipe(recipe))
+        self.then.setText("\n".join(f"Then: {r.name} ({r.stage.upper()})" for r in then))
+        self.afterwards.setVisible(bool(then))
+        self.toml.setPlainText(format_pipeline(pipeline))
 
     def fill(self, recipe: Recipe) -> Recipe:
         return recipe
 
 
+def format_pipeline(pipeline: Pipeline) -> str:
+    """TOML that `parse_pipeline` reads back; one stage alone is a plain recipe."""
+    if len(pipeline.stages) == 1:
+        return format_recipe(pipeline.stages[0])
+    return msgspec.toml.encode(pipeline).decode()
+
+
 def in_words(recipe: Recipe) -> str:
     """A recipe as a few sentences."""
-    options, held = recipe.training, recipe.evaluation
-    names = ", ".join(source.source.rpartition("/")[2] for source in recipe.data) or "no data yet"
-    each = options.batch_size * options.gradient_accumulation
-    length = (
-        f"{options.max_steps} steps of {each} examples"
-        if options.max_steps
-        else f"{options.epochs:g} passes over the data, {each} examples a step"
-    )
     how = METHODS[recipe.model.method].format(rank=recipe.lora.rank)
+    base = f"{recipe.model.base} is the base, and {how}."
+    what = _tries(recipe) if recipe.stage == "grpo" else _reads(recipe)
+    return f"{base} {what} {_measured(recipe)}"
+
+
+def _names(recipe: Recipe) -> str:
+    return ", ".join(s.source.rpartition("/")[2] for s in recipe.data) or "no data yet"
+
+
+def _each(recipe: Recipe) -> int:
+    return recipe.training.batch_size * recipe.training.gradient_accumulation
+
+
+def _reads(recipe: Recipe) -> str:
+    options = recipe.training
+    length = (
+        f"{options.max_steps} steps of {_each(recipe)} examples"
+        if options.max_steps
+        else f"{options.epochs:g} passes over the data, {_each(recipe)} examples a step"
+    )
     what = "The answers alone are learnt" if options.assistant_only else "Every token is learnt"
-    measured = (
-        f"{held.holdout:.0%} of the rows are kept apart, and the model is measured on them before "
-        "and after."
-        if held.holdout
-        else "No rows are kept apart, so there is no measure of what was learnt."
-    )
+    if recipe.stage == "dpo":
+        what = "Of each pair, the better answer is made likelier than the worse"
     return (
-        f"{recipe.model.base} is the base, and {how}. It learns from {names} for {length}, with a "
-        f"learning rate of {options.learning_rate:g} and seed {options.seed}. {what}; examples "
-        f"longer than {options.max_length} tokens are cut. {measured}"
+        f"It learns from {_names(recipe)} for {length}, with a learning rate of "
+        f"{options.learning_rate:g} and seed {options.seed}. {what}; examples longer than "
+        f"{options.max_length} tokens are cut."
     )
+
+
+def _tries(recipe: Recipe) -> str:
+    options, rl = recipe.training, recipe.rl
+    prompts = max(1, _each(recipe) // rl.group_size)
+    length = f"{options.max_steps} steps" if options.max_steps else f"{options.epochs:g} passes"
+    return (
+        f"For {length}, it is asked {_count(prompts, 'question')} from {_names(recipe)} at a time "
+        f"and tries {rl.group_size} answers to each, of at most {rl.max_completion_tokens} tokens. "
+        f"An answer is scored by {_scored(recipe)}; what scored above the average of its group "
+        f"becomes likelier. {_held(rl.kl_coefficient)} The learning rate is "
+        f"{options.learning_rate:g}, the seed {options.seed}."
+    )
+
+
+def _scored(recipe: Recipe) -> str:
+    parts = [
+        f"{name} (weight {reward.weight:g})"
+        for name, reward in zip(names_of(recipe.rewards), recipe.rewards, strict=True)
+    ]
+    return _joined(parts) or "no reward yet"
+
+
+def _held(coefficient: float) -> str:
+    if not coefficient:
+        return "Nothing holds it to where it started (KL 0)."
+    return f"It is held to where it started with a KL coefficient of {coefficient:g}."
+
+
+def _measured(recipe: Recipe) -> str:
+    held = recipe.evaluation
+    if held.test:
+        name = held.test.removeprefix("builtin:").replace("\\", "/").rpartition("/")[2]
+        return f"It is measured on the test set {name} before and after."
+    if held.holdout:
+        return (
+            f"{held.holdout:.0%} of the rows are kept apart, and the model is measured on them "
+            "before and after."
+        )
+    return "No rows are kept apart, so there is no measure of what was learnt."
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
+def _joined(parts: Sequence[str]) -> str:
+    return " and ".join((", ".join(parts[:-1]), parts[-1])) if len(parts) > 1 else "".join(parts)

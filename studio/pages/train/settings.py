@@ -1,4 +1,4 @@
-"""Step four: how long, how fast, how large; a form that follows from the recipe's declaration."""
+"""How long, how fast, how large: forms that follow from the recipe's declaration."""
 
 from __future__ import annotations
 
@@ -10,13 +10,22 @@ from PySide6.QtWidgets import QLineEdit
 from studio.pages.train.step import Step
 from studio.theme import Theme
 from studio.widgets.card import Card
-from studio.widgets.form import OptionForm
+from studio.widgets.form import Field, OptionForm
 from studio.widgets.text import label
 from workers.protocol.options import Option, options_of
-from workers.protocol.recipe import Evaluation, Lora, Recipe, Section, Training
+from workers.protocol.recipe import Recipe, sections
 from workers.protocol.refusal import Refusal
 
-TABLES: dict[str, type[Section]] = {"training": Training, "lora": Lora, "evaluation": Evaluation}
+TABLES = ("training", "lora", "evaluation")
+OWN = {
+    "rl": ("grpo", "Reinforcement learning"),
+    "preference": ("dpo", "Preferences"),
+}
+"""Tables that one stage alone looks at: the stage, and the heading of their card."""
+ELSEWHERE = {"evaluation.test"}
+"""Asked for in another step."""
+ANSWERS_KNOWN = {"training.packing", "training.assistant_only"}
+"""Of no use where the model writes the answers itself."""
 
 
 class SettingsStep(Step):
@@ -26,7 +35,10 @@ class SettingsStep(Step):
         self.name.setObjectName("run-name")
         self.name.setPlaceholderText("my-first-run")
         self.name.setAccessibleName("Name of the run")
-        self.form = OptionForm(_options(), theme)
+        self.form = OptionForm(_options(TABLES), theme)
+        self.own = {
+            table: OptionForm(_options([table]), theme) for table in OWN if table in sections()
+        }
         named = Card("Name")
         named.body.addWidget(self.name)
         named.body.addWidget(label("What the run is called in lists.", "muted"))
@@ -34,33 +46,91 @@ class SettingsStep(Step):
         card.body.addWidget(self.form)
         self.body.addWidget(named)
         self.body.addWidget(card)
+        self._cards: dict[str, Card] = {}
+        for table, form in self.own.items():
+            self._cards[table] = Card(OWN[table][1])
+            self._cards[table].body.addWidget(form)
+            self._cards[table].hide()
+            self.body.addWidget(self._cards[table])
         self.body.addStretch(1)
 
+    @property
+    def fields(self) -> dict[str, Field]:
+        """Every option's field by its key path, also those out of sight."""
+        forms = (self.form, *self.own.values())
+        return {path: field for form in forms for path, field in form.fields.items()}
+
+    def adapt(self, recipe: Recipe, root: str) -> None:
+        """Hides what does not apply, and suggests what suits the stage and the model."""
+        hidden = set(ANSWERS_KNOWN) if recipe.stage in ("grpo", "dpo") else set()
+        if recipe.model.method == "full":
+            hidden |= {path for path in self.form.fields if path.startswith("lora.")}
+        self.form.leave_out(hidden)
+        for table, card in self._cards.items():
+            card.setVisible(OWN[table][0] == recipe.stage)
+        suits = suggested(recipe, root)
+        for path, field in self.fields.items():
+            field.suggest(suits.get(path, field.option.default))
+
     def fill(self, recipe: Recipe) -> Recipe:
-        parts: dict[str, dict[str, Any]] = {table: {} for table in TABLES}
-        for path, field in self.form.fields.items():
+        tables: dict[str, dict[str, Any]] = {table: {} for table in (*TABLES, *self.own)}
+        for path, field in self.fields.items():
             table, _, key = path.partition(".")
             if not field.fault:
-                parts[table][key] = field.value
-        tables = {table: TABLES[table](**values) for table, values in parts.items()}
-        return msgspec.structs.replace(recipe, name=self._name(), **tables)
+                tables[table][key] = field.value
+        filled = {
+            table: msgspec.structs.replace(getattr(recipe, table), **values)
+            for table, values in tables.items()
+        }
+        return msgspec.structs.replace(recipe, name=self._name(), **filled)
 
     def _name(self) -> str:
         return self.name.text().strip() or self.name.placeholderText()
 
     def show_recipe(self, recipe: Recipe) -> None:
         self.name.setText(recipe.name)
-        for table in TABLES:
-            values = msgspec.structs.asdict(getattr(recipe, table))
-            self.form.set_values({f"{table}.{key}": value for key, value in values.items()})
+        fields = self.fields
+        for table in (*TABLES, *self.own):
+            for key, value in msgspec.structs.asdict(getattr(recipe, table)).items():
+                if (field := fields.get(f"{table}.{key}")) is not None:
+                    field.set_value(value)
 
     def fault(self) -> Refusal | None:
-        for path, fault in self.form.faults.items():
-            named = self.form.fields[path].option.label
-            return Refusal(f"{named}: {fault}", "That value cannot be used.",
-                           "Mend the field that is marked, or reset it.")  # fmt: skip
+        for field in self.fields.values():
+            if field.fault:
+                return Refusal(f"{field.option.label}: {field.fault}",
+                               "That value cannot be used.",
+                               "Mend the field that is marked, or reset it.")  # fmt: skip
         return None
 
 
-def _options() -> list[Option]:
-    return [option for table, kind in TABLES.items() for option in options_of(kind, f"{table}.")]
+def suggested(recipe: Recipe, root: str) -> dict[str, Any]:
+    """What suits a stage and a model better than the declared defaults, by key path."""
+    tiny = root == "starter"
+    whole = recipe.model.method == "full"
+    if recipe.stage != "grpo":
+        # As in the ready recipe; an adapter on so small a model learns little at the usual rate.
+        return (
+            {"training.learning_rate": 4e-3, "training.batch_size": 16}
+            if (tiny and recipe.stage == "sft" and not whole)
+            else {}
+        )
+    rate = 2e-4 if tiny and whole else 1e-5
+    values: dict[str, Any] = {"training.learning_rate": rate}
+    if tiny:
+        values |= {
+            "training.batch_size": 64,
+            "rl.max_completion_tokens": 56,
+            "evaluation.max_answer_tokens": 56,
+        }
+    return values
+
+
+def _options(tables: Any) -> list[Option]:
+    known = sections()
+    return [
+        option
+        for table in tables
+        for option in options_of(known[table], f"{table}.")
+        if option.path not in ELSEWHERE
+    ]

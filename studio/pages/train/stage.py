@@ -1,16 +1,21 @@
-"""Step one: what kind of training."""
+"""Step one: what kind of training, or a ready recipe that says it all."""
 
 from __future__ import annotations
 
-from typing import get_args
+from pathlib import Path
+from typing import Any, get_args
 
 import msgspec
+from PySide6.QtCore import Signal
 
 from studio.pages.train.step import Step
 from studio.theme import Theme
 from studio.widgets.card import Choices
 from studio.widgets.text import label
+from workers.protocol.assets import assets_folder
+from workers.protocol.pipeline import Pipeline, read_pipeline
 from workers.protocol.recipe import Recipe, Stage
+from workers.protocol.refusal import Refusal
 
 WORDS = {
     "sft": (
@@ -36,6 +41,9 @@ WORDS = {
 
 
 class StageStep(Step):
+    ready_chosen = Signal(str)
+    """The path of a ready recipe."""
+
     def __init__(self, theme: Theme) -> None:
         super().__init__()
         self.choices = Choices(theme)
@@ -43,12 +51,54 @@ class StageStep(Step):
             if stage in WORDS:
                 self.choices.add(stage, *WORDS[stage])
         self.choices.choose(["sft"])
+        self.ready = Choices(theme)
+        self.ready.activated.connect(lambda key: self.ready_chosen.emit(str(self._paths[key])))
+        self._paths: dict[str, Path] = {}
+        self._heading = label("Or begin with a ready recipe", "heading")
+        self._heading.hide()
         self.body.addWidget(label("What do you have to teach with?", "heading"))
         self.body.addWidget(self.choices)
+        self.body.addWidget(self._heading)
+        self.body.addWidget(self.ready)
         self.body.addStretch(1)
+
+    def showEvent(self, event: Any) -> None:
+        if not self._paths:
+            self._offer_ready()
+        super().showEvent(event)
+
+    def _offer_ready(self) -> None:
+        for path, pipeline in ready_recipes():
+            key = f"recipe:{path.stem}"
+            self._paths[key] = path
+            words = (pipeline.name, pipeline.summary, "book-open", needs(pipeline))
+            self.ready.add(key, *words)
+        self._heading.setVisible(bool(self._paths))
+
+    def mark_ready(self, path: Path | None) -> None:
+        """Shows which ready recipe the steps were filled from."""
+        self.ready.choose([key for key, ready in self._paths.items() if ready == path])
 
     def fill(self, recipe: Recipe) -> Recipe:
         return msgspec.structs.replace(recipe, stage=self.choices.chosen[0])
 
     def show_recipe(self, recipe: Recipe) -> None:
         self.choices.choose([recipe.stage])
+
+
+def ready_recipes() -> list[tuple[Path, Pipeline]]:
+    """What comes with the program, the least hungry first."""
+    found: list[tuple[Path, Pipeline]] = []
+    for path in sorted((assets_folder() / "recipes").glob("*.toml")):
+        try:
+            found.append((path, read_pipeline(path)))
+        except Refusal:
+            continue  # of another version; opening it as a file says what is wrong
+    return sorted(found, key=lambda ready: ready[1].gpu_memory_gb)
+
+
+def needs(pipeline: Pipeline) -> str:
+    """What a pipeline asks of the machine, in words."""
+    if not pipeline.gpu_memory_gb:
+        return "Runs on any laptop"
+    return f"Needs a GPU with about {pipeline.gpu_memory_gb:g} GB of memory"

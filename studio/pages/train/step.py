@@ -26,6 +26,13 @@ class Step(QWidget):
         """Takes this step's part from a recipe."""
         raise NotImplementedError
 
+    def serves(self, recipe: Recipe) -> bool:
+        """Whether the step has anything to ask for such a recipe."""
+        return True
+
+    def adapt(self, recipe: Recipe, root: str) -> None:
+        """Follows what other steps say; `root` is the model that the base was trained from."""
+
     def fault(self) -> Refusal | None:
         """Why one cannot go on from here, if so."""
         return None
