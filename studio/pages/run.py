@@ -1,12 +1,15 @@
-"""The Run screen: one run as it goes, or as it went. History comes from the store, what follows
+"""The Run screen: one run as it goes, or as it went. Curves come from the store, what follows
 from the jobs; the two meet without a gap because the store is written before news is handed on.
+Samples and notes are read from the run's own events, from the first byte on, a slice a tick.
 """
 
 from __future__ import annotations
 
 import time
-from typing import Any
+from pathlib import Path
+from typing import Any, NamedTuple
 
+import msgspec
 from PySide6.QtCore import Qt, Signal
 from PySide6.QtWidgets import (
     QGridLayout,
@@ -25,32 +28,114 @@ from studio.process import Rung
 from studio.store import JobRow
 from studio.theme import SPACE, Theme, fixed_font
 from studio.widgets import chart
+from studio.widgets.completions import FirstAndNow, StepsView
+from studio.widgets.findings import Finding, FindingList, HealthStrip
 from studio.widgets.log import LogView
 from studio.widgets.notice import Banner, EmptyState, StatusPill
 from studio.widgets.page import Page
 from studio.widgets.text import button, label
 from workers.protocol import wire
-from workers.protocol.events import Evaluated, Event, Metrics, Note, Resumed, Sampled, Saved
+from workers.protocol.events import (
+    Evaluated,
+    Event,
+    Metrics,
+    Note,
+    Paused,
+    Resumed,
+    Rollout,
+    Sampled,
+    Saved,
+)
 from workers.protocol.jobs import Train
 from workers.protocol.recipe import format_recipe
 from workers.protocol.refusal import Refusal
-from workers.protocol.requests import SaveNow
+from workers.protocol.requests import SampleNow, SaveNow
+from workers.protocol.rollouts import Rollouts
 
-CHARTS = [
-    ("loss", "Loss", chart.plain, "eval_loss", "● held-out"),
-    ("token_accuracy", "Token accuracy", chart.percent, "eval_token_accuracy", "● held-out"),
-    ("entropy", "Entropy, nats", chart.plain, "eval_entropy", "● held-out"),
-    ("gradient_norm", "Gradient norm", chart.plain, "", ""),
-    ("learning_rate", "Learning rate", chart.scientific, "", ""),
-    ("tokens_per_second", "Tokens", chart.rate, "", ""),
-    ("memory_bytes", "Memory", chart.size, "", ""),
+
+class Plan(NamedTuple):
+    """One chart of the page: what stands above it, how values are written, its lines."""
+
+    title: str
+    form: chart.Format
+    lines: list[chart.Line]
+    prefix: str = ""
+    """Metrics that begin so each get a line, whatever they are called."""
+    quiet: bool = False
+    """Shown only once it has been above 0."""
+
+    @property
+    def key(self) -> str:
+        return self.prefix or self.lines[0].metric
+
+
+def _measured(metric: str) -> chart.Line:
+    return chart.Line(metric, "held-out", "dots")
+
+
+LOSS = Plan("Loss", chart.plain, [chart.Line("loss"), _measured("eval_loss")])
+ACCURACY = Plan("Right on held-out rows", chart.percent, [chart.Line("eval_accuracy", "", "dots")])
+TOKEN_ACCURACY = Plan(
+    "Token accuracy", chart.percent,
+    [chart.Line("token_accuracy"), _measured("eval_token_accuracy")],
+)  # fmt: skip
+ENTROPY = Plan("Entropy, nats", chart.plain, [chart.Line("entropy"), _measured("eval_entropy")])
+REWARD = Plan("Reward", chart.plain, [chart.Line("reward"), _measured("eval_reward")])
+PARTS = Plan("Parts of the reward", chart.plain, [], "reward/")
+LENGTH = Plan("Answer length, tokens", chart.count, [chart.Line("completion_length")])
+CLIPPED = Plan(
+    "Clipped tokens", chart.percent,
+    [chart.Line("clip_share", "all"), chart.Line("clip_low", "below"),
+     chart.Line("clip_high", "above")],
+)  # fmt: skip
+TIMES = Plan(
+    "Time of a step", chart.seconds,
+    [chart.Line("rollout_seconds", "sampling"), chart.Line("update_seconds", "learning")],
+)  # fmt: skip
+GENERAL = [
+    Plan("Gradient norm", chart.plain, [chart.Line("gradient_norm")]),
+    Plan("Learning rate", chart.scientific, [chart.Line("learning_rate", "", "exact")]),
+    Plan("Tokens", chart.rate, [chart.Line("tokens_per_second")]),
+    Plan("Memory", chart.size, [chart.Line("memory_bytes", "", "exact")]),
 ]
+REINFORCED = [
+    REWARD, ACCURACY, PARTS,
+    Plan("KL from the start, nats", chart.plain, [chart.Line("kl")]),
+    ENTROPY, LENGTH,
+    Plan("Cut-off answers", chart.percent, [chart.Line("truncated_share")]),
+    Plan("Reward spread in a group", chart.plain, [chart.Line("reward_std")]),
+    Plan("Groups without spread", chart.percent, [chart.Line("zero_std_share")]),
+    CLIPPED,
+    Plan("Answers without a score", chart.percent, [chart.Line("unscored_share")],
+         quiet=True),
+    TIMES,
+]  # fmt: skip
+TAUGHT = [LOSS, TOKEN_ACCURACY, ACCURACY, ENTROPY]
+"""Charts of reinforcement learning, and of learning from examples, the telling ones first."""
+REINFORCING = ("grpo",)
+"""Stages that learn from their own answers."""
+SCORES = [
+    ("accuracy", "Right on held-out rows", "{:.1%}"),
+    ("reward", "Held-out reward", "{:.3f}"),
+    ("loss", "Held-out loss", "{:.3f}"),
+]
+"""What a run is judged by, the most telling first."""
 CHART_WIDTH = 230
 """Pixels that a chart needs at least; as many stand in a row as fit."""
-AS_THEY_ARE = {"learning_rate", "memory_bytes"}
-"""Metrics without noise: nothing to smooth."""
+CHARTS_HEIGHT = 128
+"""Height of the charts at least, in a low window with much to say."""
 LOG_BYTES = 64 * 1024
-"""Most of the log that is read on one tick."""
+"""Most of the log, and of what the run said, that is read on one tick."""
+PAINT_S = 0.008
+"""When painting has taken so long on one tick, the other charts wait for the next."""
+ANSWERS_BYTES = 4_000_000
+"""A step's file larger than this is not read; the window would stand still."""
+
+
+def charts_for(stage: str) -> list[Plan]:
+    """Every chart, in the order that tells most of a stage."""
+    mine, others = (REINFORCED, TAUGHT) if stage in REINFORCING else (TAUGHT, REINFORCED)
+    return [*mine, *GENERAL, *(plan for plan in others if plan not in mine)]
 
 
 class RunPage(Page):
@@ -66,23 +151,31 @@ class RunPage(Page):
         self._stale = False
         self._pace: list[tuple[float, int]] = []
         self._log: wire.Follower[str] | None = None
+        self._said: wire.Follower[wire.Line | None] | None = None
+        self._answers: dict[int, str] = {}
+        self._to_load: list[str] = []
+        self._placed: tuple[list[str], int] = ([], 0)
+        self._split_by_hand = False
         self.pill = StatusPill(theme)
         self.banner = Banner(theme)
+        self.health = HealthStrip(theme)
         self.phase = label("", "muted")
         self.progress = QProgressBar()
         self.progress.setTextVisible(False)
         self._add_actions(theme)
-        self.charts = {
-            name: chart.Chart(title, form, theme, legend, smoothed=name not in AS_THEY_ARE)
-            for name, title, form, _, legend in CHARTS
-        }
-        self._second = {second: name for name, _, _, second, _ in CHARTS if second}
+        self._plans = {plan.key: plan for plan in charts_for("")}
+        self.charts = {key: self._make_chart(plan, theme) for key, plan in self._plans.items()}
+        self._of = {line.metric: self.charts[key] for key, plan in self._plans.items()
+                    for line in plan.lines}  # fmt: skip
         self.scores = label()
-        self.samples, self.notes = LogView("Samples"), LogView("Notes")
+        self.steps, self.samples = StepsView(theme), FirstAndNow(theme)
+        self.steps.wanted.connect(self._on_step_wanted)
+        self.findings, self.notes = FindingList(theme), LogView("Notes")
         self.log, self.recipe = LogView("Log"), QPlainTextEdit()
         self.recipe.setReadOnly(True)
         self.recipe.setFont(fixed_font())
         self._present = self._make_present()
+        self.health.more_asked.connect(lambda: self.tabs.setCurrentWidget(self.findings))
         self._empty = EmptyState(
             "chart-line-up", "No run is chosen",
             "Choose one under Runs, or start a new one. Its curves appear here as it learns.",
@@ -94,47 +187,43 @@ class RunPage(Page):
         self._present.hide()
 
     def _add_actions(self, theme: Theme) -> None:
+        self.sample = button("Sample now", theme, "chat-teardrop-text", name="sample-now")
         self.save = button("Save now", theme, "floppy-disk", name="save-now")
+        self.pause = button("Pause", theme, "pause", name="pause")
         self.stop = button("Stop", theme, "stop", name="stop")
         self.resume = button("Resume", theme, "play", kind="primary", name="resume")
         self.export = button("Export", theme, "package", kind="primary", name="export")
         self.chat = button("Chat", theme, "chat-circle", name="chat")
+        self.sample.setToolTip("Let the model answer the run's fixed prompts now, and go on")
         self.save.setToolTip("Write a checkpoint after the present step and go on")
+        self.pause.setToolTip("Write a checkpoint and rest; Resume goes on from it")
         self.stop.setToolTip("End within one step; what was learnt is saved first")
-        slots = {self.save: self._on_save, self.stop: self._on_stop, self.resume: self._on_resume,
-                 self.export: self._on_export, self.chat: self._on_chat}  # fmt: skip
+        slots = {self.sample: self._on_sample, self.save: self._on_save,
+                 self.pause: self._on_pause, self.stop: self._on_stop,
+                 self.resume: self._on_resume, self.export: self._on_export,
+                 self.chat: self._on_chat}  # fmt: skip
         for made, slot in slots.items():
             made.clicked.connect(slot)
             made.hide()
             self.action_row.addWidget(made)
 
+    def _make_chart(self, plan: Plan, theme: Theme) -> chart.Chart:
+        several = bool(plan.prefix) or (len(plan.lines) > 1 and plan.lines[1].look != "dots")
+        made = chart.Chart(plan.title, plan.form, theme, plan.lines, several=several)
+        made.picked.connect(self._on_step_picked)
+        made.hide()
+        return made
+
     def _make_present(self) -> QWidget:
-        grid_holder = QWidget()
-        self._grid = QGridLayout(grid_holder)
-        self._grid.setContentsMargins(0, 0, 0, 0)
-        self._grid.setSpacing(SPACE + SPACE // 2)
-        for made in self.charts.values():
-            made.hide()
-        tabs = QTabWidget()
-        tabs.setDocumentMode(False)
-        for name, widget in (("Samples", self.samples), ("Notes", self.notes), ("Log", self.log),
-                             ("Recipe", self.recipe)):  # fmt: skip
-            tabs.addTab(widget, name)
-        self.tabs = tabs
-        split = QSplitter()
-        split.setOrientation(Qt.Orientation.Vertical)
-        split.setChildrenCollapsible(False)
-        split.setHandleWidth(SPACE + SPACE // 2)
-        area = QScrollArea()
-        area.setObjectName("scroll")
-        area.setWidgetResizable(True)
-        area.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
-        area.setWidget(grid_holder)
-        grid_holder.setObjectName("scrolled")
-        split.addWidget(area)
-        split.addWidget(tabs)
-        split.setStretchFactor(0, 1)
-        split.setSizes([440, 200])
+        self.split = QSplitter()
+        self.split.setOrientation(Qt.Orientation.Vertical)
+        self.split.setChildrenCollapsible(False)
+        self.split.setHandleWidth(SPACE + SPACE // 2)
+        self.split.addWidget(self._make_grid())
+        self.split.addWidget(self._make_tabs())
+        self.split.setStretchFactor(0, 1)
+        self.split.setStretchFactor(1, 1)
+        self.split.splitterMoved.connect(self._on_split_moved)
         state = QHBoxLayout()
         state.setSpacing(2 * SPACE)
         state.addWidget(self.pill)
@@ -145,10 +234,33 @@ class RunPage(Page):
         column.setContentsMargins(0, 0, 0, 0)
         column.setSpacing(SPACE + SPACE // 2)
         column.addLayout(state)
-        column.addWidget(self.progress)
-        column.addWidget(self.banner)
-        column.addWidget(split, 1)
+        for widget in (self.progress, self.banner, self.health):
+            column.addWidget(widget)
+        column.addWidget(self.split, 1)
         return present
+
+    def _make_grid(self) -> QScrollArea:
+        holder = QWidget()
+        holder.setObjectName("scrolled")
+        self._grid = QGridLayout(holder)
+        self._grid.setContentsMargins(0, 0, 0, 0)
+        self._grid.setSpacing(SPACE + SPACE // 2)
+        area = QScrollArea()
+        area.setObjectName("scroll")
+        area.setWidgetResizable(True)
+        area.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
+        area.setMinimumHeight(CHARTS_HEIGHT)
+        area.setWidget(holder)
+        return area
+
+    def _make_tabs(self) -> QTabWidget:
+        self.tabs = QTabWidget()
+        self.tabs.setDocumentMode(False)
+        for name, widget in (("Steps", self.steps), ("Samples", self.samples),
+                             ("Health", self.findings), ("Notes", self.notes), ("Log", self.log),
+                             ("Recipe", self.recipe)):  # fmt: skip
+            self.tabs.addTab(widget, name)
+        return self.tabs
 
     # What is shown
 
@@ -158,47 +270,76 @@ class RunPage(Page):
         if row is None:
             return
         self.run = run
-        self.stop.setEnabled(True)
         self._pace.clear()
         self._empty.hide()
         self._present.show()
-        for text in (self.samples, self.notes, self.log):
+        for text in (self.notes, self.log):
             text.clear()
-        self._log = wire.Follower(self._jobs.folder(run) / wire.LOG, _decode_log)
-        self._show_history()
+        self.samples.forget()
+        self.steps.clear()
+        folder = self._jobs.folder(run)
+        self._log = wire.Follower(folder / wire.LOG, _decode_log)
+        self._said = wire.Follower(folder / wire.EVENTS, _decode_said)
+        self._answers = self._jobs.store.rollouts(run)
+        self._to_load = [plan.key for plan in charts_for(row.stage)]
+        for made in self.charts.values():
+            made.forget()
+        answers = row.stage in REINFORCING or bool(self._answers)
+        self.tabs.setTabVisible(0, answers)
+        if not self._split_by_hand:
+            self.split.setSizes([300, 300] if answers else [440, 200])
         self._show_recipe()
-        self._show_row()
+        self._stale = True
+        self.refresh()
 
-    def _show_history(self) -> None:
-        store = self._jobs.store
-        for name, _, _, second, _ in CHARTS:
-            series = store.series(self.run, name)
-            self.charts[name].main.set(series.steps, series.values)
-            other = store.series(self.run, second) if second else None
-            self.charts[name].other.set(other.steps if other else [], other.values if other else [])
-            self.charts[name].mark_stale()
-        self._place_charts()
-        row = store.job(self.run)
-        follower = wire.follow_events(self._jobs.folder(self.run))
-        while row is not None and follower.cursor < row.cursor:
-            lines = list(follower.read(row.cursor - follower.cursor))
-            if not lines:
-                break
-            for line in lines:
-                self._say(line.event)
+    def _load_charts(self, until: float) -> None:
+        """Takes curves from the store, at least one; those that are not yet taken lose nothing,
+        since the store has what is heard meanwhile."""
+        while self._to_load:
+            key = self._to_load.pop(0)
+            for metric in self._metrics_of(key):
+                series = self._jobs.store.series(self.run, metric)
+                self.charts[key].set(metric, series.steps, series.values)
+            self._stale = True
+            if time.perf_counter() > until:
+                return
+
+    def _metrics_of(self, key: str) -> list[str]:
+        plan = self._plans[key]
+        if not plan.prefix:
+            return [line.metric for line in plan.lines]
+        names = self._jobs.store.metric_names(self.run)
+        return [name for name in names if name.startswith(plan.prefix)]
+
+    def _chart_of(self, metric: str) -> chart.Chart | None:
+        """The chart on which a metric is drawn, if it is on one."""
+        prefix = next((p.prefix for p in self._plans.values() if p.prefix
+                       and metric.startswith(p.prefix)), "")  # fmt: skip
+        return self.charts[prefix] if prefix else self._of.get(metric)
 
     def _place_charts(self) -> None:
-        shown = [made for made in self.charts.values() if made.main.steps or made.other.steps]
+        order = [plan.key for plan in charts_for(self._row.stage if self._row else "")]
+        shown = [key for key in order if self._tells(key)]
         columns = max(1, (self.width() - 8 * SPACE) // CHART_WIDTH)
-        if not shown:
-            shown = list(self.charts.values())[:columns]
-        for made in self.charts.values():
-            if made not in shown:
+        shown = shown or order[:columns]
+        if (shown, columns) == self._placed:
+            return
+        self._placed = (shown, columns)
+        for key, made in self.charts.items():
+            if key not in shown:
                 self._grid.removeWidget(made)
                 made.hide()
-        for place, made in enumerate(shown):
-            self._grid.addWidget(made, place // columns, place % columns)
-            made.show()
+        for place, key in enumerate(shown):
+            self._grid.addWidget(self.charts[key], place // columns, place % columns)
+            self.charts[key].show()
+        for column in range(self._grid.columnCount()):
+            self._grid.setColumnStretch(column, int(column < columns))
+
+    def _tells(self, key: str) -> bool:
+        made = self.charts[key]
+        if self._plans[key].quiet:
+            return any(value > 0 for value in made.main.values)
+        return not made.empty
 
     def _show_recipe(self) -> None:
         try:
@@ -223,25 +364,35 @@ class RunPage(Page):
         match event:
             case Metrics(step=step, values=values):
                 for name, value in values.items():
-                    if name in self.charts:
-                        self.charts[name].add(step, value)
-                    elif name in self._second:
-                        self.charts[self._second[name]].add_second(step, value)
+                    made = self._chart_of(name)
+                    if made is not None:
+                        made.add(name, step, value)
                 if "loss" in values:
                     self._pace = [*self._pace[-19:], (at, step)]
+            case Rollout(step=step, path=path):
+                self._answers[step] = path
             case Resumed(step=step):
+                self._pace.clear()
                 for made in self.charts.values():
                     made.cut_after(step)
-        self._say(event)
+                self._answers = {s: path for s, path in self._answers.items() if s <= step}
+
+    def _read_on(self) -> None:
+        """The next slice of what the run said, into the tabs of text."""
+        for line in self._said.read(LOG_BYTES) if self._said is not None else ():
+            if line is not None:
+                self._say(line.event)
 
     def _say(self, event: Event) -> None:
         match event:
             case Sampled(step=step, prompt=prompt, completion=completion):
-                self.samples.append_text(f"Step {step}\n  {prompt}\n  → {completion}\n ")
+                self.samples.add(step, prompt, completion)
             case Note(text=text):
                 self.notes.append_text(text)
             case Saved(step=step, path=path):
                 self.notes.append_text(f"Checkpoint of step {step} saved to {path}")
+            case Paused(detail=detail):
+                self.notes.append_text(detail)
             case Resumed(step=step):
                 self.notes.append_text(f"Resumed after step {step}")
             case Evaluated(when=when, step=step, values=values, rows=rows):
@@ -250,17 +401,35 @@ class RunPage(Page):
                 self.notes.append_text(f"Step {step}, {when}: {shown} on {rows} held-out rows")
 
     def refresh(self) -> None:
-        """On the clock: redraws charts that changed, the state, and the log's new lines."""
+        """On the clock: redraws charts that changed, the state, and the tab that is open."""
         if not self.run:
             return
+        until = time.perf_counter() + PAINT_S
+        self._read_on()
+        self._load_charts(until)
         if self._stale:
             self._stale = False
             self._show_row()
+            self._show_health()
             self._place_charts()
+        self._show_tab()
+        self._paint(until)
+
+    def _paint(self, until: float) -> None:
+        """Draws the charts that are to be seen, at least one, until time is up."""
         for made in self.charts.values():
-            if made.isVisible():
+            if made.stale and made.isVisible() and not made.visibleRegion().isEmpty():
                 made.paint()
-        if self._log is not None and self.tabs.currentWidget() is self.log:
+                if time.perf_counter() > until:
+                    return
+
+    def _show_tab(self) -> None:
+        shown = self.tabs.currentWidget()
+        if shown is self.samples:
+            self.samples.paint()
+        elif shown is self.steps:
+            self.steps.show_steps(list(self._answers))
+        elif shown is self.log and self._log is not None:
             for text in self._log.read(LOG_BYTES):
                 self.log.append_text(text)
 
@@ -271,24 +440,66 @@ class RunPage(Page):
         self.title.setText(row.name)
         self.subtitle.setText(f"{row.stage.upper()}  ·  {row.id}")
         self.pill.show_status(row.status)
-        self.phase.setText(self._pace_in_words(row) if row.live else "")
+        self.phase.setText(self._pace_in_words(row) if row.live or row.paused else "")
         self.progress.setRange(0, row.total_steps or 0)
         self.progress.setValue(row.steps)
-        self.progress.setVisible(row.live)
+        self.progress.setVisible(row.live or row.paused)
         self.scores.setText(self._scores_in_words())
-        can = {self.save: row.live, self.stop: row.live, self.resume: self._may_resume(row),
+        can = {self.sample: row.live, self.save: row.live, self.pause: row.live,
+               self.stop: row.live, self.resume: row.paused or self._died(row),
                self.export: row.resting, self.chat: row.resting}  # fmt: skip
         for made, visible in can.items():
             made.setVisible(visible)
+        if not row.live:
+            self.pause.setEnabled(True)
+            self.stop.setEnabled(True)
+
+    def _show_health(self) -> None:
+        row = self._row
+        if row is None:
+            return
+        found = self._found()
+        held = [finding for finding in found if finding.until is None]
+        why = next((one for one in held if row.paused and one.meaning in row.cause), None)
+        self._show_banner(row, why)
+        self.health.tell([finding for finding in held if finding is not why])
+        self.findings.tell(found)
+        title = f"Health ({len(held)})" if held else "Health"
+        self.tabs.setTabText(self.tabs.indexOf(self.findings), title)
+        for made in self.charts.values():
+            made.mark([
+                chart.Band(one.since, one.until, one.level == "alarm")
+                for one in found if self._chart_of(one.metric) is made
+            ])  # fmt: skip
+
+    def _show_banner(self, row: JobRow, why: Finding | None) -> None:
+        """What ended or halted the run, alarming only when it failed."""
         if row.status == "failed":
             self.banner.tell(row.cause, "", row.remedy)
+        elif row.paused or (row.status == "finished" and row.cause):
+            self.banner.inform(row.cause, why.remedy if why else "", row.remedy)
         else:
             self.banner.hide()
 
+    def _found(self) -> list[Finding]:
+        """What the health coach noticed. A kind that is told anew, after a pause, passed before."""
+        found: list[Finding] = []
+        open_since: dict[str, int] = {}
+        for row in self._jobs.store.findings(self.run):
+            at = open_since.pop(row.kind, None)
+            if at is not None:
+                found[at] = found[at]._replace(until=row.since)
+            if row.until is None:
+                open_since[row.kind] = len(found)
+            found.append(Finding(row.kind, row.level, row.metric, row.since, row.until,
+                                 row.meaning, row.remedy))  # fmt: skip
+        return found
+
     def _pace_in_words(self, row: JobRow) -> str:
-        words = f"{row.phase or 'Starting'}"
-        if row.total_steps and row.steps:
-            words += f"  ·  step {row.steps} of {row.total_steps}"
+        at = f"step {row.steps} of {row.total_steps}" if row.total_steps and row.steps else ""
+        if row.paused:
+            return at
+        words = "  ·  ".join(filter(None, (row.phase or "Starting", at)))
         if len(self._pace) > 2 and row.phase == "Training":
             (began, first), (now, last) = self._pace[0], self._pace[-1]
             left_s = (now - began) / max(last - first, 1) * (row.total_steps - row.steps)
@@ -296,22 +507,57 @@ class RunPage(Page):
         return words
 
     def _scores_in_words(self) -> str:
+        """The most telling score, before and after training or so far."""
         scores = {one.moment: one.scores for one in self._jobs.store.evaluations(self.run)}
-        before, after = (scores.get(m, {}).get("loss") for m in ("before", "after"))
-        if before is None:
-            return ""
-        return f"Held-out loss {before:.3f}" + (f" → {after:.3f}" if after is not None else "")
+        for name, words, form in SCORES:
+            before, now, after = (scores.get(moment, {}).get(name)
+                                  for moment in ("before", "during", "after"))  # fmt: skip
+            if before is None:
+                continue
+            words = f"{words} {form.format(before)}"
+            if after is not None:
+                return f"{words} → {form.format(after)}"
+            return f"{words} → {form.format(now)} so far" if now is not None else words
+        return ""
 
-    def _may_resume(self, row: JobRow) -> bool:
+    def _died(self, row: JobRow) -> bool:
+        """Whether the run's process ended without a word, so that it can be started again."""
         if row.status != "failed":
             return False
         return wire.ending(wire.read_events(self._jobs.folder(row.id))) is None
 
+    # Steps
+
+    def _on_step_wanted(self, step: int) -> None:
+        path = self._jobs.folder(self.run) / self._answers[step]
+        read = _read_answers(path, step)
+        if isinstance(read, Rollouts):
+            self.steps.show_rollouts(read)
+        else:
+            self.steps.say(read)
+
+    def _on_step_picked(self, step: int) -> None:
+        """A click on a chart leads to the answers of that step."""
+        if self._answers:
+            self.steps.show_steps(list(self._answers))
+            self.tabs.setCurrentWidget(self.steps)
+            self.steps.pick(step)
+
     # What is asked
+
+    def _on_sample(self) -> None:
+        self._jobs.tell(self.run, SampleNow())
+        self.tabs.setCurrentWidget(self.samples)
+        self.notes.append_text("The model will answer the fixed prompts after the present step.")
 
     def _on_save(self) -> None:
         self._jobs.tell(self.run, SaveNow())
         self.notes.append_text("A checkpoint will be written after the present step.")
+
+    def _on_pause(self) -> None:
+        self._jobs.pause(self.run)
+        self.pause.setEnabled(False)
+        self.notes.append_text("The run will pause after the present step.")
 
     def _on_stop(self) -> None:
         self._jobs.stop(self.run)
@@ -321,17 +567,20 @@ class RunPage(Page):
     def _on_resume(self) -> None:
         try:
             self._jobs.resume(self.run)
-            self.stop.setEnabled(True)
         except Refusal as refusal:
             self.banner.tell(refusal.what, refusal.cause, refusal.remedy)
             return
-        self._show_row()
+        self._stale = True
+        self.refresh()
 
     def _on_export(self) -> None:
         self.export_asked.emit(self.run)
 
     def _on_chat(self) -> None:
         self.chat_asked.emit(self.run)
+
+    def _on_split_moved(self) -> None:
+        self._split_by_hand = True
 
     def resizeEvent(self, event: Any) -> None:
         self._stale = bool(self.run)
@@ -340,6 +589,34 @@ class RunPage(Page):
     def showEvent(self, event: Any) -> None:
         self._stale = bool(self.run)
         super().showEvent(event)
+
+
+def _read_answers(path: Path, step: int) -> Rollouts | str:
+    """The answers of a step, or in a sentence why they cannot be shown."""
+    try:
+        size = path.stat().st_size
+        if size > ANSWERS_BYTES:
+            return (
+                f"The answers of step {step} fill {size / 1e6:.0f} MB, more than is shown here. "
+                f"They lie in {path}."
+            )
+        return msgspec.json.decode(path.read_bytes(), type=Rollouts)
+    except FileNotFoundError:
+        return f"The answers of step {step} are gone: there is no file {path}."
+    except OSError as fault:
+        return f"The answers of step {step} cannot be read from {path}: {fault.strerror}."
+    except (msgspec.DecodeError, RecursionError) as fault:
+        return f"The answers of step {step} are damaged: {path} does not read as answers ({fault})."
+
+
+_UNSAID = (b'"type":"Metrics"', b'"type":"Rollout"', b'"type":"Token"')
+
+
+def _decode_said(line: bytes) -> wire.Line | None:
+    """A line of the events, unless it is one that is drawn and not written."""
+    if any(kind in line[:120] for kind in _UNSAID):
+        return None
+    return wire.decode_event(line)
 
 
 def _decode_log(line: bytes) -> str:

@@ -45,13 +45,14 @@ class Banner(QFrame):
 
     def __init__(self, theme: Theme) -> None:
         super().__init__()
+        self._theme = theme
         self.setProperty("banner", "bad")
         self.setObjectName("banner")
         self._what = label("", "label", wrap=True, select=True)
         self._cause = label("", "", wrap=True, select=True)
         self._remedy = label("", "", wrap=True, select=True)
-        picture = label()
-        theme.dress(picture, "warning", "bad")
+        self._picture = label()
+        theme.dress(self._picture, "warning", "bad")
         words = QVBoxLayout()
         words.setSpacing(SPACE // 2)
         for widget in (self._what, self._cause, self._remedy):
@@ -59,11 +60,25 @@ class Banner(QFrame):
         row = QHBoxLayout(self)
         row.setContentsMargins(2 * SPACE, SPACE + 4, 2 * SPACE, SPACE + 4)
         row.setSpacing(SPACE + 4)
-        row.addWidget(picture, 0, Qt.AlignmentFlag.AlignTop)
+        row.addWidget(self._picture, 0, Qt.AlignmentFlag.AlignTop)
         row.addLayout(words, 1)
         self.hide()
 
     def tell(self, what: str, cause: str = "", remedy: str = "") -> None:
+        self._look("bad", "warning", "bad")
+        self._say(what, cause, remedy)
+
+    def inform(self, what: str, cause: str = "", remedy: str = "") -> None:
+        """The same in a calm look: nothing went wrong."""
+        self._look("info", "info", "accent")
+        self._say(what, cause, remedy)
+
+    def _look(self, look: str, icon: str, tint: str) -> None:
+        if self.property("banner") != look:
+            self._theme.dress(self._picture, icon, tint)
+            set_look(self, banner=look)
+
+    def _say(self, what: str, cause: str, remedy: str) -> None:
         parts = ((self._what, what), (self._cause, cause), (self._remedy, remedy))
         for widget, text in parts:
             widget.setText(text)

@@ -2,7 +2,8 @@
 """Stands in for `python -m workers FOLDER`: the real host and wire, rooms without torch.
 
 Named as the interpreter in the settings, it is started as `worker.py -m workers FOLDER`. A run's
-name tells it how to behave: one that holds `fails`, `dies` or `hangs` does so after three steps.
+name tells it how to behave: one that holds `fails`, `dies` or `hangs` does so after three steps,
+and reinforcement learning under a name that holds `sick` is unwell from step 4 to step 12.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import sys
 import time
 from pathlib import Path
 
+import learning
 import msgspec
 
 from workers.__main__ import run_folder
@@ -21,6 +23,7 @@ from workers.host import Host
 from workers.protocol import events, requests
 from workers.protocol.jobs import Chat, Export, Train
 from workers.protocol.jobs import Resolved as Pinned
+from workers.protocol.recipe import Recipe
 from workers.protocol.refusal import Refusal
 
 STEP_S = float(os.environ.get("FAKE_STEP_S", "0.02"))
@@ -40,39 +43,81 @@ def train(host: Host) -> None:
     host.resolve(msgspec.structs.replace(host.job, resolved=pinned))
     host.emit(events.Phase(name="Loading the model"))
     host.emit(events.Resolved(versions={"torch": "fake"}))
-    _measure(host, "before", 0, 3.0)
-    host.emit(events.Sampled(step=0, prompt="What is 1 + 1?", completion="11"))
+    done = _last_saved(host)
+    if done:
+        host.emit(events.Resumed(step=done))
+    else:
+        _measure(host, recipe, "before", 0)
+        _sample(host, 0)
     host.emit(events.Phase(name="Training"))
-    host.emit(events.Progress(done=0, total=total))
-    for step in range(1, total + 1):
+    host.emit(events.Progress(done=done, total=total))
+    for step in range(done + 1, total + 1):
         time.sleep(STEP_S)
-        _metrics(host, step)
+        _take_step(host, recipe, step)
         if step == 3:
             _misbehave(host, recipe.name)
-        asked = host.requests.take()
-        if any(isinstance(request, requests.SaveNow) for request in asked):
-            _save(host, step)
-        if host.requests.stop_asked and "hangs" not in recipe.name:
-            _save(host, step)
-            host.emit(events.Stopped(step=step, detail=f"Stopped when asked, after step {step}."))
+        if _obeys(host, recipe, step):
             return
+    _finish(host, recipe, total)
+
+
+def _take_step(host: Host, recipe: Recipe, step: int) -> None:
+    if recipe.stage == "grpo":
+        learning.roll_out(host, recipe, step)
+        learning.say_metrics(host, recipe, step, step * STEP_S)
+        learning.fall_ill(host, recipe, step)
+    else:
+        _metrics(host, step)
+    every = recipe.evaluation.every_steps
+    if every and step % every == 0 and step < recipe.training.max_steps:
+        _measure(host, recipe, "during", step)
+        _sample(host, step)
+
+
+def _obeys(host: Host, recipe: Recipe, step: int) -> bool:
+    """Does what was asked; whether the worker is to end, stopped or paused."""
+    asked = host.requests.take()
+    if any(isinstance(request, requests.SaveNow) for request in asked):
+        _save(host, step)
+    if any(isinstance(request, requests.SampleNow) for request in asked):
+        _sample(host, step)
+    if not host.requests.end_asked or "hangs" in recipe.name or step == recipe.training.max_steps:
+        return False
+    _save(host, step)
+    if host.requests.stop_asked:
+        host.emit(events.Stopped(step=step, detail=f"Stopped when asked, after step {step}."))
+    else:
+        host.emit(events.Paused(step=step, detail=f"Paused when asked, after step {step}."))
+    return True
+
+
+def _finish(host: Host, recipe: Recipe, total: int) -> None:
     _save(host, total)
     folder = host.folder / "adapter"
     folder.mkdir(exist_ok=True)
     (folder / "adapter_model.safetensors").write_bytes(b"0" * 64)
     host.emit(events.Artifact(path=str(folder), kind="adapter", bytes=64))
-    _measure(host, "after", total, 0.5)
-    host.emit(events.Sampled(step=total, prompt="What is 1 + 1?", completion="2"))
+    _measure(host, recipe, "after", total)
+    _sample(host, total)
     host.emit(events.Finished(summary={"steps": total}))
 
 
-def _measure(host: Host, when: str, step: int, loss: float) -> None:
-    host.emit(events.Evaluated(when=when, step=step, values={"loss": loss}, rows=4))
-    host.emit(events.Metrics(step=step, values={"eval_loss": loss}))
+def _measure(host: Host, recipe: Recipe, when: str, step: int) -> None:
+    values: dict[str, float | None] = {"loss": 0.5 if when == "after" else 3.0}
+    if recipe.stage == "grpo":
+        values = learning.scores(step, recipe.training.max_steps)
+    host.emit(events.Evaluated(when=when, step=step, values=values, rows=4))
+    curves = {f"eval_{name}": value for name, value in values.items()}
+    host.emit(events.Metrics(step=step, values=curves))
+
+
+def _sample(host: Host, step: int) -> None:
+    answer = "2" if step else "11"
+    host.emit(events.Sampled(step=step, prompt="What is 1 + 1?", completion=answer))
 
 
 def _metrics(host: Host, step: int) -> None:
-    values = {
+    values: dict[str, float | None] = {
         "loss": 3.0 / step, "entropy": 1.0 / step, "token_accuracy": 1 - 0.5 / step,
         "gradient_norm": 1.0, "learning_rate": 1e-4, "tokens_per_second": 900.0,
         "memory_bytes": 1e9,
@@ -85,6 +130,11 @@ def _save(host: Host, step: int) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "manifest.json").write_text(f'{{"step": {step}, "files": {{}}}}')
     host.emit(events.Saved(step=step, path=str(folder)))
+
+
+def _last_saved(host: Host) -> int:
+    found = (host.folder / "checkpoints").glob("checkpoint-*")
+    return max((int(path.name.rpartition("-")[2]) for path in found), default=0)
 
 
 def _misbehave(host: Host, name: str) -> None:
