@@ -1,0 +1,151 @@
+"""Pipelines, pauses and gates over the fake worker, through jobs and through the verbs."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from studio.jobs import Jobs
+from studio.settings import Settings, save_settings
+from studio.store import JobRow
+from workers.protocol import wire
+from workers.protocol.pipeline import Pipeline
+from workers.protocol.recipe import Evaluation, Gate, Model, Recipe, format_recipe
+from workers.protocol.refusal import Refusal
+
+Follow = Callable[..., JobRow]
+
+
+@pytest.fixture
+def stages(recipe: Recipe) -> list[Recipe]:
+    second = msgspec.structs.replace(recipe, name="second", model=Model(base="previous"))
+    third = msgspec.structs.replace(second, name="third")
+    return [recipe, second, third]
+
+
+def follow_all(jobs: Jobs, first: str, follow: Follow) -> list[JobRow]:
+    rows = [follow(jobs, first)]
+    while after := jobs.next_stage(rows[-1].id):
+        rows.append(follow(jobs, after))
+    return rows
+
+
+def test_each_stage_starts_from_the_one_before(
+    jobs: Jobs, stages: list[Recipe], follow: Follow
+) -> None:
+    rows = follow_all(jobs, jobs.train_all(Pipeline(name="p", stages=stages)), follow)
+    assert [row.name for row in rows] == ["small", "second", "third"]
+    assert [row.parent for row in rows] == [None, rows[0].id, rows[1].id]
+    task: Any = wire.read_job(jobs.folder(rows[2].id)).task
+    assert task.recipe.model.base == f"run:{rows[1].id}"
+
+
+def test_a_pipeline_whose_studio_was_closed_goes_on_in_the_next(
+    jobs: Jobs, stages: list[Recipe], follow: Follow, wait_until: Callable[..., None]
+) -> None:
+    first = jobs.train_all(Pipeline(name="p", stages=stages[:2]))
+    wait_until(lambda: wire.ending(wire.read_events(jobs.folder(first))) is not None, 30.0)
+    assert jobs.next_stage(first) is None  # nobody has polled yet
+    other = Jobs(jobs.home, jobs.store, jobs.settings)
+    other.recover()
+    other.catch_up()
+    rows = follow_all(other, first, follow)
+    other.close()
+    assert [row.name for row in rows] == ["small", "second"]
+    jobs.rebuild()
+    assert len(jobs.store.jobs("train")) == 2  # reading the history anew starts nothing
+
+
+def test_a_closed_gate_ends_the_pipeline_and_says_why(
+    jobs: Jobs, stages: list[Recipe], follow: Follow
+) -> None:
+    gated = Evaluation(gate=Gate(metric="loss", min_gain=100.0))
+    stages[0] = msgspec.structs.replace(stages[0], evaluation=gated)
+    (row,) = follow_all(jobs, jobs.train_all(Pipeline(name="p", stages=stages)), follow)
+    row = jobs.store.job(row.id) or row
+    assert row.status == "finished"
+    assert "The pipeline ends here" in row.cause
+    assert "3.000 to 0.500" in row.cause
+
+
+def test_a_next_stage_that_cannot_start_is_told(
+    jobs: Jobs, stages: list[Recipe], follow: Follow, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = jobs.train_all(Pipeline(name="p", stages=stages))
+
+    def refuse(*_: object) -> str:
+        raise Refusal("No room.", "The disk is full.", "Free some space.")
+
+    monkeypatch.setattr(jobs, "train", refuse)
+    row = follow(jobs, first)
+    row = jobs.store.job(row.id) or row
+    assert "The next stage could not start. No room." in row.cause
+
+
+class Cli:
+    def __init__(self, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.home = home
+        self.environment = monkeypatch
+
+    def __call__(self, *arguments: str) -> tuple[int, Any]:
+        ended = subprocess.run(
+            [sys.executable, "-m", "studio", *arguments, "--json", "--home", str(self.home)],
+            capture_output=True, text=True, timeout=120, check=False,
+        )  # fmt: skip
+        return ended.returncode, json.loads(ended.stdout)
+
+
+@pytest.fixture
+def cli(tmp_path: Path, fake: Settings, monkeypatch: pytest.MonkeyPatch) -> Cli:
+    home = tmp_path / "cli"
+    home.mkdir()
+    save_settings(home / "settings.toml", fake)
+    return Cli(home, monkeypatch)
+
+
+def test_a_pipeline_file_is_trained_stage_by_stage(
+    cli: Cli, stages: list[Recipe], tmp_path: Path
+) -> None:
+    path = tmp_path / "p.toml"
+    path.write_bytes(msgspec.toml.encode(Pipeline(name="p", stages=stages[:2])))
+    code, told = cli("train", str(path))
+    assert code == 0
+    assert told["name"] == "second"
+    assert [stage["name"] for stage in told["stages"]] == ["small"]
+    assert told["parent"] == told["stages"][0]["run"]
+
+
+def test_pause_and_resume_from_the_terminal(
+    cli: Cli, recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FAKE_STEP_S", "0.05")
+    training = msgspec.structs.replace(recipe.training, max_steps=60)
+    path = tmp_path / "r.toml"
+    path.write_text(format_recipe(msgspec.structs.replace(recipe, training=training)))
+    code, started = cli("train", str(path), "--detach")
+    assert code == 0
+    code, rested = cli("pause", started["run"])
+    assert code == 0
+    assert rested["status"] == "paused"
+    code, told = cli("resume", started["run"])
+    assert code == 0
+    assert (told["status"], told["steps"]) == ("finished", 60)
+
+
+def test_a_run_is_evaluated_against_its_gate(cli: Cli, recipe: Recipe, tmp_path: Path) -> None:
+    gated = Evaluation(gate=Gate(metric="loss", min_gain=0.5))
+    path = tmp_path / "r.toml"
+    path.write_text(format_recipe(msgspec.structs.replace(recipe, evaluation=gated)))
+    _, run = cli("train", str(path))
+    code, told = cli("evaluate", run["run"])
+    assert code == 0
+    assert told["gate"] == "passed"
+    assert told["before"]["loss"] > told["after"]["loss"]
+    assert told["reasons"]
