@@ -65,8 +65,12 @@ def serves(row: Row, stage: Stage) -> bool:
     match stage:
         case "sft":
             return bool(row.completion) and row.good is not False
-        case "dpo":
+        case "cpt":
+            return bool(row.text)
+        case "dpo" | "ipo" | "simpo" | "orpo":
             return bool(row.rejected)
+        case "kto":
+            return bool(row.rejected) or row.good is not None
         case "grpo":
             return bool(row.prompt)
 

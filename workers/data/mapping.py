@@ -60,6 +60,14 @@ def tokenize(
     return Example(ids[:max_length], labels[:max_length], truncated=len(ids) > max_length)
 
 
+def read(text: str, tokenizer: PreTrainedTokenizerBase, max_length: int) -> Example:
+    """Plain text with its end mark, every token of which is trained; no chat template."""
+    ids: list[int] = tokenizer(text, add_special_tokens=False)["input_ids"]
+    if tokenizer.eos_token_id is not None:
+        ids = [*ids, tokenizer.eos_token_id]
+    return Example(ids[:max_length], ids[:max_length], truncated=len(ids) > max_length)
+
+
 def render(
     messages: list[Message], tokenizer: PreTrainedTokenizerBase, *, generation: bool = False
 ) -> str:

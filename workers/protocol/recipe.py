@@ -17,7 +17,7 @@ from workers.protocol.options import option
 from workers.protocol.refusal import Refusal
 from workers.protocol.rewards import KINDS, AnyReward
 
-Stage = Literal["sft", "dpo", "grpo"]
+Stage = Literal["cpt", "sft", "dpo", "ipo", "simpo", "orpo", "kto", "grpo"]
 Method = Literal["lora", "qlora", "dora", "full"]
 Engine = Literal["auto", "transformers", "unsloth"]
 

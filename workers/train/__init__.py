@@ -88,9 +88,9 @@ def _train(recipe: Recipe, host: Host, engine: EngineModule, closing: ExitStack)
 
 def _stage(name: StageName) -> Stage:
     match name:
-        case "sft":
+        case "cpt" | "sft":
             from workers.train import sft as stage
-        case "dpo":
+        case "dpo" | "ipo" | "simpo" | "orpo" | "kto":
             from workers.train import preference as stage
         case "grpo":
             from workers.train import grpo as stage

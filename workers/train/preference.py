@@ -1,19 +1,22 @@
-"""Direct preference optimisation: a better answer is made likelier than a worse one.
+"""Learning from judged answers: a better answer is made likelier than a worse one.
 
-The implicit reward of an answer is beta times its log-probability against the reference's; the
-loss widens the margin between the two answers of a pair (Rafailov et al. 2023, DPO). The reference
-is where the run started: with an adapter, the base with the adapter off, so no second copy is held.
+DPO and its losses (Rafailov et al. 2023; IPO, Azar et al. 2023) widen the margin of the implicit
+reward, beta times an answer's log-probability against the reference's. The reference is where the
+run started: with an adapter, the base with the adapter off, so no second copy is held. SimPO (Meng
+et al. 2024) and ORPO (Hong et al. 2024) need no reference at all. KTO (Ethayarajh et al. 2024)
+learns from single answers with a thumb up or down.
 """
 
 from __future__ import annotations
 
 import copy
+from typing import Any
 
 from datasets import Dataset
 from transformers import Trainer
-from trl import DPOConfig, DPOTrainer
 
 from workers.data.mix import Rows
+from workers.protocol.recipe import Preference
 from workers.train.course import Course, answered, common_arguments, drop_reference_copy
 
 MEASURED = {
@@ -23,46 +26,112 @@ MEASURED = {
     "rewards/chosen": "reward_chosen",
     "rewards/rejected": "reward_rejected",
 }
-"""TRL's names of what is measured on held-out pairs, to those on the wire."""
+"""TRL's names of what is measured on held-out rows, to those on the wire."""
+WITH_REFERENCE = ("dpo", "ipo", "kto")
 
 
-def build_trainer(course: Course) -> DPOTrainer:
-    """TRL's DPOTrainer on the pairs, with a reference of its own only where all weights train."""
-    options = course.recipe.preference
-    held_out = [row for row in course.held_out if row.rejected]
-    full = course.recipe.model.method == "full"
-    trainer = DPOTrainer(
+def build_trainer(course: Course) -> Trainer:
+    """TRL's trainer for the stage, with a reference of its own only where all weights train."""
+    stage = course.recipe.stage
+    kind, config, options = _kind(stage, course.recipe.preference, course.training)
+    make = _thumbs if stage == "kto" else _pairs
+    held_out = make(course.held_out)
+    if stage in WITH_REFERENCE and course.recipe.model.method == "full":
+        options_of_model = {"ref_model": copy.deepcopy(course.loaded.model)}
+    else:
+        options_of_model = {}
+    trainer = kind(
         model=course.loaded.model,
-        ref_model=copy.deepcopy(course.loaded.model) if full else None,
-        args=DPOConfig(
+        args=config(
             **common_arguments(course),
             per_device_eval_batch_size=course.recipe.training.batch_size,
             max_length=course.recipe.training.max_length,
-            loss_type=[options.loss],
-            beta=options.beta,
-            label_smoothing=options.label_smoothing,
+            **options,
         ),
-        train_dataset=_dataset(course.training),
-        eval_dataset=_dataset(held_out) if held_out else None,
+        train_dataset=make(course.training),
+        eval_dataset=held_out if len(held_out) else None,
         processing_class=course.loaded.tokenizer,
+        **options_of_model,
     )
     drop_reference_copy(course)
     return trainer
 
 
+def _kind(stage: str, preference: Preference, rows: Rows) -> tuple[Any, Any, dict[str, Any]]:
+    """The trainer, its configuration, and what the recipe asks of it."""
+    beta = {"beta": preference.beta}
+    match stage:
+        case "simpo":
+            from trl.experimental.cpo import CPOConfig, CPOTrainer
+
+            pure = {"loss_type": "simpo", "cpo_alpha": 0.0, "simpo_gamma": preference.simpo_gamma}
+            return CPOTrainer, CPOConfig, beta | pure
+        case "orpo":
+            from trl.experimental.orpo import ORPOConfig, ORPOTrainer
+
+            return ORPOTrainer, ORPOConfig, beta
+        case "kto":
+            from trl import KTOConfig, KTOTrainer
+
+            return KTOTrainer, KTOConfig, beta | balance(rows)
+        case _:
+            from trl import DPOConfig, DPOTrainer
+
+            loss = "ipo" if stage == "ipo" else preference.loss
+            smoothing = {"label_smoothing": preference.label_smoothing}
+            return DPOTrainer, DPOConfig, beta | smoothing | {"loss_type": [loss]}
+
+
+def balance(rows: Rows) -> dict[str, float]:
+    """Weights that make good and bad answers count alike in all, the rarer ones more (KTO, 4.1)."""
+    made = _judged(rows)
+    good = sum(label for _, _, label in made)
+    bad = len(made) - good
+    if not good or not bad:
+        return {}
+    return {
+        "desirable_weight": max(1.0, bad / good),
+        "undesirable_weight": max(1.0, good / bad),
+    }
+
+
 def measure(course: Course, trainer: Trainer) -> dict[str, float]:
-    """Loss, margin and the share of held-out pairs put in the right order."""
+    """Loss, margin and, of pairs, the share put in the right order, on the held-out rows."""
     found = trainer.evaluate() if trainer.eval_dataset is not None else {}
     scores = {
-        ours: found[f"eval_{name}"] for name, ours in MEASURED.items() if f"eval_{name}" in found
+        ours: float(found[f"eval_{name}"])
+        for name, ours in MEASURED.items()
+        if f"eval_{name}" in found
     }
     return scores | answered(course, trainer)
 
 
-def _dataset(rows: Rows) -> Dataset:
+def _pairs(rows: Rows) -> Dataset:
+    pairs = [row for row in rows if row.rejected]
     columns = {
-        "prompt": [row.prompt for row in rows],
-        "chosen": [row.completion for row in rows],
-        "rejected": [row.rejected for row in rows],
+        "prompt": [row.prompt for row in pairs],
+        "chosen": [row.completion for row in pairs],
+        "rejected": [row.rejected for row in pairs],
     }
     return Dataset.from_dict(columns)
+
+
+def _thumbs(rows: Rows) -> Dataset:
+    made = _judged(rows)
+    columns = {
+        "prompt": [prompt for prompt, _, _ in made],
+        "completion": [completion for _, completion, _ in made],
+        "label": [label for _, _, label in made],
+    }
+    return Dataset.from_dict(columns)
+
+
+def _judged(rows: Rows) -> list[tuple[Any, Any, bool]]:
+    """Prompt, answer and thumb; a pair gives two."""
+    made: list[tuple[Any, Any, bool]] = []
+    for row in rows:
+        if row.rejected:
+            made += [(row.prompt, row.completion, True), (row.prompt, row.rejected, False)]
+        elif row.good is not None:
+            made.append((row.prompt, row.completion, row.good))
+    return made

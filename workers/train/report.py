@@ -58,7 +58,10 @@ def renamed(logs: Mapping[str, Any]) -> dict[str, Any]:
         name, _, statistic = rest.rpartition("/")
         if first == "rewards" and statistic in ("mean", "std"):
             values[f"reward/{name}" if statistic == "mean" else f"reward_std/{name}"] = value
-    return values
+    return {
+        name: value.item() if isinstance(value, torch.Tensor) else value
+        for name, value in values.items()
+    }
 
 
 class Report(TrainerCallback):

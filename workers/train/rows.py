@@ -63,8 +63,13 @@ def _usable(table: Table, recipe: Recipe) -> Rows:
 
 
 NEEDS = {
+    "cpt": "Bring plain text, in a text column.",
     "sft": "Bring answers to learn: a chat, or a prompt with a completion.",
-    "dpo": "Bring pairs of a better and a worse answer to the same prompt.",
+    **dict.fromkeys(
+        ("dpo", "ipo", "simpo", "orpo"),
+        "Bring pairs of a better and a worse answer to the same prompt.",
+    ),
+    "kto": "Bring answers with a label that is true or false, or pairs.",
     "grpo": "Bring prompts, with an answer column where a reward compares with it.",
 }
 """What each stage learns from."""

@@ -1,5 +1,7 @@
 """Supervised fine-tuning: the model learns to answer as the answers in the data do.
 
+Continued pretraining (`cpt`) is the same on plain text, every token of which is learnt.
+
 The loss is the mean negative log-likelihood of the trained tokens, -(1/sum m) sum m log p, with
 m = 1 on the assistant's tokens (and 0 on all others unless training.assistant_only is off).
 """
@@ -10,7 +12,7 @@ from datasets import Dataset
 from transformers import Trainer
 from trl import SFTConfig, SFTTrainer
 
-from workers.data.mapping import Example, tokenize
+from workers.data.mapping import Example, read, tokenize
 from workers.data.mix import Rows
 from workers.protocol.events import Note
 from workers.protocol.refusal import Refusal
@@ -50,11 +52,15 @@ def measure(course: Course, trainer: Trainer) -> dict[str, float]:
 def _examples(course: Course, rows: Rows, *, held_out: bool = False) -> list[Example]:
     """Tokenized rows that have something to learn; what was cut or dropped is said."""
     options = course.recipe.training
-    made = [
-        tokenize(row.messages, course.loaded.tokenizer, options.max_length, options.assistant_only)
-        for row in rows
-        if row.completion
-    ]
+    tokenizer = course.loaded.tokenizer
+    if course.recipe.stage == "cpt":
+        made = [read(row.text, tokenizer, options.max_length) for row in rows if row.text]
+    else:
+        made = [
+            tokenize(row.messages, tokenizer, options.max_length, options.assistant_only)
+            for row in rows
+            if row.completion
+        ]
     kept = [example for example in made if example.trained_tokens]
     if made and not kept:
         raise Refusal(
