@@ -25,18 +25,24 @@ from workers.protocol.events import (
     Event,
     Finished,
     Metrics,
+    Paused,
     Phase,
     Progress,
     Ready,
     Resolved,
+    Resumed,
+    Rollout,
+    Sampled,
     Saved,
     Started,
     Stopped,
     Token,
 )
 from workers.protocol.jobs import Chat, Export
-from workers.protocol.recipe import Evaluation, Model, Recipe, Source, Training
-from workers.protocol.requests import SaveNow, Say
+from workers.protocol.recipe import RL, Evaluation, Model, Recipe, Source, Training
+from workers.protocol.requests import SampleNow, SaveNow, Say
+from workers.protocol.rewards import Format, MathAnswer
+from workers.protocol.rollouts import Rollouts
 
 Follow = Callable[..., JobRow]
 
@@ -166,3 +172,103 @@ def test_a_stop_is_obeyed(studio: Jobs, recipe: Recipe, follow: Follow) -> None:
     events = _said(studio, run)
     assert isinstance(events[-1], Stopped)
     assert any(isinstance(event, Saved) for event in events)
+
+
+def _trains(jobs: Jobs, run: str) -> Callable[[], bool]:
+    """Whether a first step has been taken."""
+
+    def trains() -> bool:
+        jobs.poll()
+        events = (line.event for line in wire.read_events(jobs.folder(run)))
+        return any(isinstance(e, Metrics) and "loss" in e.values for e in events)
+
+    return trains
+
+
+def _reaped(jobs: Jobs, run: str) -> bool:
+    """Whether the worker that said its last word has left altogether."""
+    jobs.poll()
+    return run not in jobs._children
+
+
+def test_a_pause_rests_at_a_checkpoint_and_goes_on_from_it(
+    studio: Jobs, recipe: Recipe, follow: Follow
+) -> None:
+    training = msgspec.structs.replace(recipe.training, max_steps=10_000)
+    run = studio.train(msgspec.structs.replace(recipe, training=training))
+    wait_for(_trains(studio, run), 600.0)
+    studio.pause(run)
+    assert follow(studio, run, 600.0).status == "paused"
+    events = [line.event for line in wire.read_events(studio.folder(run))]
+    paused = events[-1]
+    assert isinstance(paused, Paused)
+    assert paused.detail
+    assert [e.step for e in events if isinstance(e, Saved)][-1] == paused.step
+    wait_for(lambda: not (studio.folder(run) / wire.ALIVE).exists() and _reaped(studio, run), 60.0)
+    studio.resume(run)
+    row = studio.store.job(run)
+    assert row is not None
+    assert row.live
+
+    def goes_on() -> bool:
+        studio.poll()
+        said = [line.event for line in wire.read_events(studio.folder(run))]
+        later = said[len(events) :]
+        return any(isinstance(e, Metrics) and "loss" in e.values for e in later)
+
+    wait_for(goes_on, 600.0)
+    studio.stop(run)
+    assert follow(studio, run, 600.0).status == "stopped"
+    later = _said(studio, run)[len(events) :]
+    assert isinstance(later[0], Started)
+    assert [e.step for e in later if isinstance(e, Resumed)] == [paused.step]
+    steps = [e.step for e in later if isinstance(e, Metrics) and "loss" in e.values]
+    assert steps[0] == paused.step + 1
+
+
+def test_reinforcement_learning_shows_its_answers(
+    studio: Jobs, recipe: Recipe, follow: Follow
+) -> None:
+    asked = msgspec.structs.replace(
+        recipe,
+        stage="grpo",
+        training=msgspec.structs.replace(recipe.training, batch_size=2),
+        rl=RL(group_size=2, max_completion_tokens=8),
+        rewards=[Format(weight=0.5), MathAnswer()],
+    )
+    run = studio.train(asked)
+    studio.tell(run, SampleNow())
+    assert follow(studio, run, 600.0).status == "finished"
+    events = _said(studio, run)
+    curves = {name for e in events if isinstance(e, Metrics) for name in e.values}
+    assert {
+        "loss", "reward", "reward_std", "zero_std_share", "reward/format", "reward/math_answer",
+        "kl", "entropy", "clip_low", "clip_high", "clip_share", "completion_length",
+        "truncated_share", "unscored_share", "gradient_norm", "learning_rate", "rollout_seconds",
+        "update_seconds", "eval_reward", "eval_accuracy",
+    } <= curves  # fmt: skip
+    scores = [event.values for event in events if isinstance(event, Evaluated)]
+    assert all({"reward", "accuracy"} <= set(values) for values in scores)
+    assert {event.step for event in events if isinstance(event, Sampled)} == {0, 1, 2}
+    kept = [event for event in events if isinstance(event, Rollout)]
+    assert [event.step for event in kept] == [1, 2]
+    for event in kept:
+        data = (studio.folder(run) / event.path).read_bytes()
+        _check_answers(msgspec.json.decode(data, type=Rollouts), event.step)
+
+
+def _check_answers(rollouts: Rollouts, step: int) -> None:
+    assert rollouts.step == step
+    assert rollouts.rewards == ["format", "math_answer"]
+    assert rollouts.weights == [0.5, 1.0]
+    for group in rollouts.groups:
+        assert group.prompt
+        assert len(group.samples) == 2
+        for one in group.samples:
+            assert len(one.rewards) == 2
+            assert one.tokens > 0
+            if None not in one.rewards:
+                total = sum(
+                    w * (r or 0) for w, r in zip(rollouts.weights, one.rewards, strict=True)
+                )
+                assert one.reward == pytest.approx(total)

@@ -10,12 +10,16 @@ from studio.paths import Home
 from studio.store import JobRow, Store
 from workers.protocol.events import (
     Artifact,
+    Eased,
     Evaluated,
     Failed,
+    Finding,
     Finished,
     Metrics,
+    Paused,
     Progress,
     Resumed,
+    Rollout,
     Started,
 )
 from workers.protocol.jobs import Export, Job, Train
@@ -70,6 +74,60 @@ def test_a_failure_keeps_cause_and_remedy(store: Store) -> None:
     row = store.job("j")
     assert row is not None
     assert (row.status, row.cause, row.remedy) == ("failed", "A. B.", "C.")
+
+
+def test_a_pause_keeps_its_reason_and_a_new_start_forgets_it(store: Store) -> None:
+    store.add(_job())
+    store.hear("j", _lines(STARTED, Paused(step=3, detail="Paused when asked.")), 1)
+    row = store.job("j")
+    assert row is not None
+    assert (row.status, row.cause) == ("paused", "Paused when asked.")
+    assert (row.paused, row.live, row.resting) == (True, False, False)
+    assert row.remedy
+    store.hear("j", _lines(STARTED, Resumed(step=3)), 2)
+    row = store.job("j")
+    assert row is not None
+    assert (row.status, row.cause, row.steps) == ("running", "", 3)
+
+
+def _finding(step: int, kind: str = "kl_drift") -> Finding:
+    return Finding(
+        kind=kind, level="warning", step=step, metric="kl", meaning="It drifts.", remedy="Hold it."
+    )
+
+
+def test_a_finding_holds_until_it_has_eased(store: Store) -> None:
+    store.add(_job())
+    lines = _lines(
+        _finding(4), _finding(5, "cut_off"), Eased(kind="kl_drift", step=9), _finding(20)
+    )
+    for _ in range(2):
+        store.hear("j", lines, 1)
+    found = [(row.kind, row.since, row.until) for row in store.findings("j")]
+    assert found == [("kl_drift", 4, 9), ("cut_off", 5, None), ("kl_drift", 20, None)]
+    first = store.findings("j")[0]
+    assert (first.level, first.metric) == ("warning", "kl")
+    assert (first.meaning, first.remedy) == ("It drifts.", "Hold it.")
+    assert store.findings("other") == []
+
+
+def test_the_answers_of_each_step_are_found_by_its_number(store: Store) -> None:
+    store.add(_job())
+    kept = [Rollout(step=step, path=f"samples/{step}.json") for step in (2, 1, 10, 2)]
+    store.hear("j", _lines(*kept), 1)
+    assert store.rollouts("j") == {1: "samples/1.json", 2: "samples/2.json", 10: "samples/10.json"}
+    assert list(store.rollouts("j")) == [1, 2, 10]
+
+
+def test_a_resume_takes_back_findings_and_answers_too(store: Store) -> None:
+    store.add(_job())
+    kept = [Rollout(step=step, path=f"{step}") for step in (1, 2, 3)]
+    store.hear("j", _lines(*kept, _finding(1), _finding(3, "cut_off"), Resumed(step=2)), 1)
+    assert list(store.rollouts("j")) == [1, 2]
+    assert [row.kind for row in store.findings("j")] == ["kl_drift"]
+    store.remove("j")
+    assert store.rollouts("j") == {}
+    assert store.findings("j") == []
 
 
 def test_exports_are_found_through_their_run(store: Store) -> None:
