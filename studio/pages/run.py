@@ -110,13 +110,41 @@ REINFORCED = [
          quiet=True),
     TIMES,
 ]  # fmt: skip
+PREFERRED = [
+    Plan(
+        "Pairs put in the right order",
+        chart.percent,
+        [chart.Line("pair_accuracy"), _measured("eval_pair_accuracy")],
+    ),
+    Plan(
+        "Margin of the better answer",
+        chart.plain,
+        [chart.Line("margin"), _measured("eval_margin")],
+    ),
+    LOSS,
+    ACCURACY,
+    Plan(
+        "Implicit reward",
+        chart.plain,
+        [chart.Line("reward_chosen", "better"), chart.Line("reward_rejected", "worse")],
+    ),
+    Plan(
+        "Log-probability of an answer",
+        chart.plain,
+        [chart.Line("logp_chosen", "better"), chart.Line("logp_rejected", "worse")],
+    ),
+]
 TAUGHT = [LOSS, TOKEN_ACCURACY, ACCURACY, ENTROPY]
-"""Charts of reinforcement learning, and of learning from examples, the telling ones first."""
+"""Charts of reinforcement learning, of learning from judged answers and from examples, the telling
+ones first."""
 REINFORCING = ("grpo",)
 """Stages that learn from their own answers."""
+JUDGED = ("dpo", "ipo", "simpo", "orpo", "kto")
+"""Stages that learn from judged answers."""
 SCORES = [
     ("accuracy", "Right on held-out rows", "{:.1%}"),
     ("reward", "Held-out reward", "{:.3f}"),
+    ("pair_accuracy", "Held-out pairs in the right order", "{:.1%}"),
     ("loss", "Held-out loss", "{:.3f}"),
 ]
 """What a run is judged by, the most telling first."""
@@ -134,8 +162,9 @@ ANSWERS_BYTES = 4_000_000
 
 def charts_for(stage: str) -> list[Plan]:
     """Every chart, in the order that tells most of a stage."""
-    mine, others = (REINFORCED, TAUGHT) if stage in REINFORCING else (TAUGHT, REINFORCED)
-    return [*mine, *GENERAL, *(plan for plan in others if plan not in mine)]
+    mine = REINFORCED if stage in REINFORCING else PREFERRED if stage in JUDGED else TAUGHT
+    plans = [*mine, *GENERAL, *TAUGHT, *PREFERRED, *REINFORCED]
+    return list({plan.key: plan for plan in plans}.values())
 
 
 class RunPage(Page):

@@ -293,6 +293,10 @@ class StepsView(QWidget):
             self.step = self.numbers[row]
             self.wanted.emit(self.step)
 
+    def resizeEvent(self, event: Any) -> None:
+        super().resizeEvent(event)
+        self.steps.scrollToItem(self.steps.currentItem())
+
     # One step
 
     def say(self, words: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from typing import get_args
 
 import msgspec
 import numpy as np
@@ -12,14 +13,14 @@ from PySide6.QtCore import QPointF, Qt
 from PySide6.QtGui import QColor
 from PySide6.QtWidgets import QLabel, QPushButton
 
-from studio.pages.run import ANSWERS_BYTES, RunPage
+from studio.pages.run import ANSWERS_BYTES, RunPage, charts_for
 from studio.widgets import chart as charts
 from studio.widgets.completions import FirstAndNow
 from studio.widgets.findings import HEALTHY, Finding, FindingList
 from tests.gui.conftest import Driver
 from workers.protocol.events import Finding as Found
 from workers.protocol.events import Metrics, Note, Paused, Resumed, Rollout, Sampled
-from workers.protocol.recipe import RL, Evaluation, Recipe, Source, Training
+from workers.protocol.recipe import RL, Evaluation, Recipe, Source, Stage, Training
 from workers.protocol.rewards import Format, Length, MathAnswer
 from workers.protocol.rollouts import Group, Rollouts, Sampling, path_of
 from workers.protocol.wire import encode_event, read_events
@@ -141,6 +142,16 @@ def test_learning_from_examples_keeps_its_charts_and_has_no_steps(
     driver.wait(lambda: _settled(page))
     assert page._placed[0][:3] == ["loss", "token_accuracy", "entropy"]
     assert not page.tabs.isTabVisible(0)
+
+
+def test_every_stage_shows_what_tells_most_of_it_first() -> None:
+    first = {stage: charts_for(stage)[0].key for stage in get_args(Stage)}
+    assert first["grpo"] == "reward"
+    assert first["sft"] == first["cpt"] == "loss"
+    assert {first[stage] for stage in ("dpo", "ipo", "simpo", "orpo", "kto")} == {"pair_accuracy"}
+    keys = [plan.key for plan in charts_for("grpo")]
+    assert len(keys) == len(set(keys))
+    assert set(keys) == {plan.key for plan in charts_for("dpo")}
 
 
 def test_smoothing_equals_its_definition() -> None:
