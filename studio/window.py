@@ -29,16 +29,19 @@ from studio.widgets.text import button, label
 if TYPE_CHECKING:
     from studio.pages.chat import ChatPage
     from studio.pages.export import ExportPage
+    from studio.pages.rewards import RewardsPage
     from studio.pages.run import RunPage
     from studio.pages.runs import RunsPage
     from studio.pages.settings import SettingsPage
     from studio.pages.train import TrainPage
+    from workers.protocol.recipe import Recipe
 
 TICK_MS = 100
 IDLE_MS = 60
 """Pause before the next page is built in advance, so that clicks are answered in between."""
 PAGES = {
     "train": ("Train", "rocket-launch"),
+    "rewards": ("Rewards", "medal"),
     "runs": ("Runs", "list-bullets"),
     "run": ("Run", "chart-line-up"),
     "export": ("Export", "package"),
@@ -115,6 +118,16 @@ class Window(QMainWindow):
 
         page = self._add("train", TrainPage(self._jobs, self._theme))
         page.started.connect(self.open_run)
+        page.rewards_tried.connect(self._on_rewards_tried)
+        return page
+
+    @cached_property
+    def rewards(self) -> RewardsPage:
+        from studio.pages.rewards import RewardsPage
+
+        page = self._add("rewards", RewardsPage(self._jobs, self._theme))
+        page.wizard_asked.connect(lambda: page.offer(self.train.pipeline()))
+        page.new_asked.connect(self._on_new_asked)
         return page
 
     @cached_property
@@ -187,6 +200,10 @@ class Window(QMainWindow):
     def open_run(self, run: str) -> None:
         self.run.open(run)
         self.show_page(self.run)
+
+    def _on_rewards_tried(self, recipe: Recipe) -> None:
+        self.show_page(self.rewards)
+        self.rewards.open_recipe(recipe)
 
     def _on_new_asked(self) -> None:
         self.show_page(self.train)

@@ -40,7 +40,7 @@ class PythonColours(QSyntaxHighlighter):
         super().__init__(document)
         self._theme = theme
         self._lexer = PythonLexer(stripnl=False, ensurenl=False)
-        self._read = -1
+        self._read: tuple[int, int] | None = None
         self._lines: list[list[Span]] = []
         theme.changed.connect(self._on_theme_changed)
 
@@ -54,8 +54,9 @@ class PythonColours(QSyntaxHighlighter):
 
     def _spans_of(self, number: int) -> list[Span]:
         document = self.document()
-        if self._read != document.revision():
-            self._read = document.revision()
+        # Setting a whole text anew leaves the revision as it was.
+        if self._read != (state := (document.revision(), document.characterCount())):
+            self._read = state
             self._lines = _spans(self._lexer, document.toPlainText())
         return self._lines[number] if number < len(self._lines) else []
 

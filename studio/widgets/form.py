@@ -20,6 +20,7 @@ from PySide6.QtWidgets import (
 from superqt import QCollapsible
 
 from studio.theme import SPACE, Theme, set_look
+from studio.widgets.check import CheckBox
 from studio.widgets.text import button, label
 from workers.protocol.options import Option
 
@@ -45,6 +46,7 @@ class Field(QWidget):
     ) -> None:
         super().__init__()
         self.option = option
+        self._theme = theme
         self.needed = option.default is msgspec.NODEFAULT
         self._default = "" if self.needed else option.default
         self._check = check
@@ -88,7 +90,7 @@ class Field(QWidget):
             box.wheelEvent = lambda event: event.ignore()  # a passing wheel must not change it
             return box
         if self.option.kind is bool:
-            check = QCheckBox("On")
+            check = CheckBox("On", self._theme)
             check.toggled.connect(self._on_edited)
             return check
         edit = QLineEdit()

@@ -22,7 +22,7 @@ TITLES = {"json_schema": "JSON schema", "python": "Your own Python"}
 """Where the kind's own words do not read well."""
 TEMPLATE = '''\
 def reward(prompt, completion, answer):
-    """How good a completion is, as a number; `answer` is the row's own. All three are text."""
+    """How good a completion is. All three are text; answer is the row's own."""
     return 1.0 if answer and answer in completion else 0.0
 '''
 
@@ -33,7 +33,7 @@ def title_of(kind: str) -> str:
 
 def summary_of(kind: str) -> str:
     """The first line of what the kind's declaration says."""
-    return (inspect.getdoc(KINDS[kind]) or "").partition("\n")[0]
+    return (inspect.getdoc(KINDS[kind]) or "").partition("\n")[0].replace("`", "")
 
 
 class RewardCard(Card):

@@ -19,6 +19,7 @@ from studio.app import Studio
 from studio.paths import Home
 from studio.settings import Settings, save_settings
 from studio.widgets.notice import EmptyState
+from studio.window import PAGES
 from tests.conftest import end_all
 from tests.gui.conftest import Driver, close
 from workers.protocol import wire
@@ -239,13 +240,13 @@ def test_a_finished_run_can_be_built_upon(driver: Driver, studio: Studio) -> Non
 
 def test_pages_are_reached_by_keys_and_empty_ones_lead_on(driver: Driver) -> None:
     window = driver.window
-    pages = [window.train, window.runs, window.run, window.export, window.chat, window.settings]
+    pages = [getattr(window, key) for key in PAGES]
     for number, page in enumerate(pages, start=1):
         driver.qtbot.keyClick(
             window, getattr(Qt.Key, f"Key_{number}"), Qt.KeyboardModifier.ControlModifier
         )
         assert window.page is page
-    for page in (window.runs, window.run, window.export, window.chat):
+    for page in (window.rewards, window.runs, window.run, window.export, window.chat):
         window.show_page(page)
         empty = page.findChild(EmptyState)
         assert empty.isVisible()

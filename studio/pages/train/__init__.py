@@ -9,8 +9,15 @@ from __future__ import annotations
 from pathlib import Path
 
 import msgspec
-from PySide6.QtCore import Signal
-from PySide6.QtWidgets import QFileDialog, QHBoxLayout, QSizePolicy, QStackedWidget
+from PySide6.QtCore import Qt, Signal
+from PySide6.QtWidgets import (
+    QFileDialog,
+    QFrame,
+    QHBoxLayout,
+    QScrollArea,
+    QVBoxLayout,
+    QWidget,
+)
 
 from studio.jobs import Heard, Jobs
 from studio.pages.train.data import DataStep
@@ -43,7 +50,8 @@ class TrainPage(Page):
     """A recipe whose rewards are to be tried."""
 
     def __init__(self, jobs: Jobs, theme: Theme) -> None:
-        super().__init__("Train", "From a base model and your data to a model of your own.")
+        super().__init__("Train", "From a base model and your data to a model of your own.",
+                         scrolls=False)  # fmt: skip
         self._jobs = jobs
         self._opened = Pipeline(name="", stages=[Recipe()])
         self._adapting = False
@@ -53,19 +61,16 @@ class TrainPage(Page):
         self._steps: list[Step] = [
             self.stage, self.model, self.data, self.rewards, self.settings, self.review,
         ]  # fmt: skip
-        self._furthest = 0
+        self._present, self._furthest = 0, 0
         self._rail = Rail(NAMES, theme)
         self._rail.chosen.connect(self.go_to)
         self.banner = Banner(theme)
-        self._stack = QStackedWidget()
-        for step in self._steps:
-            self._stack.addWidget(step)
         self._open = button("Open recipe…", theme, "folder-open", name="open-recipe")
         self._open.clicked.connect(self._on_open)
         self.action_row.addWidget(self._open)
         self.body.addWidget(self._rail)
         self.body.addWidget(self.banner)
-        self.body.addWidget(self._stack, 1)
+        self.body.addWidget(self._scrolled_steps(), 1)
         self.body.addLayout(self._foot(theme))
         self._connect()
         self._adapt()
@@ -79,6 +84,22 @@ class TrainPage(Page):
         self.rewards.try_asked.connect(lambda: self.rewards_tried.emit(self.recipe()))
         self.review.save_asked.connect(self._on_save)
         self.review.followers_dropped.connect(self._on_followers_dropped)
+
+    def _scrolled_steps(self) -> QScrollArea:
+        """The steps alone scroll: faults above and buttons below are always to be seen."""
+        inner = QWidget()
+        inner.setObjectName("scrolled")
+        column = QVBoxLayout(inner)
+        column.setContentsMargins(0, 0, SPACE, 0)
+        for step in self._steps:
+            column.addWidget(step, 1)
+        self._area = QScrollArea()
+        self._area.setObjectName("scroll")
+        self._area.setWidgetResizable(True)
+        self._area.setFrameShape(QFrame.Shape.NoFrame)
+        self._area.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
+        self._area.setWidget(inner)
+        return self._area
 
     def _foot(self, theme: Theme) -> QHBoxLayout:
         self.back = button("Back", theme, name="back")
@@ -107,11 +128,11 @@ class TrainPage(Page):
     def go_to(self, index: int) -> None:
         self.banner.hide()
         self._furthest = max(self._furthest, index)
+        self._present = index
+        # No stack: its pages out of sight would make it as tall as the tallest.
         for number, step in enumerate(self._steps):
-            # Steps out of sight must not make the page taller than the one that is shown.
-            tall = QSizePolicy.Policy.Preferred if number == index else QSizePolicy.Policy.Ignored
-            step.setSizePolicy(QSizePolicy.Policy.Preferred, tall)
-        self._stack.setCurrentIndex(index)
+            step.setVisible(number == index)
+        self._area.verticalScrollBar().setValue(0)
         self._rail.mark(index, self._furthest)
         last = index == len(self._steps) - 1
         self.back.setVisible(index > 0)
@@ -137,7 +158,7 @@ class TrainPage(Page):
 
     def _beside(self, by: int) -> int:
         shown = self._shown()
-        return shown[shown.index(self._stack.currentIndex()) + by]
+        return shown[shown.index(self._present) + by]
 
     def _adapt(self, *_: object) -> None:
         """Lets every step follow what the others say."""
@@ -183,7 +204,7 @@ class TrainPage(Page):
         self.go_to(1)
 
     def _on_next(self) -> None:
-        index = self._stack.currentIndex()
+        index = self._present
         fault = self._steps[index].fault()
         if fault is None:
             self.go_to(self._beside(1))

@@ -104,7 +104,10 @@ def in_words(recipe: Recipe) -> str:
 
 
 def _names(recipe: Recipe) -> str:
-    return ", ".join(s.source.rpartition("/")[2] for s in recipe.data) or "no data yet"
+    return (
+        ", ".join(s.source.removeprefix("builtin:").rpartition("/")[2] for s in recipe.data)
+        or "no data yet"
+    )
 
 
 def _each(recipe: Recipe) -> int:

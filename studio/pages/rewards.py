@@ -1,0 +1,261 @@
+"""The Rewards screen: tries a recipe's rewards on planted and sampled answers before training."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from PySide6.QtCore import Signal
+from PySide6.QtWidgets import (
+    QComboBox,
+    QFileDialog,
+    QHBoxLayout,
+    QProgressBar,
+    QSizePolicy,
+    QVBoxLayout,
+    QWidget,
+)
+
+from studio.jobs import Heard, Jobs
+from studio.store import JobRow
+from studio.theme import SPACE, Theme
+from studio.widgets.bench import BenchView
+from studio.widgets.card import Card
+from studio.widgets.notice import Banner, EmptyState
+from studio.widgets.page import Page
+from studio.widgets.text import button, label
+from workers.protocol.assets import assets_folder
+from workers.protocol.events import Benched, Event, Failed, Phase, Progress
+from workers.protocol.pipeline import Pipeline, read_pipeline, with_rewards
+from workers.protocol.recipe import Recipe
+from workers.protocol.refusal import Refusal
+from workers.protocol.rewards import names_of
+
+SAMPLES = [
+    ("64 answers of the model", 64),
+    ("256 answers of the model", 256),
+    ("Planted answers alone, no model", 0),
+]
+WIZARD = "The wizard's recipe"
+CANCEL_GRACE_S = 2.0
+"""Nothing is to be saved, so a try that is called off need not take its time."""
+
+
+class RewardsPage(Page):
+    wizard_asked = Signal()
+    """The page was opened and wants to know the wizard's present recipe: see `offer`."""
+    new_asked = Signal()
+
+    def __init__(self, jobs: Jobs, theme: Theme) -> None:
+        super().__init__("Rewards", "See what rewards pay for before a model learns to earn them.")
+        self._jobs = jobs
+        self._job = ""
+        self._tried = ""
+        self._pipelines: list[Pipeline | None] = [None]
+        self._make_controls(theme)
+        self.banner = Banner(theme)
+        self.view = BenchView(theme)
+        self.view.hide()
+        self._empty = EmptyState(
+            "medal", "Nothing to try yet",
+            "Rewards belong to a recipe for reinforcement learning. Set one up in the wizard, "
+            "choose a ready recipe above, or open a recipe file.", "Set one up", theme,
+        )  # fmt: skip
+        self._empty.action.clicked.connect(self.new_asked)
+        self.action_row.addWidget(self._open)
+        self.body.addWidget(self._make_card())
+        for widget in (self.banner, self.view, self._empty):
+            self.body.addWidget(widget)
+        self.body.addStretch(1)
+        self._show_working(False)
+
+    def _make_controls(self, theme: Theme) -> None:
+        self.source = _box("bench-source", "Recipe")
+        self.source.addItem(WIZARD)
+        self.source.currentIndexChanged.connect(self._on_source_chosen)
+        self.samples = _box("bench-samples", "Answers to sample")
+        for words, number in SAMPLES:
+            self.samples.addItem(words, number)
+        self.about = label("", "muted", wrap=True)
+        self.phase = label("", "muted")
+        self.progress = QProgressBar()
+        self.progress.setTextVisible(False)
+        self.start = button("Try", theme, "play", kind="primary", name="start-bench")
+        self.start.clicked.connect(self._on_start)
+        self.cancel = button("Cancel", theme, "stop", name="cancel-bench")
+        self.cancel.clicked.connect(self._on_cancel)
+        self._open = button("Open recipe…", theme, "folder-open", name="open-bench-recipe")
+        self._open.clicked.connect(self._on_open)
+
+    def _make_card(self) -> QWidget:
+        card = Card("What to try")
+        choices = QHBoxLayout()
+        choices.setSpacing(2 * SPACE)
+        for words, widget, stretch in (("Recipe", self.source, 2), ("On", self.samples, 1)):
+            column = QVBoxLayout()
+            column.setSpacing(SPACE // 2)
+            column.addWidget(label(words, "label"))
+            column.addWidget(widget)
+            choices.addLayout(column, stretch)
+        row = QHBoxLayout()
+        row.setSpacing(SPACE)
+        row.addWidget(self.start)
+        row.addWidget(self.cancel)
+        row.addWidget(self.phase, 1)
+        card.body.addLayout(choices)
+        card.body.addWidget(self.about)
+        card.body.addLayout(row)
+        card.body.addWidget(self.progress)
+        return card
+
+    # What to try
+
+    def showEvent(self, event: Any) -> None:
+        if len(self._pipelines) == 1:
+            for path in sorted((assets_folder() / "recipes").glob("*.toml")):
+                self._add_file(path)
+        self.wizard_asked.emit()
+        super().showEvent(event)
+
+    def offer(self, pipeline: Pipeline) -> None:
+        """Takes the wizard's present recipe, with the stages that are to follow it."""
+        self._pipelines[0] = pipeline
+        self._on_source_chosen()
+
+    def open_recipe(self, recipe: Recipe) -> None:
+        """Shows a recipe of the wizard as what is to be tried."""
+        self.offer(Pipeline(name=recipe.name, stages=[recipe]))
+        self.source.setCurrentIndex(0)
+
+    def _add_file(self, path: Path) -> int | None:
+        """Offers a file if it has rewards to try; returns its place."""
+        try:
+            pipeline = read_pipeline(path)
+            with_rewards(pipeline)
+        except Refusal:
+            return None
+        self._pipelines.append(pipeline)
+        self.source.addItem(pipeline.name)
+        return self.source.count() - 1
+
+    def _on_open(self) -> None:
+        path, _ = QFileDialog.getOpenFileName(self, "Open recipe", "", "Recipes (*.toml)")
+        if path:
+            self.open_file(Path(path))
+
+    def open_file(self, path: Path) -> None:
+        """Offers a recipe file and chooses it; says why where it has nothing to try."""
+        self.banner.hide()
+        try:
+            with_rewards(read_pipeline(path))
+        except Refusal as refusal:
+            self.banner.tell(refusal.what, refusal.cause, refusal.remedy)
+            return
+        if (place := self._add_file(path)) is not None:
+            self.source.setCurrentIndex(place)
+
+    @property
+    def recipe(self) -> Recipe | None:
+        """What would be tried: the chosen recipe's first stage with rewards."""
+        pipeline = self._pipelines[max(0, self.source.currentIndex())]
+        try:
+            return with_rewards(pipeline) if pipeline is not None else None
+        except Refusal:
+            return None
+
+    def _on_source_chosen(self) -> None:
+        recipe = self.recipe
+        self.about.setText(in_words(recipe) if recipe else "This recipe has no rewards yet.")
+        self.start.setEnabled(recipe is not None and not self._job)
+        self._show_empty()
+
+    def _show_empty(self) -> None:
+        nothing = self.recipe is None and self.view.result is None
+        self._empty.setVisible(nothing and not self._job)
+
+    # A try
+
+    def _on_start(self) -> None:
+        if self.recipe is None:
+            return
+        self.banner.hide()
+        try:
+            self._job = self._jobs.bench(self.recipe, self.samples.currentData())
+        except Refusal as refusal:
+            self.banner.tell(refusal.what, refusal.cause, refusal.remedy)
+            return
+        self._tried = self.recipe.name
+        self._show_working(True)
+
+    def _on_cancel(self) -> None:
+        self._jobs.stop(self._job, CANCEL_GRACE_S)
+        self.cancel.setEnabled(False)
+        self.phase.setText("Stopping")
+
+    def _show_working(self, working: bool) -> None:
+        self.progress.setRange(0, 0)
+        self.progress.setVisible(working)
+        self.cancel.setVisible(working)
+        self.cancel.setEnabled(True)
+        self.phase.setText("Starting" if working else "")
+        for widget in (self.source, self.samples, self._open):
+            widget.setEnabled(not working)
+        self._on_source_chosen()
+
+    def hear(self, news: list[Heard]) -> None:
+        for heard in news:
+            if heard.job != self._job:
+                continue
+            told = False
+            for line in heard.lines:
+                self._take(line.event)
+                told |= isinstance(line.event, Failed)
+            row = self._jobs.store.job(self._job)
+            if row is not None and not row.live:
+                self._end(row, told)
+
+    def _take(self, event: Event) -> None:
+        match event:
+            case Phase(name=name):
+                self.progress.setRange(0, 0)
+                self.phase.setText(name)
+            case Progress(done=done, total=total):
+                self.progress.setRange(0, total)
+                self.progress.setValue(done)
+            case Failed(what=what, cause=cause, remedy=remedy):
+                self.banner.tell(what, cause, remedy)
+            case Benched(result=result):
+                self.view.show_result(result, f"{self._tried}: {_extent(result)}")
+                self.view.show()
+
+    def _end(self, row: JobRow, told: bool) -> None:
+        self._job = ""
+        self._show_working(False)
+        if row.status == "failed" and not told:
+            self.banner.tell("The rewards could not be tried.", row.cause, row.remedy)
+
+
+def _box(name: str, words: str) -> QComboBox:
+    box = QComboBox()
+    box.setObjectName(name)
+    box.setAccessibleName(words)
+    box.setMinimumContentsLength(16)
+    box.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
+    box.wheelEvent = lambda event: event.ignore()  # a passing wheel must not change it
+    return box
+
+
+def in_words(recipe: Recipe) -> str:
+    """What a try of the recipe looks at."""
+    names = zip(names_of(recipe.rewards), recipe.rewards, strict=True)
+    rewards = ", ".join(f"{name} (weight {reward.weight:g})" for name, reward in names)
+    sources = [source.source.removeprefix("builtin:") for source in recipe.data]
+    data = ", ".join(source.rpartition("/")[2] for source in sources) or "no data yet"
+    return f"{recipe.name}: {rewards}; on questions from {data}, answered by {recipe.model.base}."
+
+
+def _extent(result: Any) -> str:
+    planted = f"{len(result.probes)} kinds of planted answers"
+    if not result.samples:
+        return f"tried on {planted}."
+    return f"tried on {planted} and {result.samples} answers to {result.prompts} questions."
