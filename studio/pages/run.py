@@ -112,12 +112,12 @@ REINFORCED = [
 ]  # fmt: skip
 PREFERRED = [
     Plan(
-        "Pairs put in the right order",
+        "Pairs ordered right",
         chart.percent,
         [chart.Line("pair_accuracy"), _measured("eval_pair_accuracy")],
     ),
     Plan(
-        "Margin of the better answer",
+        "Margin",
         chart.plain,
         [chart.Line("margin"), _measured("eval_margin")],
     ),
