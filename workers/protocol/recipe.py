@@ -70,15 +70,51 @@ class Lora(Section, frozen=True):
     ] = "all-linear"
 
 
+Column = Literal[
+    "messages",
+    "prompt",
+    "completion",
+    "chosen",
+    "rejected",
+    "answer",
+    "label",
+    "text",
+    "system",
+    "tools",
+]
+"""What a column of a dataset can be to us."""
+
+
 class Source(Section, frozen=True):
     source: Annotated[
         str,
-        option("Dataset", "builtin:NAME, or the path of a .jsonl or .json file."),
+        option(
+            "Dataset",
+            "builtin:NAME, a file or folder (JSON lines, JSON, CSV, Parquet, Arrow or text, also "
+            ".gz and .zst), or org/name[:split] on the hub.",
+        ),
     ]
     weight: Annotated[
         float,
         option("Weight", "Share of this dataset in a mixture, against the others.", gt=0),
     ] = 1.0
+    mapping: Annotated[
+        dict[str, Column],
+        option(
+            "Columns",
+            "Their columns to ours (messages, prompt, completion, chosen, rejected, answer, label, "
+            "text, system, tools), instead of detection.",
+            advanced=True,
+        ),
+    ] = {}
+    bad_rows: Annotated[
+        Literal["refuse", "skip"],
+        option(
+            "Bad rows",
+            "refuse stops at rows that cannot be used; skip leaves them out and lists them.",
+            advanced=True,
+        ),
+    ] = "refuse"
 
 
 class Training(Section, frozen=True):
