@@ -24,8 +24,10 @@ from studio.widgets.card import Card
 from studio.widgets.notice import Banner, EmptyState
 from studio.widgets.page import Page
 from studio.widgets.text import button, label
+from workers.protocol import wire
 from workers.protocol.assets import assets_folder
 from workers.protocol.events import Benched, Event, Failed, Phase, Progress
+from workers.protocol.jobs import Bench
 from workers.protocol.pipeline import Pipeline, read_pipeline, with_rewards
 from workers.protocol.recipe import Recipe
 from workers.protocol.refusal import Refusal
@@ -114,6 +116,7 @@ class RewardsPage(Page):
         if len(self._pipelines) == 1:
             for path in sorted((assets_folder() / "recipes").glob("*.toml")):
                 self._add_file(path)
+            self._take_up_last()
         self.wizard_asked.emit()
         super().showEvent(event)
 
@@ -124,6 +127,7 @@ class RewardsPage(Page):
 
     def open_recipe(self, recipe: Recipe) -> None:
         """Shows a recipe of the wizard as what is to be tried."""
+        self.banner.hide()
         self.offer(Pipeline(name=recipe.name, stages=[recipe]))
         self.source.setCurrentIndex(0)
 
@@ -186,6 +190,25 @@ class RewardsPage(Page):
             return
         self._tried = self.recipe.name
         self._show_working(True)
+
+    def _take_up_last(self) -> None:
+        """Shows the newest try that any studio made here, or follows it while it goes on."""
+        rows = self._jobs.store.jobs("bench")
+        row = max(rows, key=lambda row: (row.live, row.created), default=None)
+        if row is None or self._job or self.view.result is not None:
+            return
+        folder = self._jobs.folder(row.id)
+        try:
+            task = wire.read_job(folder).task
+        except Refusal:
+            return
+        self._tried = task.recipe.name if isinstance(task, Bench) else row.name
+        if row.live:
+            self._job = row.id
+            self._show_working(True)
+        for line in wire.read_events(folder):
+            if isinstance(line.event, Benched) or row.live:
+                self._take(line.event)
 
     def _on_cancel(self) -> None:
         self._jobs.stop(self._job, CANCEL_GRACE_S)

@@ -17,7 +17,15 @@ VERDICTS = {
 }
 """Verdict to words, colour and icon: never by colour alone."""
 LEVELS = {"suspect": ("bad", "x-circle"), "advice": ("warning", "lightbulb")}
-FIGURES = ["Reward", "Weight", "Mean", "Spread (std)", "Groups all equal", "Time an answer"]
+FIGURES = {
+    "Reward": "",
+    "Weight": "How much it counts in the sum",
+    "Mean": "What the model's answers earn on average",
+    "Spread (std)": "Standard deviation: without spread there is nothing to tell apart",
+    "Groups all equal": "Share of the questions whose answers all earn the same and teach nothing",
+    "Time an answer": "How long the reward takes for one answer",
+}
+"""Column to what it means."""
 BINS = 24
 SUSPECT_SHARE = 0.5
 """A wrong answer that earns so much of a right one's reward is drawn as bad."""
@@ -238,7 +246,7 @@ def figures_card(result: BenchResult, theme: Theme) -> Card:
                                   "Sample some to see how the rewards spread.", "muted",
                                   wrap=True))  # fmt: skip
         return card
-    grid = _grid(FIGURES)
+    grid = _grid(list(FIGURES))
     for row, summary in enumerate(result.rewards, start=1):
         for column, text in enumerate(_figures(summary)):
             role = "label" if column == 0 else ""
@@ -304,5 +312,6 @@ def _grid(heads: list[str]) -> QGridLayout:
     grid.setVerticalSpacing(SPACE)
     for column, head in enumerate(heads):
         words: QLabel = label(head, "muted")
+        words.setToolTip(FIGURES.get(head, ""))
         grid.addWidget(words, 0, column)
     return grid

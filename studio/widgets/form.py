@@ -121,6 +121,8 @@ class Field(QWidget):
 
     def suggest(self, value: Any) -> None:
         """Takes another default, and its value too unless something else was entered."""
+        if value == self._default:
+            return
         untouched = not self.fault and self.value == self._default
         self._default = value
         self._reset.setToolTip(f"Back to {_text(value)}")
@@ -151,10 +153,11 @@ class Field(QWidget):
 
     def _show_state(self) -> None:
         fault = self.fault
-        self._fault.setText(fault)
-        self._fault.setVisible(bool(fault))
-        if isinstance(self._editor, QLineEdit):
-            set_look(self._editor, faulty=bool(fault))
+        if fault != self._fault.text():
+            self._fault.setText(fault)
+            self._fault.setVisible(bool(fault))
+            if isinstance(self._editor, QLineEdit):
+                set_look(self._editor, faulty=bool(fault))
         changed = bool(fault) or self.value != self._default
         self._reset.setVisible(changed and not self.needed)
 

@@ -5,16 +5,20 @@ from __future__ import annotations
 import stat
 import sys
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
-from PySide6.QtWidgets import QWidget
+from PySide6.QtGui import QShowEvent
+from PySide6.QtWidgets import QApplication, QWidget
 
 from studio.app import Studio
+from studio.pages.rewards import RewardsPage
+from studio.paths import Home
 from studio.settings import Settings
 from studio.widgets.bench import Histogram, ShareBar, counted, in_words
 from tests.fakes.bench import result
-from tests.gui.conftest import Driver
+from tests.gui.conftest import Driver, close
 from workers.protocol import wire
 from workers.protocol.bench import Agreement
 from workers.protocol.jobs import Bench
@@ -73,9 +77,33 @@ def test_a_result_is_shown_and_stays(driver: Driver, studio: Studio, checked: Re
     driver.go("Runs")
     driver.go("Rewards")
     assert view.isVisible()
+    later = RewardsPage(studio.jobs, studio.theme)
+    later.showEvent(QShowEvent())
+    assert later.view.result == view.result
+    later.deleteLater()
     task = wire.read_job(studio.jobs.folder(studio.store.jobs("bench")[0].id)).task
     assert isinstance(task, Bench)
     assert (task.samples, task.recipe.rewards) == (64, checked.rewards)
+
+
+def test_a_later_window_shows_the_last_try(
+    qtbot: Any, qapp: QApplication, driver: Driver, home: Home, checked: Recipe
+) -> None:
+    _try(driver, checked)
+    _over(driver)
+    _try(driver, checked, "hangs")
+    driver.wait(lambda: driver.window.rewards.phase.text() == "Sampling 64 answers")
+    driver.window.clock.stop()
+    second = Studio(qapp, home)
+    second.window.show()
+    try:
+        other = Driver(qtbot, second)
+        other.go("Rewards")
+        assert second.window.rewards.phase.text() == "Sampling 64 answers"
+        other.click("cancel-bench")
+        other.wait(lambda: not second.window.rewards.cancel.isVisible())
+    finally:
+        close(second)
 
 
 def test_rewards_that_can_be_gamed_are_told_with_remedies(driver: Driver, checked: Recipe) -> None:
@@ -123,6 +151,16 @@ def test_a_try_can_be_called_off(driver: Driver, studio: Studio, checked: Recipe
     assert studio.store.jobs("bench")[0].status == "stopped"
     assert not page.progress.isVisible()
     assert not page.banner.isVisible()
+
+
+def test_what_cannot_be_used_is_not_tried(driver: Driver, checked: Recipe) -> None:
+    driver.go("Train")
+    driver.window.train.show_recipe(checked)
+    driver.click("step:Rewards")
+    driver.type("field:rewards.1.pattern", "(")
+    driver.click("try-rewards")
+    assert driver.window.page is driver.window.train
+    assert "Not a regular expression" in driver.find("banner").text
 
 
 def test_what_is_impossible_is_refused_in_place(driver: Driver, checked: Recipe) -> None:

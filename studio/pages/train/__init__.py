@@ -81,7 +81,7 @@ class TrainPage(Page):
         for changed in (*(c.changed for c in choices), self.model.runs.currentIndexChanged):
             changed.connect(self._adapt)
         self.stage.ready_chosen.connect(lambda path: self.open_recipe(Path(path)))
-        self.rewards.try_asked.connect(lambda: self.rewards_tried.emit(self.recipe()))
+        self.rewards.try_asked.connect(self._on_try_asked)
         self.review.save_asked.connect(self._on_save)
         self.review.followers_dropped.connect(self._on_followers_dropped)
 
@@ -165,9 +165,9 @@ class TrainPage(Page):
         if self._adapting:
             return
         self._adapting = True
+        root = self._root(self.model.base)
         for step in self._steps:
-            recipe = self.recipe()
-            step.adapt(recipe, self._root(recipe.model.base))
+            step.adapt(self.recipe(), root)
         self._rail.show_only(self._shown())
         self._adapting = False
 
@@ -210,6 +210,13 @@ class TrainPage(Page):
             self.go_to(self._beside(1))
         else:
             self.banner.tell(fault.what, fault.cause, fault.remedy)
+
+    def _on_try_asked(self) -> None:
+        self.banner.hide()
+        if (fault := self.rewards.fault()) is not None:
+            self.banner.tell(fault.what, fault.cause, fault.remedy)
+        else:
+            self.rewards_tried.emit(self.recipe())
 
     def _on_start(self) -> None:
         for index in self._shown():

@@ -28,15 +28,23 @@ ACCEPTED = (
 SHAPES = [
     ("chat", {"messages"}),
     ("pairs of a better and a worse answer", {"prompt", "chosen", "rejected"}),
+    ("answers with a thumb up or down", {"prompt", "completion", "label"}),
     ("prompt and completion", {"prompt", "completion"}),
     ("prompt and answer", {"prompt", "answer"}),
     ("Alpaca", {"instruction", "output"}),
     ("plain text", {"text"}),
 ]
 """What rows look like, by the keys that they have; the first that fits counts."""
+PAIRS = {"prompt", "chosen", "rejected"}
 NEEDS: dict[str, set[str]] = {
     "sft": {"messages"},
-    "dpo": {"prompt", "chosen", "rejected"},
+    "cpt": {"text"},
+    "dpo": PAIRS,
+    "ipo": PAIRS,
+    "simpo": PAIRS,
+    "orpo": PAIRS,
+    "reward": PAIRS,
+    "kto": {"prompt", "completion", "label"},
     "grpo": {"prompt", "answer"},
 }
 """Keys that a built-in set's rows have where it serves a stage."""
@@ -51,6 +59,7 @@ class SourceLine(QWidget):
 
     def __init__(self, source: Source, theme: Theme) -> None:
         super().__init__()
+        self._given = source
         self.source = source.source
         self.weight = QLineEdit(f"{source.weight:g}")
         self.weight.setFixedWidth(72)
@@ -63,6 +72,11 @@ class SourceLine(QWidget):
         row.addWidget(label("weight", "muted"))
         row.addWidget(self.weight)
         row.addWidget(self.remove)
+
+    @property
+    def value(self) -> Source:
+        """As it was given, with the weight that was entered."""
+        return msgspec.structs.replace(self._given, weight=_weight(self) or 1.0)
 
 
 class TestChooser(Card):
@@ -187,10 +201,14 @@ class DataStep(Step):
 
     # Sources
 
-    def add(self, source: str, weight: float = 1.0) -> None:
+    def add(self, source: str) -> None:
+        self._add(Source(source=source))
+
+    def _add(self, given: Source) -> None:
+        source = given.source
         if not source or source in [line.source for line in self.lines]:
             return
-        line = SourceLine(Source(source=source, weight=weight), self._theme)
+        line = SourceLine(given, self._theme)
         line.remove.clicked.connect(lambda: self._on_remove(line))
         self.lines.append(line)
         self._list.addWidget(line)
@@ -233,7 +251,7 @@ class DataStep(Step):
     # The recipe
 
     def fill(self, recipe: Recipe) -> Recipe:
-        data = [Source(source=line.source, weight=_weight(line) or 1.0) for line in self.lines]
+        data = [line.value for line in self.lines]
         evaluation = msgspec.structs.replace(recipe.evaluation, test=self.test.value)
         return msgspec.structs.replace(recipe, data=data, evaluation=evaluation)
 
@@ -241,7 +259,7 @@ class DataStep(Step):
         for line in list(self.lines):
             self._on_remove(line)
         for source in recipe.data:
-            self.add(source.source, source.weight)
+            self._add(source)
         self.test.choose(recipe.evaluation.test)
 
     def fault(self) -> Refusal | None:

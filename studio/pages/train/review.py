@@ -24,6 +24,18 @@ METHODS = {
     "full": "all of its weights are trained",
 }
 
+_PAIRS = "Of each pair, the better answer is made likelier than the worse"
+LEARNT = {
+    "cpt": "Every token is learnt",
+    "dpo": _PAIRS,
+    "ipo": _PAIRS,
+    "simpo": _PAIRS,
+    "orpo": f"The good answers are learnt. {_PAIRS}",
+    "kto": "Answers that were liked are made likelier, the others less likely",
+    "reward": "Of each pair, the better answer is to get the higher score",
+}
+"""What a stage does with its examples."""
+
 
 class ReviewStep(Step):
     save_asked = Signal()
@@ -121,9 +133,8 @@ def _reads(recipe: Recipe) -> str:
         if options.max_steps
         else f"{options.epochs:g} passes over the data, {_each(recipe)} examples a step"
     )
-    what = "The answers alone are learnt" if options.assistant_only else "Every token is learnt"
-    if recipe.stage == "dpo":
-        what = "Of each pair, the better answer is made likelier than the worse"
+    alone = "The answers alone are learnt" if options.assistant_only else "Every token is learnt"
+    what = LEARNT.get(recipe.stage, alone)
     return (
         f"It learns from {_names(recipe)} for {length}, with a learning rate of "
         f"{options.learning_rate:g} and seed {options.seed}. {what}; examples longer than "

@@ -18,14 +18,20 @@ from workers.protocol.refusal import Refusal
 
 TABLES = ("training", "lora", "evaluation")
 OWN = {
-    "rl": ("grpo", "Reinforcement learning"),
-    "preference": ("dpo", "Preferences"),
+    "rl": ({"grpo"}, "Reinforcement learning"),
+    "preference": ({"dpo", "ipo", "simpo", "orpo", "kto"}, "Preferences"),
 }
-"""Tables that one stage alone looks at: the stage, and the heading of their card."""
+"""Tables that some stages alone look at: the stages, and the heading of their card."""
+ONLY = {
+    "training.packing": {"sft", "cpt"},
+    "training.assistant_only": {"sft"},
+    "preference.loss": {"dpo"},
+    "preference.label_smoothing": {"dpo", "ipo"},
+    "preference.simpo_gamma": {"simpo"},
+}
+"""Options that some stages alone look at."""
 ELSEWHERE = {"evaluation.test"}
 """Asked for in another step."""
-ANSWERS_KNOWN = {"training.packing", "training.assistant_only"}
-"""Of no use where the model writes the answers itself."""
 
 
 class SettingsStep(Step):
@@ -62,12 +68,13 @@ class SettingsStep(Step):
 
     def adapt(self, recipe: Recipe, root: str) -> None:
         """Hides what does not apply, and suggests what suits the stage and the model."""
-        hidden = set(ANSWERS_KNOWN) if recipe.stage in ("grpo", "dpo") else set()
+        hidden = {path for path, stages in ONLY.items() if recipe.stage not in stages}
         if recipe.model.method == "full":
             hidden |= {path for path in self.form.fields if path.startswith("lora.")}
-        self.form.leave_out(hidden)
+        for form in (self.form, *self.own.values()):
+            form.leave_out(hidden & set(form.fields))
         for table, card in self._cards.items():
-            card.setVisible(OWN[table][0] == recipe.stage)
+            card.setVisible(recipe.stage in OWN[table][0])
         suits = suggested(recipe, root)
         for path, field in self.fields.items():
             field.suggest(suits.get(path, field.option.default))

@@ -24,17 +24,53 @@ WORDS = {
         "This is where most projects begin.",
         "graduation-cap",
     ),
-    "dpo": (
-        "Preferences",
-        "You have pairs of answers of which one is better. The model learns to prefer the better "
-        "kind. Best after supervised fine-tuning.",
-        "thumbs-up",
-    ),
     "grpo": (
         "Reinforcement learning with checkable answers",
         "You have prompts whose answers can be checked. The model tries, is scored, and does more "
         "of what worked. Best after supervised fine-tuning.",
         "medal",
+    ),
+    "dpo": (
+        "Preferences (DPO)",
+        "You have pairs of answers of which one is better. The model learns to prefer the better "
+        "kind. Best after supervised fine-tuning.",
+        "thumbs-up",
+    ),
+    "kto": (
+        "Thumbs up and down (KTO)",
+        "You have single answers that people liked or did not. The model gives more of the one "
+        "and less of the other.",
+        "thumbs-down",
+    ),
+    "ipo": (
+        "Preferences, cautious (IPO)",
+        "As DPO, but it stops pulling once the better answer leads by enough. Good for few or "
+        "contradictory pairs.",
+        "scales",
+    ),
+    "simpo": (
+        "Preferences, light (SimPO)",
+        "As DPO, without a second copy of the model to compare with: less memory, and long answers "
+        "are not favoured.",
+        "leaf",
+    ),
+    "orpo": (
+        "Examples and preferences at once (ORPO)",
+        "Pairs teach both the good answer and to avoid the worse one, in one run from a base "
+        "model.",
+        "intersect",
+    ),
+    "cpt": (
+        "Continued pretraining",
+        "You have plain text, such as manuals or a language that the model knows little of. It "
+        "learns to go on from it, not yet to answer.",
+        "book",
+    ),
+    "reward": (
+        "Reward model",
+        "You have pairs of answers of which one is better. The result does not talk: it scores "
+        "answers, to serve as a reward later.",
+        "star",
     ),
 }
 """Stage to title, plain words and icon; only the stages that a recipe accepts are offered."""
@@ -47,9 +83,9 @@ class StageStep(Step):
     def __init__(self, theme: Theme) -> None:
         super().__init__()
         self.choices = Choices(theme)
-        for stage in get_args(Stage):
-            if stage in WORDS:
-                self.choices.add(stage, *WORDS[stage])
+        known = get_args(Stage)
+        for stage in [*(s for s in WORDS if s in known), *(s for s in known if s not in WORDS)]:
+            self.choices.add(stage, *WORDS.get(stage, (stage.upper(), "", "circle")))
         self.choices.choose(["sft"])
         self.ready = Choices(theme)
         self.ready.activated.connect(lambda key: self.ready_chosen.emit(str(self._paths[key])))
