@@ -22,8 +22,8 @@ from studio.process import Rung, StopLadder, Worker, disown, launch
 from studio.settings import Settings
 from studio.store import JobRow, Status, Store
 from workers.protocol import wire
-from workers.protocol.jobs import AnyTask, Bench, Job, Train
-from workers.protocol.pipeline import Pipeline, starting_from
+from workers.protocol.jobs import AnyTask, Bench, Inspect, Job, Train
+from workers.protocol.pipeline import Pipeline, following
 from workers.protocol.recipe import Recipe, Source, check_recipe
 from workers.protocol.refusal import Refusal
 from workers.protocol.requests import Pause, Request
@@ -83,6 +83,19 @@ class Jobs:
         task = Bench(recipe=_with_paths(recipe), samples=samples)
         return self.start(task, f"rewards of {recipe.name}")
 
+    def inspect(self, task: Inspect) -> str:
+        """Starts the audit of a dataset; returns its id."""
+        if task.test:
+            task = msgspec.structs.replace(task, test=_absolute(Source(source=task.test)).source)
+        if Path(task.model).expanduser().is_dir():
+            model = str(Path(task.model).expanduser().absolute())
+            task = msgspec.structs.replace(task, model=model)
+        elif task.model.startswith("run:"):
+            run = self.find(task.model.removeprefix("run:"))
+            task = msgspec.structs.replace(task, model=f"run:{run.id}")
+        task = msgspec.structs.replace(task, source=_absolute(task.source))
+        return self.start(task, f"look at {Path(task.source.source).stem}")
+
     def next_stage(self, job: str) -> str | None:
         """The run that followed a run of a pipeline, once it has been started."""
         path = self.folder(job) / NEXT
@@ -102,9 +115,9 @@ class Jobs:
             if not verdict.passed:
                 self.store.set_status(job, "finished", f"The pipeline ends here. {verdict.reason}")
                 return
-            first, *rest = asked.then
+            first, *rest = following(asked.then, asked.task.recipe.name, job)
             try:
-                marker.write(self.train(starting_from(first, job), rest))
+                marker.write(self.train(first, rest))
             except Refusal as refusal:
                 cause = f"The next stage could not start. {refusal.what} {refusal.cause}"
                 self.store.set_status(job, "finished", cause, refusal.remedy)
@@ -187,6 +200,8 @@ class Jobs:
                 "That Python may have been moved or removed.",
                 "Set the project up again, or mend [interpreters] in settings.toml.",
             ) from fault
+        if earlier := self._children.pop(job.id, None):
+            disown(earlier)  # a paused worker may still be on its way out
         self._children[job.id] = child
         self._workers[job.id] = Worker(folder, child)
         self.store.add(job)

@@ -241,6 +241,11 @@ class Store:
                 for table in ("metrics", "rollouts"):
                     self._db.execute(f"DELETE FROM {table} WHERE job = ? AND step > ?", (job, step))
                 self._db.execute("DELETE FROM findings WHERE job = ? AND since > ?", (job, step))
+                # The coach begins anew: what held is told again if it still holds.
+                self._db.execute(
+                    "UPDATE findings SET until = ? WHERE job = ? AND (until IS NULL OR until > ?)",
+                    (step, job, step),
+                )
                 self._set(job, steps=step)
             case Phase(name=name):
                 self._set(job, phase=name)

@@ -36,13 +36,16 @@ class Located(msgspec.Struct, frozen=True):
     adapters: tuple[Path, ...] = ()
 
 
-def locate_model(base: str, home: Path, say: Callable[[str], None]) -> Located:
+def locate_model(
+    base: str, home: Path, say: Callable[[str], None], *, judge: bool = False
+) -> Located:
     """Finds a base model, bringing it first when it is not there.
 
     Args:
         base: as a recipe names it.
         home: the studio's home; converted models are kept under its `models/`.
         say: told, in the user's words, when something slow begins.
+        judge: a reward model is wanted; without it, one is refused, since it cannot speak.
 
     Raises:
         Refusal: it does not exist, cannot be fetched, or holds no safetensors.
@@ -52,7 +55,7 @@ def locate_model(base: str, home: Path, say: Callable[[str], None]) -> Located:
     if base == "smollm2":
         return Located(base, _smollm2(home / "models" / "smollm2", say))
     if base.startswith("run:"):
-        return _run(base, home, say)
+        return _run(base, home, say, judge=judge)
     folder = Path(base).expanduser()
     if folder.is_dir():
         return Located(base, _checked(folder))
@@ -65,13 +68,15 @@ def locate_model(base: str, home: Path, say: Callable[[str], None]) -> Located:
     )
 
 
-def _run(base: str, home: Path, say: Callable[[str], None]) -> Located:
+def _run(base: str, home: Path, say: Callable[[str], None], *, judge: bool) -> Located:
     """An earlier run: its own base, then its adapter, or its whole model."""
     folder = home / "jobs" / base.removeprefix("run:")
-    return locate_run(folder, home, say)
+    return locate_run(folder, home, say, judge=judge)
 
 
-def locate_run(folder: Path, home: Path, say: Callable[[str], None]) -> Located:
+def locate_run(
+    folder: Path, home: Path, say: Callable[[str], None], *, judge: bool = False
+) -> Located:
     """What a run learnt, with all that it stands on."""
     job = wire.read_job(folder)
     if not isinstance(job.task, Train):
@@ -79,6 +84,8 @@ def locate_run(folder: Path, home: Path, say: Callable[[str], None]) -> Located:
             f"{folder.name} is not a training run.", f"It is a job of kind {job.kind}.",
             "Name a training run.",
         )  # fmt: skip
+    if (job.task.recipe.stage == "reward") != judge:
+        raise _wrong_kind(folder.name, judge=judge)
     if (folder / "model").is_dir():
         return Located(f"run:{job.id}", folder / "model")
     if not (folder / "adapter").is_dir():
@@ -89,6 +96,20 @@ def locate_run(folder: Path, home: Path, say: Callable[[str], None]) -> Located:
         )
     under = locate_model(job.task.recipe.model.base, home, say)
     return Located(f"run:{job.id}", under.folder, (*under.adapters, folder / "adapter"))
+
+
+def _wrong_kind(run: str, *, judge: bool) -> Refusal:
+    if judge:
+        return Refusal(
+            f"The run {run} is no reward model.",
+            "It learnt to answer, not to judge.",
+            'Name a run of stage "reward".',
+        )
+    return Refusal(
+        f"The run {run} is a reward model and cannot speak.",
+        "It gives answers a number and has no words of its own.",
+        'Use it as a reward: kind = "reward_model" in [[rewards]].',
+    )
 
 
 def _checked(folder: Path) -> Path:

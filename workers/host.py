@@ -104,7 +104,9 @@ class Host:
         self._quiet.set()
         self._beat.join(timeout=2 * wire.BEAT_S)
         self._events.close()
-        (self.folder / wire.ALIVE).unlink(missing_ok=True)
+        holder = holder_of(self.folder)
+        if holder is None or holder.pid == os.getpid():  # not a successor's
+            (self.folder / wire.ALIVE).unlink(missing_ok=True)
 
     def emit(self, event: Event) -> None:
         """Says something; the line is handed to the system when this returns."""

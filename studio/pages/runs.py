@@ -17,13 +17,21 @@ from PySide6.QtGui import QColor
 from PySide6.QtWidgets import QHeaderView, QLineEdit, QMenu, QMessageBox, QTableView
 
 from studio.jobs import Heard, Jobs
-from studio.store import JobRow
+from studio.store import JobRow, Store
 from studio.theme import Theme
 from studio.widgets.notice import STATUS, EmptyState
 from studio.widgets.page import Page
 from workers.protocol.refusal import Refusal
 
-COLUMNS = ["Name", "Stage", "Status", "Steps", "Loss", "Started", "Time"]
+COLUMNS = ["Name", "Stage", "Status", "Steps", "Measure", "Started", "Time"]
+MEASURES = [
+    ("eval_accuracy", "{:.0%} right"),
+    ("eval_pair_accuracy", "{:.0%} of pairs"),
+    ("reward", "reward {:.3f}"),
+    ("eval_loss", "loss {:.4f}"),
+    ("loss", "loss {:.4f}"),
+]
+"""What says most about a run, the most telling first; held-out measures before training's own."""
 
 
 class RunsModel(QAbstractTableModel):
@@ -32,9 +40,9 @@ class RunsModel(QAbstractTableModel):
     def __init__(self, theme: Theme) -> None:
         super().__init__()
         self._theme = theme
-        self.rows: list[tuple[JobRow, float | None]] = []
+        self.rows: list[tuple[JobRow, str]] = []
 
-    def show(self, rows: list[tuple[JobRow, float | None]]) -> None:
+    def show(self, rows: list[tuple[JobRow, str]]) -> None:
         same = [row.id for row, _ in rows] == [row.id for row, _ in self.rows]
         if same:
             self.rows = rows
@@ -58,11 +66,11 @@ class RunsModel(QAbstractTableModel):
         return None
 
     def data(self, index: QModelIndex | Any, role: int = 0) -> Any:
-        row, loss = self.rows[index.row()]
+        row, measure = self.rows[index.row()]
         word, tint, icon = STATUS.get(row.status, (row.status, "muted", "circle"))
         in_status = index.column() == 2
         if role == Qt.ItemDataRole.DisplayRole:
-            return _cells(row, loss, word)[index.column()]
+            return _cells(row, measure, word)[index.column()]
         if role == Qt.ItemDataRole.DecorationRole and in_status:
             return self._theme.icon(icon, tint)
         if role == Qt.ItemDataRole.ForegroundRole and index.column() not in (0, 2):
@@ -72,12 +80,20 @@ class RunsModel(QAbstractTableModel):
         return None
 
 
-def _cells(row: JobRow, loss: float | None, status: str) -> list[str]:
+def _cells(row: JobRow, measure: str, status: str) -> list[str]:
     steps = f"{row.steps} / {row.total_steps}" if row.total_steps else str(row.steps)
     return [
-        row.name, row.stage.upper(), status, steps, "–" if loss is None else f"{loss:.4f}",
+        row.name, row.stage.upper(), status, steps, measure,
         ago(row.created), duration(row.seconds),
     ]  # fmt: skip
+
+
+def _measure(store: Store, run: str) -> str:
+    """The most telling measure of a run as it stands, in words."""
+    for name, words in MEASURES:
+        if (value := store.last_value(run, name)) is not None:
+            return words.format(value)
+    return "–"
 
 
 def ago(created: str, now: datetime | None = None) -> str:
@@ -160,7 +176,7 @@ class RunsPage(Page):
             return
         self._stale = False
         store = self._jobs.store
-        rows = [(row, store.last_value(row.id, "loss")) for row in store.jobs("train")]
+        rows = [(row, _measure(store, row.id)) for row in store.jobs("train")]
         self.model.show(rows)
         self.table.setVisible(bool(rows))
         self.search.setVisible(bool(rows))

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from workers.protocol.assets import assets_folder, builtin_datasets
 from workers.protocol.catalogue import known_dataset, read_catalogue
 from workers.protocol.options import options_of
-from workers.protocol.pipeline import parse_pipeline, read_pipeline, starting_from
+from workers.protocol.pipeline import following, parse_pipeline, read_pipeline
 from workers.protocol.recipe import (
+    Model,
     Source,
     Training,
     format_recipe,
@@ -19,6 +21,7 @@ from workers.protocol.recipe import (
     sections,
 )
 from workers.protocol.refusal import Refusal
+from workers.protocol.rewards import MathAnswer, RewardModel
 
 GOOD = 'name = "x"\n[[data]]\nsource = "builtin:arithmetic"\n'
 
@@ -122,10 +125,16 @@ def test_a_pipeline_names_the_stage_at_fault() -> None:
         parse_pipeline(PIPELINE.replace('base = "starter"', 'base = "previous"'))
 
 
-def test_the_next_stage_starts_from_the_run_before() -> None:
-    first, second = parse_pipeline(PIPELINE).stages
-    assert starting_from(second, "abc").model.base == "run:abc"
-    assert starting_from(first, "abc") == first
+def test_later_stages_name_the_runs_that_earlier_ones_became() -> None:
+    second = parse_pipeline(PIPELINE).stages[1]
+    judged = [RewardModel(model="previous"), RewardModel(model="stage:first"), MathAnswer()]
+    third = msgspec.structs.replace(
+        second, model=Model(base="stage:first"), rewards=[RewardModel(model="previous")]
+    )
+    left = following([msgspec.structs.replace(second, rewards=judged), third], "first", "abc")
+    assert [recipe.model.base for recipe in left] == ["run:abc", "run:abc"]
+    assert [reward.model for reward in left[0].rewards[:2]] == ["run:abc", "run:abc"]  # type: ignore[union-attr]
+    assert left[1].rewards == third.rewards  # its own `previous` comes later
 
 
 PIPELINE = """

@@ -7,11 +7,13 @@ model is run.
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import torch
-from peft import LoraConfig, PeftModel, get_peft_model, prepare_model_for_kbit_training
+from peft import LoraConfig, PeftConfig, PeftModel, get_peft_model, prepare_model_for_kbit_training
 from transformers import (
     AutoModelForCausalLM,
+    AutoModelForSequenceClassification,
     AutoTokenizer,
     BitsAndBytesConfig,
     PreTrainedModel,
@@ -45,6 +47,34 @@ def load_for_training(recipe: Recipe, located: Located) -> Loaded:
     else:
         model = with_adapter(model, recipe, four_bit=four_bit)
     return Loaded(model, tokenizer, device, dtype)
+
+
+def load_for_judging(recipe: Recipe, located: Located) -> Loaded:
+    """The base with one output in place of its words, and a fresh adapter on: a reward model."""
+    device = best_device()
+    dtype = computing_dtype(recipe.training.precision, device)
+    full = recipe.model.method == "full"
+    model = load_judge(located, torch.float32 if full else dtype)
+    tokenizer = load_tokenizer(located)
+    model.config.pad_token_id = tokenizer.pad_token_id
+    if full:
+        model.requires_grad_(True)
+    else:
+        model = with_adapter(model, recipe, four_bit=False, task="SEQ_CLS")
+    return Loaded(model, tokenizer, device, dtype)
+
+
+def load_judge(located: Located, dtype: torch.dtype) -> PreTrainedModel:
+    """A sequence classifier with one output on the base's body, adapters before it merged in."""
+    model: Any = AutoModelForSequenceClassification.from_pretrained(
+        located.folder, num_labels=1, dtype=dtype, use_safetensors=True, trust_remote_code=False
+    )
+    for adapter in located.adapters:
+        config = PeftConfig.from_pretrained(str(adapter))
+        if config.task_type != "SEQ_CLS":
+            config.task_type = None  # its layers are the body's; it was trained to speak
+        model = PeftModel.from_pretrained(model, str(adapter), config=config).merge_and_unload()
+    return model
 
 
 def load_for_speaking(located: Located) -> Loaded:
@@ -91,13 +121,15 @@ def load_tokenizer(located: Located) -> PreTrainedTokenizerBase:
     return tokenizer
 
 
-def with_adapter(model: PreTrainedModel, recipe: Recipe, *, four_bit: bool) -> PreTrainedModel:
+def with_adapter(
+    model: PreTrainedModel, recipe: Recipe, *, four_bit: bool, task: str = "CAUSAL_LM"
+) -> PreTrainedModel:
     """The frozen model with a fresh LoRA adapter (Hu et al. 2021) on the named layers."""
     if four_bit:
         checkpointing = recipe.training.gradient_checkpointing
         model = prepare_model_for_kbit_training(model, use_gradient_checkpointing=checkpointing)
     config = LoraConfig(
-        task_type="CAUSAL_LM",
+        task_type=task,
         r=recipe.lora.rank,
         lora_alpha=recipe.lora.alpha,
         lora_dropout=recipe.lora.dropout,

@@ -1,11 +1,12 @@
 """A pipeline: recipes that follow one another, each starting from the run before it.
 
 A TOML file with `[[stages]]`, each of them a recipe; `model.base = "previous"` names the run
-before. A plain recipe file is a pipeline of one.
+before, and `stage:NAME` an earlier one. A plain recipe file is a pipeline of one.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -21,6 +22,7 @@ from workers.protocol.recipe import (
     refusal_of,
 )
 from workers.protocol.refusal import Refusal
+from workers.protocol.rewards import RewardModel
 
 PREVIOUS = "previous"
 
@@ -70,12 +72,27 @@ def parse_pipeline(text: str, where: str = "the pipeline") -> Pipeline:
     return pipeline
 
 
-def starting_from(recipe: Recipe, run: str | None) -> Recipe:
-    """The recipe with `previous` replaced by the run that went before."""
-    if recipe.model.base != PREVIOUS or run is None:
-        return recipe
-    model = msgspec.structs.replace(recipe.model, base=f"run:{run}")
-    return msgspec.structs.replace(recipe, model=model)
+def following(recipes: Sequence[Recipe], name: str, run: str) -> list[Recipe]:
+    """The stages that are left after the stage `name` became `run`.
+
+    `previous` in the first of them, and `stage:NAME` in all, become `run:ID`; as a base model and
+    as a reward model.
+    """
+    filled: list[Recipe] = []
+    for number, recipe in enumerate(recipes):
+        known = {f"stage:{name}": f"run:{run}"}
+        if number == 0:
+            known[PREVIOUS] = f"run:{run}"
+        base = known.get(recipe.model.base, recipe.model.base)
+        rewards = [
+            msgspec.structs.replace(reward, model=known.get(reward.model, reward.model))
+            if isinstance(reward, RewardModel)
+            else reward
+            for reward in recipe.rewards
+        ]
+        model = msgspec.structs.replace(recipe.model, base=base)
+        filled.append(msgspec.structs.replace(recipe, model=model, rewards=rewards))
+    return filled
 
 
 def with_rewards(pipeline: Pipeline) -> Recipe:

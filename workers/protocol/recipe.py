@@ -17,7 +17,7 @@ from workers.protocol.options import option
 from workers.protocol.refusal import Refusal
 from workers.protocol.rewards import KINDS, AnyReward
 
-Stage = Literal["cpt", "sft", "dpo", "ipo", "simpo", "orpo", "kto", "grpo"]
+Stage = Literal["cpt", "sft", "dpo", "ipo", "simpo", "orpo", "kto", "reward", "grpo"]
 Method = Literal["lora", "qlora", "dora", "full"]
 Engine = Literal["auto", "transformers", "unsloth"]
 
@@ -486,6 +486,14 @@ def _impossible(recipe: Recipe) -> list[tuple[str, str, str]]:
                 "preference.loss = 'robust' with preference.label_smoothing = 0.",
                 "Robust DPO corrects for a share of pairs that are the wrong way round.",
                 "Set preference.label_smoothing to that share, for example 0.1.",
+            )
+        )
+    if recipe.stage == "reward" and recipe.model.method == "qlora":
+        found.append(
+            (
+                "model.method = 'qlora' for a reward model.",
+                "Its one output has to be trained in full, which 4-bit weights do not allow.",
+                "Set model.method = 'lora'.",
             )
         )
     if recipe.stage == "grpo":

@@ -32,23 +32,20 @@ class TrainedModel:
     """A sequence classifier with one output: its value is the reward."""
 
     def __init__(self, base: str, home: Path) -> None:
-        from transformers import AutoModelForSequenceClassification
-
-        from workers.engines.transformers import best_device, load_tokenizer
+        from workers.engines.transformers import (
+            best_device,
+            computing_dtype,
+            load_judge,
+            load_tokenizer,
+        )
         from workers.fetch import locate_model
 
-        located = locate_model(base, home, lambda text: None)
-        self._tokenizer = load_tokenizer(located)
+        located = locate_model(base, home, lambda text: None, judge=True)
+        self._tokenizer: Any = load_tokenizer(located)
         self._device = best_device()
-        model: Any = AutoModelForSequenceClassification.from_pretrained(
-            located.folder, num_labels=1, use_safetensors=True, trust_remote_code=False
-        )
-        for adapter in located.adapters:
-            from peft import PeftModel
-
-            model = PeftModel.from_pretrained(model, str(adapter)).merge_and_unload()
+        model = load_judge(located, computing_dtype("auto", self._device))
         model.config.pad_token_id = self._tokenizer.pad_token_id
-        self._model = model.to(self._device).eval()
+        self._model: Any = model.to(self._device).eval()  # type: ignore[arg-type]
 
     def score(self, samples: Sequence[Sample]) -> list[Outcome]:
         import torch

@@ -9,7 +9,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from workers.engines import EngineModule, load_engine
+from workers.engines import EngineModule, Loaded, load_engine
 from workers.host import Host
 from workers.protocol.events import Artifact, Finished, Note, Paused, Phase, Resumed, Stopped
 from workers.protocol.jobs import Train
@@ -17,6 +17,7 @@ from workers.protocol.recipe import Recipe
 from workers.protocol.recipe import Stage as StageName
 
 if TYPE_CHECKING:
+    from workers.fetch import Located
     from workers.train.course import Stage
 
 
@@ -52,7 +53,7 @@ def _train(recipe: Recipe, host: Host, engine: EngineModule, closing: ExitStack)
     located = locate_model(
         recipe.model.base, Path(host.job.home), lambda text: host.emit(Phase(name=text))
     )
-    loaded = engine.load_for_training(recipe, located)
+    loaded = _load(recipe, engine, located)
     here = course.Course(recipe, host, loaded, located, rows.training, rows.held_out, closing)
     course.resolve(here, rows.tables)
 
@@ -86,12 +87,23 @@ def _train(recipe: Recipe, host: Host, engine: EngineModule, closing: ExitStack)
     host.emit(Finished(summary={"steps": steps}))
 
 
+def _load(recipe: Recipe, engine: EngineModule, located: Located) -> Loaded:
+    """A model that speaks, or for stage `reward` one that judges, which Unsloth does not make."""
+    if recipe.stage != "reward":
+        return engine.load_for_training(recipe, located)
+    from workers.engines.transformers import load_for_judging
+
+    return load_for_judging(recipe, located)
+
+
 def _stage(name: StageName) -> Stage:
     match name:
         case "cpt" | "sft":
             from workers.train import sft as stage
         case "dpo" | "ipo" | "simpo" | "orpo" | "kto":
             from workers.train import preference as stage
+        case "reward":
+            from workers.train import reward_model as stage
         case "grpo":
             from workers.train import grpo as stage
     return stage

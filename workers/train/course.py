@@ -187,6 +187,8 @@ def answering(course: Course, trainer: Trainer) -> Answering:
 def sample(course: Course, trainer: Trainer) -> None:
     """What the model answers, greedily, to a few held-out prompts."""
     prompts = [row.prompt for row in course.held_out if row.prompt][:SAMPLED_PROMPTS]
+    if course.recipe.stage == "reward":
+        return  # it has no words
     if not prompts or course.host.requests.end_asked:
         return
     speaker = answering(course, trainer)

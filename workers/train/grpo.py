@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import copy
 import importlib.util
+import math
 import time
 from collections import defaultdict
 from collections.abc import Sequence
@@ -278,7 +279,7 @@ def _groups(
                 text=texts[at][:LONGEST_SHOWN],
                 rewards=[outcome.value for outcome in outcomes],
                 reward=scored.totals[at],
-                advantage=advantages[at],
+                advantage=advantages[at] if math.isfinite(advantages[at]) else 0.0,
                 tokens=int(lengths[at]),
                 truncated=not ended[at],
                 faults=[outcome.fault for outcome in outcomes if outcome.fault],

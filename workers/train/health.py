@@ -46,7 +46,11 @@ KL_FAR = 0.5
 2022 find proxy and true reward parting as KL grows."""
 KL_RUNAWAY = 2.0
 LENGTH_GROWTH = 1.8
-"""Times the length at the start."""
+"""Times the length at the start, with answers being cut off; learning to work things out makes
+answers longer too, and that is good."""
+LENGTH_EXPLOSION = 3.0
+"""Times the length at the start, cut off or not."""
+SOME_CUT_OFF = 0.2
 CUT_OFF = 0.5
 """Share of answers that reach the longest length."""
 HACK_WINDOW = 25
@@ -252,7 +256,8 @@ def longer_and_longer(history: History, _: Setting) -> Finding | None:
     cut = history.now("truncated_share")
     if start is None or now is None or cut is None:
         return None
-    if now > LENGTH_GROWTH * start:
+    growing = now > LENGTH_GROWTH * start and cut > SOME_CUT_OFF
+    if growing or now > LENGTH_EXPLOSION * start:
         return Finding(
             kind="length_blow_up", level="warning", step=history.step, metric="completion_length",
             meaning=f"Answers have grown from {start:.0f} to {now:.0f} tokens, and {cut:.0%} are "

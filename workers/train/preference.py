@@ -34,7 +34,7 @@ def build_trainer(course: Course) -> Trainer:
     """TRL's trainer for the stage, with a reference of its own only where all weights train."""
     stage = course.recipe.stage
     kind, config, options = _kind(stage, course.recipe.preference, course.training)
-    make = _thumbs if stage == "kto" else _pairs
+    make = _thumbs if stage == "kto" else pairs
     held_out = make(course.held_out)
     if stage in WITH_REFERENCE and course.recipe.model.method == "full":
         options_of_model = {"ref_model": copy.deepcopy(course.loaded.model)}
@@ -106,12 +106,13 @@ def measure(course: Course, trainer: Trainer) -> dict[str, float]:
     return scores | answered(course, trainer)
 
 
-def _pairs(rows: Rows) -> Dataset:
-    pairs = [row for row in rows if row.rejected]
+def pairs(rows: Rows) -> Dataset:
+    """Prompt, better and worse answer of every row that has both."""
+    found = [row for row in rows if row.rejected]
     columns = {
-        "prompt": [row.prompt for row in pairs],
-        "chosen": [row.completion for row in pairs],
-        "rejected": [row.rejected for row in pairs],
+        "prompt": [row.prompt for row in found],
+        "chosen": [row.completion for row in found],
+        "rejected": [row.rejected for row in found],
     }
     return Dataset.from_dict(columns)
 

@@ -66,7 +66,7 @@ NEEDS = {
     "cpt": "Bring plain text, in a text column.",
     "sft": "Bring answers to learn: a chat, or a prompt with a completion.",
     **dict.fromkeys(
-        ("dpo", "ipo", "simpo", "orpo"),
+        ("dpo", "ipo", "simpo", "orpo", "reward"),
         "Bring pairs of a better and a worse answer to the same prompt.",
     ),
     "kto": "Bring answers with a label that is true or false, or pairs.",
