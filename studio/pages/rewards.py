@@ -60,14 +60,14 @@ class RewardsPage(Page):
         self.view.hide()
         self._empty = EmptyState(
             "medal", "Nothing to try yet",
-            "Rewards belong to a recipe for reinforcement learning. Set one up in the wizard, "
-            "choose a ready recipe above, or open a recipe file.", "Set one up", theme,
+            "Choose a ready recipe above, or set rewards up in the wizard.", "Set some up", theme,
         )  # fmt: skip
         self._empty.action.clicked.connect(self.new_asked)
         self.action_row.addWidget(self._open)
         self.body.addWidget(self._make_card())
-        for widget in (self.banner, self.view, self._empty):
-            self.body.addWidget(widget)
+        self.body.addWidget(self.banner)
+        self.body.addWidget(self.view)
+        self.body.addWidget(self._empty, 4)
         self.body.addStretch(1)
         self._show_working(False)
 

@@ -120,6 +120,16 @@ def test_the_rail_shows_the_steps_that_a_stage_has(driver: Driver) -> None:
     assert not driver.button("4  Rewards").isVisible()
 
 
+def test_rarer_stages_are_unfolded_by_hand_or_by_a_recipe(driver: Driver) -> None:
+    driver.go("Train")
+    page = driver.window.train
+    assert not page.stage._rare["reward"].isVisible()
+    driver.click("more-stages")
+    driver.click("choice:reward")
+    assert page.recipe().stage == "reward"
+    assert not page.stage.more.isVisible()
+
+
 def test_suggestions_leave_alone_what_was_entered(driver: Driver) -> None:
     page = driver.window.train
     driver.go("Train")

@@ -6,12 +6,12 @@ from pathlib import Path
 from typing import Any, get_args
 
 import msgspec
-from PySide6.QtCore import Signal
+from PySide6.QtCore import Qt, Signal
 
 from studio.pages.train.step import Step
 from studio.theme import Theme
-from studio.widgets.card import Choices
-from studio.widgets.text import label
+from studio.widgets.card import ChoiceCard, Choices
+from studio.widgets.text import button, label
 from workers.protocol.assets import assets_folder
 from workers.protocol.pipeline import Pipeline, read_pipeline
 from workers.protocol.recipe import Recipe, Stage
@@ -75,6 +75,9 @@ WORDS = {
 }
 """Stage to title, plain words and icon; only the stages that a recipe accepts are offered."""
 
+USUAL = ("sft", "grpo", "dpo", "kto")
+"""The stages that are offered at first sight."""
+
 
 class StageStep(Step):
     ready_chosen = Signal(str)
@@ -83,9 +86,11 @@ class StageStep(Step):
     def __init__(self, theme: Theme) -> None:
         super().__init__()
         self.choices = Choices(theme)
-        known = get_args(Stage)
-        for stage in [*(s for s in WORDS if s in known), *(s for s in known if s not in WORDS)]:
-            self.choices.add(stage, *WORDS.get(stage, (stage.upper(), "", "circle")))
+        self._rare: dict[str, ChoiceCard] = {}
+        self._add_stages()
+        self.more = button("More ways to train", theme, "caret-down", name="more-stages")
+        self.more.clicked.connect(self._on_more)
+        self.choices.changed.connect(self._on_stage_chosen)
         self.choices.choose(["sft"])
         self.ready = Choices(theme)
         self.ready.activated.connect(lambda key: self.ready_chosen.emit(str(self._paths[key])))
@@ -94,9 +99,28 @@ class StageStep(Step):
         self._heading.hide()
         self.body.addWidget(label("What do you have to teach with?", "heading"))
         self.body.addWidget(self.choices)
+        self.body.addWidget(self.more, 0, Qt.AlignmentFlag.AlignLeft)
         self.body.addWidget(self._heading)
         self.body.addWidget(self.ready)
         self.body.addStretch(1)
+
+    def _add_stages(self) -> None:
+        known = get_args(Stage)
+        for stage in [*(s for s in WORDS if s in known), *(s for s in known if s not in WORDS)]:
+            card = self.choices.add(stage, *WORDS.get(stage, (stage.upper(), "", "circle")))
+            if stage not in USUAL:
+                card.hide()
+                self._rare[stage] = card
+
+    def _on_more(self) -> None:
+        self.more.hide()
+        for card in self._rare.values():
+            card.show()
+
+    def _on_stage_chosen(self) -> None:
+        """A recipe may bring a stage whose card is folded away."""
+        if set(self.choices.chosen) & set(self._rare):
+            self._on_more()
 
     def showEvent(self, event: Any) -> None:
         if not self._paths:
