@@ -23,8 +23,10 @@ from studio.headless import Headless, open_headless
 from studio.paths import ENVIRONMENT
 from studio.store import JobRow
 from studio.terminal import Terminal, refusal_fields
-from workers.protocol.jobs import Train
+from workers.protocol.audit import AuditFinding, AuditResult
+from workers.protocol.jobs import Inspect, Train
 from workers.protocol.pipeline import read_pipeline, with_rewards
+from workers.protocol.recipe import Source
 from workers.protocol.refusal import Refusal
 from workers.protocol.wire import read_job
 
@@ -249,6 +251,38 @@ def reward_bench(
 
 
 @app.command()
+def inspect(
+    dataset: Annotated[str, typer.Argument(help="A dataset, as a recipe's source names it.")],
+    model: Annotated[
+        str, typer.Option("--model", help="Whose tokenizer and chat template to use.")
+    ] = "starter",
+    stage: Annotated[
+        str,
+        typer.Option("--stage", help="What the data is to serve; else what it is likeliest to."),
+    ] = "",
+    test: Annotated[
+        str, typer.Option("--test", help="A test set that must not stand in the data.")
+    ] = "",
+    max_length: Annotated[
+        int, typer.Option(help="Longest example, in tokens; longer ones are cut.", min=8)
+    ] = 1024,
+    json: Json = False,
+    home: HomeDir = None,
+) -> None:
+    """Look a whole dataset over before a run: bad rows, findings and lengths."""
+    task = Inspect(source=Source(source=dataset), model=model, stage=stage, test=test,
+                   max_length=max_length)  # fmt: skip
+    with open_headless(home, json=json) as headless:
+        row, result = headless.inspect(task)
+        if result is None:
+            headless.terminal.result(_failure(row))
+            _exit_unless_finished(row, headless.terminal)
+            return
+        headless.terminal.result(msgspec.to_builtins(result) | {"run": row.id})
+        _tell_audit(headless.terminal, result)
+
+
+@app.command()
 def doctor(json: Json = False, home: HomeDir = None) -> None:
     """Check that everything the program needs is here and works."""
     with open_headless(home, json=json) as headless:
@@ -285,6 +319,32 @@ def _tell_run(headless: Headless, row: JobRow, before: Sequence[JobRow] = ()) ->
     )
     if row.cause:
         headless.terminal.say(f"{row.cause} {row.remedy}")
+
+
+def _tell_audit(terminal: Terminal, result: AuditResult) -> None:
+    terminal.say(f"{result.rows} rows: {result.format or 'none usable'}. "
+                 f"They can serve {', '.join(result.stages) or 'no stage'}.")  # fmt: skip
+    for line in result.bad[:10]:
+        terminal.say(f"Line {line.line}: {line.reason}")
+    if len(result.bad) > 10:
+        terminal.say(f"and {len(result.bad) - 10} more bad lines; --json lists them all")
+    if result.tokens is not None:
+        share = result.trained_token_share
+        learnt = "" if share is None else f", {share:.0%} of them learnt"
+        at = result.tokens.percentiles
+        terminal.say(f"{result.tokens.total:,} tokens{learnt}; half of the rows have up to "
+                     f"{at['p50']}, 95 % up to {at['p95']}, all up to {at['p100']}.")  # fmt: skip
+    terminal.table(
+        f"Findings: {len(result.findings) or 'none'}",
+        ["Level", "Rows", "What", "What to do"],
+        [[one.level, f"{one.count} ({one.share:.1%})", _where(one), one.remedy]
+         for one in result.findings],
+    )  # fmt: skip
+
+
+def _where(finding: AuditFinding) -> str:
+    rows = ", ".join(str(example.row) for example in finding.examples)
+    return f"{finding.meaning} Rows {rows}." if rows else finding.meaning
 
 
 def _failure(row: JobRow) -> dict[str, str]:

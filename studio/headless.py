@@ -21,9 +21,10 @@ from studio.settings import load_settings
 from studio.store import JobRow, Store
 from studio.terminal import Follow, Terminal
 from workers.protocol import wire
+from workers.protocol.audit import AuditResult
 from workers.protocol.bench import BenchResult
-from workers.protocol.events import Answered, Artifact, Benched, Checked, Event, Ready
-from workers.protocol.jobs import AnyTask, Chat, Export
+from workers.protocol.events import Answered, Artifact, Benched, Checked, Event, Inspected, Ready
+from workers.protocol.jobs import AnyTask, Chat, Export, Inspect
 from workers.protocol.recipe import Recipe
 from workers.protocol.refusal import Refusal
 from workers.protocol.requests import Say
@@ -138,6 +139,17 @@ class Headless:
                 results.append(event.result)
 
         row = self.follow(self.jobs.bench(recipe, samples), heard)
+        return row, results[0] if results else None
+
+    def inspect(self, task: Inspect) -> tuple[JobRow, AuditResult | None]:
+        """Audits a dataset; returns the job and what it found."""
+        results: list[AuditResult] = []
+
+        def heard(event: Event) -> None:
+            if isinstance(event, Inspected):
+                results.append(event.result)
+
+        row = self.follow(self.jobs.inspect(task), heard)
         return row, results[0] if results else None
 
     @contextmanager

@@ -9,6 +9,7 @@ from typing import Any
 
 import msgspec
 
+from workers.protocol.audit import AuditResult
 from workers.protocol.bench import BenchResult
 
 
@@ -159,6 +160,12 @@ class Benched(Event, frozen=True):
     result: BenchResult
 
 
+class Inspected(Event, frozen=True):
+    """What the audit of a dataset found."""
+
+    result: AuditResult
+
+
 class Evaluated(Event, frozen=True):
     """Measured on held-out rows. `when` is before, during or after."""
 
@@ -213,7 +220,7 @@ KNOWN: dict[str, type[Event]] = {
     kind.__name__: kind
     for kind in (
         Started, Resumed, Resolved, Phase, Progress, Metrics, Sampled, Rollout, Finding, Eased,
-        Saved, Note, Token, Answered, Ready, Artifact, Checked, Benched, Evaluated, Paused,
-        Finished, Stopped, Failed,
+        Saved, Note, Token, Answered, Ready, Artifact, Checked, Benched, Inspected, Evaluated,
+        Paused, Finished, Stopped, Failed,
     )
 }  # fmt: skip

@@ -7,7 +7,7 @@ from typing import Any, Literal
 import msgspec
 
 from workers.protocol import VERSION
-from workers.protocol.recipe import Recipe
+from workers.protocol.recipe import Recipe, Source
 
 
 class Task(msgspec.Struct, kw_only=True, frozen=True, tag_field="kind"):
@@ -47,12 +47,25 @@ class Bench(Task, frozen=True, tag="bench"):
     """Answers of the start model; 0 tries the planted ones alone and loads no model."""
 
 
+class Inspect(Task, frozen=True, tag="inspect"):
+    """Audits a whole dataset before a run."""
+
+    source: Source
+    model: str = "starter"
+    """Whose tokenizer and chat template are used; no weights are loaded."""
+    stage: str = ""
+    """What the data is to serve; empty takes the first stage that it can."""
+    test: str = ""
+    """A test set to compare with, instead of the held-out share."""
+    max_length: int = 1024
+
+
 class Probe(Task, frozen=True, tag="probe"):
     """Looks at what this interpreter and machine can do."""
 
 
-AnyTask = Train | Export | Chat | Bench | Probe
-Kind = Literal["train", "export", "chat", "bench", "probe"]
+AnyTask = Train | Export | Chat | Bench | Inspect | Probe
+Kind = Literal["train", "export", "chat", "bench", "inspect", "probe"]
 
 
 class Resolved(msgspec.Struct, kw_only=True, frozen=True):

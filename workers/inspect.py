@@ -1,0 +1,169 @@
+"""Audits a whole dataset before a run: reads it, tokenizes it as training would, and tells what is
+wrong with it. Loads a tokenizer, never weights.
+"""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, get_args
+
+import msgspec
+
+from workers.data import audit
+from workers.data.formats import Row, Table, read_table
+from workers.fetch import HUB_ID, Located, locate_model
+from workers.host import Host
+from workers.protocol.audit import AuditResult, BadLine
+from workers.protocol.events import Finished, Inspected, Phase, Progress, Stopped
+from workers.protocol.jobs import Inspect
+from workers.protocol.recipe import Source, Stage
+from workers.protocol.refusal import Refusal
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+PREFERRED: tuple[Stage, ...] = ("dpo", "kto", "sft", "cpt", "grpo")
+"""What data is most likely meant for, the most telling shape first."""
+TOLD_EVERY_S = 0.2
+
+
+def run(host: Host) -> None:
+    """Runs an inspect job from its folder's job.json to its ending event."""
+    task = host.job.task
+    assert isinstance(task, Inspect)
+    began = time.monotonic()
+    host.emit(Phase(name="Reading the data"))
+    table, bad = read(task.source)
+    rows = table.rows if table else []
+    stages = audit.stages_of(rows, get_args(Stage))
+    stage = _stage(task, stages)
+    found, stopped = audit.Audited([], None, None), False
+    if stage is not None:
+        found, stopped = _audited(host, task, rows, stage)
+    findings = audit.merged(found.findings, audit.findings_of_bad(bad, len(rows)))
+    result = AuditResult(
+        source=task.source.source,
+        format=table.format if table else None,
+        stages=list(stages),
+        stage=stage,
+        model=task.model,
+        rows=len(rows),
+        bad=bad,
+        findings=findings,
+        trained_token_share=found.trained_token_share,
+        tokens=found.tokens,
+        seconds=round(time.monotonic() - began, 2),
+        path=table.path if table else "",
+        sha256=table.sha256 if table else "",
+        test=task.test,
+    )
+    if stopped:
+        host.emit(Stopped(detail="Stopped when asked; nothing was changed."))
+        return
+    host.emit(Inspected(result=result))
+    host.emit(Finished(summary={"rows": len(rows), "findings": len(findings)}))
+
+
+def _stage(task: Inspect, stages: list[Stage]) -> Stage | None:
+    """The stage asked for, or the likeliest; none where no row can be used."""
+    if not stages:
+        return None
+    if task.stage:
+        audit.require(task.stage, stages, task.source.source)
+    wanted = [*(one for one in stages if one == task.stage), *PREFERRED]
+    return next((one for one in wanted if one in stages), stages[0])
+
+
+def _audited(
+    host: Host, task: Inspect, rows: list[Row], stage: Stage
+) -> tuple[audit.Audited, bool]:
+    test = read_table(task.test).rows if task.test else None
+    host.emit(Phase(name="Loading the tokenizer"))
+    located = locate(task.model, Path(host.job.home), host)
+    tokenizer = load_tokenizer(located)
+    host.emit(Phase(name=f"Looking at {len(rows)} rows"))
+    told = float("-inf")
+
+    def progress(done: int, total: int) -> bool:
+        nonlocal told
+        if time.monotonic() - told >= TOLD_EVERY_S or done == total:
+            told = time.monotonic()
+            host.emit(Progress(done=done, total=total, unit="rows"))
+        host.requests.take()
+        return not host.requests.stop_asked
+
+    look = audit.Audit(rows, tokenizer, stage, task.max_length, test,
+                       stops_at=stopping_tokens(located))  # fmt: skip
+    found = look.run(progress)
+    host.requests.take()
+    return found, host.requests.stop_asked
+
+
+def read(source: Source) -> tuple[Table | None, list[BadLine]]:
+    """The usable rows of a dataset, and the lines that cannot be used; no table when all are bad.
+
+    Raises:
+        Refusal: there is no such dataset, or it cannot be read at all.
+    """
+    from workers.data import formats
+
+    try:
+        table = read_table(source.source)
+    except Refusal as refusal:
+        path = formats.locate(source.source)
+        numbered = list(formats._items(path, formats._decoded(path, formats._bytes(path))))
+        rows, bad, shape = formats._convert(numbered)
+        if not bad:
+            raise refusal from None
+        lines = [BadLine(row.line, row.reason) for row in bad]
+        if shape is None:
+            return None, lines
+        return Table(source.source, str(path), "", shape, rows), lines
+    bad = [BadLine(row.line, row.reason) for row in getattr(table, "bad", [])]
+    return (table if table.rows else None), bad
+
+
+# The tokenizer
+
+
+def locate(base: str, home: Path, host: Host) -> Located:
+    """Where a base's tokenizer is; a folder needs no weights beside it."""
+    folder = Path(base).expanduser()
+    if (folder / "tokenizer_config.json").is_file():
+        return Located(base, folder)
+    if HUB_ID.match(base) and not folder.is_dir():
+        return Located(base, _from_hub(base))
+    return locate_model(base, home, lambda text: host.emit(Phase(name=text)))
+
+
+def _from_hub(repository: str) -> Path:
+    """The files of a hub repository that tell its words, without its weights."""
+    from huggingface_hub import snapshot_download
+
+    patterns = ["*.json", "*.jinja", "tokenizer.model", "merges.txt", "vocab.txt"]
+    try:
+        return Path(snapshot_download(repository, allow_patterns=patterns))
+    except Exception as fault:
+        raise Refusal(
+            f"The tokenizer of {repository} could not be fetched.",
+            f"The hub is out of reach, or has no such model ({type(fault).__name__}).",
+            "Check the id, or inspect with --model starter, smollm2 or a folder.",
+        ) from fault
+
+
+def load_tokenizer(located: Located) -> PreTrainedTokenizerBase:
+    """The tokenizer that training would take."""
+    from workers.engines.transformers import load_tokenizer
+
+    return load_tokenizer(located)
+
+
+def stopping_tokens(located: Located) -> list[int]:
+    """The end tokens that the model's generation settings name."""
+    path = located.folder / "generation_config.json"
+    try:
+        named: Any = msgspec.json.decode(path.read_bytes()).get("eos_token_id")
+    except (OSError, msgspec.DecodeError, AttributeError):
+        return []
+    return [named] if isinstance(named, int) else list(named or [])

@@ -1,0 +1,82 @@
+"""What the audit of a dataset found, before any step is trained on it."""
+
+from __future__ import annotations
+
+import msgspec
+
+
+class BadLine(msgspec.Struct, frozen=True):
+    """A line that cannot be used, and why. `line` counts from 1."""
+
+    line: int
+    reason: str
+
+
+class AuditExample(msgspec.Struct, frozen=True):
+    """Where a finding shows: the row's number, from 1, and a piece of its text."""
+
+    row: int
+    text: str
+
+
+class AuditFinding(msgspec.Struct, frozen=True, kw_only=True):
+    """One thing that the data has too much or too little of."""
+
+    kind: str
+    level: str
+    """advice, warning or alarm."""
+    count: int
+    share: float
+    """Of the rows that could have it, 0 to 1."""
+    examples: list[AuditExample] = []
+    """Three at most."""
+    meaning: str
+    remedy: str
+
+
+class Bar(msgspec.Struct, frozen=True):
+    """So many rows have `low` to `high` tokens, both counted in."""
+
+    low: int
+    high: int
+    count: int
+
+
+class TokenStatistics(msgspec.Struct, frozen=True, kw_only=True):
+    """How long the rows are in the model's tokens, before they are cut."""
+
+    total: int
+    trained: int
+    """Tokens that are learnt, after rows are cut at `max_length`."""
+    max_length: int
+    mean: float
+    percentiles: dict[str, int]
+    """p5, p25, p50, p75, p95, p99 and p100."""
+    histogram: list[Bar]
+
+
+class AuditResult(msgspec.Struct, frozen=True, kw_only=True):
+    """What `inspect` tells of one dataset."""
+
+    source: str
+    format: str | None
+    """None when no line could be used."""
+    stages: list[str]
+    """The stages that at least one row can serve."""
+    stage: str | None
+    """The stage that the audit was made for."""
+    model: str
+    """The base whose tokenizer and chat template were used."""
+    rows: int
+    """Usable ones."""
+    bad: list[BadLine]
+    findings: list[AuditFinding]
+    trained_token_share: float | None
+    """Of the tokens left after cutting; None where the stage learns from the model's own answers,
+    or no row is left."""
+    tokens: TokenStatistics | None
+    seconds: float
+    path: str = ""
+    sha256: str = ""
+    test: str = ""
+    """The test set compared with; empty means the held-out share."""
