@@ -236,9 +236,31 @@ class Preference(Section, frozen=True):
     beta: Annotated[
         float,
         option(
-            "Beta", "How hard the model is held to where it started; 0.1 is usual.", gt=0, le=10
+            "Beta",
+            "How hard the model is held to where it started; 0.1 is usual, 2 for simpo.",
+            gt=0,
+            le=10,
         ),
     ] = 0.1
+    simpo_gamma: Annotated[
+        float,
+        option(
+            "SimPO margin",
+            "By how much the better answer should lead, in stage simpo.",
+            ge=0,
+            advanced=True,
+        ),
+    ] = 0.5
+    centring: Annotated[
+        float,
+        option(
+            "Centring",
+            "Pull of a reward model's mean to zero; 0.01 is usual, 0 is off.",
+            ge=0,
+            le=1,
+            advanced=True,
+        ),
+    ] = 0.0
     label_smoothing: Annotated[
         float,
         option(
