@@ -1,0 +1,250 @@
+"""From a source's name to numbered rows: built-in sets, files, folders and datasets on the hub.
+
+Files are JSON lines, JSON, CSV, TSV, Parquet, Arrow or Feather, and plain text, each also packed
+with gzip or Zstandard, which is told by the content. Nothing that a dataset brings is ever run:
+no scripts, no pickles.
+"""
+
+from __future__ import annotations
+
+import functools
+import gzip
+import hashlib
+import io
+import zlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import msgspec
+
+from workers.data import hub
+from workers.data.lines import Numbered, json_rows
+from workers.data.tables import arrow_rows, csv_rows, parquet_rows, text_rows
+from workers.protocol.assets import builtin_dataset
+from workers.protocol.refusal import Refusal
+
+Kind = Literal["json", "csv", "parquet", "arrow", "text"]
+KINDS: dict[str, Kind] = {
+    ".jsonl": "json",
+    ".ndjson": "json",
+    ".json": "json",
+    ".csv": "csv",
+    ".tsv": "csv",
+    ".parquet": "parquet",
+    ".arrow": "arrow",
+    ".feather": "arrow",
+    ".txt": "text",
+}
+PACKED = (".gz", ".zst")
+ACCEPTED = f"{', '.join(KINDS)}, each also with {' or '.join(PACKED)}"
+ABOUT = {"dataset_info.json", "dataset_infos.json", "dataset_dict.json", "state.json"}
+"""Files that `datasets` writes beside the rows."""
+SPLITS = ("train", "test", "validation", "valid", "val", "dev", "eval")
+
+Say = Callable[[str], None]
+
+
+def silent(text: str) -> None:
+    """Tells nobody."""
+
+
+class Found(msgspec.Struct, frozen=True):
+    """What a source's name stands for on this disk."""
+
+    source: str
+    path: Path
+    """A file, or the folder that holds the files."""
+    files: tuple[Path, ...]
+
+    def items(self) -> Iterator[Item]:
+        """All rows in order, the bad ones among them."""
+        for file in self.files:
+            name = "" if file == self.path else str(file.relative_to(self.path))
+            for row in read_rows(file):
+                yield Item(name, *row)
+
+    @property
+    def sha256(self) -> str:
+        """Of the file; of a folder, of its files' names and contents, in order."""
+        if self.files == (self.path,):
+            return _sha256(self.path)
+        total = hashlib.sha256()
+        for file in self.files:
+            total.update(str(file.relative_to(self.path).as_posix()).encode())
+            total.update(bytes.fromhex(_sha256(file)))
+        return total.hexdigest()
+
+
+class Item(NamedTuple):
+    """One row of a dataset: its file where there are several, its line, its value or fault."""
+
+    file: str
+    line: int
+    value: Any
+    excerpt: str = ""
+
+
+def find(source: str, say: Say = silent) -> Found:
+    """The files behind a recipe's `source`, fetched from the hub where they are there.
+
+    Raises:
+        Refusal: there are none, or the hub does not give them.
+    """
+    if source.startswith("builtin:"):
+        path = builtin_dataset(source.removeprefix("builtin:"))
+        return Found(source, path, (path,))
+    path = Path(source).expanduser()
+    if path.is_file():
+        return Found(source, path, (path,))
+    if path.is_dir():
+        return Found(source, path, _files_of(path))
+    wanted = hub.parse(source)
+    if wanted is not None and kind_of(path) is None:
+        folder, files = hub.fetch(wanted, say)
+        return Found(source, folder, tuple(files))
+    raise Refusal(
+        f"There is no dataset at {source}.",
+        "The path may be misspelt, or the file was moved since the recipe was written.",
+        f"Give the path of a file or a folder ({ACCEPTED}), builtin:arithmetic, or org/name of a "
+        "dataset on the hub.",
+    )
+
+
+def locate(source: str) -> Path:
+    """The file or folder that a source names; raises `Refusal` when there is none."""
+    return find(source).path
+
+
+def kind_of(path: Path) -> Kind | None:
+    """What a file holds by its name; None where the name does not tell."""
+    suffixes = [suffix.lower() for suffix in path.suffixes]
+    if suffixes and suffixes[-1] in PACKED:
+        suffixes.pop()
+    return KINDS.get(suffixes[-1]) if suffixes else None
+
+
+def _files_of(folder: Path) -> tuple[Path, ...]:
+    """The data files that lie directly in a folder; plain text only where there is nothing else."""
+    shown = sorted(path for path in folder.iterdir() if not path.name.startswith("."))
+    files = [path for path in shown if path.is_file() and path.name not in ABOUT and kind_of(path)]
+    tables = [path for path in files if kind_of(path) != "text"]
+    files = tables or files
+    if not files:
+        inner = [path.name for path in shown if path.is_dir()]
+        raise Refusal(
+            f"The folder {folder} holds no data file.",
+            f"It holds the folders {', '.join(inner)}, which are not looked into."
+            if inner
+            else f"Read are {ACCEPTED}.",
+            "Name the folder that holds the files to learn from.",
+        )
+    splits = {split for path in files if (split := split_of(path.name))}
+    if len(splits) > 1:
+        raise Refusal(
+            f"The folder {folder} holds several splits: {', '.join(sorted(splits))}.",
+            "Rows to measure on would be learnt from.",
+            f"Name one file, for example {next(p for p in files if split_of(p.name))}.",
+        )
+    return tuple(files)
+
+
+def split_of(name: str) -> str:
+    """The split that a file is named for, or nothing."""
+    return hub.split_of(name, SPLITS)
+
+
+def read_rows(path: Path) -> Iterator[Numbered]:
+    """The rows of one file, the bad ones among them; raises `Refusal` where it cannot be read."""
+    try:
+        with _opened(path) as stream:
+            yield from _reader(path, stream)(stream, str(path))
+    except (gzip.BadGzipFile, zlib.error, EOFError) as fault:
+        raise _broken(path, f"{fault}") from fault
+    except OSError as fault:
+        if fault.strerror is None:  # from the Zstandard reader
+            raise _broken(path, f"{fault}") from fault
+        raise Refusal(
+            f"The dataset {path} cannot be read: {fault.strerror}.",
+            "It may belong to somebody else or lie on a disk that is gone.",
+            "Make the file readable, or copy it elsewhere.",
+        ) from fault
+
+
+def _broken(path: Path, told: str) -> Refusal:
+    return Refusal(
+        f"The packed dataset {path} cannot be unpacked to its end.",
+        f"{told.rstrip('.')}.",
+        "The file is cut off or damaged; fetch it again.",
+    )
+
+
+def _reader(path: Path, stream: io.BufferedReader) -> Callable[[Any, str], Iterator[Numbered]]:
+    suffixes = [suffix.lower() for suffix in path.suffixes]
+    match kind_of(path) or _kind_by_content(path, stream):
+        case "json":
+            return functools.partial(json_rows, document=".json" in suffixes)
+        case "csv":
+            return functools.partial(csv_rows, delimiter="\t" if ".tsv" in suffixes else "")
+        case "text":
+            return text_rows
+        case "parquet":
+            return _whole(parquet_rows, path)
+        case "arrow":
+            return _whole(arrow_rows, path)
+
+
+def _kind_by_content(path: Path, stream: io.BufferedReader) -> Kind:
+    head = stream.peek(64)[:64]
+    if head.startswith(b"PAR1"):
+        return "parquet"
+    if head.startswith(b"ARROW1"):
+        return "arrow"
+    if head.lstrip(b"\xef\xbb\xbf \t\r\n")[:1] in (b"{", b"["):
+        return "json"
+    raise Refusal(
+        f"What {path} holds cannot be told.",
+        f"Its name ends with none of {ACCEPTED}.",
+        "Rename it after what it holds. Pickles (.pkl, .pt, .bin) are never read: opening one can "
+        "run code.",
+    )
+
+
+def _whole(reader: Callable[[Any, str], Iterator[Numbered]], path: Path) -> Any:
+    """A reader that seeks: of the file itself, or of the whole content where it is packed."""
+
+    def read(stream: io.BufferedReader, name: str) -> Iterator[Numbered]:
+        import pyarrow
+
+        if _packing(path):
+            yield from reader(pyarrow.BufferReader(stream.read()), name)
+            return
+        with pyarrow.memory_map(str(path)) as mapped:
+            yield from reader(mapped, name)
+
+    return read
+
+
+def _opened(path: Path) -> io.BufferedReader:
+    """The file's content, unpacked."""
+    packing = _packing(path)
+    if packing == "gzip":
+        return io.BufferedReader(gzip.open(path))  # type: ignore[arg-type]
+    if packing == "zstd":
+        import pyarrow
+
+        return io.BufferedReader(pyarrow.CompressedInputStream(str(path), "zstd"))  # type: ignore[arg-type]
+    return path.open("rb")
+
+
+def _packing(path: Path) -> str:
+    with path.open("rb") as file:
+        magic = file.read(4)
+    if magic.startswith(b"\x1f\x8b"):
+        return "gzip"
+    return "zstd" if magic == b"\x28\xb5\x2f\xfd" else ""
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,158 @@
+"""Reads files that are not JSON into rows: CSV and TSV, Parquet, Arrow and plain text.
+
+A text file gives one row a paragraph, that is one between blank lines: a whole book as one row
+would be cut at the longest example, and all but its beginning lost.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import itertools
+from collections.abc import Iterator
+from typing import Any
+
+from workers.data.lines import EXCERPT, MAX_ROW_BYTES, Numbered, RowFault, lines, not_utf8, start
+from workers.protocol.refusal import Refusal
+
+BATCH_ROWS = 512
+DELIMITERS = ",;\t|"
+
+
+def text_rows(stream: io.BufferedReader, name: str) -> Iterator[Numbered]:
+    """Paragraphs, each with the line that it begins on."""
+    start(stream, name)
+    held: list[bytes | None] = []
+    begun = 1
+    for number, line in enumerate(itertools.chain(lines(stream), [b""]), start=1):
+        if line is None or line.strip():
+            begun = begun if held else number
+            held.append(line)
+        elif held:
+            yield _paragraph(begun, held)
+            held = []
+
+
+def _paragraph(begun: int, held: list[bytes | None]) -> Numbered:
+    whole = [line for line in held if line is not None]
+    data = b"\n".join(whole)
+    if len(whole) < len(held) or len(data) > MAX_ROW_BYTES:
+        limit = f"{MAX_ROW_BYTES >> 20} MiB"
+        return Numbered(begun, RowFault(f"it is longer than {limit}; blank lines end a paragraph"))
+    try:
+        return Numbered(begun, {"text": data.decode()})
+    except UnicodeDecodeError:
+        return Numbered(begun, RowFault(not_utf8(data)), data[:EXCERPT].decode("latin-1"))
+
+
+# CSV
+
+
+def csv_rows(stream: io.BufferedReader, name: str, delimiter: str = "") -> Iterator[Numbered]:
+    """Rows under a header line; `delimiter` is found out where none is given."""
+    start(stream, name)
+    text = io.TextIOWrapper(stream, "utf-8", "surrogateescape", newline="")
+    first = text.readline()
+    if not first.strip():
+        return
+    delimiter = delimiter or max(DELIMITERS, key=first.count)
+    csv.field_size_limit(MAX_ROW_BYTES)
+    reader = csv.reader(itertools.chain([first], text), delimiter=delimiter, strict=True)
+    header = _header(reader, name)
+    while True:
+        begun = reader.line_num + 1
+        try:
+            fields = next(reader)
+        except StopIteration:
+            return
+        except csv.Error as fault:
+            yield Numbered(begun, RowFault(f"not valid CSV: {_csv_fault(fault)}"))
+            continue
+        if fields:
+            yield _csv_row(begun, header, fields, delimiter)
+
+
+def _header(reader: Any, name: str) -> list[str]:
+    try:
+        header = [field.strip() for field in next(reader)]
+    except csv.Error as fault:
+        raise Refusal(
+            f"The header of {name} cannot be read: {fault}.",
+            "A quotation mark in it may not be closed.",
+            "Mend the first line; it names the columns.",
+        ) from None
+    if len(set(header)) < len(header) or not all(header):
+        raise Refusal(
+            f"The header of {name} has columns without a name or with the same one.",
+            f"It reads: {', '.join(header)}.",
+            "Give every column a name of its own in the first line.",
+        )
+    return header
+
+
+def _csv_fault(fault: csv.Error) -> str:
+    told = str(fault)
+    if "unexpected end of data" in told:
+        return "a quotation mark is not closed before the file ends"
+    return told
+
+
+def _csv_row(begun: int, header: list[str], fields: list[str], delimiter: str) -> Numbered:
+    excerpt = delimiter.join(fields)[:EXCERPT]
+    shown = excerpt.encode("utf-8", "surrogateescape").decode("latin-1")
+    if len(fields) != len(header):
+        told = f"it has {len(fields)} fields where the header has {len(header)}"
+        return Numbered(begun, RowFault(told), shown)
+    try:
+        "".join(fields).encode()
+    except UnicodeEncodeError:
+        data = "".join(fields).encode("utf-8", "surrogateescape")
+        return Numbered(begun, RowFault(not_utf8(data)), shown)
+    return Numbered(begun, dict(zip(header, fields, strict=True)))
+
+
+# Columns on disk
+
+
+def parquet_rows(stream: Any, name: str) -> Iterator[Numbered]:
+    """Rows of a Parquet file, numbered from 1; Parquet has no lines."""
+    import pyarrow.parquet as parquet
+
+    yield from _numbered(lambda: parquet.ParquetFile(stream).iter_batches(BATCH_ROWS), name)
+
+
+def arrow_rows(stream: Any, name: str) -> Iterator[Numbered]:
+    """Rows of an Arrow or Feather file, or of the stream format that `datasets` saves."""
+    yield from _numbered(lambda: _arrow_batches(stream), name)
+
+
+def _arrow_batches(stream: Any) -> Iterator[Any]:
+    import pyarrow
+
+    begun = stream.tell()
+    try:
+        reader = pyarrow.ipc.open_file(stream)
+    except pyarrow.ArrowInvalid:
+        stream.seek(begun)
+        yield from pyarrow.ipc.open_stream(stream)
+        return
+    for number in range(reader.num_record_batches):
+        yield reader.get_batch(number)
+
+
+def _numbered(batches: Any, name: str) -> Iterator[Numbered]:
+    import pyarrow
+
+    number = 0
+    try:
+        for batch in batches():
+            for at in range(0, batch.num_rows, BATCH_ROWS):
+                for row in batch.slice(at, BATCH_ROWS).to_pylist():
+                    number += 1
+                    yield Numbered(number, row)
+    except (pyarrow.ArrowException, OSError, UnicodeDecodeError) as fault:
+        raise Refusal(
+            f"The dataset {name} cannot be read after row {number}.",
+            f"{str(fault).splitlines()[0] if str(fault) else type(fault).__name__}.",
+            "The file may be cut off or of another kind than its name says; fetch it again.",
+        ) from fault

@@ -1,0 +1,209 @@
+"""Conversations as the world writes them, brought to one form and checked turn by turn.
+
+Known are role and content (OpenAI), from and value (ShareGPT), content in parts, calls of tools
+with what they gave, and transcripts of "Human:" and "Assistant:".
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import re
+from typing import Any
+
+from workers.data.lines import RowFault
+
+Message = dict[str, Any]
+"""A turn: `role` and `content`, both text; of an assistant perhaps `tool_calls`, of a tool perhaps
+the `name` and the `tool_call_id` that it answers."""
+ROLES = ("system", "user", "assistant", "tool")
+SPEAKERS = {
+    "human": "user",
+    "user": "user",
+    "gpt": "assistant",
+    "chatgpt": "assistant",
+    "assistant": "assistant",
+    "model": "assistant",
+    "bot": "assistant",
+    "system": "system",
+    "tool": "tool",
+    "observation": "tool",
+    "function_response": "tool",
+    "function_call": "assistant",
+}
+"""Whom ShareGPT's `from` names."""
+
+
+def check_conversation(messages: Any, name: str = "messages") -> list[Message]:
+    """A usable conversation: known roles, no empty turn, roles in turn, ending with an answer."""
+    if isinstance(messages, str):
+        messages = _unpacked(messages)
+    if not isinstance(messages, list) or not messages:
+        raise RowFault(f'"{name}" must be a list with at least one message')
+    turns = [_turn(number, message) for number, message in enumerate(messages, start=1)]
+    _check_order(turns)
+    return turns
+
+
+def turns_of(value: Any, role: str, name: str) -> list[Any]:
+    """Text as one turn of `role`; a list of turns as it is."""
+    if isinstance(value, str):
+        unpacked = _unpacked(value)
+        return unpacked if isinstance(unpacked, list) else [{"role": role, "content": value}]
+    if isinstance(value, list):
+        return value
+    raise RowFault(f'"{name}" must be text or a list of messages')
+
+
+def _unpacked(text: str) -> Any:
+    """A list of messages that stands as JSON in text, as a CSV cell has to hold it."""
+    if not text.lstrip().startswith("[{"):
+        return text
+    try:
+        found = json.loads(text)
+    except ValueError:
+        return text
+    turns = isinstance(found, list) and all(
+        isinstance(turn, dict) and {"role", "from"} & turn.keys() for turn in found
+    )
+    return found if turns else text
+
+
+def transcript(text: str) -> list[Message] | None:
+    """The turns of a text that reads "Human: ... Assistant: ...", as Anthropic's HH-RLHF does."""
+    if not text.startswith("\n\nHuman:"):
+        return None
+    parts = re.split(r"\n\n(Human|Assistant):", text)[1:]
+    roles = {"Human": "user", "Assistant": "assistant"}
+    return [
+        {"role": roles[who], "content": said.strip()}
+        for who, said in zip(parts[::2], parts[1::2], strict=True)
+    ]
+
+
+def _check_order(turns: list[Message]) -> None:
+    roles = [turn["role"] for turn in turns]
+    if "system" in roles[1:]:
+        raise RowFault("a system message must come first")
+    spoken = turns[1:] if roles[0] == "system" else turns
+    if not spoken or spoken[0]["role"] != "user":
+        raise RowFault("the first message must be the user's")
+    for one, other in itertools.pairwise(spoken):
+        _check_pair(one, other)
+    if spoken[-1]["role"] != "assistant":
+        raise RowFault("the last message must be the assistant's")
+
+
+def _check_pair(one: Message, other: Message) -> None:
+    pair = (one["role"], other["role"])
+    called = "tool_calls" in one
+    if pair[1] == "tool":
+        if not (called or pair[0] == "tool"):
+            raise RowFault("a tool answers without having been called")
+    elif called:
+        raise RowFault("a tool was called and does not answer")
+    elif pair in (("user", "user"), ("assistant", "assistant"), ("tool", "user")):
+        raise RowFault("user and assistant must take turns")
+
+
+def _turn(number: int, message: Any) -> Message:
+    if not isinstance(message, dict):
+        raise RowFault(f"message {number} must be an object")
+    shared = message.get("role") is None and "from" in message
+    role = message.get("from") if shared else message.get("role")
+    content = message.get("content" if message.get("content") is not None else "value")
+    if shared and isinstance(role, str):
+        if role == "function_call":
+            return _called(number, content)
+        role = SPEAKERS.get(role.lower(), role)
+    if role not in ROLES:
+        raise RowFault(f"message {number} has the role {role!r}; known are {', '.join(ROLES)}")
+    _check_extras(number, message)
+    calls = message.get("tool_calls") if role == "assistant" else None
+    text = _content(number, content, optional=bool(calls))
+    turn: Message = {"role": role, "content": text}
+    if calls:
+        turn["tool_calls"] = [_call(number, call) for call in _listed(number, calls)]
+    if role == "tool":
+        turn |= {key: message[key] for key in ("name", "tool_call_id") if message.get(key)}
+    return turn
+
+
+def _check_extras(number: int, message: dict[str, Any]) -> None:
+    """Refuses what would change the meaning if it were passed over."""
+    if message.get("weight") == 0:
+        raise RowFault(f"message {number} has weight 0, and single answers cannot be left out")
+    for key in ("reasoning_content", "reasoning", "thinking"):
+        if message.get(key):
+            raise RowFault(
+                f'message {number} has "{key}" beside its content; '
+                "write it into the content, for example between <think> and </think>"
+            )
+    if message.get("function_call"):
+        raise RowFault(f'message {number} has "function_call"; write it as "tool_calls"')
+
+
+def _content(number: int, content: Any, *, optional: bool) -> str:
+    if isinstance(content, list):
+        content = "".join(_part(number, part) for part in content)
+    if content is None and optional:
+        return ""
+    if not isinstance(content, str):
+        raise RowFault(f"message {number} has no text content")
+    if not content.strip() and not optional:
+        raise RowFault(f"message {number} is empty")
+    return content
+
+
+def _part(number: int, part: Any) -> str:
+    if isinstance(part, dict) and part.get("type") == "text" and isinstance(part.get("text"), str):
+        return part["text"]
+    kind = part.get("type") if isinstance(part, dict) else type(part).__name__
+    raise RowFault(f"message {number} holds a part of type {kind!r}; only text can be learnt")
+
+
+# Tools
+
+
+def _called(number: int, content: Any) -> Message:
+    """ShareGPT's function_call, whose value is the call as JSON."""
+    try:
+        call = json.loads(content) if isinstance(content, str) else content
+    except ValueError:
+        raise RowFault(f"message {number} calls a tool with what is not JSON") from None
+    return {"role": "assistant", "content": "", "tool_calls": [_call(number, call)]}
+
+
+def _listed(number: int, calls: Any) -> list[Any]:
+    if not isinstance(calls, list):
+        raise RowFault(f'message {number} has "tool_calls" that are no list')
+    return calls
+
+
+def _call(number: int, call: Any) -> dict[str, Any]:
+    """One call, with its arguments as an object: templates write them as JSON themselves."""
+    function = call.get("function", call) if isinstance(call, dict) else None
+    if not isinstance(function, dict) or not isinstance(function.get("name"), str):
+        raise RowFault(f"message {number} calls a tool without a name")
+    arguments = function.get("arguments", {})
+    if isinstance(arguments, str):
+        try:
+            arguments = json.loads(arguments or "{}")
+        except ValueError:
+            raise RowFault(f"message {number} calls a tool with what is not JSON") from None
+    if not isinstance(arguments, dict):
+        raise RowFault(f"message {number} calls a tool with arguments that are no object")
+    made = {"type": "function", "function": {"name": function["name"], "arguments": arguments}}
+    return made | ({"id": call["id"]} if call.get("id") else {})
+
+
+def tools_of(value: Any) -> list[dict[str, Any]]:
+    """Definitions of tools, as a list or as JSON in text."""
+    if isinstance(value, str):
+        try:
+            value = json.loads(value or "[]")
+        except ValueError:
+            raise RowFault('"tools" is not JSON') from None
+    if not isinstance(value, list) or not all(isinstance(tool, dict) for tool in value):
+        raise RowFault('"tools" must be a list of objects')
+    return value
