@@ -24,7 +24,7 @@ from workers.protocol.refusal import Refusal
 
 __all__ = [
     "SHAPES", "BadRow", "Detected", "Format", "Message", "Row", "RowFault", "Table",
-    "check_conversation", "inspect", "locate", "read_table", "serves",
+    "check_conversation", "inspect", "locate", "read", "read_table", "serves",
 ]  # fmt: skip
 
 SAMPLED_ROWS = 200
@@ -100,21 +100,40 @@ def read_table(
     Raises:
         Refusal: there is no such dataset, or it has bad rows that may not be skipped, or no others.
     """
+    table, bad = read(source, mapping, say)
+    if bad and (bad_rows == "refuse" or table is None):
+        good = len(table.rows) if table else 0
+        raise _refuse_rows(table.path if table else source, bad, good + len(bad))
+    assert table is not None
+    return table
+
+
+def read(
+    source: str,
+    mapping: Mapping[str, Column] | None = None,
+    say: Callable[[str], None] = silent,
+) -> tuple[Table | None, list[BadRow]]:
+    """The usable rows of a dataset and the bad ones; no table where none is usable.
+
+    Raises:
+        Refusal: there is no such dataset, it cannot be read at all, or it is empty.
+    """
     found = find(source, say)
     items = found.items()
     sample = list(itertools.islice(items, SAMPLED_ROWS))
     shaper = _shaper(source, mapping, sample)
     rows, bad = _convert(itertools.chain(sample, items), shaper)
-    if bad and (bad_rows == "refuse" or not rows):
-        raise _refuse_rows(str(found.path), bad, len(rows) + len(bad))
-    if shaper.detected is None:
+    if shaper.detected is None or not rows:
+        if bad:
+            return None, bad
         raise Refusal(
             f"The dataset {found.path} holds no rows.",
             "The file is empty.",
             f"Each row needs {_shapes()}.",
         )
     detected = _with_stages(shaper.detected, rows)
-    return Table(source, str(found.path), found.sha256, detected.format, rows, detected, bad)
+    path = str(found.path)
+    return Table(source, path, found.sha256, detected.format, rows, detected, bad), bad
 
 
 def inspect(

@@ -66,9 +66,10 @@ def json_rows(
             yield from _Document(_text(data)).values()
             return
         stream = io.BufferedReader(io.BytesIO(data))  # type: ignore[arg-type]
+    strict = Strict()
     for number, line in enumerate(lines(stream), start=1):
         if line is None or line.strip():
-            yield read_line(number, line)
+            yield read_line(number, line, strict)
 
 
 def start(stream: io.BufferedReader, name: str) -> bytes:
@@ -100,8 +101,8 @@ def lines(stream: io.BufferedReader) -> Iterator[bytes | None]:
         yield None
 
 
-def read_line(number: int, line: bytes | None) -> Numbered:
-    """One line of JSON as a row or a fault."""
+def read_line(number: int, line: bytes | None, strict: Strict | None = None) -> Numbered:
+    """One line of JSON as a row or a fault; whoever reads many brings one decoder along."""
     if line is None:
         limit = f"{MAX_ROW_BYTES >> 20} MiB"
         return Numbered(number, RowFault(f"it is longer than {limit}; a line end may be missing"))
@@ -110,22 +111,24 @@ def read_line(number: int, line: bytes | None) -> Numbered:
     except UnicodeDecodeError:
         return Numbered(number, RowFault(not_utf8(line)), line[:EXCERPT].decode("latin-1"))
     try:
-        return Numbered(number, parse(text))
+        return Numbered(number, parse(text, strict or Strict()))
     except RowFault as fault:
         return Numbered(number, fault, text[:EXCERPT])
 
 
-def parse(text: str) -> Any:
+def parse(text: str, decoder: Strict) -> Any:
     """One JSON value; raises `RowFault` where it is none."""
     if text.startswith("\ufeff"):
         raise RowFault("a byte order mark stands before it; files were joined as they were")
-    decoder = _Strict()
+    decoder.forget()
     try:
         value, end = decoder.json.raw_decode(text, _skip(text, 0))
     except json.JSONDecodeError as fault:
         raise RowFault(_told(fault, text)) from None
-    except (RecursionError, ValueError) as fault:  # nested too deep; a number of many digits
-        raise RowFault(f"not valid JSON: {fault}") from None
+    except RecursionError:
+        raise RowFault("not valid JSON: it is nested too deep") from None
+    except ValueError:
+        raise RowFault("not valid JSON: it holds a number of too many digits") from None
     if text[end:].strip():
         raise RowFault(f"not valid JSON: more text follows it from column {end + 1}")
     decoder.check(text)
@@ -155,12 +158,16 @@ def _told(fault: json.JSONDecodeError, text: str) -> str:
     return f"not valid JSON: {fault.msg[:1].lower()}{fault.msg[1:]} at column {fault.colno}{hint}"
 
 
-class _Strict:
+class Strict:
     """A decoder that remembers what JSON forbids but Python's reader lets pass."""
 
     def __init__(self) -> None:
         self.fault = ""
         self.json = json.JSONDecoder(object_pairs_hook=self._object, parse_constant=self._constant)
+
+    def forget(self) -> None:
+        """Drops what was found in a value that could not be read to its end."""
+        self.fault = ""
 
     def check(self, text: str) -> None:
         """Raises the first fault since the last check."""
@@ -229,7 +236,7 @@ class _Document:
 
     def __init__(self, text: str) -> None:
         self._text = text
-        self._decoder = _Strict()
+        self._decoder = Strict()
         self._line, self._counted = 1, 0
         self._resumed = False
         """Whether the last value was given up for the next one that begins a line."""
@@ -290,7 +297,7 @@ class _Document:
         except RowFault as fault:
             return self._end(at), Numbered(line, fault, self._text[at : at + EXCERPT])
         except (RecursionError, ValueError) as fault:
-            self._decoder.fault = ""
+            self._decoder.forget()
             told = "not valid JSON: it is nested too deep or holds too large a number"
             if isinstance(fault, json.JSONDecodeError):
                 told = self._told(fault)

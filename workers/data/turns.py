@@ -17,6 +17,7 @@ Message = dict[str, Any]
 """A turn: `role` and `content`, both text; of an assistant perhaps `tool_calls`, of a tool perhaps
 the `name` and the `tool_call_id` that it answers."""
 ROLES = ("system", "user", "assistant", "tool")
+PLAIN = {"role", "content"}
 SPEAKERS = {
     "human": "user",
     "user": "user",
@@ -109,6 +110,8 @@ def _check_pair(one: Message, other: Message) -> None:
 def _turn(number: int, message: Any) -> Message:
     if not isinstance(message, dict):
         raise RowFault(f"message {number} must be an object")
+    if message.keys() == PLAIN and _is_sound(message):
+        return message
     shared = message.get("role") is None and "from" in message
     role = message.get("from") if shared else message.get("role")
     content = message.get("content" if message.get("content") is not None else "value")
@@ -127,6 +130,12 @@ def _turn(number: int, message: Any) -> Message:
     if role == "tool":
         turn |= {key: message[key] for key in ("name", "tool_call_id") if message.get(key)}
     return turn
+
+
+def _is_sound(message: dict[str, Any]) -> bool:
+    """Whether a turn of role and content alone is as it has to be: most are, and it is quick."""
+    content = message["content"]
+    return message["role"] in ROLES and isinstance(content, str) and bool(content.strip())
 
 
 def _check_extras(number: int, message: dict[str, Any]) -> None:
