@@ -6,7 +6,9 @@ Labels are the token's id where it is trained and -100 where it is only read (Py
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import json
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -18,6 +20,8 @@ if TYPE_CHECKING:
 
 IGNORED = -100
 Span = tuple[int, int]
+Tools = Sequence[dict[str, Any]]
+"""Definitions of tools, as a template takes them."""
 
 CHATML = (
     "{% for message in messages %}<|im_start|>{{ message['role'] }}\n{{ message['content'] }}"
@@ -43,17 +47,20 @@ def tokenize(
     tokenizer: PreTrainedTokenizerBase,
     max_length: int,
     assistant_only: bool = True,
+    tools: Tools = (),
 ) -> Example:
     """Renders, tokenizes and masks a conversation, cut at `max_length` tokens from the start.
 
     Raises:
-        Refusal: the template rewrites earlier turns, so that answers cannot be told apart.
+        Refusal: the template rewrites earlier turns, so that answers cannot be told apart, or
+            leaves out tools that were called.
     """
-    text = render(messages, tokenizer)
+    text = render(messages, tokenizer, tools=tools)
+    _check_tools(messages, tools, text)
     encoded = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
     ids: list[int] = encoded["input_ids"]
     if assistant_only:
-        spans = assistant_spans(messages, text, tokenizer)
+        spans = assistant_spans(messages, text, tokenizer, tools)
         labels = _mask(ids, encoded["offset_mapping"], spans)
     else:
         labels = list(ids)
@@ -69,24 +76,46 @@ def read(text: str, tokenizer: PreTrainedTokenizerBase, max_length: int) -> Exam
 
 
 def render(
-    messages: list[Message], tokenizer: PreTrainedTokenizerBase, *, generation: bool = False
+    messages: list[Message],
+    tokenizer: PreTrainedTokenizerBase,
+    *,
+    generation: bool = False,
+    tools: Tools = (),
 ) -> str:
     """The text that the model sees; `generation` adds the head of the answer to come."""
     return tokenizer.apply_chat_template(  # type: ignore[return-value]
-        messages, tokenize=False, add_generation_prompt=generation
+        messages, tools=list(tools) or None, tokenize=False, add_generation_prompt=generation
     )
 
 
+def _check_tools(messages: list[Message], tools: Tools, text: str) -> None:
+    """Refuses a template that leaves out the tools, their calls or what they gave."""
+    calls = [call for message in messages for call in message.get("tool_calls", ())]
+    named = [called["function"]["name"] for called in calls]
+    named += [tool.get("function", tool).get("name", "") for tool in tools]
+    given = [message["content"].strip() for message in messages if message["role"] == "tool"]
+    shown = all(name in text for name in named) and all(
+        one in text or json.dumps(one, ensure_ascii=False)[1:-1] in text for one in given
+    )
+    if not shown:
+        raise Refusal(
+            "The model's chat template leaves out tools that the data calls.",
+            f"The call of {named[0] if named else 'a tool'}, or what it gave, is not in the text "
+            "that the model would read.",
+            "Choose a model whose template knows tools, or take those rows out.",
+        )
+
+
 def assistant_spans(
-    messages: list[Message], text: str, tokenizer: PreTrainedTokenizerBase
+    messages: list[Message], text: str, tokenizer: PreTrainedTokenizerBase, tools: Tools = ()
 ) -> list[Span]:
     """Where each answer stands in the rendered text, from its first letter to its end-of-turn."""
     spans: list[Span] = []
     for index, message in enumerate(messages):
         if message["role"] != "assistant":
             continue
-        before = render(messages[:index], tokenizer, generation=True)
-        through = render(messages[: index + 1], tokenizer)
+        before = render(messages[:index], tokenizer, generation=True, tools=tools)
+        through = render(messages[: index + 1], tokenizer, tools=tools)
         if not (text.startswith(through) and through.startswith(before)):
             raise Refusal(
                 "The model's chat template rewrites earlier turns when later ones follow.",
@@ -101,7 +130,8 @@ def assistant_spans(
 def _without_trailing_space(through: str, content: str) -> int:
     """The end of the turn, without the line break that some templates put after its end token."""
     end = len(through.rstrip())
-    return end if not through[:end].endswith(content.rstrip()) else len(through)
+    said = content.rstrip()
+    return len(through) if said and through[:end].endswith(said) else end
 
 
 def _mask(ids: list[int], offsets: list[Span], spans: list[Span]) -> list[int]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -42,7 +43,7 @@ class Pages:
             return []
         begin, end = self._offset(first), self._offset(first + self.size)
         self._file.seek(begin)
-        part = io.BufferedReader(io.BytesIO(self._file.read(end - begin)))  # type: ignore[arg-type]
+        part: Any = io.BytesIO(self._file.read(end - begin))
         return [
             read_line(line, text)
             for line, text in enumerate(lines(part), start=first + 1)

@@ -9,16 +9,23 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from workers.engines import EngineModule, Loaded, load_engine
 from workers.host import Host
+from workers.protocol import wire
 from workers.protocol.events import Artifact, Finished, Note, Paused, Phase, Resumed, Stopped
 from workers.protocol.jobs import Train
 from workers.protocol.recipe import Recipe
 from workers.protocol.recipe import Stage as StageName
 
 if TYPE_CHECKING:
+    from workers.data.formats import Table
     from workers.fetch import Located
     from workers.train.course import Stage
+
+SKIPPED = "skipped.jsonl"
+"""Where bad rows that were left out are listed, in the run's folder."""
 
 
 def run(host: Host) -> None:
@@ -44,7 +51,8 @@ def _train(recipe: Recipe, host: Host, engine: EngineModule, closing: ExitStack)
 
     # The cheap refusals come first: data is read before any weight is.
     host.emit(Phase(name="Reading the data"))
-    rows = gather(recipe)
+    rows = gather(recipe, lambda text: host.emit(Phase(name=text)))
+    _tell_skipped(host, rows.tables)
     if rows.left_out:
         text = f"{rows.left_out} training rows ask what the test set asks and are left out."
         host.emit(Note(text=text, level="warning"))
@@ -94,6 +102,24 @@ def _load(recipe: Recipe, engine: EngineModule, located: Located) -> Loaded:
     from workers.engines.transformers import load_for_judging
 
     return load_for_judging(recipe, located)
+
+
+def _tell_skipped(host: Host, tables: list[Table]) -> None:
+    """Says how many bad rows were left out and why, and lists them all beside the run."""
+    skipped = [(table, row) for table in tables for row in table.bad]
+    if not skipped:
+        return
+    lines = [msgspec.json.encode({"source": table.source, **msgspec.structs.asdict(row)})
+             for table, row in skipped]  # fmt: skip
+    wire.write_atomically(host.folder / SKIPPED, b"\n".join(lines) + b"\n")
+    for table in tables:
+        if table.bad:
+            shown = "; ".join(map(str, table.bad[:3]))
+            text = (
+                f"{len(table.bad)} of {len(table.bad) + len(table.rows)} rows of {table.source} "
+                f"cannot be used and are left out. {shown}. All of them are listed in {SKIPPED}."
+            )
+            host.emit(Note(text=text, level="warning"))
 
 
 def _stage(name: StageName) -> Stage:

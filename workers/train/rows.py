@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 from workers.data.formats import SHAPES, Table, read_table, serves
 from workers.data.mix import Rows, mix, position, split
+from workers.data.sources import silent
 from workers.protocol.recipe import Recipe
 from workers.protocol.refusal import Refusal
 
@@ -18,17 +20,22 @@ class Gathered(NamedTuple):
     """Training rows that ask what the test set asks, and are not learnt from."""
 
 
-def gather(recipe: Recipe) -> Gathered:
+def gather(recipe: Recipe, say: Callable[[str], None] = silent) -> Gathered:
     """Reads every source, keeps what the stage can use, and splits and mixes it.
+
+    `say` is told when something slow begins.
 
     Raises:
         Refusal: a file cannot be read, does not serve the stage, or nothing is left to train on.
     """
-    tables = [read_table(source.source) for source in recipe.data]
+    tables = [
+        read_table(source.source, mapping=source.mapping, bad_rows=source.bad_rows, say=say)
+        for source in recipe.data
+    ]
     usable = [_usable(table, recipe) for table in tables]
     weights = [source.weight for source in recipe.data]
     if recipe.evaluation.test:
-        test = read_table(recipe.evaluation.test)
+        test = read_table(recipe.evaluation.test, say=say)
         held_out = test.rows
         asked = {position(row) for row in held_out}
         parts = [[row for row in rows if position(row) not in asked] for rows in usable]

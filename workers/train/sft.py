@@ -57,7 +57,7 @@ def _examples(course: Course, rows: Rows, *, held_out: bool = False) -> list[Exa
         made = [read(row.text, tokenizer, options.max_length) for row in rows if row.text]
     else:
         made = [
-            tokenize(row.messages, tokenizer, options.max_length, options.assistant_only)
+            tokenize(row.messages, tokenizer, options.max_length, options.assistant_only, row.tools)
             for row in rows
             if row.completion
         ]
