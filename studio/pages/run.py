@@ -129,6 +129,15 @@ PREFERRED = [
         [chart.Line("reward_chosen", "better"), chart.Line("reward_rejected", "worse")],
     ),
     Plan(
+        "Reward model's scores",
+        chart.plain,
+        [
+            chart.Line("mean_reward", "mean"),
+            chart.Line("lowest_reward", "lowest"),
+            chart.Line("highest_reward", "highest"),
+        ],
+    ),
+    Plan(
         "Log-probability of an answer",
         chart.plain,
         [chart.Line("logp_chosen", "better"), chart.Line("logp_rejected", "worse")],
@@ -139,7 +148,7 @@ TAUGHT = [LOSS, TOKEN_ACCURACY, ACCURACY, ENTROPY]
 ones first."""
 REINFORCING = ("grpo",)
 """Stages that learn from their own answers."""
-JUDGED = ("dpo", "ipo", "simpo", "orpo", "kto")
+JUDGED = ("dpo", "ipo", "simpo", "orpo", "kto", "reward")
 """Stages that learn from judged answers."""
 SCORES = [
     ("accuracy", "Right on held-out rows", "{:.1%}"),
