@@ -8,9 +8,9 @@ from typing import get_args
 
 import pytest
 
-from workers.data.formats import Row, read_table, serves
+from workers.data.formats import Row, inspect, read_table, serves
 from workers.protocol.assets import builtin_datasets
-from workers.protocol.recipe import Stage
+from workers.protocol.recipe import Column, Stage
 from workers.protocol.refusal import Refusal
 
 CHAT = {"messages": [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Yes"}]}
@@ -89,9 +89,10 @@ def test_fields_that_are_no_text_are_named(tmp_path: Path, row: object) -> None:
         (b"", "holds no rows"),
         (b"\n\n", "holds no rows"),
         (b"[]", "holds no rows"),
-        ("caf\u00e9".encode("latin-1"), "not UTF-8 text (line 1)"),
+        ("caf\u00e9".encode("latin-1"), "line 1: not UTF-8 text; it reads like Latin-1"),
         ('{"a": 1}'.encode("utf-16"), "not UTF-8"),
         (b'[{"messages": ', "not valid JSON"),
+        ('{"a": 1}'.encode("utf-16-le"), "reads like UTF-16"),
     ],
 )
 def test_an_unusable_file_is_refused_with_its_path(
@@ -162,6 +163,9 @@ def test_what_cannot_be_learnt_from_is_named(tmp_path: Path, row: object, reason
         read_table(_write(tmp_path / "d.jsonl", row))
 
 
+PAIRED = {"sft", "grpo", "dpo", "ipo", "simpo", "orpo", "kto", "reward"}
+
+
 @pytest.mark.parametrize(
     ("name", "shape", "stages"),
     [
@@ -170,9 +174,9 @@ def test_what_cannot_be_learnt_from_is_named(tmp_path: Path, row: object, reason
         ("reasoning", "chat", {"sft", "grpo"}),
         ("reasoning-test", "chat", {"sft", "grpo"}),
         ("sums", "chat", {"sft", "grpo"}),
-        ("preferences", "preference", {"sft", "dpo", "grpo"}),
-        ("feedback", "feedback", {"sft", "grpo"}),
-        ("stories", "text", set()),
+        ("preferences", "preference", PAIRED),
+        ("feedback", "feedback", {"sft", "grpo", "kto"}),
+        ("stories", "text", {"cpt"}),
     ],
 )
 def test_every_built_in_set_passes_the_same_reader(name: str, shape: str, stages: set[str]) -> None:
@@ -180,6 +184,7 @@ def test_every_built_in_set_passes_the_same_reader(name: str, shape: str, stages
     assert len(table.rows) >= 250
     assert table.format == shape
     assert {stage for stage in get_args(Stage) if serves(table.rows[0], stage)} == stages
+    assert set(table.detected.stages) == stages
 
 
 def test_no_built_in_set_was_forgotten() -> None:
@@ -187,3 +192,247 @@ def test_no_built_in_set_was_forgotten() -> None:
         "arithmetic", "arithmetic-test", "reasoning", "reasoning-test", "sums", "preferences",
         "feedback", "stories",
     }  # fmt: skip
+
+
+# Published shapes: a few rows each, written by hand after the sets' documented columns
+
+LONG = "We add the two numbers step by step. " * 5
+
+
+def _turns(*said: str) -> list[dict[str, str]]:
+    return [
+        {"role": role, "content": text}
+        for role, text in zip(("user", "assistant") * len(said), said, strict=False)
+    ]
+
+
+PUBLISHED: dict[str, tuple[list[dict[str, object]], str, Row, set[str]]] = {
+    "FineTome-100k": (
+        [{"conversations": [{"from": "system", "value": "Be brief."},
+                            {"from": "human", "value": "Hi"}, {"from": "gpt", "value": "Yes"}],
+          "source": "infini-instruct-top-500k", "score": 5.2}],
+        "chat",
+        Row(prompt=[{"role": "system", "content": "Be brief."}, *PROMPT], completion=GOOD),
+        {"sft"},
+    ),
+    "OpenMathReasoning-mini": (
+        [{"expected_answer": "3", "problem_type": "has_answer_extracted", "problem_source": "aops",
+          "generation_model": "DeepSeek-R1", "pass_rate_72b_tir": "0.9", "problem": "1+2?",
+          "generated_solution": LONG, "inference_mode": "cot"}],
+        "prompt_completion",
+        Row(prompt=_turns("1+2?"), completion=_turns("", LONG)[1:], answer="3"),
+        {"sft", "grpo"},
+    ),
+    "DAPO-Math-17k-Processed": (
+        [{"prompt": "1+2?", "solution": "3", "data_source": "math_dapo",
+          "source_prompt": [{"role": "user", "content": "Solve: 1+2?"}], "ability": "MATH",
+          "reward_model": {"ground_truth": "3", "style": "rule-lighteval/MATH_v2"},
+          "extra_info": {"index": "a"}}],
+        "prompt_answer", Row(prompt=_turns("1+2?"), answer="3"), {"grpo"},
+    ),
+    "DAPO-Math-17k": (
+        [{"data_source": "math_dapo", "prompt": [{"role": "user", "content": "1+2?"}],
+          "ability": "MATH", "reward_model": {"ground_truth": "3", "style": "rule"},
+          "extra_info": {"index": "a"}}],
+        "prompt_answer", Row(prompt=_turns("1+2?"), answer="3"), {"grpo"},
+    ),
+    "UltraFeedback binarized (TRL)": (
+        [{"chosen": _turns("Hi", "Yes"), "rejected": _turns("Hi", "No"),
+          "score_chosen": 8.0, "score_rejected": 2.0}],
+        "preference", Row(prompt=PROMPT, completion=GOOD, rejected=BAD), {"dpo", "kto", "sft"},
+    ),
+    "UltraFeedback binarized (H4)": (
+        [{"prompt": "Hi", "prompt_id": "a", "chosen": _turns("Hi", "Yes"),
+          "rejected": _turns("Hi", "No"), "messages": _turns("Hi", "Yes"), "score_chosen": 8.0,
+          "score_rejected": 2.0}],
+        "preference", Row(prompt=PROMPT, completion=GOOD, rejected=BAD), {"dpo", "kto", "sft"},
+    ),
+    "HH-RLHF": (
+        [{"chosen": "\n\nHuman: Hi\n\nAssistant: Yes",
+          "rejected": "\n\nHuman: Hi\n\nAssistant: No"}],
+        "preference", Row(prompt=PROMPT, completion=GOOD, rejected=BAD), {"dpo"},
+    ),
+    "Orca DPO pairs": (
+        [{"system": "Be brief.", "question": "Hi", "chosen": "Yes", "rejected": "No"}],
+        "preference",
+        Row(prompt=[{"role": "system", "content": "Be brief."}, *PROMPT], completion=GOOD,
+            rejected=BAD),
+        {"dpo"},
+    ),
+    "ShareGPT": (
+        [{"id": "x_0", "conversations": [{"from": "human", "value": "Hi"},
+                                         {"from": "gpt", "value": "Yes"}]}],
+        "chat", Row(prompt=PROMPT, completion=GOOD), {"sft"},
+    ),
+    "Alpaca": (
+        [{"instruction": "Hi", "input": "", "output": "Yes", "text": "Below is an instruction"}],
+        "alpaca", Row(prompt=PROMPT, completion=GOOD), {"sft"},
+    ),
+    "Dolly": (
+        [{"instruction": "Add.", "context": "1 2", "response": "3", "category": "closed_qa"}],
+        "alpaca", Row(prompt=_turns("Add.\n\n1 2"), completion=_turns("", "3")[1:]), {"sft"},
+    ),
+    "NuminaMath-CoT": (
+        [{"source": "synthetic_math", "problem": "Hi", "solution": "Yes",
+          "messages": CHAT["messages"]}],
+        "chat", Row(prompt=PROMPT, completion=GOOD), {"sft"},
+    ),
+    "MetaMathQA": (
+        [{"type": "MATH_AnsAug", "query": "Hi", "original_question": "Hi?", "response": "Yes"}],
+        "prompt_completion", Row(prompt=PROMPT, completion=GOOD), {"sft"},
+    ),
+    "Orca-Math": (
+        [{"question": "1+2?", "answer": LONG}, {"question": "1+3?", "answer": "4"}],
+        "prompt_completion", Row(prompt=_turns("1+2?"), completion=_turns("", LONG)[1:]), {"sft"},
+    ),
+    "MATH-500": (
+        [{"problem": "1+2?", "solution": LONG, "answer": "3", "subject": "Algebra", "level": 2}],
+        "prompt_completion",
+        Row(prompt=_turns("1+2?"), completion=_turns("", LONG)[1:], answer="3"), {"sft", "grpo"},
+    ),
+    "questions with short answers": (
+        [{"question": "1+2?", "answer": "3"}],
+        "prompt_completion",
+        Row(prompt=_turns("1+2?"), completion=_turns("", "3")[1:], answer="3"), {"sft", "grpo"},
+    ),
+    "input and output": (
+        [{"input": "Hi", "output": "Yes"}],
+        "prompt_completion", Row(prompt=PROMPT, completion=GOOD), {"sft"},
+    ),
+    "KTO": (
+        [{"prompt": _turns("Hi"), "completion": GOOD, "label": True}],
+        "feedback", Row(prompt=PROMPT, completion=GOOD, good=True), {"kto"},
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_a_published_shape_is_detected_without_help(tmp_path: Path, name: str) -> None:
+    rows, shape, first, stages = PUBLISHED[name]
+    table = read_table(_write(tmp_path / "d.jsonl", *rows))
+    assert (table.format, table.rows[0]) == (shape, first)
+    assert stages <= set(table.detected.stages)
+    assert table.detected.why.endswith(".")
+    assert inspect(table.source) == table.detected
+
+
+def test_what_was_decided_is_told_with_the_columns_left_unused(tmp_path: Path) -> None:
+    rows = PUBLISHED["OpenMathReasoning-mini"][0]
+    found = inspect(_write(tmp_path / "d.jsonl", *rows))
+    assert found.mapping == {
+        "problem": "prompt", "generated_solution": "completion", "expected_answer": "answer",
+    }  # fmt: skip
+    assert "inference_mode" in found.unused
+    assert "problem is the prompt" in found.why
+
+
+# Tools
+
+CALL = {"id": "c1", "type": "function",
+        "function": {"name": "add", "arguments": '{"a": 1, "b": 2}'}}  # fmt: skip
+WITH_TOOLS = {
+    "messages": [
+        {"role": "user", "content": "1+2?"},
+        {"role": "assistant", "content": None, "tool_calls": [CALL]},
+        {"role": "tool", "tool_call_id": "c1", "content": "3"},
+        {"role": "assistant", "content": "It is 3."},
+    ],
+    "tools": [{"type": "function", "function": {"name": "add", "parameters": {}}}],
+}
+
+
+def test_tool_turns_are_kept_for_sft_with_arguments_as_objects(tmp_path: Path) -> None:
+    row = read_table(_write(tmp_path / "d.jsonl", WITH_TOOLS)).rows[0]
+    called = row.messages[1]
+    assert called["content"] == ""
+    assert called["tool_calls"][0]["function"] == {"name": "add", "arguments": {"a": 1, "b": 2}}
+    assert row.messages[2] == {"role": "tool", "content": "3", "tool_call_id": "c1"}
+    assert row.tools[0]["function"]["name"] == "add"
+    assert [stage for stage in get_args(Stage) if serves(row, stage)] == ["sft"]
+
+
+def test_sharegpt_calls_become_tool_calls(tmp_path: Path) -> None:
+    turns = [("human", "1+2?"), ("function_call", '{"name": "add", "arguments": {"a": 1}}'),
+             ("observation", "3"), ("gpt", "It is 3.")]  # fmt: skip
+    said = {"conversations": [{"from": who, "value": text} for who, text in turns]}
+    row = read_table(_write(tmp_path / "d.jsonl", said)).rows[0]
+    assert [turn["role"] for turn in row.messages] == ["user", "assistant", "tool", "assistant"]
+    assert row.messages[1]["tool_calls"][0]["function"]["name"] == "add"
+
+
+@pytest.mark.parametrize(
+    ("turns", "reason"),
+    [
+        ([{"role": "tool", "content": "3"}], "without having been called"),
+        ([{"role": "assistant", "tool_calls": [CALL]}, {"role": "assistant", "content": "3"}],
+         "does not answer"),
+        ([{"role": "assistant", "tool_calls": [{"function": {"arguments": "{}"}}]}],
+         "without a name"),
+        ([{"role": "assistant", "content": "x", "weight": 0}], "weight 0"),
+        ([{"role": "assistant", "content": "x", "reasoning_content": "Hm."}], "reasoning_content"),
+        ([{"role": "assistant", "content": [{"type": "image_url"}]}], "image_url"),
+    ],
+)  # fmt: skip
+def test_turns_that_would_lose_their_meaning_are_refused(
+    tmp_path: Path, turns: list[object], reason: str
+) -> None:
+    row = {"messages": [{"role": "user", "content": "1+2?"}, *turns]}
+    with pytest.raises(Refusal, match=f"line 1: .*{reason}"):
+        read_table(_write(tmp_path / "d.jsonl", row))
+
+
+# Mapping by hand
+
+
+def test_a_mapping_takes_the_place_of_detection(tmp_path: Path) -> None:
+    source = _write(
+        tmp_path / "d.jsonl",
+        {"ask": "Hi", "more": "there", "meta": {"said": "Yes"}, "who": "Be brief."},
+    )
+    table = read_table(
+        source,
+        mapping={"ask": "prompt", "more": "prompt", "meta.said": "completion", "who": "system"},
+    )
+    assert [turn["content"] for turn in table.rows[0].messages] == [
+        "Be brief.",
+        "Hi\n\nthere",
+        "Yes",
+    ]
+    assert "mapping" in table.detected.why or "maps" in table.detected.why
+
+
+@pytest.mark.parametrize(
+    ("mapping", "what", "remedy"),
+    [
+        ({"question": "prompt", "b": "completion"}, "no column question", "Name one of those"),
+        ({"ask": "prompt", "sayd": "completion"}, "no column sayd", "Did you mean said?"),
+        ({"ask": "prompt"}, "gives no row", "completion with prompt"),
+        ({"ask": "text", "said": "text"}, "both for text", "Leave all but one"),
+    ],
+)
+def test_a_mapping_that_does_not_fit_is_refused(
+    tmp_path: Path, mapping: dict[str, Column], what: str, remedy: str
+) -> None:
+    with pytest.raises(Refusal) as caught:
+        read_table(_write(tmp_path / "d.jsonl", {"ask": "Hi", "said": "Yes"}), mapping=mapping)
+    assert what in caught.value.what
+    assert remedy in caught.value.remedy
+
+
+def test_a_row_without_a_mapped_column_is_named(tmp_path: Path) -> None:
+    source = _write(tmp_path / "d.jsonl", {"ask": "Hi", "said": "Yes"}, {"ask": "Hi"})
+    with pytest.raises(Refusal, match='line 2: "said" is missing'):
+        read_table(source, mapping={"ask": "prompt", "said": "completion"})
+
+
+def test_rows_may_not_change_what_a_column_is(tmp_path: Path) -> None:
+    source = _write(
+        tmp_path / "d.jsonl",
+        {"question": "1+2?", "answer": "3"},
+        {"question": "1+2?", "solution": "3"},
+        {"question": "1+2?", "answer": "3", "label": True},
+    )
+    table = read_table(source, bad_rows="skip")
+    assert [bad.line for bad in table.bad] == [2, 3]
+    assert "it is feedback where the rows before are prompt_completion" in table.bad[1].reason
+    assert 'no column "answer" but "solution"' in table.bad[0].reason

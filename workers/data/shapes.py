@@ -104,7 +104,7 @@ class Evidence(msgspec.Struct, frozen=True):
     long: frozenset[str] = frozenset()
     """Columns with long text or text of several lines."""
     thumbs: frozenset[str] = frozenset()
-    """Columns that are true or false throughout."""
+    """Columns that are true or false throughout; 1 and 0 may mean anything."""
 
 
 def weigh(rows: Iterable[Mapping[str, Any]]) -> Evidence:
@@ -116,7 +116,9 @@ def weigh(rows: Iterable[Mapping[str, Any]]) -> Evidence:
             if isinstance(value, str) and (len(value) > LONG or "\n" in value.strip()):
                 long.add(name)
             if value is not None:
-                thumbs[name] = thumbs.get(name, True) and _thumb(value) is not None
+                thumbs[name] = thumbs.get(name, True) and (
+                    isinstance(value, bool) or str(value).lower() in ("true", "false")
+                )
     return Evidence(frozenset(long), frozenset(name for name, thumb in thumbs.items() if thumb))
 
 
@@ -161,12 +163,13 @@ def _feedback(keys: Collection[str], evidence: Evidence) -> Detected | None:
     if "label" not in keys:
         return None
     plain = {"prompt", "completion"} <= set(keys)
-    prompt, completion = _first(keys, PROMPTS), _first(keys, COMPLETIONS)
+    prompt = _first(keys, PROMPTS)
+    completion = _first(set(keys) - {prompt}, (*COMPLETIONS, "answer"))
     if not (plain or (prompt and completion and "label" in evidence.thumbs)):
         return None
     mapping = _mapped(
         system=_first(keys, SYSTEMS), prompt=prompt, completion=completion, label="label",
-        answer=_first(keys, ANSWERS),
+        answer=_first(set(keys) - {completion}, ANSWERS),
     )  # fmt: skip
     why = f"label says whether {completion} is a good answer to {prompt}."
     return Detected(format="feedback", mapping=mapping, why=why)
