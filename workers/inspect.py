@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Any, get_args
 
 import msgspec
 
-from workers.data import audit
-from workers.data.formats import Row, Table, read_table
+from workers.data import audit, formats
+from workers.data.formats import Row, Table
 from workers.fetch import HUB_ID, Located, locate_model
 from workers.host import Host
 from workers.protocol.audit import AuditResult, BadLine
 from workers.protocol.events import Finished, Inspected, Phase, Progress, Stopped
 from workers.protocol.jobs import Inspect
-from workers.protocol.recipe import Source, Stage
+from workers.protocol.recipe import Stage
 from workers.protocol.refusal import Refusal
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ def run(host: Host) -> None:
     assert isinstance(task, Inspect)
     began = time.monotonic()
     host.emit(Phase(name="Reading the data"))
-    table, bad = read(task.source)
+    table, bad = _read(host, task)
     rows = table.rows if table else []
     stages = audit.stages_of(rows, get_args(Stage))
     stage = _stage(task, stages)
@@ -65,20 +65,29 @@ def run(host: Host) -> None:
     host.emit(Finished(summary={"rows": len(rows), "findings": len(findings)}))
 
 
+def _read(host: Host, task: Inspect) -> tuple[Table | None, list[BadLine]]:
+    """The usable rows, and the lines that cannot be used; no table when all are bad."""
+    source = task.source
+    table, bad = formats.read(
+        source.source, source.mapping or None, lambda text: host.emit(Phase(name=text))
+    )
+    return table, [BadLine(row.line, row.reason, row.file) for row in bad]
+
+
 def _stage(task: Inspect, stages: list[Stage]) -> Stage | None:
     """The stage asked for, or the likeliest; none where no row can be used."""
     if not stages:
         return None
     if task.stage:
         audit.require(task.stage, stages, task.source.source)
-    wanted = [*(one for one in stages if one == task.stage), *PREFERRED]
-    return next((one for one in wanted if one in stages), stages[0])
+        return stages[list(map(str, stages)).index(task.stage)]
+    return next((one for one in PREFERRED if one in stages), stages[0])
 
 
 def _audited(
     host: Host, task: Inspect, rows: list[Row], stage: Stage
 ) -> tuple[audit.Audited, bool]:
-    test = read_table(task.test).rows if task.test else None
+    test = formats.read_table(task.test, bad_rows="skip").rows if task.test else None
     host.emit(Phase(name="Loading the tokenizer"))
     located = locate(task.model, Path(host.job.home), host)
     tokenizer = load_tokenizer(located)
@@ -98,30 +107,6 @@ def _audited(
     found = look.run(progress)
     host.requests.take()
     return found, host.requests.stop_asked
-
-
-def read(source: Source) -> tuple[Table | None, list[BadLine]]:
-    """The usable rows of a dataset, and the lines that cannot be used; no table when all are bad.
-
-    Raises:
-        Refusal: there is no such dataset, or it cannot be read at all.
-    """
-    from workers.data import formats
-
-    try:
-        table = read_table(source.source)
-    except Refusal as refusal:
-        path = formats.locate(source.source)
-        numbered = list(formats._items(path, formats._decoded(path, formats._bytes(path))))
-        rows, bad, shape = formats._convert(numbered)
-        if not bad:
-            raise refusal from None
-        lines = [BadLine(row.line, row.reason) for row in bad]
-        if shape is None:
-            return None, lines
-        return Table(source.source, str(path), "", shape, rows), lines
-    bad = [BadLine(row.line, row.reason) for row in getattr(table, "bad", [])]
-    return (table if table.rows else None), bad
 
 
 # The tokenizer

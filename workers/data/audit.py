@@ -6,10 +6,12 @@ what each look counts becomes findings with a meaning and a remedy.
 
 from __future__ import annotations
 
+import gc
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
@@ -225,12 +227,11 @@ class Audit:
         Args:
             progress: told how many rows are done, of how many; False ends the audit early.
         """
-        total, done = len(self._rows), 0
-        for begin, end, lengths in self._measured():
-            self._look(begin, end, lengths)
-            done = end
-            if not progress(done, total):
-                break
+        with _uncollected():
+            for begin, end, lengths in self._measured():
+                self._look(begin, end, lengths)
+                if not progress(end, len(self._rows)):
+                    break
         self._end_of_turn()
         self._languages()
         self._answers_alike()
@@ -458,6 +459,18 @@ class Audit:
         return sum(length.trained for length in self._lengths) / kept
 
 
+@contextmanager
+def _uncollected() -> Iterator[None]:
+    """Spares the walks through all rows that Python's collector of cycles would make."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
+
+
 def finding(kind: str, count: Count, of: int, *, gentle: bool = False) -> AuditFinding:
     """One finding of a kind, as grave as its share of the rows makes it; a gentle one is advice."""
     told = KINDS[kind]
@@ -537,19 +550,22 @@ def answer(row: Row) -> str:
 
 
 def _ask_something(prompt: Sequence[dict[str, str]]) -> bool:
-    text = prompt[-1]["content"].strip().casefold() if prompt else ""
-    return bool(text) and text not in NOTHING
+    text = prompt[-1]["content"].strip() if prompt else ""
+    return bool(text) and not (len(text) < SHORT and text.casefold() in NOTHING)
 
 
 NOTHING = {"nan", "null", "none", "undefined", "[deleted]", "[removed]", "..."}
 """What exports from spreadsheets and forums write where nothing is."""
+NO_ANSWER = NOTHING - {"none", "null", "undefined"}
+"""Without what may well be the right answer."""
+SHORT = 16
 
 
 def _empty(text: str) -> bool:
     said = text.rpartition("</think>")[2].strip() if "</think>" in text else text.strip()
     if not said:  # an answer may stand before its thinking
         said = re.sub(r"<think>.*?</think>", "", text, flags=re.DOTALL).strip()
-    return not said or said.casefold() in NOTHING - {"none", "null", "undefined"}
+    return not said or (len(said) < SHORT and said.casefold() in NO_ANSWER)
 
 
 def _unclosed(text: str) -> bool:

@@ -40,25 +40,8 @@ _WORD = np.zeros(256, dtype=bool)
 _WORD[[*b"abcdefghijklmnopqrstuvwxyz0123456789+-*/=<>^_", *range(0x80, 0x100)]] = True
 _BASE = np.uint64(0x9E3779B97F4A7C15)
 _EMPTY = np.uint32(0xFFFFFFFF)
-
-
-def _inverse(odd: int) -> int:
-    return pow(odd, -1, 2**64)
-
-
-class _Powers:
-    """Powers of the hash's base and of its inverse modulo 2^64, grown as texts grow."""
-
-    up: Hashes = np.ones(1, np.uint64)
-    down: Hashes = np.ones(1, np.uint64)
-
-    @classmethod
-    def cover(cls, size: int) -> None:
-        if len(cls.up) < size:
-            base = np.full(size, _BASE)
-            back = np.full(size, np.uint64(_inverse(int(_BASE))))
-            base[0] = back[0] = 1
-            cls.up, cls.down = np.cumprod(base), np.cumprod(back)
+_MASKS = np.array([(1 << 8 * size) - 1 for size in range(9)], np.uint64)
+"""Keep so many bytes of the eight that are read at once."""
 
 
 class Words(NamedTuple):
@@ -73,27 +56,30 @@ class Words(NamedTuple):
 
 
 def words_of(texts: Sequence[str]) -> Words:
-    """Hashes every word by one polynomial over the bytes of all texts: a word's hash is the
-    difference of two running sums, brought back to the power 0."""
+    """Hashes every word by its first, middle and last eight bytes and its length."""
     parts = [text.lower().encode(errors="replace") for text in texts]
-    data = np.frombuffer(b"\n".join([*parts, b""]), np.uint8)
+    data = np.frombuffer(b"\n".join([*parts, b"\0" * 8]), np.uint8)
     begins = np.zeros(len(parts) + 1, np.int64)
     np.cumsum([len(part) + 1 for part in parts], out=begins[1:])
-    digits = np.zeros(len(parts) + 1, np.int64)
-    if not len(data):
-        return Words(np.zeros(0, np.uint64), np.zeros(0, np.int64), 0, digits[:0])
-    numeral = np.concatenate([[0], np.cumsum((data >= 48) & (data <= 57), dtype=np.int64)])
+    numerals = np.flatnonzero((data - np.uint8(48)) < np.uint8(10))
+    digits = np.diff(np.searchsorted(numerals, begins))
     inside = _WORD[data]
     edges = np.flatnonzero(inside[1:] != inside[:-1]) + 1
     if inside[0]:
         edges = np.concatenate([[0], edges])
     first, last = edges[0::2], edges[1::2]
-    _Powers.cover(len(data) + 1)
-    sums = np.zeros(len(data) + 1, np.uint64)
-    np.cumsum(data * _Powers.up[: len(data)], out=sums[1:])
-    hashes = _mixed((sums[last] - sums[first]) * _Powers.down[first])
-    text = np.searchsorted(begins, first, side="right") - 1
-    return Words(hashes, text, len(parts), numeral[begins[1:]] - numeral[begins[:-1]])
+    text = np.repeat(np.arange(len(parts)), np.diff(np.searchsorted(first, begins)))
+    return Words(_hashed(data, first, last - first), text, len(parts), digits)
+
+
+def _hashed(data: NDArray[np.uint8], first: Numbers, length: Numbers) -> Hashes:
+    eights = np.ndarray((len(data) - 7,), "<u8", data, strides=(1,))
+    mask = _MASKS[np.minimum(length, 8)]
+    hashes = (eights[first] & mask) + length.astype(np.uint64) * _BASE
+    long = np.flatnonzero(length > 8)
+    for place in (length[long] // 2 - 4, length[long] - 8):
+        hashes[long] = hashes[long] * _BASE + eights[first[long] + place]
+    return _mixed(hashes)
 
 
 def _mixed(hashes: Hashes) -> Hashes:
@@ -215,6 +201,7 @@ class TestOverlap:
         self._table[self._slot(self._grams)] = True
         self._rows_with = np.zeros(len(self._grams), np.int64)
         self._first_row = np.full(len(self._grams), -1, np.int64)
+        self._heads = {_head(text) for text in texts}
         self._whole: dict[str, list[int]] = {}
         for number, asked in enumerate(map(plain, texts)):
             if asked:
@@ -233,8 +220,8 @@ class TestOverlap:
             numbers: each row's number; -1 passes a row over.
         """
         for text, number in zip(asked, numbers.tolist(), strict=True):
-            if number >= 0 and self._whole and (tests := self._whole.get(plain(text))):
-                for test in tests:
+            if number >= 0 and _head(text) in self._heads:
+                for test in self._whole.get(plain(text), []):
                     self._found.setdefault(test, number)
         if not len(self._grams):
             return
@@ -264,6 +251,11 @@ class TestOverlap:
             if covered.mean() >= COVERED:
                 self._found.setdefault(test, int(self._first_row[self._which[mine[0]]]))
         return [Overlap(test, row) for test, row in sorted(self._found.items())]
+
+
+def _head(text: str) -> str:
+    """A text's first letters, to spare comparing it whole."""
+    return "".join(text[:64].lower().split())[:16]
 
 
 def plain(text: str) -> str:

@@ -129,7 +129,7 @@ class Measurer:
         treat thinking apart."""
         for message in messages:
             content = message["content"]
-            if content[0].isspace() or content[-1].isspace():
+            if len(message) > 2 or not content or content != content.strip():
                 return False
             if self._thinks and "think>" in content:
                 return False

@@ -47,7 +47,7 @@ def _speaks(text: str, user: str, assistant: str) -> bool:
 
 
 _BLANK = re.compile(
-    r"(?<![\\\w^_}$])(?:\{\{-?\s*[A-Za-z_][\w.]{2,}(?:\[[^]]*\])?(?:\s*\|[^}]*)?\s*-?\}\}"
+    r"(?<![\\\w^_}$])(?:\{\{-?\s*[A-Za-z_][\w.]{2,}(?:\[[^]]*\])*(?:\s*\|[^}]*)?\s*-?\}\}"
     r"|\{(?:input|instruction|output|prompt|question|answer|response|context|messages|system|user"
     r"|completion|query)\})"
     r"|\{%-?\s*(?:for|if|elif|else|endfor|endif|set|macro|endmacro|generation|endgeneration)\b"

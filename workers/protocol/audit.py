@@ -10,6 +10,8 @@ class BadLine(msgspec.Struct, frozen=True):
 
     line: int
     reason: str
+    file: str = ""
+    """Where the dataset has several."""
 
 
 class AuditExample(msgspec.Struct, frozen=True):
