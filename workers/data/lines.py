@@ -62,7 +62,7 @@ def json_rows(
         return
     if document:
         data = stream.read()
-        if _spans_lines(data):
+        if _spans_lines(data) or b"\n" not in data.strip():
             yield from _Document(_text(data)).values()
             return
         stream = io.BufferedReader(io.BytesIO(data))  # type: ignore[arg-type]
@@ -138,7 +138,7 @@ def parse(text: str, decoder: Strict) -> Any:
 def not_utf8(data: bytes) -> str:
     """The fault of bytes that are not UTF-8, with the encoding that they look like."""
     high = [byte for byte in data if byte >= 0x80]
-    if len(high) > 0.4 * len(data):
+    if len(high) > max(4, 0.4 * len(data)):
         guess = "an encoding such as GB18030 or Shift JIS"
     elif any(0x80 <= byte < 0xA0 for byte in high):
         guess = "cp1252 (Windows)"

@@ -51,8 +51,8 @@ def _paragraph(begun: int, held: list[bytes | None]) -> Numbered:
 def csv_rows(stream: io.BufferedReader, name: str, delimiter: str = "") -> Iterator[Numbered]:
     """Rows under a header line; `delimiter` is found out where none is given."""
     start(stream, name)
-    text = io.TextIOWrapper(stream, "utf-8", "surrogateescape", newline="")
-    first = text.readline()
+    text = (line.decode("utf-8", "surrogateescape") for line in stream)
+    first = next(text, "")
     if not first.strip():
         return
     delimiter = delimiter or max(DELIMITERS, key=first.count)
