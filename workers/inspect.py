@@ -80,8 +80,8 @@ def _stage(task: Inspect, stages: list[Stage]) -> Stage | None:
         return None
     if task.stage:
         audit.require(task.stage, stages, task.source.source)
-        return stages[list(map(str, stages)).index(task.stage)]
-    return next((one for one in PREFERRED if one in stages), stages[0])
+    likely = [task.stage, *PREFERRED, *stages]
+    return min(stages, key=likely.index)
 
 
 def _audited(

@@ -1,0 +1,130 @@
+"""The verb `inspect` with the real worker: its object, its refusals, and Stop."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from studio.jobs import Jobs
+from studio.settings import Settings
+from studio.store import JobRow, Store
+from workers.protocol import wire
+from workers.protocol.events import Inspected, Progress
+from workers.protocol.jobs import Inspect
+from workers.protocol.recipe import Source
+
+pytestmark = pytest.mark.torch  # transformers loads torch beside the tokenizer
+
+
+def inspect(tmp_path: Path, *arguments: str) -> tuple[int, Any]:
+    ended = subprocess.run(
+        [sys.executable, "-m", "studio", "inspect", *arguments, "--json",
+         "--home", str(tmp_path / "home")],
+        capture_output=True, text=True, timeout=240, check=False,
+    )  # fmt: skip
+    return ended.returncode, json.loads(ended.stdout)
+
+
+def write(path: Path, rows: list[Any]) -> str:
+    lines = [line if isinstance(line, str) else json.dumps(line) for line in rows]
+    path.write_text("\n".join(lines))
+    return str(path)
+
+
+def test_a_dataset_is_told_whole_with_all_that_is_wrong(tmp_path: Path) -> None:
+    rows: list[Any] = [
+        {"prompt": f"Say {word}", "completion": f"{word}, as you said: {word}."}
+        for word in ("boat", "lamp", "reef", "storm", "crew", "rope", "sail", "wind")
+    ]
+    rows[2] = "{broken"
+    rows[3] = {"prompt": "Say it", "completion": "[INST] Hi [/INST]"}
+    rows[4] = {"prompt": "{{messages}}", "completion": "What is it?"}
+    rows[5] = {"prompt": "long " * 100, "completion": "Yes."}
+    rows[6] = {"prompt": "Tell all", "completion": "and so on " * 100}
+    test = write(tmp_path / "test.jsonl", [rows[0]])
+    path = write(tmp_path / "d.jsonl", rows)
+    code, told = inspect(tmp_path, path, "--max-length", "64", "--test", test)
+    assert code == 0
+    assert (told["format"], told["rows"], told["stage"]) == ("prompt_completion", 7, "sft")
+    assert told["stages"] == ["sft", "grpo"]
+    assert [line["line"] for line in told["bad"]] == [3]
+    assert "not valid JSON" in told["bad"][0]["reason"]
+    found = {one["kind"]: one for one in told["findings"]}
+    assert set(found) == {
+        "wrong_template", "template_literal", "no_trained_tokens", "answer_cut_off", "truncated",
+        "test_overlap",
+    }  # fmt: skip
+    for one in found.values():
+        assert {"level", "count", "share", "examples", "meaning", "remedy"} <= one.keys()
+        assert one["count"] >= 1 <= len(one["examples"]) <= 3
+    assert 0 < told["trained_token_share"] < 1
+    assert told["tokens"]["percentiles"]["p100"] > 64
+
+
+def test_a_file_of_bad_rows_alone_is_told_too(tmp_path: Path) -> None:
+    alike = {"prompt": "Hi", "chosen": "Yes", "rejected": "Yes"}
+    code, told = inspect(tmp_path, write(tmp_path / "bad.jsonl", ["{", alike]))
+    assert code == 0
+    assert (told["format"], told["rows"], told["stages"]) == (None, 0, [])
+    assert [line["line"] for line in told["bad"]] == [1, 2]
+    assert [one["kind"] for one in told["findings"]] == ["chosen_equals_rejected"]
+    assert told["trained_token_share"] is None
+
+
+@pytest.mark.parametrize(
+    ("arguments", "word"),
+    [
+        (["nowhere.jsonl"], "nowhere.jsonl"),
+        (["builtin:sums", "--stage", "dpo"], "cannot serve"),
+        (["builtin:sums", "--model", "nobody-such"], "nobody-such"),
+    ],
+)
+def test_what_cannot_be_inspected_is_refused(
+    tmp_path: Path, arguments: list[str], word: str
+) -> None:
+    code, told = inspect(tmp_path, *arguments)
+    assert code == 1
+    assert word in told["error"]
+    assert told["remedy"]
+
+
+@pytest.fixture
+def real(home: Any, store: Store) -> Any:
+    made = Jobs(home, store, Settings())
+    yield made
+    made.close()
+
+
+def test_an_audit_says_how_far_it_is_and_obeys_stop(
+    real: Jobs, tmp_path: Path, follow: Callable[..., JobRow]
+) -> None:
+    words = [f"word{n}" for n in range(300)]
+    path = tmp_path / "many.jsonl"
+    with path.open("w") as file:
+        for n in range(40_000):
+            said = " ".join(words[n % 7 : 290 : 1 + n % 3])
+            file.write(json.dumps({"prompt": f"Number {n}", "completion": said}) + "\n")
+    job = real.inspect(Inspect(source=Source(source=str(path))))
+
+    def progress() -> list[Progress]:
+        lines = wire.read_events(real.folder(job))
+        return [line.event for line in lines if isinstance(line.event, Progress)]
+
+    until = time.monotonic() + 120
+    while not progress() and time.monotonic() < until:
+        real.poll()
+        time.sleep(0.05)
+    real.stop(job)
+    row = follow(real, job)
+    assert row.status == "stopped"
+    first = progress()[0]
+    assert (first.unit, first.total) == ("rows", 40_000)
+    events = [line.event for line in wire.read_events(real.folder(job))]
+    assert not any(isinstance(event, Inspected) for event in events)
