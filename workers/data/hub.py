@@ -33,7 +33,7 @@ ABOUT = {"dataset_info.json", "dataset_infos.json", "dataset_dict.json", "state.
          "config.json", "package.json"}  # fmt: skip
 KNOWN_SPLITS = ("train", "test", "validation", "valid", "val", "dev", "eval")
 DEFAULT_CONFIGS = ("default", "all", "main")
-SHARD = re.compile(r"[-_.]?\d{5}-of-(\d{5})(-[0-9a-f]{16})?$")
+SHARD = re.compile(r"[-_.]?\d{5}-of-(\d{5})(-[0-9a-f]+)?$")
 CARD = "README.md"
 
 
