@@ -49,7 +49,7 @@ SETS: dict[str, dict[str, bytes]] = {
 class Hub(BaseHTTPRequestHandler):
     """As much of the hub's HTTP API as fetching single files of datasets needs."""
 
-    def log_message(self, *_: Any) -> None:
+    def log_message(self, format: str, *args: Any) -> None:
         pass
 
     def do_HEAD(self) -> None:

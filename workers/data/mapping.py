@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import msgspec
 
@@ -69,7 +69,7 @@ def tokenize(
 
 def read(text: str, tokenizer: PreTrainedTokenizerBase, max_length: int) -> Example:
     """Plain text with its end mark, every token of which is trained; no chat template."""
-    ids: list[int] = tokenizer(text, add_special_tokens=False)["input_ids"]
+    ids = cast("list[int]", tokenizer(text, add_special_tokens=False)["input_ids"])
     if tokenizer.eos_token_id is not None:
         ids = [*ids, tokenizer.eos_token_id]
     return Example(ids[:max_length], ids[:max_length], truncated=len(ids) > max_length)
