@@ -18,7 +18,7 @@ from typing import NamedTuple
 from workers.data.formats import Row
 from workers.host import Host
 from workers.protocol.bench import Agreement, BenchFinding, BenchResult, Probe, RewardSummary
-from workers.protocol.events import Benched, Finished, Phase
+from workers.protocol.events import Benched, Finished, Phase, Stopped
 from workers.protocol.jobs import Bench
 from workers.protocol.recipe import Recipe
 from workers.rewards import Rewards, Sample, Scored
@@ -53,6 +53,10 @@ def run(host: Host) -> None:
     rewards = Rewards(recipe.rewards, Path(host.job.home))
     try:
         samples = _sampled(host, recipe, rows, task.samples) if task.samples else []
+        host.requests.take()
+        if host.requests.stop_asked:
+            host.emit(Stopped(detail="Stopped when asked, before the answers were scored."))
+            return
         host.emit(Phase(name="Scoring"))
         result = examine(rewards, rows, samples, recipe.rl.group_size)
     finally:

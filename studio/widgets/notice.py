@@ -32,7 +32,7 @@ class EmptyState(QWidget):
         column.addStretch(1)
         words = label(text, "muted", wrap=True)
         words.setAlignment(Qt.AlignmentFlag.AlignHCenter)
-        words.setMinimumWidth(420)
+        words.setFixedWidth(420)
         for widget in (picture, label(title, "heading"), words):
             column.addWidget(widget, 0, Qt.AlignmentFlag.AlignHCenter)
         column.addSpacing(SPACE)
