@@ -1,7 +1,7 @@
 """The audit of a whole dataset before a run: what would be learnt from it, and what would not.
 
-One pass over the rows in batches. While a thread tokenizes the next batch, this one is looked at;
-what each look counts becomes findings with a meaning and a remedy.
+One pass over the rows in batches; what each look at them counts becomes findings with a meaning and
+a remedy.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ import gc
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -31,13 +30,13 @@ from workers.protocol.refusal import Refusal
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-BATCH_LETTERS = 400_000
+BATCH_LETTERS = 1_000_000
 """Rows are looked at in batches of about so many letters."""
 EXAMPLES = 3
 EXCERPT = 160
 PROBED_ROWS = 64
 """Rows that are tokenized and masked in full, to look at their last trained token."""
-LANGUAGE_ROWS, LANGUAGE_LETTERS, SURE = 500, 40, 0.95
+LANGUAGE_ROWS, LANGUAGE_LETTERS, SURE = 400, 40, 0.95
 """Rows whose language is guessed, spread over the dataset; the letters that a guess needs, and the
 probability from which it counts."""
 ONE_ANSWER = 0.5
@@ -243,23 +242,10 @@ class Audit:
     # The pass
 
     def _measured(self) -> Iterator[tuple[int, int, list[Length | str]]]:
-        """Batches of rows with their lengths; a thread encodes one ahead."""
-        batches = _batches(self._rows)
-        with ThreadPoolExecutor(1, thread_name_prefix="tokenize") as thread:
-            waiting = None
-            for begin, end in batches:
-                prepared = self._measurer.prepare(self._rows[begin:end])
-                encoding = thread.submit(self._measurer.encode, prepared)
-                if waiting is not None:
-                    yield self._taken(*waiting)
-                waiting = begin, end, prepared, encoding
-            if waiting is not None:
-                yield self._taken(*waiting)
-
-    def _taken(
-        self, begin: int, end: int, prepared: list[Any], encoding: Any
-    ) -> tuple[int, int, list[Length | str]]:
-        return begin, end, self._measurer.measure(prepared, encoding.result())
+        """Batches of rows with their lengths; the tokenizer spreads each over all cores."""
+        for begin, end in _batches(self._rows):
+            prepared = self._measurer.prepare(self._rows[begin:end])
+            yield begin, end, self._measurer.measure(prepared, self._measurer.encode(prepared))
 
     def _look(self, begin: int, end: int, lengths: list[Length | str]) -> None:
         rows = self._rows[begin:end]
@@ -606,7 +592,7 @@ def _identifier() -> Callable[[str], str]:
     identifier.set_languages([name for name in LANGUAGES if name in known])
 
     def guess(text: str) -> str:
-        name, sure = identifier.classify(re.sub(r"```.*?```|<[^>]*>|\\\w+|\d+", " ", text[:2000]))
+        name, sure = identifier.classify(re.sub(r"```.*?```|<[^>]*>|\\\w+|\d+", " ", text[:800]))
         return name if sure >= SURE else ""
 
     return guess

@@ -54,11 +54,7 @@ class Skeleton(NamedTuple):
 
 
 class Measurer:
-    """Measures rows with one tokenizer, for one stage.
-
-    `prepare`, `encode` and `measure` are the three steps, in this order; `encode` leaves Python
-    free, so that a thread may do it for the next rows.
-    """
+    """Measures rows with one tokenizer, for one stage: `prepare`, then `encode`, then `measure`."""
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase, stage: Stage, max_length: int) -> None:
         self._tokenizer = tokenizer
