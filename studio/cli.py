@@ -334,8 +334,11 @@ def _tell_audit(terminal: Terminal, result: AuditResult) -> None:
         at = result.tokens.percentiles
         terminal.say(f"{result.tokens.total:,} tokens{learnt}; half of the rows have up to "
                      f"{at['p50']}, 95 % up to {at['p95']}, all up to {at['p100']}.")  # fmt: skip
+    if not result.findings:
+        terminal.say("No findings.")
+        return
     terminal.table(
-        f"Findings: {len(result.findings) or 'none'}",
+        f"Findings: {len(result.findings)}",
         ["Level", "Rows", "What", "What to do"],
         [[one.level, f"{one.count} ({one.share:.1%})", _where(one), one.remedy]
          for one in result.findings],

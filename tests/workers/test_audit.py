@@ -150,6 +150,19 @@ def test_a_row_that_the_template_refuses_is_named(audit: Any, tokenizer: Any) ->
     assert "No system role" in found.examples[0].text
 
 
+def test_tools_that_the_template_does_not_show_are_named(audit: Any) -> None:
+    rows = clean()
+    call = {"type": "function", "function": {"name": "tide", "arguments": {}}}
+    rows[2] = Row(
+        prompt=[rows[2].prompt[0], {"role": "assistant", "content": "", "tool_calls": [call]},
+                {"role": "tool", "content": "high"}],
+        completion=[{"role": "assistant", "content": "It is high."}],
+    )  # fmt: skip
+    found = named(audit(rows))["roles"]
+    assert [example.row for example in found.examples] == [3]
+    assert "tool" in found.examples[0].text
+
+
 # Lengths
 
 

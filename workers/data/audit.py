@@ -344,7 +344,7 @@ class Audit:
         for at in _spread(len(self._rows), PROBED_ROWS):
             row = self._rows[at]
             try:
-                example = tokenize(row.messages, self._tokenizer, 1 << 30)
+                example = tokenize(row.messages, self._tokenizer, 1 << 30, tools=row.tools)
             except Exception:  # counted as `roles` where lengths were measured
                 continue
             looked += 1

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from workers.data.formats import Message, Row
-from workers.data.mapping import Span, assistant_spans, render
+from workers.data.mapping import Span, _check_tools, assistant_spans, render
 from workers.protocol.recipe import Stage
 from workers.protocol.refusal import Refusal
 
@@ -95,9 +95,12 @@ class Measurer:
                 end = self._tokenizer.eos_token_id is not None
                 return [Text(row.text, [(0, len(row.text))], extra=int(end))]
             if self._stage == "grpo":
-                return [Text(render(row.prompt, self._tokenizer, generation=True), [])]
+                asked = render(row.prompt, self._tokenizer, generation=True, tools=row.tools)
+                return [Text(asked, [])]
             paired = row.rejected and self._stage != "sft"
             answers = [row.completion, row.rejected] if paired else [row.completion]
+            if row.uses_tools:
+                return [self._with_tools([*row.prompt, *answer], row) for answer in answers]
             return [self._conversation([*row.prompt, *answer]) for answer in answers]
         except Refusal as refusal:
             return refusal.what
@@ -134,6 +137,11 @@ class Measurer:
     def _render(self, messages: list[Message]) -> Text:
         text = render(messages, self._tokenizer)
         return Text(text, assistant_spans(messages, text, self._tokenizer))
+
+    def _with_tools(self, messages: list[Message], row: Row) -> Text:
+        text = render(messages, self._tokenizer, tools=row.tools)
+        _check_tools(messages, row.tools, text)
+        return Text(text, assistant_spans(messages, text, self._tokenizer, row.tools))
 
     def _learn(self, order: tuple[str, ...]) -> Skeleton | None:
         """The skeleton, by rendering marks in place of contents; None where they do not all come
