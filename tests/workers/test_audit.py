@@ -152,7 +152,7 @@ def test_a_row_that_the_template_refuses_is_named(audit: Any, tokenizer: Any) ->
 
 def test_tools_that_the_template_does_not_show_are_named(audit: Any) -> None:
     rows = clean()
-    call = {"type": "function", "function": {"name": "tide", "arguments": {}}}
+    call = {"type": "function", "function": {"name": "ask_the_harbour", "arguments": {}}}
     rows[2] = Row(
         prompt=[rows[2].prompt[0], {"role": "assistant", "content": "", "tool_calls": [call]},
                 {"role": "tool", "content": "high"}],
