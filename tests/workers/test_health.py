@@ -1,0 +1,96 @@
+"""The health coach on recorded runs: it names each sickness, and is quiet on healthy runs."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from workers.protocol.events import Eased, Finding
+from workers.protocol.recipe import Recipe, Source, parse_recipe
+from workers.protocol.rewards import Format, MathAnswer
+from workers.train.health import PASSED_AFTER, Coach
+
+RECORDINGS = Path(__file__).parents[1] / "recordings"
+SICK = {
+    "entropy-collapse": "entropy_collapse",
+    "zero-std-groups": "zero_std_groups",
+    "kl-drift": "kl_drift",
+    "length-blow-up": "length_blow_up",
+    "reward-hacking": "reward_hacking",
+    "diverging-loss": "diverging_loss",
+}
+HEALTHY = sorted(path.stem for path in RECORDINGS.glob("healthy-*.json"))
+RL_RECIPE = Recipe(
+    stage="grpo", data=[Source(source="x")], rewards=[MathAnswer(), Format(weight=0.2)]
+)  # fmt: skip
+
+
+def heard(name: str) -> list[Finding | Eased]:
+    recording: dict[str, Any] = json.loads((RECORDINGS / f"{name}.json").read_text())
+    coach = Coach(parse_recipe(recording["recipe"]))
+    return [told for step, values in recording["metrics"] for told in coach.hear(step, values)]
+
+
+def hear(coach: Coach, stream: list[dict[str, float | None]]) -> list[Finding | Eased]:
+    return [told for step, values in enumerate(stream, 1) for told in coach.hear(step, values)]
+
+
+@pytest.mark.parametrize("name", SICK)
+def test_each_sickness_is_named_on_a_run_that_had_it(name: str) -> None:
+    findings = [told for told in heard(name) if isinstance(told, Finding)]
+    assert SICK[name] in [found.kind for found in findings]
+    for found in findings:
+        assert found.meaning
+        assert found.remedy
+        assert found.metric
+        assert found.step > 0
+
+
+@pytest.mark.parametrize("name", HEALTHY)
+def test_healthy_runs_are_left_in_peace(name: str) -> None:
+    assert heard(name) == []
+
+
+def test_there_are_healthy_runs_of_both_kinds() -> None:
+    assert len([name for name in HEALTHY if "grpo" in name]) >= 3
+    assert len([name for name in HEALTHY if "sft" in name]) >= 2
+
+
+def test_a_finding_is_told_once_and_again_only_after_it_has_passed() -> None:
+    far, near = {"kl": 0.9}, {"kl": 0.01}
+    told = hear(Coach(RL_RECIPE), [far] * 20 + [near] * 20 + [far] * 20)
+    assert [type(one).__name__ for one in told] == ["Finding", "Eased", "Finding"]
+    first, eased, second = told
+    assert first.step == 10
+    assert eased.step > 20 + PASSED_AFTER
+    assert second.step > 40
+
+
+def test_a_loss_that_is_no_number_is_an_alarm_at_once() -> None:
+    (found,) = hear(Coach(RL_RECIPE), [{"loss": 1.0}, {"loss": None}])
+    assert isinstance(found, Finding)
+    assert (found.kind, found.level, found.step) == ("not_a_number", "alarm", 2)
+
+
+def test_equal_groups_of_a_solved_task_are_good_news() -> None:
+    solved = {"reward": 1.2, "zero_std_share": 1.0, "entropy": 0.001}
+    start = {"reward": 0.6, "zero_std_share": 0.1, "entropy": 0.5}
+    told = hear(Coach(RL_RECIPE), [start] * 10 + [solved] * 20)
+    assert [one.kind for one in told] == ["solved"]
+
+
+def test_falling_accuracy_under_a_rising_reward_is_hacking() -> None:
+    stream: list[dict[str, float | None]] = [
+        {"reward": step / 40, "reward/math_answer": 0.5, "reward/format": 0.5} for step in range(40)
+    ]
+    stream[0]["eval_accuracy"], stream[30]["eval_accuracy"] = 0.6, 0.3
+    assert "reward_hacking" in [one.kind for one in hear(Coach(RL_RECIPE), stream)]
+
+
+def test_held_out_loss_that_turns_up_is_learning_by_heart() -> None:
+    curve = [2.0, 1.5, 1.4, 1.45, 1.6]
+    told = hear(Coach(Recipe(data=[Source(source="x")])), [{"eval_loss": loss} for loss in curve])
+    assert [one.kind for one in told] == ["learning_by_heart"]
