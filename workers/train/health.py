@@ -214,8 +214,9 @@ def entropy_collapse(history: History, setting: Setting) -> Finding | None:
 
 
 def _solved(history: History, setting: Setting) -> bool:
-    reward = history.now("reward")
-    return setting.top is not None and reward is not None and reward >= SOLVED * setting.top
+    """Whether the latest answers earn nearly all there is to earn."""
+    latest = _mean(history.values("reward")[-2:])
+    return setting.top is not None and latest is not None and latest >= SOLVED * setting.top
 
 
 def equal_groups(history: History, setting: Setting) -> Finding | None:
