@@ -21,7 +21,14 @@ from workers.__main__ import run_folder
 from workers.chat import owner_lives
 from workers.host import Host
 from workers.protocol import events, requests
-from workers.protocol.jobs import Chat, Export, Train
+from workers.protocol.audit import (
+    AuditExample,
+    AuditFinding,
+    AuditResult,
+    BadLine,
+    TokenStatistics,
+)
+from workers.protocol.jobs import Chat, Export, Inspect, Train
 from workers.protocol.jobs import Resolved as Pinned
 from workers.protocol.recipe import Recipe
 from workers.protocol.refusal import Refusal
@@ -30,7 +37,7 @@ STEP_S = float(os.environ.get("FAKE_STEP_S", "0.02"))
 
 
 def room_of(task: object) -> object:
-    rooms = {Train: train, Export: export, Chat: chat}
+    rooms = {Train: train, Export: export, Chat: chat, Inspect: look}
     return rooms[type(task)]
 
 
@@ -159,6 +166,33 @@ def export(host: Host) -> None:
         path = exports / f"{target.replace('gguf:', 'model-')}.gguf"
         path.write_bytes(b"GGUF" + b"0" * 4092)
         host.emit(events.Artifact(path=str(path), kind=target, bytes=4096))
+    host.emit(events.Finished())
+
+
+def look(host: Host) -> None:
+    """Finds a bad line and cut answers in every file but the built-in ones, which are clean."""
+    task = host.job.task
+    assert isinstance(task, Inspect)
+    if "gone" in task.source.source:
+        raise Refusal("It is gone.", "It was named so.", "Name it otherwise.")
+    for done in (0, 10, 20):
+        host.emit(events.Progress(done=done, total=20, unit="rows"))
+        time.sleep(STEP_S)
+    clean = task.source.source.startswith("builtin:")
+    finding = AuditFinding(
+        kind="answer_cut_off", level="warning", count=3, share=0.15, meaning="The end is lost.",
+        remedy="Raise the length.", examples=[AuditExample(2, "What is 1 + 1?")],
+    )  # fmt: skip
+    result = AuditResult(
+        source=task.source.source, format="chat", stages=["sft"], stage=task.stage,
+        model=task.model, rows=20, bad=[] if clean else [BadLine(7, "not valid JSON")],
+        findings=[] if clean else [finding], trained_token_share=0.6, seconds=0.1,
+        tokens=TokenStatistics(
+            total=900, trained=540, max_length=task.max_length, mean=45.0,
+            percentiles={"p50": 44, "p95": 60, "p100": 61}, histogram=[],
+        ),
+    )  # fmt: skip
+    host.emit(events.Inspected(result=result))
     host.emit(events.Finished())
 
 

@@ -33,8 +33,9 @@ from studio.widgets.page import Page
 from studio.widgets.rail import Rail
 from studio.widgets.text import button
 from workers.protocol import wire
-from workers.protocol.jobs import Train
-from workers.protocol.pipeline import Pipeline, parse_pipeline, read_pipeline
+from workers.protocol.events import Inspected, Phase, Progress
+from workers.protocol.jobs import Inspect, Train
+from workers.protocol.pipeline import PREVIOUS, Pipeline, parse_pipeline, read_pipeline
 from workers.protocol.recipe import Recipe
 from workers.protocol.refusal import Refusal
 
@@ -55,6 +56,8 @@ class TrainPage(Page):
         self._jobs = jobs
         self._opened = Pipeline(name="", stages=[Recipe()])
         self._adapting = False
+        self._check = ""
+        """The job that looks at a dataset now, or did last."""
         self.stage, self.model, self.data = StageStep(theme), ModelStep(theme), DataStep(theme)
         self.rewards, self.settings = RewardsStep(theme), SettingsStep(theme)
         self.review = ReviewStep(theme)
@@ -82,6 +85,8 @@ class TrainPage(Page):
             changed.connect(self._adapt)
         self.stage.ready_chosen.connect(lambda path: self.open_recipe(Path(path)))
         self.rewards.try_asked.connect(self._on_try_asked)
+        self.data.check.asked.connect(self._on_check_asked)
+        self.data.check.cancelled.connect(self._on_check_cancelled)
         self.review.save_asked.connect(self._on_save)
         self.review.followers_dropped.connect(self._on_followers_dropped)
 
@@ -122,8 +127,47 @@ class TrainPage(Page):
         )
         super().showEvent(event)  # type: ignore[arg-type]
 
+    # The check of a dataset
+
+    def _on_check_asked(self, source: str) -> None:
+        recipe = self.recipe()
+        given = next((one for one in recipe.data if one.source == source), None)
+        if given is None:
+            return
+        base = recipe.model.base if recipe.model.base != PREVIOUS else "starter"
+        task = Inspect(source=given, model=base, stage=recipe.stage, test=recipe.evaluation.test,
+                       max_length=recipe.training.max_length)  # fmt: skip
+        try:
+            self._check = self._jobs.inspect(task)
+        except Refusal as refusal:
+            self.banner.tell(refusal.what, refusal.cause, refusal.remedy)
+            return
+        self.data.check.view.clear()
+        self.data.check.tell("Starting", working=True)
+
+    def _on_check_cancelled(self) -> None:
+        self._jobs.stop(self._check, grace_s=2.0)
+
     def hear(self, news: list[Heard]) -> None:
-        """Nothing here depends on running jobs."""
+        """Follows the check of a dataset; nothing else here depends on running jobs."""
+        for heard in news:
+            if heard.job == self._check:
+                self._follow_check(heard)
+
+    def _follow_check(self, heard: Heard) -> None:
+        for line in heard.lines:
+            match line.event:
+                case Phase(name=name):
+                    self.data.check.tell(name, working=True)
+                case Progress(done=done, total=total, unit="rows"):
+                    self.data.check.tell(f"{done:,} of {total:,} rows", working=True)
+                case Inspected(result=result):
+                    self.data.check.show_result(result)
+        if heard.status != "running":
+            row = self._jobs.store.job(self._check)
+            failed = row is not None and row.status == "failed"
+            words = f"{row.cause} {row.remedy}".strip() if row is not None and failed else ""
+            self.data.check.tell(words, working=False)
 
     def go_to(self, index: int) -> None:
         self.banner.hide()

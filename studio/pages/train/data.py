@@ -7,23 +7,28 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-from PySide6.QtCore import Qt
+from PySide6.QtCore import Qt, Signal
 from PySide6.QtGui import QDragEnterEvent, QDropEvent
 from PySide6.QtWidgets import QComboBox, QFileDialog, QHBoxLayout, QLineEdit, QVBoxLayout, QWidget
 
 from studio.pages.train.step import Step
 from studio.theme import SPACE, Theme
+from studio.widgets.audit import AuditView
 from studio.widgets.card import Card
 from studio.widgets.text import button, label
 from workers.protocol.assets import builtin_dataset, builtin_datasets
+from workers.protocol.audit import AuditResult
 from workers.protocol.recipe import Recipe, Source
 from workers.protocol.refusal import Refusal
 
 PREVIEW_BYTES = 64 * 1024
 PREVIEW_ROWS = 3
+FILES = "Data (*.jsonl *.json *.csv *.tsv *.parquet *.arrow *.feather *.txt *.gz *.zst)"
+PREVIEWED = (".jsonl", ".json")
+"""Files whose first rows are shown here; others are read by the check and by the run."""
 ACCEPTED = (
-    'Accepted are JSON lines or a JSON array of rows with "messages", with "prompt" and '
-    '"completion", with "prompt" and "answer", or with "instruction" and "output" (Alpaca).'
+    'Accepted are JSON, CSV, Parquet, Arrow and text files of rows with "messages", with "prompt" '
+    'and "completion", with "prompt" and "answer", or with "instruction" and "output" (Alpaca).'
 )
 SHAPES = [
     ("chat", {"messages"}),
@@ -50,8 +55,8 @@ NEEDS: dict[str, set[str]] = {
 """Keys that a built-in set's rows have where it serves a stage."""
 TEST = "-test"
 """How the names of the built-in sets end that are kept for measuring."""
-HUB = re.compile(r"[A-Za-z0-9][\w.-]*/(?!.*\.(jsonl?|csv|parquet)$)[\w.-]+(:[\w.-]+)?")
-"""An id on the hub, perhaps with a split; a file's name is none."""
+HUB = re.compile(r"[A-Za-z0-9][\w.-]*/(?!.*\.(jsonl?|csv|parquet)$)[\w.-]+(:[\w.-]+){0,2}")
+"""An id on the hub, perhaps with configuration and split; a file's name is none."""
 
 
 class SourceLine(QWidget):
@@ -119,9 +124,59 @@ class TestChooser(Card):
         self.box.setCurrentIndex(self.box.findData(source))
 
     def _on_browse(self) -> None:
-        path, _ = QFileDialog.getOpenFileName(self, "Test set", "", "Data (*.jsonl *.json)")
+        path, _ = QFileDialog.getOpenFileName(self, "Test set", "", FILES)
         if path:
             self.choose(path)
+
+
+class CheckCard(Card):
+    """Audits a whole dataset before a run: a button, how far it is, and what was found."""
+
+    asked = Signal(str)
+    """The source that is to be looked at."""
+    cancelled = Signal()
+
+    def __init__(self, theme: Theme) -> None:
+        super().__init__("Check before training")
+        self.box = QComboBox()
+        self.box.setAccessibleName("Dataset to check")
+        self.start = button("Check", theme, "magnifying-glass", name="check-data")
+        self.cancel = button("Cancel", theme, kind="quiet", name="cancel-check")
+        self.state = label("", "muted", wrap=True)
+        self.view = AuditView(theme)
+        self.start.clicked.connect(lambda: self.asked.emit(self.box.currentText()))
+        self.cancel.clicked.connect(self.cancelled)
+        row = QHBoxLayout()
+        row.setSpacing(SPACE)
+        row.addWidget(self.box, 1)
+        row.addWidget(self.start)
+        row.addWidget(self.cancel)
+        self.body.addWidget(label("Reads every row as the model will: what is learnt, what is cut "
+                                  "off, wrong templates, duplicates, test questions among the "
+                                  "training rows, personal data.", "muted", wrap=True))  # fmt: skip
+        self.body.addLayout(row)
+        self.body.addWidget(self.state)
+        self.body.addWidget(self.view)
+        self.tell("", working=False)
+        self.hide()
+
+    def offer(self, sources: list[str]) -> None:
+        self.setVisible(bool(sources))
+        present = self.box.currentText()
+        self.box.clear()
+        self.box.addItems(sources)
+        self.box.setCurrentIndex(max(0, self.box.findText(present)))
+        if self.view.result is not None and self.view.result.source not in sources:
+            self.view.clear()
+
+    def tell(self, words: str, *, working: bool) -> None:
+        self.state.setText(words)
+        self.state.setVisible(bool(words))
+        self.start.setEnabled(not working)
+        self.cancel.setVisible(working)
+
+    def show_result(self, result: AuditResult) -> None:
+        self.view.show_result(result)
 
 
 class DataStep(Step):
@@ -136,7 +191,9 @@ class DataStep(Step):
         self.builtin.setAccessibleName("Built-in dataset")
         self.path = QLineEdit()
         self.path.setObjectName("data-path")
-        self.path.setPlaceholderText("Path of a .jsonl or .json file, or drop files here")
+        self.path.setPlaceholderText(
+            "A file, a folder, or org/name:split on the hub; or drop files here"
+        )
         self.path.setAccessibleName("Dataset file")
         self._list = QVBoxLayout()
         self._empty = label("Nothing chosen yet. Add a built-in set or a file of your own.",
@@ -147,6 +204,7 @@ class DataStep(Step):
         self._preview.body.addWidget(self._shape)
         self._preview.body.addWidget(self._rows)
         self._preview.hide()
+        self.check = CheckCard(theme)
         chosen = Card("Training data")
         chosen.body.addWidget(self._empty)
         chosen.body.addLayout(self._list)
@@ -154,6 +212,7 @@ class DataStep(Step):
         self.body.addLayout(self._adders())
         self.body.addWidget(chosen)
         self.body.addWidget(self._preview)
+        self.body.addWidget(self.check)
         self.test = TestChooser(theme)
         self.body.addWidget(self.test)
         self.body.addStretch(1)
@@ -225,7 +284,7 @@ class DataStep(Step):
         self.path.clear()
 
     def _on_browse(self) -> None:
-        paths, _ = QFileDialog.getOpenFileNames(self, "Datasets", "", "Data (*.jsonl *.json)")
+        paths, _ = QFileDialog.getOpenFileNames(self, "Datasets", "", FILES)
         for path in paths:
             self.add(path)
 
@@ -242,6 +301,7 @@ class DataStep(Step):
     def _show(self, source: str) -> None:
         self._empty.setVisible(not self.lines)
         self._preview.setVisible(bool(source))
+        self.check.offer([line.source for line in self.lines])
         if source:
             shape, rows = look(source)
             self._shape.setText(f"{source}: {shape}")
@@ -286,7 +346,7 @@ def _may_be(source: str) -> bool:
     """Whether there may be such a dataset; what is on the hub is not asked for from here."""
     if source.startswith("builtin:"):
         return True
-    return Path(source).expanduser().is_file() or HUB.fullmatch(source) is not None
+    return Path(source).expanduser().exists() or HUB.fullmatch(source) is not None
 
 
 def _weight(line: SourceLine) -> float | None:
@@ -310,7 +370,9 @@ def _serves(name: str, stage: str) -> bool:
 def look(source: str) -> tuple[str, list[str]]:
     """The shape of a dataset and its first rows as text, from its first bytes alone."""
     if not source.startswith("builtin:") and not Path(source).exists() and HUB.fullmatch(source):
-        return "a dataset on the hub; it is looked at when the run starts", []
+        return "a dataset on the hub; Check looks at all of it", []
+    if not source.startswith("builtin:") and Path(source).suffix.lower() not in PREVIEWED:
+        return "Check looks at all of it", []
     try:
         builtin = source.startswith("builtin:")
         path = builtin_dataset(source.removeprefix("builtin:")) if builtin else Path(source)
