@@ -53,7 +53,9 @@ class AuditView(QWidget):
         colour, icon = LEVELS.get(finding.level, LEVELS["advice"])
         examples = "; ".join(f"row {one.row}: {_short(one.text)}" for one in finding.examples)
         what = f"{finding.meaning} {finding.count} rows, {finding.share:.0%}."
-        self._line(colour, icon, what, f"{finding.remedy} {examples}".strip())
+        self._line(
+            colour, icon, what, f"{finding.remedy}\n{examples[:1].upper()}{examples[1:]}".strip()
+        )
 
     def _line(self, colour: str, icon: str, what: str, more: str) -> None:
         line = QWidget()
