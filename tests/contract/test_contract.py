@@ -64,7 +64,7 @@ def studio(request: pytest.FixtureRequest, home: Home, fake: Settings) -> Iterat
 def recipe(studio: Jobs) -> Recipe:
     return Recipe(
         name="contract",
-        model=Model(base="smollm2"),
+        model=Model(base="starter"),
         data=[Source(source="builtin:arithmetic")],
         training=Training(max_steps=2, batch_size=1, save_every_steps=1),
         evaluation=Evaluation(max_rows=2),

@@ -222,6 +222,8 @@ def _walls() -> list[str]:
         walls += ["--cap-add", "CAP_SETUID", "--cap-add", "CAP_SETGID"]
     else:
         walls += ["--unshare-all"]
+    # First of all, since the program itself may lie under /tmp.
+    walls += ["--perms", "1777", "--size", str(16 << 20), "--tmpfs", "/tmp"]
     walls += ["--ro-bind", "/usr", "/usr"]
     for name in ("bin", "sbin", "lib", "lib32", "lib64"):
         path = Path("/", name)
@@ -242,8 +244,8 @@ def _walls() -> list[str]:
     for shared in dict.fromkeys((prefix, CHILD)):
         if not shared.is_relative_to("/usr"):
             walls += [*_parents(shared), "--ro-bind", str(shared), str(shared)]
-    walls += ["--proc", "/proc", "--dev", "/dev", "--perms", "1777", "--size", str(16 << 20)]
-    return [*walls, "--tmpfs", "/tmp", "--remount-ro", "/", "--chdir", "/tmp", "--"]
+    walls += ["--proc", "/proc", "--dev", "/dev"]
+    return [*walls, "--remount-ro", "/", "--chdir", "/tmp", "--"]
 
 
 def _parents(path: Path) -> Iterator[str]:
