@@ -75,10 +75,36 @@ def _smollm2() -> str:
     return SMOLLM2_FILE
 
 
+def _starter() -> str:
+    from pathlib import Path
+
+    from workers.fetch import locate_model
+
+    return str(locate_model("starter", Path(), lambda text: None).folder)
+
+
+def _sandbox() -> str:
+    from workers.rewards.sandbox import Sandbox, bubblewrap
+
+    bwrap = bubblewrap()
+    code = "def reward(prompt, completion, answer):\n    return 1.0"
+    with Sandbox("reward", code, 256, bwrap) as sandbox:
+        (outcome,) = sandbox.run([{"prompt": "", "completion": "", "answer": ""}], 5.0)
+    assert outcome.value == 1.0, outcome.fault
+    if bwrap is None:
+        return (
+            "works with limits alone: bubblewrap is not here, so rewards could read this user's "
+            "files, and code written by a model is not run"
+        )
+    return f"works under {bwrap}"
+
+
 CHECKS: dict[str, Callable[[], str]] = {
     "torch": _torch,
     "training libraries": _trainers,
     "llama.cpp": _llama,
     "GGUF converter": _converter,
+    "base model starter": _starter,
     "base model smollm2": _smollm2,
+    "sandbox for rewards": _sandbox,
 }
