@@ -713,9 +713,12 @@ spec.loader.exec_module(module)
 module.prepare_and_start = lambda arguments: module.call(sys.executable, "-c", {pip!r})
 sys.exit(module.main(["run"]))
 """
+    # Tests that run in a shell's background are born with the interrupt ignored, and so would be
+    # what they start.
     with subprocess.Popen(
-        [sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=subprocess.PIPE
-    ) as started:
+        [sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    ) as started:  # fmt: skip
         wait_until(lambda: bootstrap.LOG.exists() and "compiles" in _lines(bootstrap.LOG), 20.0)
         family = psutil.Process(started.pid).children(recursive=True)
         try:

@@ -136,6 +136,8 @@ class Sandbox:
         if reply is None:
             self.close()
             return Outcome(None, "it brought the sandbox down and was killed")
+        if reply.get("last"):
+            self.close()
         if "value" in reply:
             return Outcome(reply["value"])
         return Outcome(None, str(reply.get("fault", "it gave no value")))

@@ -42,7 +42,10 @@ def main() -> None:
     _say(replies, {"ready": True})
     for line in calls:
         asked = json.loads(line)
-        _say(replies, _run(call, asked, setting, replies, contained))
+        reply, clean = _run(call, asked, setting, replies, contained)
+        _say(replies, reply if clean else {**reply, "last": True})
+        if not clean:  # what is left behind dies with the namespace, and that with us
+            return
 
 
 def _say(replies: Any, what: dict[str, Any]) -> None:
@@ -91,9 +94,10 @@ def _run(
     setting: dict[str, Any],
     replies: Any,
     contained: bool,
-) -> dict[str, Any]:
+) -> tuple[dict[str, Any], bool]:
+    """The reply, and whether nothing was left behind."""
     if not hasattr(os, "fork"):
-        return _value(call, asked)
+        return _value(call, asked), True
     reading, writing = os.pipe()
     child = os.fork()
     if child == 0:
@@ -101,13 +105,14 @@ def _run(
     os.close(writing)
     reply = _hear(reading, asked["seconds"])
     os.close(reading)
-    _clear_away(child, contained)
+    clean = _clear_away(child, contained)
     if reply is None:
-        return {"fault": f"it took longer than {asked['seconds']:.1f} s"}
+        return {"fault": f"it took longer than {asked['seconds']:.1f} s"}, clean
     try:
-        return json.loads(reply)
+        return json.loads(reply), clean
     except ValueError:
-        return {"fault": "it ended without a value (killed, out of memory, or it left by itself)"}
+        fault = "it ended without a value (killed, out of memory, or it left by itself)"
+        return {"fault": fault}, clean
 
 
 def _be_the_fork(
@@ -172,8 +177,11 @@ def _hear(reading: int, seconds: float) -> bytes | None:
     return said
 
 
-def _clear_away(child: int, contained: bool) -> None:
-    """Kills the fork and all that it started; inside a process namespace nothing can hide."""
+def _clear_away(child: int, contained: bool) -> bool:
+    """Kills the fork and all that it started; inside a process namespace nothing can hide.
+
+    Returns whether all were gone before the grace ended.
+    """
     with contextlib.suppress(OSError):
         os.killpg(child, signal.SIGKILL)
     with contextlib.suppress(OSError):
@@ -186,7 +194,8 @@ def _clear_away(child: int, contained: bool) -> None:
             if os.waitpid(-1, os.WNOHANG)[0] == 0:
                 time.sleep(0.001)
         except (ChildProcessError, ProcessLookupError):
-            return
+            return True
+    return False
 
 
 if __name__ == "__main__":
