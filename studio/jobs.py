@@ -6,6 +6,7 @@ the workers appended since the last call and never waits for anything.
 
 from __future__ import annotations
 
+import contextlib
 import re
 import shutil
 import subprocess
@@ -27,6 +28,7 @@ from workers.protocol.pipeline import Pipeline, following
 from workers.protocol.recipe import Recipe, Source, check_recipe
 from workers.protocol.refusal import Refusal
 from workers.protocol.requests import Pause, Request
+from workers.protocol.rewards import RewardModel
 
 STOP_GRACE_S = 60.0
 """How long a worker may take to save before it is ended."""
@@ -64,11 +66,9 @@ class Jobs:
     def train(self, recipe: Recipe, then: Sequence[Recipe] = ()) -> str:
         """Starts a training run, to be followed by others; returns its id."""
         check_recipe(recipe)
-        parent = None
-        if recipe.model.base.startswith("run:"):
-            parent = self.find(recipe.model.base.removeprefix("run:")).id
-            model = msgspec.structs.replace(recipe.model, base=f"run:{parent}")
-            recipe = msgspec.structs.replace(recipe, model=model)
+        recipe = self._with_runs(recipe)
+        base = recipe.model.base
+        parent = base.removeprefix("run:") if base.startswith("run:") else None
         followers = [_with_paths(follower) for follower in then]
         return self.start(Train(recipe=_with_paths(recipe)), recipe.name, parent, followers)
 
@@ -77,10 +77,26 @@ class Jobs:
         first, *rest = pipeline.stages
         return self.train(first, rest)
 
+    def _with_runs(self, recipe: Recipe) -> Recipe:
+        """The recipe with runs that are given by name, as base or as reward model, given by id."""
+        rewards = [
+            msgspec.structs.replace(reward, model=self._by_id(reward.model))
+            if isinstance(reward, RewardModel)
+            else reward
+            for reward in recipe.rewards
+        ]
+        model = msgspec.structs.replace(recipe.model, base=self._by_id(recipe.model.base))
+        return msgspec.structs.replace(recipe, model=model, rewards=rewards)
+
+    def _by_id(self, model: str) -> str:
+        if not model.startswith("run:"):
+            return model
+        return f"run:{self.find(model.removeprefix('run:')).id}"
+
     def bench(self, recipe: Recipe, samples: int = 64) -> str:
         """Starts a try of a recipe's rewards; returns its id."""
         check_recipe(recipe)
-        task = Bench(recipe=_with_paths(recipe), samples=samples)
+        task = Bench(recipe=_with_paths(self._with_runs(recipe)), samples=samples)
         return self.start(task, f"rewards of {recipe.name}")
 
     def inspect(self, task: Inspect) -> str:
@@ -90,9 +106,8 @@ class Jobs:
         if Path(task.model).expanduser().is_dir():
             model = str(Path(task.model).expanduser().absolute())
             task = msgspec.structs.replace(task, model=model)
-        elif task.model.startswith("run:"):
-            run = self.find(task.model.removeprefix("run:"))
-            task = msgspec.structs.replace(task, model=f"run:{run.id}")
+        else:
+            task = msgspec.structs.replace(task, model=self._by_id(task.model))
         task = msgspec.structs.replace(task, source=_absolute(task.source))
         return self.start(task, f"look at {Path(task.source.source).stem}")
 
@@ -330,7 +345,7 @@ class Jobs:
             raise Refusal(
                 f"The run {row.id} is still going.", "It writes to its folder.", "Stop it first."
             )
-        shutil.rmtree(self.folder(row.id))
+        _remove(self.folder(row.id))
         self._forget(row.id)
 
     def _forget(self, job: str) -> None:
@@ -353,6 +368,13 @@ class Jobs:
                 self.store.add(wire.read_job(self.folder(name)))
             except Refusal:
                 continue  # not a job of ours; `doctor` names it
+
+
+def _remove(folder: Path) -> None:
+    """Deletes a folder from which a worker on its way out may still be taking its own files."""
+    while folder.exists():
+        with contextlib.suppress(FileNotFoundError):
+            shutil.rmtree(folder)
 
 
 def slug(name: str) -> str:

@@ -17,8 +17,9 @@ from studio.settings import Settings, save_settings
 from studio.store import JobRow
 from workers.protocol import wire
 from workers.protocol.pipeline import Pipeline
-from workers.protocol.recipe import Evaluation, Gate, Model, Recipe, format_recipe
+from workers.protocol.recipe import Evaluation, Gate, Model, Recipe, Training, format_recipe
 from workers.protocol.refusal import Refusal
+from workers.protocol.rewards import RewardModel
 
 Follow = Callable[..., JobRow]
 
@@ -87,6 +88,21 @@ def test_a_next_stage_that_cannot_start_is_told(
     row = follow(jobs, first)
     row = jobs.store.job(row.id) or row
     assert "The next stage could not start. No room." in row.cause
+
+
+def test_runs_may_be_given_by_name_as_base_and_as_reward(
+    jobs: Jobs, recipe: Recipe, follow: Follow
+) -> None:
+    first = jobs.train(recipe)
+    follow(jobs, first)
+    policy = msgspec.structs.replace(
+        recipe, stage="grpo", model=Model(base="run:small"), training=Training(batch_size=8),
+        rewards=[RewardModel(model="run:small")],
+    )  # fmt: skip
+    for started in (jobs.bench(policy), jobs.train(policy)):
+        task: Any = wire.read_job(jobs.folder(started)).task
+        assert task.recipe.model.base == f"run:{first}"
+        assert task.recipe.rewards[0].model == f"run:{first}"
 
 
 class Cli:
