@@ -75,6 +75,13 @@ def test_a_loss_that_is_no_number_is_an_alarm_at_once() -> None:
     assert (found.kind, found.level, found.step) == ("not_a_number", "alarm", 2)
 
 
+def test_gradients_that_leap_again_and_again_are_told_and_single_ones_are_not() -> None:
+    calm: list[dict[str, float | None]] = [{"gradient_norm": 1.0 + step % 3} for step in range(30)]
+    leaping = [*calm[:20], *[{"gradient_norm": 50.0}, {"gradient_norm": 1.5}] * 3]
+    assert hear(Coach(RL_RECIPE), [*calm[:15], {"gradient_norm": 50.0}, *calm[15:]]) == []
+    assert [one.kind for one in hear(Coach(RL_RECIPE), leaping)] == ["gradient_spikes"]
+
+
 def test_equal_groups_of_a_solved_task_are_good_news() -> None:
     solved = {"reward": 1.2, "zero_std_share": 1.0, "entropy": 0.001}
     start = {"reward": 0.6, "zero_std_share": 0.1, "entropy": 0.5}
