@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -104,24 +104,14 @@ def show(run: Run, json: Json = False, home: HomeDir = None) -> None:
 def stop(run: Run, json: Json = False, home: HomeDir = None) -> None:
     """Ask a running run to stop; it saves its work first."""
     with open_headless(home, json=json) as headless:
-        row = headless.jobs.find(run)
-        if not row.live:
-            raise Refusal(f"The run {row.id} is not running.", f"It is {row.status}.", "")
-        headless.jobs.stop(row.id)
-        ended = headless.follow(row.id)
-        headless.terminal.result({"run": ended.id, "status": ended.status, "cause": ended.cause})
+        _end(headless, run, headless.jobs.stop)
 
 
 @app.command()
 def pause(run: Run, json: Json = False, home: HomeDir = None) -> None:
     """Let a running run rest at a checkpoint; `resume` goes on from there."""
     with open_headless(home, json=json) as headless:
-        row = headless.jobs.find(run)
-        if not row.live:
-            raise Refusal(f"The run {row.id} is not running.", f"It is {row.status}.", "")
-        headless.jobs.pause(row.id)
-        ended = headless.follow(row.id)
-        headless.terminal.result({"run": ended.id, "status": ended.status, "cause": ended.cause})
+        _end(headless, run, headless.jobs.pause)
 
 
 @app.command()
@@ -305,6 +295,16 @@ def rebuild_index(json: Json = False, home: HomeDir = None) -> None:
         count = headless.jobs.rebuild()
         headless.terminal.result({"jobs": count})
         headless.terminal.say(f"The index holds {count} jobs.")
+
+
+def _end(headless: Headless, run: str, ask: Callable[[str], None]) -> None:
+    """Asks a running run to end, for good or for now, and follows it until it has."""
+    row = headless.jobs.find(run)
+    if not row.live:
+        raise Refusal(f"The run {row.id} is not running.", f"It is {row.status}.", "")
+    ask(row.id)
+    ended = headless.follow(row.id)
+    headless.terminal.result({"run": ended.id, "status": ended.status, "cause": ended.cause})
 
 
 def _tell_run(headless: Headless, row: JobRow, before: Sequence[JobRow] = ()) -> None:

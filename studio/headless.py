@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 import psutil
@@ -30,6 +30,7 @@ from workers.protocol.refusal import Refusal
 from workers.protocol.requests import Say
 
 POLL_EVERY_S = 0.1
+Told = TypeVar("Told", bound=Event)
 
 
 class Headless:
@@ -132,25 +133,24 @@ class Headless:
 
     def bench(self, recipe: Recipe, samples: int) -> tuple[JobRow, BenchResult | None]:
         """Tries a recipe's rewards; returns the job and what it found."""
-        results: list[BenchResult] = []
-
-        def heard(event: Event) -> None:
-            if isinstance(event, Benched):
-                results.append(event.result)
-
-        row = self.follow(self.jobs.bench(recipe, samples), heard)
-        return row, results[0] if results else None
+        row, told = self._told(self.jobs.bench(recipe, samples), Benched)
+        return row, told.result if told else None
 
     def inspect(self, task: Inspect) -> tuple[JobRow, AuditResult | None]:
         """Audits a dataset; returns the job and what it found."""
-        results: list[AuditResult] = []
+        row, told = self._told(self.jobs.inspect(task), Inspected)
+        return row, told.result if told else None
+
+    def _told(self, job: str, kind: type[Told]) -> tuple[JobRow, Told | None]:
+        """Follows a job to its end; returns its first event of a kind too."""
+        found: list[Told] = []
 
         def heard(event: Event) -> None:
-            if isinstance(event, Inspected):
-                results.append(event.result)
+            if isinstance(event, kind):
+                found.append(event)
 
-        row = self.follow(self.jobs.inspect(task), heard)
-        return row, results[0] if results else None
+        row = self.follow(job, heard)
+        return row, found[0] if found else None
 
     @contextmanager
     def conversation(self, model: Path) -> Iterator[Conversation]:

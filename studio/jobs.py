@@ -24,11 +24,10 @@ from studio.settings import Settings
 from studio.store import JobRow, Status, Store
 from workers.protocol import wire
 from workers.protocol.jobs import AnyTask, Bench, Inspect, Job, Train
-from workers.protocol.pipeline import Pipeline, following
+from workers.protocol.pipeline import Pipeline, following, with_models
 from workers.protocol.recipe import Recipe, Source, check_recipe
 from workers.protocol.refusal import Refusal
 from workers.protocol.requests import Pause, Request
-from workers.protocol.rewards import RewardModel
 
 STOP_GRACE_S = 60.0
 """How long a worker may take to save before it is ended."""
@@ -66,7 +65,7 @@ class Jobs:
     def train(self, recipe: Recipe, then: Sequence[Recipe] = ()) -> str:
         """Starts a training run, to be followed by others; returns its id."""
         check_recipe(recipe)
-        recipe = self._with_runs(recipe)
+        recipe = with_models(recipe, self._by_id)
         base = recipe.model.base
         parent = base.removeprefix("run:") if base.startswith("run:") else None
         followers = [_with_paths(follower) for follower in then]
@@ -77,18 +76,8 @@ class Jobs:
         first, *rest = pipeline.stages
         return self.train(first, rest)
 
-    def _with_runs(self, recipe: Recipe) -> Recipe:
-        """The recipe with runs that are given by name, as base or as reward model, given by id."""
-        rewards = [
-            msgspec.structs.replace(reward, model=self._by_id(reward.model))
-            if isinstance(reward, RewardModel)
-            else reward
-            for reward in recipe.rewards
-        ]
-        model = msgspec.structs.replace(recipe.model, base=self._by_id(recipe.model.base))
-        return msgspec.structs.replace(recipe, model=model, rewards=rewards)
-
     def _by_id(self, model: str) -> str:
+        """A run that is given by its name, given by its id; any other model as it is."""
         if not model.startswith("run:"):
             return model
         return f"run:{self.find(model.removeprefix('run:')).id}"
@@ -96,7 +85,7 @@ class Jobs:
     def bench(self, recipe: Recipe, samples: int = 64) -> str:
         """Starts a try of a recipe's rewards; returns its id."""
         check_recipe(recipe)
-        task = Bench(recipe=_with_paths(self._with_runs(recipe)), samples=samples)
+        task = Bench(recipe=_with_paths(with_models(recipe, self._by_id)), samples=samples)
         return self.start(task, f"rewards of {recipe.name}")
 
     def inspect(self, task: Inspect) -> str:

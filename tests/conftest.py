@@ -43,8 +43,13 @@ def store(home: Home) -> Iterator[Store]:
 @pytest.fixture
 def fake(tmp_path: Path) -> Settings:
     """Settings under which every job is played by the fake worker."""
-    script = tmp_path / "fake-worker"
-    script.write_text(f'#!/bin/sh\nexec "{sys.executable}" "{FAKE}" "$@"\n')
+    return played_by(FAKE, tmp_path)
+
+
+def played_by(fake: Path, folder: Path) -> Settings:
+    """Settings whose interpreter plays every job with a fake; its script is put into a folder."""
+    script = folder / f"fake-{fake.stem}"
+    script.write_text(f'#!/bin/sh\nexec "{sys.executable}" "{fake}" "$@"\n')
     script.chmod(script.stat().st_mode | stat.S_IXUSR)
     return Settings(interpreters={"auto": str(script)})
 

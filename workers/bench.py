@@ -21,7 +21,7 @@ from workers.protocol.bench import Agreement, BenchFinding, BenchResult, Probe, 
 from workers.protocol.events import Benched, Finished, Phase, Stopped
 from workers.protocol.jobs import Bench
 from workers.protocol.recipe import Recipe
-from workers.rewards import Rewards, Sample, Scored
+from workers.rewards import EQUAL, Rewards, Sample, Scored, equal_share
 
 PROBED_ROWS = 6
 FARMED, PAYS_A_LITTLE = 0.5, 0.25
@@ -32,7 +32,6 @@ LOST = 0.5
 EQUAL_GROUPS = 0.8
 SLOW_S = 0.2
 FILLER = "Let me think about this carefully, step by step, and consider every possibility. "
-TOLERANCE = 1e-6
 
 
 class Planted(NamedTuple):
@@ -145,23 +144,16 @@ def _summary(
     name: str, weight: float, values: list[float | None], seconds: float, group_size: int
 ) -> RewardSummary:
     numbers = [value for value in values if value is not None]
-    groups = [values[at : at + group_size] for at in range(0, len(values), group_size)]
-    flat = [_flat(group) for group in groups]
     return RewardSummary(
         name=name,
         weight=weight,
         mean=statistics.fmean(numbers) if numbers else None,
         std=statistics.pstdev(numbers) if numbers else None,
-        zero_variance_share=sum(flat) / len(flat) if flat else None,
+        zero_variance_share=equal_share(values, group_size) if values else None,
         seconds_per_call=seconds,
         faults=len(values) - len(numbers),
         values=numbers,
     )
-
-
-def _flat(group: Sequence[float | None]) -> bool:
-    numbers = [value for value in group if value is not None]
-    return not numbers or max(numbers) - min(numbers) < TOLERANCE
 
 
 def _agreement(rewards: Rewards, scored: Scored) -> list[Agreement]:
@@ -270,7 +262,7 @@ def _with_shares(probes: list[Probe]) -> list[Probe]:
     if right is None or not scores:
         return probes
     floor = min(scores)
-    if right - floor < TOLERANCE:
+    if right - floor < EQUAL:
         return probes
     return [
         msgspec.structs.replace(probe, share=(probe.score - floor) / (right - floor))

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import stat
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +15,7 @@ from studio.pages.rewards import RewardsPage
 from studio.paths import Home
 from studio.settings import Settings
 from studio.widgets.bench import Histogram, ShareBar, counted, in_words
+from tests.conftest import played_by
 from tests.fakes.bench import result
 from tests.gui.conftest import Driver, close
 from workers.protocol import wire
@@ -31,10 +30,7 @@ FAKE = Path(__file__).parents[1] / "fakes" / "bench.py"
 @pytest.fixture
 def fake(tmp_path: Path) -> Settings:
     """Settings under which every job is played by the fake bench."""
-    script = tmp_path / "fake-bench"
-    script.write_text(f'#!/bin/sh\nexec "{sys.executable}" "{FAKE}" "$@"\n')
-    script.chmod(script.stat().st_mode | stat.S_IXUSR)
-    return Settings(interpreters={"auto": str(script)})
+    return played_by(FAKE, tmp_path)
 
 
 @pytest.fixture

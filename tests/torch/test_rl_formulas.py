@@ -18,7 +18,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from trl import GRPOConfig, GRPOTrainer, RLOOConfig, RLOOTrainer
 
 from workers.protocol.assets import assets_folder
-from workers.train.grpo import equal_share
+from workers.rewards import equal_share
 
 GROUP = 4
 EPSILON = 1e-4

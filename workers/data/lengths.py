@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from workers.data.formats import Message, Row
-from workers.data.mapping import Span, _check_tools, assistant_spans, render
+from workers.data.mapping import Span, assistant_spans, check_tools, render
 from workers.protocol.recipe import Stage
 from workers.protocol.refusal import Refusal
 
@@ -140,7 +140,7 @@ class Measurer:
 
     def _with_tools(self, messages: list[Message], row: Row) -> Text:
         text = render(messages, self._tokenizer, tools=row.tools)
-        _check_tools(messages, row.tools, text)
+        check_tools(messages, row.tools, text)
         return Text(text, assistant_spans(messages, text, self._tokenizer, row.tools))
 
     def _learn(self, order: tuple[str, ...]) -> Skeleton | None:

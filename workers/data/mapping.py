@@ -56,7 +56,7 @@ def tokenize(
             leaves out tools that were called.
     """
     text = render(messages, tokenizer, tools=tools)
-    _check_tools(messages, tools, text)
+    check_tools(messages, tools, text)
     encoded = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
     ids: list[int] = encoded["input_ids"]
     if assistant_only:
@@ -88,7 +88,7 @@ def render(
     )
 
 
-def _check_tools(messages: list[Message], tools: Tools, text: str) -> None:
+def check_tools(messages: list[Message], tools: Tools, text: str) -> None:
     """Refuses a template that leaves out the tools, their calls or what they gave."""
     calls = [call for message in messages for call in message.get("tool_calls", ())]
     named = [called["function"]["name"] for called in calls]

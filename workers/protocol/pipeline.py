@@ -6,7 +6,7 @@ before, and `stage:NAME` an earlier one. A plain recipe file is a pipeline of on
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -83,16 +83,20 @@ def following(recipes: Sequence[Recipe], name: str, run: str) -> list[Recipe]:
         known = {f"stage:{name}": f"run:{run}"}
         if number == 0:
             known[PREVIOUS] = f"run:{run}"
-        base = known.get(recipe.model.base, recipe.model.base)
-        rewards = [
-            msgspec.structs.replace(reward, model=known.get(reward.model, reward.model))
-            if isinstance(reward, RewardModel)
-            else reward
-            for reward in recipe.rewards
-        ]
-        model = msgspec.structs.replace(recipe.model, base=base)
-        filled.append(msgspec.structs.replace(recipe, model=model, rewards=rewards))
+        filled.append(with_models(recipe, lambda model, known=known: known.get(model, model)))
     return filled
+
+
+def with_models(recipe: Recipe, rename: Callable[[str], str]) -> Recipe:
+    """The recipe with every model that it names, as base and as reward model, renamed."""
+    rewards = [
+        msgspec.structs.replace(reward, model=rename(reward.model))
+        if isinstance(reward, RewardModel)
+        else reward
+        for reward in recipe.rewards
+    ]
+    model = msgspec.structs.replace(recipe.model, base=rename(recipe.model.base))
+    return msgspec.structs.replace(recipe, model=model, rewards=rewards)
 
 
 def with_rewards(pipeline: Pipeline) -> Recipe:

@@ -17,6 +17,9 @@ from workers.protocol import rewards as asked
 from workers.protocol.refusal import Refusal
 from workers.rewards.sandbox import Outcome
 
+EQUAL = 1e-6
+"""Rewards nearer than this are the same."""
+
 
 class Sample(NamedTuple):
     """One answer to judge."""
@@ -82,6 +85,14 @@ class Rewards:
                 return None
             total += weight * outcome.value
         return total
+
+
+def equal_share(totals: Sequence[float | None], group_size: int) -> float:
+    """The share of groups whose scored answers all earn the same; groups stand together."""
+    groups = [totals[at : at + group_size] for at in range(0, len(totals), group_size)]
+    spreads = [[total for total in group if total is not None] for group in groups]
+    equal = [not group or max(group) - min(group) < EQUAL for group in spreads]
+    return sum(equal) / len(equal)
 
 
 def build(reward: asked.AnyReward, home: Path, stack: ExitStack) -> Scorer:

@@ -6,6 +6,7 @@ A stage is a module that builds a trainer and measures; the rest is the same for
 from __future__ import annotations
 
 import importlib.metadata
+from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -167,6 +168,20 @@ def measure(
     curves = {f"eval_{name}": value for name, value in values.items()}
     course.host.emit(Metrics(step=step, values=curves, seconds=seconds))
     return curves
+
+
+def evaluated(trainer: Trainer, names: Mapping[str, str]) -> dict[str, float]:
+    """What the trainer measures on its held-out dataset, if it has one, under the wire's names.
+
+    Args:
+        names: TRL's names to those on the wire; what TRL did not measure is left out.
+    """
+    found = trainer.evaluate() if trainer.eval_dataset is not None else {}
+    return {
+        ours: float(found[f"eval_{name}"])
+        for name, ours in names.items()
+        if f"eval_{name}" in found
+    }
 
 
 def answered(course: Course, trainer: Trainer) -> dict[str, float]:

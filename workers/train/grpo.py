@@ -29,14 +29,12 @@ from workers.protocol.events import Note, Rollout
 from workers.protocol.refusal import Refusal
 from workers.protocol.rollouts import Group, Rollouts, Sampling, path_of
 from workers.protocol.wire import write_atomically
-from workers.rewards import Rewards, Sample, Scored
+from workers.rewards import Rewards, Sample, Scored, equal_share
 from workers.train.course import Course, answering, common_arguments, drop_reference_copy
 
 SHOWN_GROUPS = 8
 LONGEST_SHOWN = 8000
 """Bounds of what a step keeps for looking at: prompts, and characters of an answer."""
-EQUAL = 1e-6
-"""Rewards nearer than this are the same."""
 
 
 def build_trainer(course: Course) -> Trainer:
@@ -243,14 +241,6 @@ class WatchedGRPO(Watched, GRPOTrainer):
 
 class WatchedRLOO(Watched, RLOOTrainer):
     """TRL's RLOO with our rewards."""
-
-
-def equal_share(totals: Sequence[float | None], group_size: int) -> float:
-    """The share of groups whose scored answers all earn the same."""
-    groups = [totals[at : at + group_size] for at in range(0, len(totals), group_size)]
-    spreads = [[total for total in group if total is not None] for group in groups]
-    equal = [not group or max(group) - min(group) < EQUAL for group in spreads]
-    return sum(equal) / len(equal)
 
 
 def _text(completion: Any) -> str:

@@ -17,7 +17,7 @@ from transformers import Trainer
 
 from workers.data.mix import Rows
 from workers.protocol.recipe import Preference
-from workers.train.course import Course, answered, common_arguments, drop_reference_copy
+from workers.train.course import Course, answered, common_arguments, drop_reference_copy, evaluated
 
 MEASURED = {
     "loss": "loss",
@@ -97,13 +97,7 @@ def balance(rows: Rows) -> dict[str, float]:
 
 def measure(course: Course, trainer: Trainer) -> dict[str, float]:
     """Loss, margin and, of pairs, the share put in the right order, on the held-out rows."""
-    found = trainer.evaluate() if trainer.eval_dataset is not None else {}
-    scores = {
-        ours: float(found[f"eval_{name}"])
-        for name, ours in MEASURED.items()
-        if f"eval_{name}" in found
-    }
-    return scores | answered(course, trainer)
+    return evaluated(trainer, MEASURED) | answered(course, trainer)
 
 
 def pairs(rows: Rows) -> Dataset:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from transformers import Trainer
 from trl import RewardConfig, RewardTrainer
 
-from workers.train.course import Course, common_arguments
+from workers.train.course import Course, common_arguments, evaluated
 from workers.train.preference import pairs
 
 MEASURED = {
@@ -41,9 +41,4 @@ def build_trainer(course: Course) -> RewardTrainer:
 
 def measure(course: Course, trainer: Trainer) -> dict[str, float]:
     """Loss, margin and the share of held-out pairs put in the right order."""
-    found = trainer.evaluate() if trainer.eval_dataset is not None else {}
-    return {
-        ours: float(found[f"eval_{name}"])
-        for name, ours in MEASURED.items()
-        if f"eval_{name}" in found
-    }
+    return evaluated(trainer, MEASURED)

@@ -16,7 +16,7 @@ from workers.data.mapping import Example, read, tokenize
 from workers.data.mix import Rows
 from workers.protocol.events import Note
 from workers.protocol.refusal import Refusal
-from workers.train.course import Course, answered, common_arguments
+from workers.train.course import Course, answered, common_arguments, evaluated
 
 MEASURED = {"loss": "loss", "entropy": "entropy", "mean_token_accuracy": "token_accuracy"}
 """TRL's names of what is measured on held-out rows, to those on the wire."""
@@ -42,11 +42,7 @@ def build_trainer(course: Course) -> SFTTrainer:
 
 def measure(course: Course, trainer: Trainer) -> dict[str, float]:
     """Loss, entropy and token accuracy on the held-out rows, and how many are answered right."""
-    found = trainer.evaluate() if trainer.eval_dataset is not None else {}
-    scores = {
-        ours: found[f"eval_{name}"] for name, ours in MEASURED.items() if f"eval_{name}" in found
-    }
-    return scores | answered(course, trainer)
+    return evaluated(trainer, MEASURED) | answered(course, trainer)
 
 
 def _examples(course: Course, rows: Rows, *, held_out: bool = False) -> list[Example]:
