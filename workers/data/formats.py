@@ -36,9 +36,9 @@ SHOWN = 3
 def serves(row: Row, stage: Stage) -> bool:
     """Whether a stage can learn from the row."""
     if row.uses_tools:
-        return stage == "sft" and bool(row.completion)
+        return stage in ("sft", "distill") and bool(row.completion)
     match stage:
-        case "sft":
+        case "sft" | "distill":
             return bool(row.completion) and row.good is not False
         case "cpt":
             return bool(row.text)
@@ -46,7 +46,7 @@ def serves(row: Row, stage: Stage) -> bool:
             return bool(row.rejected)
         case "kto":
             return bool(row.rejected) or row.good is not None
-        case "grpo":
+        case "grpo" | "rlhf":
             return bool(row.prompt)
 
 

@@ -11,6 +11,7 @@ import msgspec
 
 from workers.protocol.audit import AuditResult
 from workers.protocol.bench import BenchResult
+from workers.protocol.browse import Opening, RowView, TokenView, Version
 
 
 class Event(msgspec.Struct, kw_only=True, frozen=True, tag_field="type", tag=True):
@@ -166,6 +167,49 @@ class Inspected(Event, frozen=True):
     result: AuditResult
 
 
+class Opened(Event, frozen=True):
+    """A dataset is open to be looked at; comes again when its columns are mapped anew."""
+
+    opening: Opening
+
+
+class RowsShown(Event, frozen=True):
+    """A stretch of a dataset's rows; fewer than asked for at its end."""
+
+    first: int
+    rows: list[RowView]
+
+
+class RowsCounted(Event, frozen=True):
+    """How many rows are known so far, and whether that is all of them."""
+
+    rows: int
+    complete: bool
+    bad: int = 0
+    """Of those looked at as rows."""
+
+
+class TokensShown(Event, frozen=True):
+    """A row as the model will see it: one view, or two for a pair; or why there is none."""
+
+    row: int
+    views: list[TokenView] = []
+    reason: str = ""
+
+
+class VersionSaved(Event, frozen=True):
+    """An edited copy of a dataset is complete."""
+
+    version: Version
+
+
+class AnswersScored(Event, frozen=True):
+    """A reward model's scores, in the order of the answers."""
+
+    scores: list[float | None]
+    seconds: float = 0.0
+
+
 class Evaluated(Event, frozen=True):
     """Measured on held-out rows. `when` is before, during or after."""
 
@@ -220,7 +264,8 @@ KNOWN: dict[str, type[Event]] = {
     kind.__name__: kind
     for kind in (
         Started, Resumed, Resolved, Phase, Progress, Metrics, Sampled, Rollout, Finding, Eased,
-        Saved, Note, Token, Answered, Ready, Artifact, Checked, Benched, Inspected, Evaluated,
-        Paused, Finished, Stopped, Failed,
+        Saved, Note, Token, Answered, Ready, Artifact, Checked, Benched, Inspected, Opened,
+        RowsShown, RowsCounted, TokensShown, VersionSaved, AnswersScored, Evaluated, Paused,
+        Finished, Stopped, Failed,
     )
 }  # fmt: skip

@@ -60,12 +60,32 @@ class Inspect(Task, frozen=True, tag="inspect"):
     max_length: int = 1024
 
 
+class Browse(Task, frozen=True, tag="browse"):
+    """Shows a dataset row by row and token by token until the owner is gone or `Stop` comes."""
+
+    source: Source
+    model: str = "starter"
+    """Whose tokenizer and chat template rows are shown in; no weights are loaded."""
+    max_length: int = 1024
+    owner_pid: int
+    owner_started: float
+
+
+class Score(Task, frozen=True, tag="score"):
+    """Scores answers by a trained reward model until the owner is gone or `Stop` comes."""
+
+    model: str
+    """`run:ID`, a run's folder, or a model folder."""
+    owner_pid: int
+    owner_started: float
+
+
 class Probe(Task, frozen=True, tag="probe"):
     """Looks at what this interpreter and machine can do."""
 
 
-AnyTask = Train | Export | Chat | Bench | Inspect | Probe
-Kind = Literal["train", "export", "chat", "bench", "inspect", "probe"]
+AnyTask = Train | Export | Chat | Bench | Inspect | Browse | Score | Probe
+Kind = Literal["train", "export", "chat", "bench", "inspect", "browse", "score", "probe"]
 
 
 class Resolved(msgspec.Struct, kw_only=True, frozen=True):

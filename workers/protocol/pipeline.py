@@ -88,7 +88,7 @@ def following(recipes: Sequence[Recipe], name: str, run: str) -> list[Recipe]:
 
 
 def with_models(recipe: Recipe, rename: Callable[[str], str]) -> Recipe:
-    """The recipe with every model that it names, as base and as reward model, renamed."""
+    """The recipe with every model that it names, as base, reward model or teacher, renamed."""
     rewards = [
         msgspec.structs.replace(reward, model=rename(reward.model))
         if isinstance(reward, RewardModel)
@@ -96,7 +96,8 @@ def with_models(recipe: Recipe, rename: Callable[[str], str]) -> Recipe:
         for reward in recipe.rewards
     ]
     model = msgspec.structs.replace(recipe.model, base=rename(recipe.model.base))
-    return msgspec.structs.replace(recipe, model=model, rewards=rewards)
+    distill = msgspec.structs.replace(recipe.distill, teacher=rename(recipe.distill.teacher))
+    return msgspec.structs.replace(recipe, model=model, rewards=rewards, distill=distill)
 
 
 def with_rewards(pipeline: Pipeline) -> Recipe:

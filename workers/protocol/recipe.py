@@ -15,9 +15,13 @@ import msgspec
 
 from workers.protocol.options import option
 from workers.protocol.refusal import Refusal
-from workers.protocol.rewards import KINDS, AnyReward
+from workers.protocol.rewards import KINDS, AnyReward, RewardModel
 
-Stage = Literal["cpt", "sft", "dpo", "ipo", "simpo", "orpo", "kto", "reward", "grpo"]
+Stage = Literal[
+    "cpt", "sft", "dpo", "ipo", "simpo", "orpo", "kto", "reward", "rlhf", "grpo", "distill"
+]  # fmt: skip
+Template = Literal["auto", "chatml", "llama-3", "gemma", "mistral", "alpaca"]
+"""How a conversation becomes one text; auto is the model's own, chatml where it has none."""
 Method = Literal["lora", "qlora", "dora", "full"]
 Engine = Literal["auto", "transformers", "unsloth"]
 
@@ -42,6 +46,14 @@ class Model(Section, frozen=True):
             "magnitudes; full trains every weight.",
         ),
     ] = "lora"
+    template: Annotated[
+        Template,
+        option(
+            "Chat template",
+            "auto takes the model's own, chatml where it has none; a base model may learn another.",
+            advanced=True,
+        ),
+    ] = "auto"
     engine: Annotated[
         Engine,
         option("Engine", "Which library loads and speeds up the model.", advanced=True),
@@ -98,6 +110,25 @@ class Source(Section, frozen=True):
         float,
         option("Weight", "Share of this dataset in a mixture, against the others.", gt=0),
     ] = 1.0
+    limit: Annotated[
+        int,
+        option(
+            "Rows at most",
+            "Takes so many rows of this dataset, spread over it by hash; 0 takes all.",
+            unit="rows",
+            ge=0,
+            advanced=True,
+        ),
+    ] = 0
+    licence: Annotated[
+        str,
+        option(
+            "Licence",
+            "The dataset's licence, as SPDX writes it; empty looks for it in the catalogue and on "
+            "the dataset's card.",
+            advanced=True,
+        ),
+    ] = ""
     mapping: Annotated[
         dict[str, Column],
         option(
@@ -277,10 +308,13 @@ class RL(Section, frozen=True):
     """How the policy is improved from its own samples."""
 
     algorithm: Annotated[
-        Literal["grpo", "dapo", "dr_grpo", "bnpo", "cispo", "sapo", "luspo", "vespo", "rloo"],
+        Literal[
+            "grpo", "dapo", "dr_grpo", "bnpo", "cispo", "sapo", "luspo", "vespo", "rloo", "ppo"
+        ],
         option(
             "Algorithm",
-            "How advantages become a loss; grpo is the usual one, rloo uses leave-one-out means.",
+            "How advantages become a loss; grpo is the usual one, rloo uses leave-one-out means, "
+            "ppo learns a value model beside the policy (stage rlhf alone).",
         ),
     ] = "grpo"
     group_size: Annotated[
@@ -356,6 +390,26 @@ class RL(Section, frozen=True):
             advanced=True,
         ),
     ] = 1
+    value_coefficient: Annotated[
+        float,
+        option(
+            "Value coefficient",
+            "Weight of the value model's loss in ppo; 0.1 is usual.",
+            ge=0,
+            le=10,
+            advanced=True,
+        ),
+    ] = 0.1
+    gae_lambda: Annotated[
+        float,
+        option(
+            "GAE lambda",
+            "How far ppo trusts what was earned over what was foreseen; 1 is all.",
+            ge=0,
+            le=1,
+            advanced=True,
+        ),
+    ] = 0.95
     fast_generation: Annotated[
         Literal["auto", "transformers", "vllm"],
         option(
@@ -366,6 +420,43 @@ class RL(Section, frozen=True):
         Literal["never", "alarm"],
         option("Pause by itself", "Pause when the health coach raises an alarm.", advanced=True),
     ] = "never"
+
+
+class Distill(Section, frozen=True):
+    """How a smaller model learns from a larger one's probabilities."""
+
+    teacher: Annotated[
+        str,
+        option(
+            "Teacher",
+            "The model to learn from: starter, smollm2, a hub id, a folder, or run:ID; it needs "
+            "the same tokens as the model that learns.",
+        ),
+    ] = ""
+    on_policy: Annotated[
+        float,
+        option(
+            "Own answers",
+            "Share of the steps that learn on the model's own answers instead of the data's.",
+            ge=0,
+            le=1,
+        ),
+    ] = 0.5
+    divergence: Annotated[
+        float,
+        option(
+            "Divergence",
+            "Between forward KL (0, covers all that the teacher may say) and reverse KL (1, keeps "
+            "to what it likes best).",
+            ge=0,
+            le=1,
+            advanced=True,
+        ),
+    ] = 0.5
+    temperature: Annotated[
+        float,
+        option("Temperature", "How freely own answers are sampled.", gt=0, le=5, advanced=True),
+    ] = 0.9
 
 
 class Gate(Section, frozen=True):
@@ -433,6 +524,7 @@ class Recipe(Section, frozen=True):
     preference: Preference = Preference()
     rl: RL = RL()
     rewards: list[AnyReward] = []
+    distill: Distill = Distill()
     evaluation: Evaluation = Evaluation()
 
 
@@ -518,9 +610,58 @@ def _impossible(recipe: Recipe) -> list[tuple[str, str, str]]:
                 "Set model.method = 'lora'.",
             )
         )
-    if recipe.stage == "grpo":
+    if recipe.stage in ("grpo", "rlhf"):
         found.extend(_impossible_rl(recipe))
+    if recipe.stage == "grpo" and recipe.rl.algorithm == "ppo":
+        found.append(
+            (
+                "rl.algorithm = 'ppo' in stage 'grpo'.",
+                "PPO learns a value model from a reward model's scores, which is stage 'rlhf'.",
+                "Set stage = 'rlhf' with a reward model, or take grpo or rloo.",
+            )
+        )
+    if recipe.stage == "rlhf":
+        found.extend(_impossible_rlhf(recipe))
+    if recipe.stage == "distill" and not recipe.distill.teacher:
+        found.append(
+            (
+                "distill.teacher is missing.",
+                "There is nobody to learn from.",
+                "Name a larger model with the same tokens, for example run:ID or a folder.",
+            )
+        )
     return found
+
+
+def _impossible_rlhf(recipe: Recipe) -> list[tuple[str, str, str]]:
+    models = [reward for reward in recipe.rewards if isinstance(reward, RewardModel)]
+    if not models:
+        return [
+            (
+                "no reward model is named.",
+                "Stage 'rlhf' learns from what a trained reward model thinks of answers.",
+                'Train one with stage = "reward", then add a [[rewards]] table with '
+                'kind = "reward_model" and model = "run:ID".',
+            )
+        ]
+    if recipe.rl.algorithm == "ppo" and len(recipe.rewards) > 1:
+        return [
+            (
+                "rl.algorithm = 'ppo' with several rewards.",
+                "PPO's value model foresees the score of one reward model.",
+                "Keep the reward model alone, or take rl.algorithm = 'rloo' or 'grpo'.",
+            )
+        ]
+    if recipe.rl.algorithm == "ppo" and recipe.model.method == "qlora":
+        return [
+            (
+                "rl.algorithm = 'ppo' with model.method = 'qlora'.",
+                "The value model beside the policy is trained in full, which 4-bit weights do "
+                "not allow.",
+                "Set model.method = 'lora', or take rl.algorithm = 'rloo'.",
+            )
+        ]
+    return []
 
 
 def _impossible_rl(recipe: Recipe) -> list[tuple[str, str, str]]:
@@ -536,7 +677,7 @@ def _impossible_rl(recipe: Recipe) -> list[tuple[str, str, str]]:
     elif all(reward.weight == 0 for reward in recipe.rewards):
         found.append(("every reward has weight 0.", "Their sum is always 0.", "Give one a weight."))
     batch = recipe.training.batch_size * recipe.training.gradient_accumulation
-    if batch % recipe.rl.group_size:
+    if recipe.rl.algorithm != "ppo" and batch % recipe.rl.group_size:
         found.append(
             (
                 f"training.batch_size times gradient_accumulation = {batch} cannot be split into "
@@ -587,6 +728,7 @@ _SECTIONS: dict[str, type[Section]] = {
     "training": Training,
     "preference": Preference,
     "rl": RL,
+    "distill": Distill,
     "evaluation": Evaluation,
     "evaluation.gate": Gate,
 }

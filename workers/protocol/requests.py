@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import msgspec
 
+from workers.protocol.browse import Edits
+from workers.protocol.recipe import Column
+
 
 class Request(msgspec.Struct, kw_only=True, frozen=True, tag_field="type", tag=True):
     """Something asked of a running job."""
@@ -42,4 +45,50 @@ class Hush(Request, frozen=True):
     """Break off the present answer; the chat goes on."""
 
 
-AnyRequest = Stop | Pause | SaveNow | SampleNow | Say | Hush
+class ShowRows(Request, frozen=True):
+    """Rows of a browsed dataset from number `first`, from 0; answered by RowsShown."""
+
+    first: int
+    count: int = 50
+
+
+class MapColumns(Request, frozen=True):
+    """Takes the columns so from now on, or by detection where it is empty; answered by Opened."""
+
+    mapping: dict[str, Column] = {}
+
+
+class ShowTokens(Request, frozen=True):
+    """One row as the model will see it; answered by TokensShown."""
+
+    row: int
+    text: str = ""
+    """The row as JSON, edited and not yet saved; empty takes it from the file."""
+    stage: str = ""
+    """Empty takes the first stage that the data serves."""
+    model: str = ""
+    """Another base than the job's; empty keeps it."""
+    template: str = ""
+    """A template of `workers.protocol.recipe.Template`; empty keeps the model's own choice."""
+    max_length: int = 0
+    """0 keeps the job's."""
+
+
+class SaveVersion(Request, frozen=True):
+    """Writes an edited copy beside the studio's own data; answered by VersionSaved."""
+
+    edits: Edits
+    name: str = ""
+
+
+class ScoreAnswers(Request, frozen=True):
+    """Answers to one prompt that a reward model is to score; answered by AnswersScored."""
+
+    prompt: list[dict[str, str]]
+    answers: list[str]
+
+
+AnyRequest = (
+    Stop | Pause | SaveNow | SampleNow | Say | Hush
+    | ShowRows | MapColumns | ShowTokens | SaveVersion | ScoreAnswers
+)  # fmt: skip

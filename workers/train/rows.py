@@ -77,6 +77,8 @@ NEEDS = {
         "Bring pairs of a better and a worse answer to the same prompt.",
     ),
     "kto": "Bring answers with a label that is true or false, or pairs.",
+    "rlhf": "Bring prompts; the reward model judges what is answered to them.",
+    "distill": "Bring answers, or a chat: both models read them.",
     "grpo": "Bring prompts, with an answer column where a reward compares with it.",
 }
 """What each stage learns from."""

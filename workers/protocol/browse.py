@@ -1,0 +1,104 @@
+"""What a look into a dataset shows: its rows as they lie in the file, and as a model sees them."""
+
+from __future__ import annotations
+
+import msgspec
+
+
+class Opening(msgspec.Struct, frozen=True, kw_only=True):
+    """What a dataset was taken for, by its first rows."""
+
+    source: str
+    path: str
+    format: str | None
+    """None where no shape fits; the columns are then to be mapped by hand."""
+    why: str
+    """What decided it, or what is missing, in a sentence."""
+    mapping: dict[str, str]
+    """Their columns to ours."""
+    columns: list[str]
+    """All columns of the first rows, nested ones by a dot."""
+    stages: list[str]
+    """The stages that can learn from it."""
+    licence: str = ""
+    """As SPDX writes it where it can; empty is unknown."""
+    licence_from: str = ""
+    """Where the licence is told: the catalogue, the dataset's card, the recipe."""
+    version_of: str = ""
+    """The source that this dataset is an edited version of."""
+
+
+class RowView(msgspec.Struct, frozen=True, kw_only=True):
+    """One row as it lies in the file."""
+
+    row: int
+    """From 0, over all files; the name by which edits go."""
+    line: int
+    """In its file, from 1."""
+    file: str = ""
+    text: str
+    """The row as JSON in one line; for a line that is none, its beginning as it stands."""
+    reason: str = ""
+    """Why it cannot be used; empty when it can."""
+    prompt: str = ""
+    """The last thing asked, or the beginning of the text, short."""
+    answer: str = ""
+    """What is answered, or chosen, short."""
+
+
+class Piece(msgspec.Struct, frozen=True):
+    """A token as text."""
+
+    text: str
+    trained: bool
+    special: bool = False
+
+
+class TokenView(msgspec.Struct, frozen=True, kw_only=True):
+    """A row as the model will see it in training."""
+
+    row: int
+    title: str = ""
+    """Which side of a pair: chosen or rejected; empty otherwise."""
+    pieces: list[Piece]
+    """All tokens, those behind the cut among them; bounded by LONGEST_SHOWN."""
+    tokens: int
+    trained: int
+    """Tokens that are learnt, before the cut."""
+    cut_at: int | None = None
+    """The first token that no longer fits; None when all fit."""
+    template: str = ""
+    """Name of the chat template that rendered it; empty for plain text."""
+    warnings: list[str] = []
+    """Where template, model and row disagree, in sentences."""
+
+
+LONGEST_SHOWN = 4096
+"""Tokens of a row that are sent to be looked at."""
+
+
+class Edits(msgspec.Struct, frozen=True, kw_only=True):
+    """Changes to a dataset, by row number from 0."""
+
+    changed: dict[int, str] = {}
+    """The whole row as JSON."""
+    dropped: list[int] = []
+    tags: dict[int, str] = {}
+    """good or bad; kept in the row's column `tag`."""
+
+
+class Version(msgspec.Struct, frozen=True, kw_only=True):
+    """An edited copy of a dataset, beside which this stands as NAME.json."""
+
+    source: str
+    """What was edited."""
+    source_sha256: str
+    path: str
+    sha256: str
+    rows: int
+    changed: int
+    dropped: int
+    tagged: int
+    created: str
+    """ISO 8601, UTC."""
+    licence: str = ""
