@@ -64,11 +64,11 @@ class Browse(Task, frozen=True, tag="browse"):
     """Shows a dataset row by row and token by token until the owner is gone or `Stop` comes."""
 
     source: Source
+    owner_pid: int
+    owner_started: float
     model: str = "starter"
     """Whose tokenizer and chat template rows are shown in; no weights are loaded."""
     max_length: int = 1024
-    owner_pid: int
-    owner_started: float
 
 
 class Score(Task, frozen=True, tag="score"):
