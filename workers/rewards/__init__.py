@@ -63,7 +63,7 @@ class Rewards:
         self.names = asked.names_of(list(recipe))
         self.weights = [reward.weight for reward in recipe]
         self._stack = ExitStack()
-        self._scorers = [build(reward, home, self._stack) for reward in recipe]
+        self.scorers = [build(reward, home, self._stack) for reward in recipe]
 
     def close(self) -> None:
         self._stack.close()
@@ -71,7 +71,7 @@ class Rewards:
     def score(self, samples: Sequence[Sample]) -> Scored:
         parts: list[list[Outcome]] = []
         seconds: list[float] = []
-        for scorer in self._scorers:
+        for scorer in self.scorers:
             began = time.perf_counter()
             parts.append(scorer.score(samples))
             seconds.append(time.perf_counter() - began)

@@ -41,11 +41,11 @@ class TrainedModel:
         from workers.fetch import locate_model
 
         located = locate_model(base, home, lambda text: None, judge=True)
-        self._tokenizer: Any = load_tokenizer(located)
+        self.tokenizer: Any = load_tokenizer(located)
         self._device = best_device()
         model = load_judge(located, computing_dtype("auto", self._device))
-        model.config.pad_token_id = self._tokenizer.pad_token_id
-        self._model: Any = model.to(self._device).eval()  # type: ignore[arg-type]
+        model.config.pad_token_id = self.tokenizer.pad_token_id
+        self.model: Any = model.to(self._device).eval()  # type: ignore[arg-type]
 
     def score(self, samples: Sequence[Sample]) -> list[Outcome]:
         import torch
@@ -55,14 +55,14 @@ class TrainedModel:
         outcomes: list[Outcome] = []
         for at in range(0, len(samples), BATCH):
             texts = [
-                render([*s.prompt, {"role": "assistant", "content": s.completion}], self._tokenizer)
+                render([*s.prompt, {"role": "assistant", "content": s.completion}], self.tokenizer)
                 for s in samples[at : at + BATCH]
             ]
-            inputs = self._tokenizer(
+            inputs = self.tokenizer(
                 texts, padding=True, add_special_tokens=False, return_tensors="pt"
             ).to(self._device)
             with torch.inference_mode():
-                values = self._model(**inputs).logits[:, 0].float().tolist()
+                values = self.model(**inputs).logits[:, 0].float().tolist()
             outcomes += [Outcome(value) for value in values]
         return outcomes
 

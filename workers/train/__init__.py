@@ -17,7 +17,6 @@ from workers.protocol import wire
 from workers.protocol.events import Artifact, Finished, Note, Paused, Phase, Resumed, Stopped
 from workers.protocol.jobs import Train
 from workers.protocol.recipe import Recipe
-from workers.protocol.recipe import Stage as StageName
 
 if TYPE_CHECKING:
     from workers.data.formats import Table
@@ -46,7 +45,7 @@ def _train(recipe: Recipe, host: Host, engine: EngineModule, closing: ExitStack)
     from workers.train.report import Report
     from workers.train.rows import gather
 
-    stage = _stage(recipe.stage)
+    stage = _stage(recipe)
     set_seed(recipe.training.seed)
 
     # The cheap refusals come first: data is read before any weight is.
@@ -122,14 +121,18 @@ def _tell_skipped(host: Host, tables: list[Table]) -> None:
             host.emit(Note(text=text, level="warning"))
 
 
-def _stage(name: StageName) -> Stage:
-    match name:
+def _stage(recipe: Recipe) -> Stage:
+    match recipe.stage:
         case "cpt" | "sft":
             from workers.train import sft as stage
         case "dpo" | "ipo" | "simpo" | "orpo" | "kto":
             from workers.train import preference as stage
         case "reward":
             from workers.train import reward_model as stage
-        case "grpo":
+        case "rlhf" if recipe.rl.algorithm == "ppo":
+            from workers.train import ppo as stage
+        case "grpo" | "rlhf":
             from workers.train import grpo as stage
+        case "distill":
+            from workers.train import distill as stage
     return stage

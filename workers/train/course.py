@@ -194,8 +194,13 @@ def answered(course: Course, trainer: Trainer) -> dict[str, float]:
     return checked(asked, said)
 
 
+def policy_of(trainer: Trainer) -> Any:
+    """The model that speaks; PPO's trainer holds it together with a value model."""
+    return getattr(trainer.model, "policy", trainer.model)
+
+
 def answering(course: Course, trainer: Trainer) -> Answering:
-    model: Any = trainer.model
+    model = policy_of(trainer)
     return Answering(model, course.loaded.tokenizer, course.loaded.device, course.loaded.dtype)
 
 
@@ -219,7 +224,7 @@ def sample(course: Course, trainer: Trainer) -> None:
 
 def save(course: Course, trainer: Trainer) -> Path:
     """The adapter, or for method `full` the model in the computing precision, with tokenizer."""
-    model: Any = trainer.model
+    model = policy_of(trainer)
     full = course.recipe.model.method == "full"
 
     def fill(target: Path) -> None:

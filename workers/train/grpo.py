@@ -24,13 +24,13 @@ from transformers import Trainer
 from trl import GRPOConfig, GRPOTrainer, RLOOConfig, RLOOTrainer
 
 from workers.data.mapping import render
-from workers.evaluate import checked
 from workers.protocol.events import Note, Rollout
 from workers.protocol.refusal import Refusal
 from workers.protocol.rollouts import Group, Rollouts, Sampling, path_of
 from workers.protocol.wire import write_atomically
 from workers.rewards import Rewards, Sample, Scored, equal_share
-from workers.train.course import Course, answering, common_arguments, drop_reference_copy
+from workers.train.course import Course, common_arguments, drop_reference_copy
+from workers.train.judged import judged
 
 SHOWN_GROUPS = 8
 LONGEST_SHOWN = 8000
@@ -42,7 +42,7 @@ def build_trainer(course: Course) -> Trainer:
     options = course.recipe.rl
     rewards = Rewards(course.recipe.rewards, Path(course.host.job.home))
     course.closing.callback(rewards.close)
-    rows = _fitting(course)
+    rows = fitting(course)
     columns = {
         "prompt": [row.prompt for row in rows],
         "answer": [row.answer for row in rows],
@@ -70,19 +70,7 @@ def build_trainer(course: Course) -> Trainer:
 def measure(course: Course, trainer: Trainer) -> dict[str, float]:
     """Mean reward of greedy answers to the held-out prompts, and the share that is right."""
     assert isinstance(trainer, Watched)
-    rows = [row for row in course.held_out if row.prompt]
-    if not rows:
-        return {}
-    longest = course.recipe.rl.max_completion_tokens
-    said = answering(course, trainer).answers([row.prompt for row in rows], longest)
-    samples = [
-        Sample(row.prompt, answer.text, row.answer, answer.tokens)
-        for row, answer in zip(rows, said, strict=True)
-    ]
-    totals = [total for total in trainer.rewards.score(samples).totals if total is not None]
-    scores = {"reward": sum(totals) / len(totals)} if totals else {}
-    known = [(row, answer) for row, answer in zip(rows, said, strict=True) if row.answer]
-    return scores | (checked(*map(list, zip(*known, strict=True))) if known else {})
+    return judged(course, trainer, trainer.rewards, course.recipe.rl.max_completion_tokens)
 
 
 def _placeholder(name: str) -> Any:
@@ -95,7 +83,7 @@ def _placeholder(name: str) -> Any:
     return reward
 
 
-def _fitting(course: Course) -> list[Any]:
+def fitting(course: Course) -> list[Any]:
     """Rows whose prompt leaves room for an answer within training.max_length."""
     longest = course.recipe.training.max_length
     tokenizer: Any = course.loaded.tokenizer

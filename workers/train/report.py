@@ -47,6 +47,10 @@ NAMES = {
     "clip_ratio/low_mean": "clip_low",
     "clip_ratio/high_mean": "clip_high",
     "clip_ratio/region_mean": "clip_share",
+    "policy_loss": "policy_loss",
+    "value_loss": "value_loss",
+    "value_clip_share": "value_clip_share",
+    "explained_variance": "explained_variance",
     "unscored_share": "unscored_share",
     "rollout_seconds": "rollout_seconds",
     "update_seconds": "update_seconds",
@@ -113,7 +117,8 @@ class Report(TrainerCallback):
     def _may_end(self, step: int) -> bool:
         """A pause waits for the end of a batch's updates, so that no answer is trained twice."""
         updates = self._course.recipe.rl.updates_per_batch
-        window = updates if self._course.recipe.stage == "grpo" else 1
+        grouped = self._course.recipe.stage in ("grpo", "rlhf")
+        window = updates if grouped and self._course.recipe.rl.algorithm != "ppo" else 1
         return self._host.requests.stop_asked or step % window == 0
 
     def _look(self, moment: str) -> None:

@@ -25,7 +25,7 @@ MEASURED = {"loss": "loss", "entropy": "entropy", "mean_token_accuracy": "token_
 def build_trainer(course: Course) -> SFTTrainer:
     """Tokenizes and masks the rows; TRL's SFTTrainer learns them."""
     options = course.recipe.training
-    held_out = _examples(course, course.held_out, held_out=True)
+    held_out = examples_of(course, course.held_out, held_out=True)
     return SFTTrainer(
         model=course.loaded.model,
         args=SFTConfig(
@@ -34,7 +34,7 @@ def build_trainer(course: Course) -> SFTTrainer:
             max_length=options.max_length,
             packing=options.packing,
         ),
-        train_dataset=_dataset(_examples(course, course.training)),
+        train_dataset=_dataset(examples_of(course, course.training)),
         eval_dataset=_dataset(held_out) if held_out else None,
         processing_class=course.loaded.tokenizer,
     )
@@ -45,7 +45,7 @@ def measure(course: Course, trainer: Trainer) -> dict[str, float]:
     return evaluated(trainer, MEASURED) | answered(course, trainer)
 
 
-def _examples(course: Course, rows: Rows, *, held_out: bool = False) -> list[Example]:
+def examples_of(course: Course, rows: Rows, *, held_out: bool = False) -> list[Example]:
     """Tokenized rows that have something to learn; what was cut or dropped is said."""
     options = course.recipe.training
     tokenizer = course.loaded.tokenizer

@@ -1,0 +1,66 @@
+"""What a model's answers to the held-out prompts earn, and how often they beat its first ones."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+from transformers import Trainer
+
+from workers.evaluate import checked
+from workers.protocol.wire import write_atomically
+from workers.rewards import EQUAL, Rewards, Sample
+from workers.train.course import Course, answering
+
+FIRST = "held-out-before.json"
+"""What the answers before training earned, in the run's folder: a resumed run compares with it."""
+
+
+def judged(course: Course, trainer: Trainer, rewards: Rewards, longest: int) -> dict[str, float]:
+    """Greedy answers to the held-out prompts, scored.
+
+    Returns:
+        `reward`, the mean of what the answers earn; `win_rate`, the share of prompts whose answer
+        earns more than the one before training, ties counting half, once there is one; and of rows
+        that say what is right the share answered right.
+    """
+    rows = [row for row in course.held_out if row.prompt]
+    if not rows:
+        return {}
+    said = answering(course, trainer).answers([row.prompt for row in rows], longest)
+    samples = [
+        Sample(row.prompt, answer.text, row.answer, answer.tokens)
+        for row, answer in zip(rows, said, strict=True)
+    ]
+    totals = rewards.score(samples).totals
+    scored = [total for total in totals if total is not None]
+    found = {"reward": sum(scored) / len(scored)} if scored else {}
+    found |= _compared(course.host.folder / FIRST, totals)
+    known = [(row, answer) for row, answer in zip(rows, said, strict=True) if row.answer]
+    return found | (checked(*map(list, zip(*known, strict=True))) if known else {})
+
+
+def _compared(path: Path, totals: list[float | None]) -> dict[str, float]:
+    """Keeps the first totals, and compares later ones with them."""
+    if not path.is_file():
+        write_atomically(path, msgspec.json.encode(totals))
+        return {}
+    first = msgspec.json.decode(path.read_bytes(), type=list[float | None])
+    if len(first) != len(totals):
+        return {}
+    rate = win_rate(first, totals)
+    return {} if rate is None else {"win_rate": rate}
+
+
+def win_rate(before: list[float | None], after: list[float | None]) -> float | None:
+    """The share of pairs that `after` wins, ties counting half; None where none is scored."""
+    pairs = [
+        (one, other)
+        for one, other in zip(before, after, strict=True)
+        if one is not None and other is not None
+    ]
+    if not pairs:
+        return None
+    wins = sum(other > one + EQUAL for one, other in pairs)
+    ties = sum(abs(other - one) <= EQUAL for one, other in pairs)
+    return (wins + ties / 2) / len(pairs)

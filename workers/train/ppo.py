@@ -1,0 +1,320 @@
+"""Reinforcement learning from human feedback by PPO, with a value model beside the policy.
+
+The policy answers, a trained reward model scores each answer, and every token pays for its distance
+from the reference (Ziegler et al. 2019; Ouyang et al. 2022). The value model foresees what will be
+earned, so that an answer's score is spread over its tokens by generalized advantage estimation
+(Schulman et al. 2015), and the clipped objective (Schulman et al. 2017) moves the policy. TRL's
+PPOTrainer does the arithmetic; here it learns to end when asked, to go on from a checkpoint, and to
+tell what it sampled.
+"""
+
+from __future__ import annotations
+
+import copy
+import inspect
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import torch
+from datasets import Dataset
+from safetensors.torch import load_file, save_file
+from transformers import Trainer
+from trl.experimental.ppo import PPOConfig, PPOTrainer
+
+from workers.data.mapping import render
+from workers.engines.transformers import load_judge, with_adapter
+from workers.fetch import locate_model
+from workers.protocol.events import Rollout
+from workers.protocol.refusal import Refusal
+from workers.protocol.rewards import RewardModel, names_of
+from workers.protocol.rollouts import Group, Rollouts, Sampling, path_of
+from workers.protocol.wire import write_atomically
+from workers.rewards import Rewards
+from workers.rewards.models import TrainedModel
+from workers.train.course import Course, common_arguments
+from workers.train.grpo import LONGEST_SHOWN, SHOWN_GROUPS, fitting
+from workers.train.judged import judged
+
+VALUE = "value.safetensors"
+"""The value model's trained weights, in a checkpoint."""
+
+
+def build_trainer(course: Course) -> Trainer:
+    """TRL's PPOTrainer; the value model begins as the reward model (Ouyang et al. 2022)."""
+    rewards = Rewards(course.recipe.rewards, Path(course.host.job.home))
+    course.closing.callback(rewards.close)
+    judge = rewards.scorers[0]
+    assert isinstance(judge, TrainedModel)
+    _require_same_tokens(course, judge)
+    tokenizer = copy.deepcopy(course.loaded.tokenizer)
+    tokenizer.padding_side = "left"  # prompts end where answers begin
+    rows = fitting(course)
+    batch = _batch(course)
+    if len(rows) < batch:
+        raise Refusal(
+            f"There are {len(rows)} prompts for batches of {batch}.",
+            "PPO takes a whole batch of different prompts in each step.",
+            "Lower training.batch_size or gradient_accumulation, or bring more prompts.",
+        )
+    prompts = _prompts(rows, tokenizer)
+    full = course.recipe.model.method == "full"
+    trainer = WatchedPPO(
+        args=_arguments(course, batch),
+        processing_class=tokenizer,
+        model=course.loaded.model,
+        ref_model=copy.deepcopy(course.loaded.model) if full else None,
+        reward_model=judge.model,
+        value_model=_value_model(course),
+        train_dataset=prompts,
+        eval_dataset=prompts.select(range(1)),  # never looked at: measured by the course
+    )
+    trainer.watch(course, rewards)
+    return trainer
+
+
+def measure(course: Course, trainer: Trainer) -> dict[str, float]:
+    """What the reward model gives to greedy answers to the held-out prompts."""
+    assert isinstance(trainer, WatchedPPO)
+    return judged(course, trainer, trainer.rewards, course.recipe.rl.max_completion_tokens)
+
+
+def _require_same_tokens(course: Course, judge: TrainedModel) -> None:
+    """PPO hands token ids to the reward model: both must mean the same by them."""
+    mine: Any = course.loaded.tokenizer
+    if mine.get_vocab() != judge.tokenizer.get_vocab():
+        raise Refusal(
+            "The policy and the reward model do not have the same tokens.",
+            "PPO hands the policy's token ids to the reward model, which would read other words.",
+            "Train the reward model from the same base, or set rl.algorithm = 'rloo', which hands "
+            "over text.",
+        )
+    if mine.pad_token_id is None or mine.pad_token_id == mine.eos_token_id:
+        raise Refusal(
+            "The model has no token for padding beside its end token.",
+            "PPO finds the end of an answer by its padding, so the end itself would not be learnt.",
+            "Set pad_token in the tokenizer to an unused token, or set rl.algorithm = 'rloo'.",
+        )
+
+
+def _prompts(rows: list[Any], tokenizer: Any) -> Dataset:
+    texts = [render(row.prompt, tokenizer, generation=True) for row in rows]
+    return Dataset.from_dict({"input_ids": tokenizer(texts, add_special_tokens=False)["input_ids"]})
+
+
+def _value_model(course: Course) -> Any:
+    """The reward model once more, trained beside the policy, by an adapter where that has one."""
+    recipe = course.recipe
+    reward = recipe.rewards[0]
+    assert isinstance(reward, RewardModel)
+    located = locate_model(reward.model, Path(course.host.job.home), lambda _: None, judge=True)
+    full = recipe.model.method == "full"
+    model: Any = load_judge(located, torch.float32 if full else course.loaded.dtype)
+    if full:
+        return model.requires_grad_(True)
+    adapted: Any = with_adapter(model, recipe, four_bit=False, task="SEQ_CLS")
+    return adapted.base_model.model  # TRL looks for the body and the score by name
+
+
+def _batch(course: Course) -> int:
+    return course.recipe.training.batch_size * course.recipe.training.gradient_accumulation
+
+
+def _arguments(course: Course, batch: int) -> PPOConfig:
+    options = course.recipe.rl
+    shared = common_arguments(course)
+    steps = shared["max_steps"]
+    if steps > 0:
+        shared["total_episodes"] = steps * batch
+    if course.recipe.training.gradient_checkpointing:
+        course.loaded.model.gradient_checkpointing_enable()
+        if course.recipe.model.method != "full":
+            course.loaded.model.enable_input_require_grads()
+    return PPOConfig(
+        **shared,
+        response_length=options.max_completion_tokens,
+        stop_token="eos",
+        temperature=options.temperature,
+        kl_coef=options.kl_coefficient,
+        cliprange=options.clip_epsilon,
+        cliprange_value=options.clip_epsilon,
+        vf_coef=options.value_coefficient,
+        lam=options.gae_lambda,
+        num_ppo_epochs=options.updates_per_batch,
+        num_mini_batches=1,
+        local_rollout_forward_batch_size=min(batch, 64),
+        num_sample_generations=0,
+    )
+
+
+class Ended(Exception):
+    """The run was asked to end between two steps."""
+
+
+class WatchedPPO(PPOTrainer):
+    """TRL's PPO that ends when asked, goes on from a checkpoint and tells what it sampled."""
+
+    rewards: Rewards
+    _course: Course
+    _gradient_norm = 0.0
+    _resumed_step = 0
+
+    def watch(self, course: Course, rewards: Rewards) -> None:
+        self._course = course
+        self.rewards = rewards
+        self.dataloader: Any = _Endable(self.dataloader, self)
+        optimizer: Any = self.optimizer
+        getattr(optimizer, "optimizer", optimizer).register_step_pre_hook(self._clip)
+
+    def _clip(self, *_: Any) -> None:
+        """Clips the policy's and the value model's gradients together, which TRL's loop does not.
+
+        A norm of 0 lets all through, as in the other stages.
+        """
+        most = self._course.recipe.training.max_grad_norm or float("inf")
+        parameters = [p for p in self.model.parameters() if p.grad is not None]
+        self._gradient_norm = float(torch.nn.utils.clip_grad_norm_(parameters, most))
+
+    def train(self, resume_from_checkpoint: str | None = None, **_: Any) -> Any:
+        if resume_from_checkpoint:
+            self._go_on_from(Path(resume_from_checkpoint))
+        try:
+            super().train()
+        except Ended:
+            self.control = self.callback_handler.on_train_end(self.args, self.state, self.control)
+
+    def _go_on_from(self, folder: Path) -> None:
+        """Takes up policy, value model, optimizer, schedule and dice where they were saved."""
+        state = msgspec.json.decode((folder / "trainer_state.json").read_bytes())
+        self._resumed_step = int(state["global_step"])
+        policy: Any = self.model.policy
+        value_model: Any = self.model.value_model
+        self._load_from_checkpoint(str(folder), model=policy)
+        value_model.load_state_dict(load_file(folder / VALUE), strict=False)
+        self._load_optimizer_and_scheduler(str(folder))
+        self._load_rng_state(str(folder))
+        left: Any = self.args
+        left.num_total_batches -= self._resumed_step
+
+    def count_on(self) -> None:
+        """Lets the steps be counted on from those before the pause; TRL's loop begins at 0."""
+        self.state.global_step += self._resumed_step
+        self.state.max_steps += self._resumed_step
+        self.state.episode += self._resumed_step * _batch(self._course)
+
+    def _save_checkpoint(self, model: Any, trial: Any) -> None:
+        super()._save_checkpoint(model, trial)
+        folder = self._course.checkpoints / f"checkpoint-{self.state.global_step}"
+        value_model: Any = self.model.value_model
+        trained = {
+            name: parameter.detach().cpu().contiguous()
+            for name, parameter in value_model.named_parameters()
+            if parameter.requires_grad
+        }
+        save_file(trained, folder / VALUE)
+
+    def log(self, logs: dict[str, Any], start_time: float | None = None) -> None:
+        if "objective/scores" not in logs:
+            super().log(logs, start_time)
+            return
+        frame = inspect.currentframe()
+        # TRL's loop keeps its batch in local variables and offers no other way to them.
+        batch = frame.f_back.f_locals if frame is not None and frame.f_back is not None else {}
+        super().log(self._told(logs, batch), start_time)
+        self._keep(batch)
+
+    def _told(self, logs: dict[str, Any], batch: dict[str, Any]) -> dict[str, Any]:
+        """The step under the Trainer's usual names. KL and entropy are means a token, in nats."""
+        told = {
+            "loss": logs["loss/policy_avg"]
+            + self._course.recipe.rl.value_coefficient * logs["loss/value_avg"],
+            "policy_loss": logs["loss/policy_avg"],
+            "value_loss": logs["loss/value_avg"],
+            "learning_rate": logs["lr"],
+            "grad_norm": self._gradient_norm,
+            "entropy": logs["policy/entropy_avg"],
+            "clip_ratio/region_mean": logs["policy/clipfrac_avg"],
+            "value_clip_share": logs["val/clipfrac_avg"],
+            "reward": logs["objective/scores"],
+            "epoch": self.state.epoch,
+        }
+        trained = ~batch["padding_mask"]
+        count = int(trained.sum())
+        lengths = trained.sum(1).float()
+        told["kl"] = float((batch["kl"] * trained).sum()) / max(1, count)
+        told["entropy"] = float(-(batch["logprobs"] * trained).sum()) / max(1, count)
+        told["reward_std"] = float(batch["scores"].float().std())
+        told["explained_variance"] = explained_variance(
+            batch["values"][trained], batch["returns"][trained]
+        )
+        told["completions/mean_length"] = float(lengths.mean())
+        told["completions/max_length"] = float(lengths.max())
+        told["completions/clipped_ratio"] = float((~batch["contain_eos_token"]).float().mean())
+        self._tokens += int((batch["query_responses"] != self._padding).sum())
+        told["num_tokens"] = self._tokens
+        return told
+
+    _tokens = 0
+
+    @property
+    def _padding(self) -> int:
+        tokenizer: Any = self.processing_class
+        return tokenizer.pad_token_id
+
+    def _keep(self, batch: dict[str, Any]) -> None:
+        """Writes what was sampled beside the run, and says where."""
+        tokenizer: Any = self.processing_class
+        width = batch["queries"].shape[1]
+        groups = []
+        for at in range(min(len(batch["scores"]), SHOWN_GROUPS)):
+            prompt = batch["queries"][at]
+            said = batch["postprocessed_responses"][at]
+            score = float(batch["scores"][at])
+            trained = ~batch["padding_mask"][at]
+            advantage = float(batch["advantages"][at][trained].mean()) if trained.any() else 0.0
+            text = tokenizer.decode(said[said != self._padding], skip_special_tokens=True)
+            sampling = Sampling(
+                text=text[:LONGEST_SHOWN], rewards=[score], reward=score, advantage=advantage,
+                tokens=int(trained.sum()), truncated=not bool(batch["contain_eos_token"][at]),
+                faults=[],
+            )  # fmt: skip
+            asked = tokenizer.decode(prompt[prompt != self._padding][-width:])
+            groups.append(Group(prompt=asked, answer="", samples=[sampling]))
+        step = self.state.global_step
+        record = Rollouts(
+            step, names_of(self._course.recipe.rewards), self.rewards.weights, groups
+        )  # fmt: skip
+        path = self._course.host.folder / path_of(step)
+        path.parent.mkdir(exist_ok=True)
+        write_atomically(path, msgspec.json.encode(record))
+        self._course.host.emit(Rollout(step=step, path=path_of(step)))
+
+
+class _Endable:
+    """The trainer's batches, before each of which it may end."""
+
+    def __init__(self, batches: Any, trainer: WatchedPPO) -> None:
+        self._batches = batches
+        self._trainer = trainer
+        self._begun = False
+
+    def __iter__(self) -> Iterator[Any]:
+        for batch in self._batches:
+            if not self._begun:
+                self._begun = True
+                self._trainer.count_on()
+            if self._trainer.control.should_training_stop:
+                raise Ended
+            yield batch
+
+
+def explained_variance(values: torch.Tensor, returns: torch.Tensor) -> float:
+    """1 - Var(returns - values) / Var(returns): 1 foresees all, 0 no more than the mean does.
+
+    NaN where the returns do not vary. Both (tokens,).
+    """
+    spread = returns.float().var()
+    if len(returns) < 2 or float(spread) < 1e-12:
+        return float("nan")
+    return float(1 - (returns.float() - values.float()).var() / spread)
