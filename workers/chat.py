@@ -10,10 +10,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Protocol
 
-import psutil
-
 from workers.fetch import Located, locate_run
-from workers.host import Host
+from workers.host import Host, owner_lives
 from workers.protocol import wire
 from workers.protocol.events import Answered, Finished, Phase, Ready, Token
 from workers.protocol.jobs import Chat
@@ -112,13 +110,6 @@ def _hushed(host: Host) -> bool:
     taken = host.requests.take()
     host.requests.put_back([request for request in taken if isinstance(request, Say)])
     return any(isinstance(request, Hush | Stop) for request in taken)
-
-
-def owner_lives(task: Chat) -> bool:
-    try:
-        return abs(psutil.Process(task.owner_pid).create_time() - task.owner_started) < 1.0
-    except psutil.Error:
-        return False
 
 
 class GgufSpeaker:

@@ -15,6 +15,7 @@ import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import TracebackType
+from typing import Protocol
 
 import msgspec
 import psutil
@@ -165,6 +166,24 @@ def holder_of(folder: Path) -> wire.Alive | None:
         return alive if same and process.status() != psutil.STATUS_ZOMBIE else None
     except (FileNotFoundError, msgspec.DecodeError, psutil.Error):
         return None
+
+
+class Owned(Protocol):
+    """A task that ends when the process that asked for it is gone."""
+
+    @property
+    def owner_pid(self) -> int: ...
+
+    @property
+    def owner_started(self) -> float: ...
+
+
+def owner_lives(task: Owned) -> bool:
+    """Whether the very process that asked for a task still runs."""
+    try:
+        return abs(psutil.Process(task.owner_pid).create_time() - task.owner_started) < 1.0
+    except psutil.Error:
+        return False
 
 
 @contextlib.contextmanager
