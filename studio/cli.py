@@ -326,8 +326,11 @@ def _tell_audit(terminal: Terminal, result: AuditResult) -> None:
                  f"They can serve {', '.join(result.stages) or 'no stage'}.")  # fmt: skip
     for line in result.bad[:10]:
         terminal.say(f"Line {line.line}: {line.reason}")
-    if len(result.bad) > 10:
-        terminal.say(f"and {len(result.bad) - 10} more bad lines; --json lists them all")
+    if result.unusable > 10:
+        listed = (
+            "them all" if result.unusable == len(result.bad) else f"the first {len(result.bad)}"
+        )
+        terminal.say(f"and {result.unusable - 10} more bad lines; --json lists {listed}")
     if result.tokens is not None:
         share = result.trained_token_share
         learnt = "" if share is None else f", {share:.0%} of them learnt"

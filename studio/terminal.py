@@ -107,9 +107,11 @@ class Follow:
                 self._bar.update(self._task, description=name, total=None, state="")
                 if not self._terminal.err.is_terminal:
                     self._terminal.say(name)
-            case Advance(done=done, total=total):
+            case Advance(done=done, total=total, seconds_left=left):
                 self._total = total
                 self._bar.update(self._task, completed=done, total=total or None)
+                if left is not None:
+                    self._tell(event.words)
             case Metrics(step=step, values=values) if "loss" in values:
                 self._step(step, values["loss"])
             case Evaluated(when=when, values=values) if values.get("loss") is not None:
@@ -132,7 +134,12 @@ class Follow:
     def _step(self, step: int, loss: float | None) -> None:
         shown = "not a number" if loss is None else f"{loss:.4f}"
         state = f"step {step}/{self._total}  loss {shown}"
-        self._bar.update(self._task, completed=step, state=state)
+        self._bar.update(self._task, completed=step)
+        self._tell(state)
+
+    def _tell(self, state: str) -> None:
+        """What stands behind the bar; without a terminal a line now and then."""
+        self._bar.update(self._task, state=state)
         now = time.monotonic()
         if not self._terminal.err.is_terminal and now - self._told > PLAIN_EVERY_S:
             self._told = now

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any, get_args
 import msgspec
 
 from workers.data import audit, formats
-from workers.data.formats import Row, Table
+from workers.data.rowfile import RowFile
 from workers.fetch import HUB_ID, Located, locate_model
 from workers.host import Host
-from workers.protocol.audit import AuditResult, BadLine
+from workers.protocol.audit import AuditResult
 from workers.protocol.events import Finished, Inspected, Phase, Progress, Stopped
 from workers.protocol.jobs import Inspect
 from workers.protocol.recipe import Stage
@@ -33,15 +33,26 @@ def run(host: Host) -> None:
     task = host.job.task
     assert isinstance(task, Inspect)
     began = time.monotonic()
+    with RowFile(host.folder) as rows:
+        _inspect(host, task, rows, began)
+
+
+def _inspect(host: Host, task: Inspect, rows: RowFile, began: float) -> None:
     host.emit(Phase(name="Reading the data"))
-    table, bad = _read(host, task)
-    rows = table.rows if table else []
-    stages = audit.stages_of(rows, get_args(Stage))
-    stage = _stage(task, stages)
-    found, stopped = audit.Audited([], None, None), False
+    bad = audit.BadLines()
+    table = formats.read(
+        task.source.source, task.source.mapping or None, lambda text: host.emit(Phase(name=text)),
+        rows=rows, bad=bad, progress=Pace(host, "bytes"),
+    )  # fmt: skip
+    stages = formats.stages_of(rows, get_args(Stage))
+    stage = None if host.requests.stop_asked else _stage(task, stages)
+    found = audit.Audited([], None, None)
     if stage is not None:
-        found, stopped = _audited(host, task, rows, stage)
-    findings = audit.merged(found.findings, audit.findings_of_bad(bad, len(rows)))
+        found = _audited(host, task, rows, stage)
+    if host.requests.stop_asked:
+        host.emit(Stopped(detail="Stopped when asked; nothing was changed."))
+        return
+    findings = audit.merged(found.findings, bad.findings(len(rows)))
     result = AuditResult(
         source=task.source.source,
         format=table.format if table else None,
@@ -49,7 +60,8 @@ def run(host: Host) -> None:
         stage=stage,
         model=task.model,
         rows=len(rows),
-        bad=bad,
+        bad=bad.first,
+        bad_total=len(bad),
         findings=findings,
         trained_token_share=found.trained_token_share,
         tokens=found.tokens,
@@ -58,20 +70,25 @@ def run(host: Host) -> None:
         sha256=table.sha256 if table else "",
         test=task.test,
     )
-    if stopped:
-        host.emit(Stopped(detail="Stopped when asked; nothing was changed."))
-        return
     host.emit(Inspected(result=result))
     host.emit(Finished(summary={"rows": len(rows), "findings": len(findings)}))
 
 
-def _read(host: Host, task: Inspect) -> tuple[Table | None, list[BadLine]]:
-    """The usable rows, and the lines that cannot be used; no table when all are bad."""
-    source = task.source
-    table, bad = formats.read(
-        source.source, source.mapping or None, lambda text: host.emit(Phase(name=text))
-    )
-    return table, [BadLine(row.line, row.reason, row.file) for row in bad]
+class Pace:
+    """Says how far a phase is, a few times a second; its answer is whether to go on."""
+
+    def __init__(self, host: Host, unit: str) -> None:
+        self._host, self._unit = host, unit
+        self._began = self._told = time.monotonic()
+
+    def __call__(self, done: int, total: int) -> bool:
+        now = time.monotonic()
+        if now - self._told >= TOLD_EVERY_S:
+            self._told = now
+            left = (now - self._began) * (total - done) / done if done else None
+            self._host.emit(Progress(done=done, total=total, unit=self._unit, seconds_left=left))
+            self._host.requests.take()
+        return not self._host.requests.stop_asked
 
 
 def _stage(task: Inspect, stages: list[Stage]) -> Stage | None:
@@ -84,29 +101,15 @@ def _stage(task: Inspect, stages: list[Stage]) -> Stage | None:
     return min(stages, key=likely.index)
 
 
-def _audited(
-    host: Host, task: Inspect, rows: list[Row], stage: Stage
-) -> tuple[audit.Audited, bool]:
+def _audited(host: Host, task: Inspect, rows: RowFile, stage: Stage) -> audit.Audited:
     test = formats.read_table(task.test, bad_rows="skip").rows if task.test else None
     host.emit(Phase(name="Loading the tokenizer"))
     located = locate(task.model, Path(host.job.home), host)
     tokenizer = load_tokenizer(located)
     host.emit(Phase(name=f"Looking at {len(rows)} rows"))
-    told = float("-inf")
-
-    def progress(done: int, total: int) -> bool:
-        nonlocal told
-        if time.monotonic() - told >= TOLD_EVERY_S or done == total:
-            told = time.monotonic()
-            host.emit(Progress(done=done, total=total, unit="rows"))
-        host.requests.take()
-        return not host.requests.stop_asked
-
     look = audit.Audit(rows, tokenizer, stage, task.max_length, test,
-                       stops_at=stopping_tokens(located))  # fmt: skip
-    found = look.run(progress)
-    host.requests.take()
-    return found, host.requests.stop_asked
+                       stops_at=stopping_tokens(located), folder=host.folder)  # fmt: skip
+    return look.run(Pace(host, "rows"))
 
 
 # The tokenizer

@@ -38,8 +38,8 @@ class AuditView(QWidget):
         for bad in result.bad[:SHOWN_BAD]:
             where = f"{bad.file}, line {bad.line}" if bad.file else f"Line {bad.line}"
             self._line("bad", "x-circle", f"{where} cannot be used.", bad.reason)
-        if len(result.bad) > SHOWN_BAD:
-            self._column.addWidget(label(f"And {len(result.bad) - SHOWN_BAD} more.", "muted"))
+        if result.unusable > SHOWN_BAD:
+            self._column.addWidget(label(f"And {result.unusable - SHOWN_BAD:,} more.", "muted"))
         for finding in result.findings:
             self._finding(finding)
 
@@ -81,7 +81,7 @@ def headline(result: AuditResult) -> str:
         return "No row of it can be used."
     if not grave and not result.bad:
         return "Nothing is wrong with it."
-    parts = [f"{len(result.bad)} bad lines"] if result.bad else []
+    parts = [f"{result.unusable:,} bad lines"] if result.bad else []
     parts += [f"{len(grave)} findings to look at"] if grave else []
     return f"{' and '.join(parts).capitalize()}."
 

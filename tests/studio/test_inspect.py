@@ -53,7 +53,7 @@ def test_a_dataset_is_told_whole_with_all_that_is_wrong(tmp_path: Path) -> None:
     code, told = inspect(tmp_path, path, "--max-length", "64", "--test", test)
     assert code == 0
     assert (told["format"], told["rows"], told["stage"]) == ("prompt_completion", 7, "sft")
-    assert told["stages"] == ["sft", "grpo"]
+    assert told["stages"] == ["sft", "rlhf", "grpo", "distill"]
     assert [line["line"] for line in told["bad"]] == [3]
     assert "not valid JSON" in told["bad"][0]["reason"]
     found = {one["kind"]: one for one in told["findings"]}
@@ -76,6 +76,13 @@ def test_a_file_of_bad_rows_alone_is_told_too(tmp_path: Path) -> None:
     assert [line["line"] for line in told["bad"]] == [1, 2]
     assert [one["kind"] for one in told["findings"]] == ["chosen_equals_rejected"]
     assert told["trained_token_share"] is None
+
+
+def test_of_very_many_bad_lines_the_first_are_listed_and_all_counted(tmp_path: Path) -> None:
+    rows: list[Any] = [{"prompt": "Hi", "completion": "Ho"}, *["{"] * 3000]
+    code, told = inspect(tmp_path, write(tmp_path / "d.jsonl", rows))
+    assert (code, told["rows"], told["bad_total"]) == (0, 1, 3000)
+    assert [line["line"] for line in told["bad"]] == list(range(2, 1002))
 
 
 @pytest.mark.parametrize(
@@ -115,7 +122,8 @@ def test_an_audit_says_how_far_it_is_and_obeys_stop(
 
     def progress() -> list[Progress]:
         lines = wire.read_events(real.folder(job))
-        return [line.event for line in lines if isinstance(line.event, Progress)]
+        told = [line.event for line in lines if isinstance(line.event, Progress)]
+        return [one for one in told if one.unit == "rows"]
 
     until = time.monotonic() + 120
     while not progress() and time.monotonic() < until:
@@ -125,6 +133,8 @@ def test_an_audit_says_how_far_it_is_and_obeys_stop(
     row = follow(real, job)
     assert row.status == "stopped"
     first = progress()[0]
-    assert (first.unit, first.total) == ("rows", 40_000)
+    assert first.total == 40_000
+    assert first.seconds_left is not None
+    assert first.words.endswith(f" of 40,000 rows, {round(first.seconds_left)} s left")
     events = [line.event for line in wire.read_events(real.folder(job))]
     assert not any(isinstance(event, Inspected) for event in events)

@@ -8,13 +8,14 @@ from typing import Any
 
 import pytest
 
-from workers.data.audit import Audit, Audited, findings_of_bad, merged, stages_of
-from workers.data.formats import Row, read_table
+from workers.data.audit import MOST_BAD, Audit, Audited, BadLines, merged
+from workers.data.formats import BadRow, Row, read_table, stages_of
 from workers.data.lengths import Measurer
-from workers.data.mapping import CHATML, tokenize
+from workers.data.mapping import tokenize
 from workers.data.marks import personal_data, template_marks, unfilled
+from workers.data.templates import CHATML
 from workers.protocol.assets import assets_folder
-from workers.protocol.audit import AuditFinding, BadLine
+from workers.protocol.audit import AuditFinding
 from workers.protocol.recipe import Stage
 
 Rows = list[Row]
@@ -372,17 +373,29 @@ def test_numbers_in_the_same_words_are_other_tasks(audit: Any) -> None:
 
 
 def test_bad_lines_are_findings_where_more_is_wrong_than_their_form() -> None:
-    bad = [
-        BadLine(1, "user and assistant must take turns"), BadLine(2, "message 2 is empty"),
-        BadLine(3, '"chosen" and "rejected" are the same'), BadLine(4, "message 1 is empty"),
-        BadLine(5, "not valid JSON"),
+    reasons = [
+        "user and assistant must take turns", "message 2 is empty",
+        '"chosen" and "rejected" are the same', "message 1 is empty", "not valid JSON",
     ]  # fmt: skip
-    found = findings_of_bad(bad, 5)
+    bad = BadLines()
+    for line, reason in enumerate(reasons, 1):
+        bad.append(BadRow(line, reason))
+    found = bad.findings(5)
     assert [one.kind for one in found] == [
         "roles", "empty_answer", "chosen_equals_rejected", "missing_prompt",
     ]  # fmt: skip
     both = merged(found[:1], found[:1])
     assert (both[0].count, len(both)) == (2, 1)
+    assert both[0].share == pytest.approx(2 / 10)
+
+
+def test_of_many_bad_lines_the_first_are_kept_and_all_are_counted() -> None:
+    bad = BadLines()
+    for line in range(1, 5 * MOST_BAD + 1):
+        bad.append(BadRow(line, "message 2 is empty"))
+    assert [one.line for one in bad.first] == list(range(1, MOST_BAD + 1))
+    assert len(bad) == 5 * MOST_BAD
+    assert [(one.kind, one.count) for one in bad.findings(0)] == [("empty_answer", len(bad))]
 
 
 def test_an_audit_ends_when_asked(tokenizer: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -78,6 +78,9 @@ def test_planted_near_duplicates_are_met_and_others_are_not() -> None:
     for at in range(0, len(texts), 64):
         near.add(words_of(texts[at : at + 64]))
     pairs = set(near.candidates())
+    apart = np.arange(len(texts)) == 400
+    assert set(near.candidates(apart)) == {pair for pair in pairs if 400 not in pair}
+    near.close()
     met = [later for later, first in planted.items() if (first, later) in pairs]
     assert len(met) >= 38
     assert len(pairs - {(first, later) for later, first in planted.items()}) < 20

@@ -163,19 +163,20 @@ def test_what_cannot_be_learnt_from_is_named(tmp_path: Path, row: object, reason
         read_table(_write(tmp_path / "d.jsonl", row))
 
 
-PAIRED = {"sft", "grpo", "dpo", "ipo", "simpo", "orpo", "kto", "reward"}
+ASKED = {"sft", "distill", "grpo", "rlhf"}
+PAIRED = ASKED | {"dpo", "ipo", "simpo", "orpo", "kto", "reward"}
 
 
 @pytest.mark.parametrize(
     ("name", "shape", "stages"),
     [
-        ("arithmetic", "chat", {"sft", "grpo"}),
-        ("arithmetic-test", "chat", {"sft", "grpo"}),
-        ("reasoning", "chat", {"sft", "grpo"}),
-        ("reasoning-test", "chat", {"sft", "grpo"}),
-        ("sums", "chat", {"sft", "grpo"}),
+        ("arithmetic", "chat", ASKED),
+        ("arithmetic-test", "chat", ASKED),
+        ("reasoning", "chat", ASKED),
+        ("reasoning-test", "chat", ASKED),
+        ("sums", "chat", ASKED),
         ("preferences", "preference", PAIRED),
-        ("feedback", "feedback", {"sft", "grpo", "kto"}),
+        ("feedback", "feedback", ASKED | {"kto"}),
         ("stories", "text", {"cpt"}),
     ],
 )
@@ -341,14 +342,14 @@ WITH_TOOLS = {
 }
 
 
-def test_tool_turns_are_kept_for_sft_with_arguments_as_objects(tmp_path: Path) -> None:
+def test_tool_turns_are_kept_for_answers_to_learn_with_arguments_as_objects(tmp_path: Path) -> None:
     row = read_table(_write(tmp_path / "d.jsonl", WITH_TOOLS)).rows[0]
     called = row.messages[1]
     assert called["content"] == ""
     assert called["tool_calls"][0]["function"] == {"name": "add", "arguments": {"a": 1, "b": 2}}
     assert row.messages[2] == {"role": "tool", "content": "3", "tool_call_id": "c1"}
     assert row.tools[0]["function"]["name"] == "add"
-    assert [stage for stage in get_args(Stage) if serves(row, stage)] == ["sft"]
+    assert [stage for stage in get_args(Stage) if serves(row, stage)] == ["sft", "distill"]
 
 
 def test_sharegpt_calls_become_tool_calls(tmp_path: Path) -> None:

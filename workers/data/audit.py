@@ -1,28 +1,41 @@
 """The audit of a whole dataset before a run: what would be learnt from it, and what would not.
 
 One pass over the rows in batches; what each look at them counts becomes findings with a meaning and
-a remedy.
+a remedy. Rows may lie on disk: about 30 bytes of each are held in memory, in arrays.
 """
 
 from __future__ import annotations
 
 import gc
+import itertools
 import re
+from array import array
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import closing, contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 import numpy as np
+from numpy.typing import NDArray
 
-from workers.data.dedup import GRAM, NearDuplicates, TestOverlap, plain, similarity, words_of
+from workers.data.dedup import (
+    GRAM,
+    NearDuplicates,
+    TestOverlap,
+    alike,
+    halves,
+    plain,
+    similarity,
+    words_of,
+)  # fmt: skip
 from workers.data.dedup import SIMILAR as NEAR
-from workers.data.formats import Row, serves
-from workers.data.lengths import Length, Measurer
+from workers.data.formats import BadRow, Row, serves
+from workers.data.lengths import PROMPTED, Length, Measurer
 from workers.data.mapping import IGNORED, tokenize
 from workers.data.marks import personal_data, template_marks, unfilled
-from workers.data.mix import split
+from workers.data.mix import held_out_below, position
 from workers.protocol.audit import AuditExample, AuditFinding, BadLine, Bar, TokenStatistics
 from workers.protocol.recipe import Stage
 from workers.protocol.refusal import Refusal
@@ -33,6 +46,10 @@ if TYPE_CHECKING:
 BATCH_LETTERS = 1_000_000
 """Rows are looked at in batches of about so many letters."""
 EXAMPLES = 3
+MOST_BAD = 1000
+"""Bad lines that are told one by one; the others are counted."""
+MOST_TEST_ROWS = 10_000
+"""Held-out rows that are looked for among the others: those that a run would measure first."""
 EXCERPT = 160
 PROBED_ROWS = 64
 """Rows that are tokenized and masked in full, to look at their last trained token."""
@@ -178,6 +195,7 @@ class Audit:
         test: rows that the run will be measured on; None holds a share of `rows` out by hash, as
             the run does.
         stops_at: token ids at which generation stops, beside the tokenizer's own.
+        folder: where a file may lie as long as the audit runs.
     """
 
     def __init__(
@@ -189,10 +207,9 @@ class Audit:
         test: Sequence[Row] | None = None,
         holdout: float = 0.1,
         stops_at: Sequence[int] = (),
+        folder: Path | None = None,
     ) -> None:
-        usable = [(number, row) for number, row in enumerate(rows, 1) if serves(row, stage)]
-        self._numbers = [number for number, _ in usable]
-        self._rows = [row for _, row in usable]
+        self._all = rows
         self._tokenizer = tokenizer
         self._stage: Stage = stage
         self._max_length = max_length
@@ -203,69 +220,83 @@ class Audit:
         self._counts: dict[str, Count] = {}
         self._of: dict[str, int] = {}
         self._gentle: set[str] = set()
-        self._lengths: list[Length] = []
-        self._answers: Counter[str] = Counter()
-        self._seen: dict[int, int] = {}
-        self._near = NearDuplicates()
-        self._duplicate: set[int] = set()
+        self._tokens = array("i")
+        self._kept = self._trained = 0
+        self._answers, self._keys = array("q"), array("q")
+        """Of each row looked at, the hash of its answer (0 for none) and of all of it."""
+        self._near = NearDuplicates(folder)
         self._pairs = self._longer = self._chosen_letters = self._rejected_letters = 0
+        self._served, places = _placed(rows, stage)
+        self._numbers = (np.flatnonzero(self._served) + 1).astype(np.uint32)
+        self._duplicate = np.zeros(len(self._numbers), bool)
         if test is None:
-            _, held_out = split(list(self._rows), holdout)
-            apart = {id(row) for row in held_out}
-            self._apart = [id(row) in apart for row in self._rows]
-            self._test = held_out
+            self._apart = places < held_out_below(places, holdout)
+            self._test = [asked(self._row(at)) for at in _foremost(self._apart, places)]
             self._gentle.add("test_overlap")  # rows of one kind share forms of words
         else:
-            self._apart = [False] * len(self._rows)
-            self._test = list(test)
-        self._overlap = TestOverlap([asked(row) for row in self._test])
+            self._apart = np.zeros(len(places), bool)
+            self._test = [asked(row) for row in test]
+        self._overlap = TestOverlap(self._test)
 
     def run(self, progress: Callable[[int, int], bool] = lambda done, total: True) -> Audited:
-        """Looks at all rows.
+        """Looks at all rows, once.
 
         Args:
             progress: told how many rows are done, of how many; False ends the audit early.
         """
-        with _uncollected():
-            for begin, end, lengths in self._measured():
-                self._look(begin, end, lengths)
-                if not progress(end, len(self._rows)):
-                    break
-        self._end_of_turn()
-        self._languages()
-        self._answers_alike()
-        self._length_leak()
-        self._near_duplicates()
-        self._test_overlap()
-        return Audited(self._findings(), self._statistics(), self._trained_share())
+        with _uncollected(), closing(self._near):
+            for begin, rows, lengths in self._measured():
+                self._look(begin, rows, lengths)
+                if not progress(begin + len(rows), len(self._numbers)):
+                    return self._told()
+            self._end_of_turn()
+            self._languages()
+            self._answers_alike()
+            self._length_leak()
+            self._doubles()
+            self._near_duplicates()
+            self._test_overlap()
+        return self._told()
+
+    def _row(self, at: int) -> Row:
+        """A row by its place among those that the stage can use."""
+        return self._all[int(self._numbers[at]) - 1]
 
     # The pass
 
-    def _measured(self) -> Iterator[tuple[int, int, list[Length | str]]]:
-        """Batches of rows with their lengths; the tokenizer spreads each over all cores."""
-        for begin, end in _batches(self._rows):
-            prepared = self._measurer.prepare(self._rows[begin:end])
-            yield begin, end, self._measurer.measure(prepared, self._measurer.encode(prepared))
+    def _measured(self) -> Iterator[tuple[int, list[Row], list[Length | str]]]:
+        """Batches of rows, where they begin, and their lengths; the tokenizer spreads each over all
+        cores."""
+        begin = 0
+        for rows in _batches(itertools.compress(self._all, self._served)):
+            prepared = self._measurer.prepare(rows)
+            yield begin, rows, self._measurer.measure(prepared, self._measurer.encode(prepared))
+            begin += len(rows)
 
-    def _look(self, begin: int, end: int, lengths: list[Length | str]) -> None:
-        rows = self._rows[begin:end]
+    def _look(self, begin: int, rows: list[Row], lengths: list[Length | str]) -> None:
         texts = [said(row) for row in rows]
         words = words_of(texts)
         self._near.add(words)
-        places = [-1 if self._apart[at] else at for at in range(begin, end)]
-        self._overlap.add(words, [asked(row) for row in rows], np.array(places, np.int64))
+        places = np.arange(begin, begin + len(rows))
+        places[self._apart[begin : begin + len(rows)]] = -1
+        self._overlap.add(words, [asked(row) for row in rows], places)
         digits = words.digits.tolist()
-        for at, row, text, length, numerals in zip(
-            range(begin, end), rows, texts, lengths, digits, strict=True
+        for at, (row, text, length, numerals) in enumerate(
+            zip(rows, texts, lengths, digits, strict=True), begin
         ):
             self._look_at_length(at, row, length)
             self._look_at_text(at, text, numerals)
+            self._answers.append(_hashed(answer(row)) if row.completion else 0)
             if row.completion:
                 self._look_at_answer(at, row)
-            self._look_for_double(at, row, text)
+            self._keys.append(_hashed((text, _system(row), row.answer, row.good)))
 
     def _found(self, kind: str, at: int, text: str) -> None:
-        self._count(kind).add(self._numbers[at], text)
+        self._count(kind).add(self._number(at), text)
+
+    def _number(self, at: int) -> int:
+        """A row's number in the dataset, from 1."""
+        return int(self._numbers[at])
 
     def _count(self, kind: str) -> Count:
         return self._counts.setdefault(kind, Count())
@@ -274,13 +305,15 @@ class Audit:
         if isinstance(length, str):
             self._found("roles", at, length)
             return
-        self._lengths.append(length)
+        self._tokens.append(length.tokens)
+        self._kept += length.kept
+        self._trained += length.trained
         if not length.cut:
-            if not length.trained and self._stage != "grpo":
+            if not length.trained and self._stage not in PROMPTED:
                 self._found("no_trained_tokens", at, asked(row))
             return
         self._found("truncated", at, f"{length.tokens} tokens: {said(row)}")
-        if self._stage == "grpo":
+        if self._stage in PROMPTED:
             return
         if not length.trained:
             self._found("no_trained_tokens", at, asked(row))
@@ -297,7 +330,6 @@ class Audit:
 
     def _look_at_answer(self, at: int, row: Row) -> None:
         text = row.completion[-1]["content"]
-        self._answers[text if len(text) <= EXCERPT else f"{len(text)} {hash(text)}"] += 1
         if row.good is False:
             return
         if not _ask_something(row.prompt):
@@ -319,16 +351,6 @@ class Audit:
         if plain(chosen) == plain(rejected):
             self._found("chosen_equals_rejected", at, chosen)
 
-    def _look_for_double(self, at: int, row: Row, text: str) -> None:
-        system = (
-            row.prompt[0]["content"] if row.prompt and row.prompt[0]["role"] == "system" else ""
-        )
-        key = hash((text, system, row.answer, row.good))
-        first = self._seen.setdefault(key, at)
-        if first != at:
-            self._duplicate.add(at)
-            self._found("exact_duplicates", at, f"As row {self._numbers[first]}: {text}")
-
     # What only shows in all rows together
 
     def _end_of_turn(self) -> None:
@@ -336,13 +358,13 @@ class Audit:
 
         Whether it is learnt is the template's doing, so what holds for these rows holds for all.
         """
-        if self._stage in ("cpt", "grpo") or not self._rows:
+        if self._stage in ("cpt", *PROMPTED) or not len(self._numbers):
             return
         special = set(self._tokenizer.all_special_ids) | set(self._tokenizer.added_tokens_decoder)
         looked, unknown = 0, Count()
         masked = Count()
-        for at in _spread(len(self._rows), PROBED_ROWS):
-            row = self._rows[at]
+        for at in _spread(len(self._numbers), PROBED_ROWS):
+            row = self._row(at)
             try:
                 example = tokenize(row.messages, self._tokenizer, 1 << 30, tools=row.tools)
             except Exception:  # counted as `roles` where lengths were measured
@@ -350,18 +372,18 @@ class Audit:
             looked += 1
             trained = [label for label in example.labels if label != IGNORED]
             if not trained or trained[-1] not in special | self._stops_at:
-                masked.add(self._numbers[at], answer(row)[-EXCERPT:])
+                masked.add(self._number(at), answer(row)[-EXCERPT:])
             elif trained[-1] not in self._stops_at:
-                unknown.add(self._numbers[at], str(self._tokenizer.decode([trained[-1]])))
+                unknown.add(self._number(at), str(self._tokenizer.decode([trained[-1]])))
         for kind, count in (("end_of_turn_masked", masked), ("end_of_turn_unknown", unknown)):
             if count.rows:
-                count.rows = round(len(self._rows) * count.rows / looked)
+                count.rows = round(len(self._numbers) * count.rows / looked)
                 self._counts[kind] = count
 
     def _languages(self) -> None:
         """Guesses the language of some rows; all but the commonest one's are found."""
-        places = _spread(len(self._rows), LANGUAGE_ROWS)
-        told = [(at, said(self._rows[at])) for at in places]
+        places = _spread(len(self._numbers), LANGUAGE_ROWS)
+        told = [(at, said(self._row(at))) for at in places]
         wordy = [(at, text) for at, text in told if _letters(text) >= LANGUAGE_LETTERS]
         if not wordy:
             return
@@ -374,19 +396,17 @@ class Audit:
         self._of["language_mix"] = len(guesses)
 
     def _answers_alike(self) -> None:
-        total = self._answers.total()
-        if total < LEAST_ROWS:
+        answers = np.frombuffer(self._answers, np.int64)
+        given = answers[answers != 0]
+        if len(given) < LEAST_ROWS:
             return
-        text, count = self._answers.most_common(1)[0]
-        if count / total > ONE_ANSWER:
-            alike = Count()
-            for at, row in enumerate(self._rows):
-                if alike.rows == EXAMPLES:
-                    break
-                if answer(row) == text:
-                    alike.add(self._numbers[at], text)
-            alike.rows = count
-            self._counts["identical_answers"] = alike
+        distinct, counts = np.unique(given, return_counts=True)
+        most = int(counts.argmax())
+        if counts[most] / len(given) > ONE_ANSWER:
+            one = self._count("identical_answers")
+            for at in np.flatnonzero(answers == distinct[most])[:EXAMPLES].tolist():
+                one.add(self._number(at), answer(self._row(at)))
+            one.rows = int(counts[most])
 
     def _length_leak(self) -> None:
         if self._pairs < LEAST_ROWS or self._longer < LONGER * self._pairs:
@@ -396,27 +416,45 @@ class Audit:
             leak.rows = self._longer
             self._of["length_leak"] = self._pairs
 
+    def _doubles(self) -> None:
+        keys = np.frombuffer(self._keys, np.int64)
+        first, later = halves(alike(np.arange(len(keys), dtype=np.uint32), keys))
+        self._duplicate[later] = True
+        order = np.argsort(later)
+        self._tell_pairs("exact_duplicates", "As", first[order], later[order])
+
     def _near_duplicates(self) -> None:
-        found: dict[int, int] = {}
-        for first, later in self._near.candidates():
-            if later in found or later in self._duplicate:
-                continue
-            if similarity(said(self._rows[first]), said(self._rows[later])) >= NEAR:
-                found[later] = first
-        for later, first in sorted(found.items()):
-            like = f"Nearly row {self._numbers[first]}: {said(self._rows[later])}"
-            self._found("near_duplicates", later, like)
+        first_of = np.full(len(self._numbers), -1, np.int32)
+        for first, later in self._near.candidates(self._duplicate):
+            if first_of[later] < 0 and (
+                similarity(said(self._row(first)), said(self._row(later))) >= NEAR
+            ):
+                first_of[later] = first
+        later = np.flatnonzero(first_of >= 0)
+        self._tell_pairs("near_duplicates", "Nearly", first_of[later], later)
+
+    def _tell_pairs(
+        self, kind: str, like: str, first: NDArray[np.integer], later: NDArray[np.integer]
+    ) -> None:
+        """Takes up rows that are like earlier ones, in the dataset's order."""
+        for one, other in zip(first[:EXAMPLES].tolist(), later[:EXAMPLES].tolist(), strict=True):
+            self._found(kind, other, f"{like} row {self._number(one)}: {said(self._row(other))}")
+        self._count(kind).rows = len(later)
 
     def _test_overlap(self) -> None:
         for test, row in self._overlap.found():
-            self._found("test_overlap", row, f"Measured on: {asked(self._test[test])}")
+            self._found("test_overlap", row, f"Measured on: {self._test[test]}")
         self._of["test_overlap"] = len(self._test)
 
     # What is told
 
+    def _told(self) -> Audited:
+        return Audited(self._findings(), self._statistics(), self._trained_share())
+
     def _findings(self) -> list[AuditFinding]:
+        rows = len(self._numbers)
         found = [
-            finding(kind, count, self._of.get(kind, len(self._rows)), gentle=kind in self._gentle)
+            finding(kind, count, self._of.get(kind, rows), gentle=kind in self._gentle)
             for kind, count in self._counts.items()
             if count.rows
         ]
@@ -424,14 +462,14 @@ class Audit:
         return sorted(found, key=lambda one: (order[one.level], -one.share, one.kind))
 
     def _statistics(self) -> TokenStatistics | None:
-        if not self._lengths:
+        if not self._tokens:
             return None
-        tokens = np.array([length.tokens for length in self._lengths])
+        tokens = np.frombuffer(self._tokens, np.int32)
         named = {f"p{at}": int(np.percentile(tokens, at, method="higher"))
                  for at in (5, 25, 50, 75, 95, 99, 100)}  # fmt: skip
         return TokenStatistics(
-            total=int(tokens.sum()),
-            trained=sum(length.trained for length in self._lengths),
+            total=int(tokens.sum(dtype=np.int64)),
+            trained=self._trained,
             max_length=self._max_length,
             mean=round(float(tokens.mean()), 1),
             percentiles=named,
@@ -439,10 +477,27 @@ class Audit:
         )
 
     def _trained_share(self) -> float | None:
-        kept = sum(length.kept for length in self._lengths)
-        if self._stage == "grpo" or not kept:
+        if self._stage in PROMPTED or not self._kept:
             return None
-        return sum(length.trained for length in self._lengths) / kept
+        return self._trained / self._kept
+
+
+def _placed(rows: Iterable[Row], stage: Stage) -> tuple[NDArray[np.bool_], NDArray[np.float64]]:
+    """Which rows the stage can use, and the positions of those that it can."""
+    served, places = array("B"), array("d")
+    for row in rows:
+        serving = serves(row, stage)
+        served.append(serving)
+        if serving:
+            places.append(position(row))
+    return np.array(served, bool), np.array(places)
+
+
+def _foremost(apart: NDArray[np.bool_], places: NDArray[np.float64]) -> list[int]:
+    """The rows held out, or those of the least positions where they are many; in order."""
+    held_out = np.flatnonzero(apart)
+    least = np.argsort(places[held_out], kind="stable")[:MOST_TEST_ROWS]
+    return np.sort(held_out[least]).tolist()
 
 
 @contextmanager
@@ -485,14 +540,28 @@ FROM_READING = (
 """Reasons for which reading leaves a line out, and the findings that they are."""
 
 
-def findings_of_bad(bad: Sequence[BadLine], rows: int) -> list[AuditFinding]:
-    """What is wrong with the lines that cannot be used, where it is more than their form."""
-    counts: dict[str, Count] = {}
-    for line in bad:
-        kind = next((kind for form, kind in FROM_READING if form.search(line.reason)), None)
+class BadLines:
+    """Lines that cannot be used: the first ones, and how many there are of each kind."""
+
+    def __init__(self) -> None:
+        self.first: list[BadLine] = []
+        self._total = 0
+        self._counts: dict[str, Count] = {}
+
+    def __len__(self) -> int:
+        return self._total
+
+    def append(self, row: BadRow) -> None:
+        self._total += 1
+        if self._total <= MOST_BAD:
+            self.first.append(BadLine(row.line, row.reason, row.file))
+        kind = next((kind for form, kind in FROM_READING if form.search(row.reason)), None)
         if kind is not None:
-            counts.setdefault(kind, Count()).add(line.line, line.reason)
-    return [finding(kind, count, rows + len(bad)) for kind, count in counts.items()]
+            self._counts.setdefault(kind, Count()).add(row.line, row.reason)
+
+    def findings(self, rows: int) -> list[AuditFinding]:
+        """What is wrong with them where it is more than their form, beside so many usable rows."""
+        return [finding(kind, count, rows + self._total) for kind, count in self._counts.items()]
 
 
 def merged(found: list[AuditFinding], more: list[AuditFinding]) -> list[AuditFinding]:
@@ -533,6 +602,16 @@ def asked(row: Row) -> str:
 
 def answer(row: Row) -> str:
     return row.completion[-1]["content"] if row.completion else ""
+
+
+def _system(row: Row) -> str:
+    first = row.prompt[0] if row.prompt else None
+    return first["content"] if first is not None and first["role"] == "system" else ""
+
+
+def _hashed(value: Any) -> int:
+    """A hash of 64 bits that is never 0; another one in every process."""
+    return hash(value) or 1
 
 
 def _ask_something(prompt: Sequence[dict[str, str]]) -> bool:
@@ -608,17 +687,19 @@ LANGUAGES = (
 # Numbers
 
 
-def _batches(rows: Sequence[Row]) -> Iterator[tuple[int, int]]:
-    begin = letters = 0
-    for at, row in enumerate(rows):
+def _batches(rows: Iterable[Row]) -> Iterator[list[Row]]:
+    batch: list[Row] = []
+    letters = 0
+    for row in rows:
+        batch.append(row)
         letters += len(row.text) + sum(
             [len(turn["content"]) for turn in (*row.prompt, *row.completion, *row.rejected)]
         )
         if letters >= BATCH_LETTERS:
-            yield begin, at + 1
-            begin, letters = at + 1, 0
-    if begin < len(rows):
-        yield begin, len(rows)
+            yield batch
+            batch, letters = [], 0
+    if batch:
+        yield batch
 
 
 def _spread(total: int, wanted: int) -> list[int]:
@@ -642,11 +723,6 @@ def _histogram(tokens: Any) -> list[Bar]:
     last = bars[-1]
     bars[-1] = Bar(last.low, max(last.high, int(tokens.max())), last.count)
     return bars
-
-
-def stages_of(rows: Sequence[Row], stages: Sequence[Stage]) -> list[Stage]:
-    """The stages that at least one row can serve."""
-    return [stage for stage in stages if any(serves(row, stage) for row in rows)]
 
 
 def require(stage: str, stages: Sequence[str], source: str) -> None:

@@ -8,10 +8,13 @@ case; letters beyond ASCII count as letters.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+
+from workers.data.rowfile import Columns
 
 Hashes = NDArray[np.uint64]
 Numbers = NDArray[np.int64]
@@ -27,6 +30,8 @@ BANDS, WIDTH = 16, 6
 """Two rows are compared when one of 16 bands of 6 minima is equal: 99 % of the pairs at 0.8, 22 %
 at 0.5, by 1 - (1 - s^6)^16."""
 BINS = BANDS * WIDTH
+PAIRS_AT_ONCE = 10_000
+HALF = np.uint64(32)
 GRAM = 13
 """Words of an n-gram that two texts share by copying rather than by chance (Brown et al. 2020,
 "Language models are few-shot learners", appendix C)."""
@@ -108,9 +113,10 @@ class NearDuplicates:
     falls into one of 96 bins, each bin keeps its least hash, and an empty one borrows the next's.
     """
 
-    def __init__(self) -> None:
-        self._keys: list[Hashes] = []
-        self._rows: list[Numbers] = []
+    def __init__(self, folder: Path | None = None) -> None:
+        """Keeps 64 bytes a row in a file of `folder`, and 4 in memory."""
+        self._keys = Columns(BANDS, np.uint32, folder)
+        self._rows: list[NDArray[np.uint32]] = []
         self._count = 0
 
     def add(self, words: Words) -> None:
@@ -118,26 +124,45 @@ class NearDuplicates:
         shingles, text = grams_of(words, SHINGLE)
         size = np.bincount(text, minlength=words.texts)
         rows = np.flatnonzero(size >= LEAST_SHINGLES)
-        self._rows.append(rows + self._count)
+        self._rows.append((rows + self._count).astype(np.uint32))
         self._keys.append(_bands(_minima(shingles, text, words.texts)[rows]))
         self._count += words.texts
 
-    def candidates(self) -> Iterator[tuple[int, int]]:
-        """Pairs of row numbers from 0, the earlier one first; each pair once."""
+    def candidates(self, apart: NDArray[np.bool_] | None = None) -> Iterator[tuple[int, int]]:
+        """Pairs of row numbers from 0, the earlier one first; each pair once.
+
+        Args:
+            apart: of each row, whether it is left out of all pairs.
+        """
         if not self._rows:
             return
-        rows, keys = np.concatenate(self._rows), np.concatenate(self._keys)
-        found: list[NDArray[np.int64]] = []
+        rows = np.concatenate(self._rows)
+        kept = np.arange(len(rows)) if apart is None else np.flatnonzero(~apart[rows])
+        rows = rows[kept]
+        pairs = np.zeros(0, np.uint64)
         for band in range(BANDS if len(rows) else 0):
-            order = np.argsort(keys[:, band], kind="stable")
-            here = keys[order, band]
-            new = np.concatenate([[True], here[1:] != here[:-1]])
-            leader = order[np.flatnonzero(new)[np.cumsum(new) - 1]]
-            follower = ~new
-            found.append(np.stack([rows[leader[follower]], rows[order[follower]]], axis=1))
-        if found:
-            pairs = np.unique(np.concatenate(found), axis=0)
-            yield from map(tuple, pairs.tolist())
+            pairs = np.union1d(pairs, alike(rows, self._keys.column(band)[kept]))
+        for at in range(0, len(pairs), PAIRS_AT_ONCE):
+            first, later = halves(pairs[at : at + PAIRS_AT_ONCE])
+            yield from zip(first.tolist(), later.tolist(), strict=True)
+
+    def close(self) -> None:
+        self._keys.close()
+
+
+def alike(rows: NDArray[np.uint32], keys: NDArray[np.generic]) -> NDArray[np.uint64]:
+    """Rows whose keys are equal, each with the first of them, as the halves of one number."""
+    order = np.argsort(keys, kind="stable")
+    here = keys[order]
+    new = np.concatenate([[True], here[1:] != here[:-1]])[: len(order)]
+    begins = np.flatnonzero(new)
+    leader = np.repeat(order[begins], np.diff(np.append(begins, len(order))))[~new]
+    return (rows[leader].astype(np.uint64) << HALF) | rows[order[~new]]
+
+
+def halves(pairs: NDArray[np.uint64]) -> tuple[Numbers, Numbers]:
+    """The first and the later rows of pairs."""
+    return (pairs >> HALF).astype(np.int64), (pairs & np.uint64(0xFFFFFFFF)).astype(np.int64)
 
 
 def _minima(shingles: Hashes, text: Numbers, texts: int) -> NDArray[np.uint32]:
@@ -151,12 +176,14 @@ def _minima(shingles: Hashes, text: Numbers, texts: int) -> NDArray[np.uint32]:
     return np.take_along_axis(twice, following, axis=1)
 
 
-def _bands(minima: NDArray[np.uint32]) -> Hashes:
+def _bands(minima: NDArray[np.uint32]) -> NDArray[np.uint32]:
+    """One number a band. Two of 32 bits are equal by chance in one pair of 4 billion, which is
+    then found unlike."""
     parts = minima.reshape(len(minima), BANDS, WIDTH).astype(np.uint64)
     total = np.zeros((len(minima), BANDS), np.uint64)
     for at in range(WIDTH):
         total = total * _BASE + parts[:, :, at]
-    return total
+    return (_mixed(total) >> np.uint64(32)).astype(np.uint32)
 
 
 def similarity(one: str, other: str) -> float:

@@ -9,28 +9,31 @@ no model and no tokenizer.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any, Literal, get_args
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, Literal, Protocol, get_args
 
 import msgspec
 
 from workers.data.lines import RowFault
+from workers.data.rowfile import RowFile
 from workers.data.shapes import SHAPES, Detected, Format, Row, Shaper, by_hand, check_columns
-from workers.data.sources import Item, find, locate, silent
+from workers.data.sources import Item, Place, find, locate, silent
 from workers.data.turns import Message, check_conversation
 from workers.protocol.catalogue import known_dataset
 from workers.protocol.recipe import Column, Source, Stage
 from workers.protocol.refusal import Refusal
 
 __all__ = [
-    "SHAPES", "BadRow", "Detected", "Format", "Message", "Row", "RowFault", "Table",
-    "check_conversation", "inspect", "locate", "read", "read_table", "serves",
+    "SHAPES", "BadRow", "BadRows", "Detected", "Format", "Message", "Row", "RowFault", "Table",
+    "check_conversation", "inspect", "locate", "read", "read_table", "serves", "stages_of",
 ]  # fmt: skip
 
 SAMPLED_ROWS = 200
 """First rows that are looked at before the columns' meaning is settled."""
 SHOWN = 3
 """Bad rows that a refusal names."""
+WATCHED_ROWS = 256
+"""Rows between two looks at how far reading is."""
 
 
 def serves(row: Row, stage: Stage) -> bool:
@@ -67,6 +70,13 @@ class BadRow(msgspec.Struct, frozen=True):
         return f"{f'{self.file} ' if self.file else ''}line {self.line}: {self.reason}"
 
 
+class BadRows(Protocol):
+    """What keeps bad rows, or as many of them as it likes."""
+
+    def append(self, row: BadRow, /) -> None: ...
+    def __len__(self) -> int: ...
+
+
 class Table(msgspec.Struct, frozen=True):
     """One dataset, read whole."""
 
@@ -74,7 +84,7 @@ class Table(msgspec.Struct, frozen=True):
     path: str
     sha256: str
     format: Format
-    rows: list[Row]
+    rows: Sequence[Row]
     """In the file's order."""
     detected: Detected
     """What it was taken for, and why."""
@@ -100,32 +110,46 @@ def read_table(
     Raises:
         Refusal: there is no such dataset, or it has bad rows that may not be skipped, or no others.
     """
-    table, bad = read(source, mapping, say)
+    bad: list[BadRow] = []
+    table = read(source, mapping, say, bad=bad)
     if bad and (bad_rows == "refuse" or table is None):
         good = len(table.rows) if table else 0
         raise _refuse_rows(table.path if table else source, bad, good + len(bad))
     assert table is not None
-    return table
+    return msgspec.structs.replace(table, bad=bad)
 
 
 def read(
     source: str,
     mapping: Mapping[str, Column] | None = None,
     say: Callable[[str], None] = silent,
-) -> tuple[Table | None, list[BadRow]]:
-    """The usable rows of a dataset and the bad ones; no table where none is usable.
+    *,
+    rows: list[Row] | RowFile | None = None,
+    bad: BadRows | None = None,
+    progress: Callable[[int, int], bool] = lambda done, total: True,
+) -> Table | None:
+    """The usable rows of a dataset; no table where none is usable.
+
+    Args:
+        rows: takes the usable ones up; a `RowFile` keeps them on disk.
+        bad: takes the others up.
+        progress: told how many bytes are read, of how many; False ends the reading early.
 
     Raises:
         Refusal: there is no such dataset, it cannot be read at all, or it is empty.
     """
-    found = find(source, say)
-    items = found.items()
+    found, place = find(source, say), Place()
+    total = found.bytes
+    rows = [] if rows is None else rows
+    bad = [] if bad is None else bad
+    items = found.items(place)
     sample = list(itertools.islice(items, SAMPLED_ROWS))
     shaper = _shaper(source, mapping, sample)
-    rows, bad = _convert(itertools.chain(sample, items), shaper)
+    watched = _watched(items, lambda: progress(place.bytes, total))
+    _convert(itertools.chain(sample, watched), shaper, rows, bad)
     if shaper.detected is None or not rows:
         if bad:
-            return None, bad
+            return None
         raise Refusal(
             f"The dataset {found.path} holds no rows.",
             "The file is empty.",
@@ -133,7 +157,16 @@ def read(
         )
     detected = _with_stages(shaper.detected, rows)
     path = str(found.path)
-    return Table(source, path, found.sha256, detected.format, rows, detected, bad), bad
+    return Table(source, path, found.sha256, detected.format, rows, detected)
+
+
+def _watched(items: Iterator[Item], carry_on: Callable[[], bool]) -> Iterator[Item]:
+    """The items, until asked to end."""
+    for number, item in enumerate(items):
+        if number % WATCHED_ROWS == 0 and not carry_on():
+            return
+        yield item
+    carry_on()
 
 
 def inspect(
@@ -145,7 +178,9 @@ def inspect(
     found = find(source, say)
     sample = list(itertools.islice(found.items(), SAMPLED_ROWS))
     shaper = _shaper(source, mapping, sample)
-    rows, bad = _convert(sample, shaper)
+    rows: list[Row] = []
+    bad: list[BadRow] = []
+    _convert(sample, shaper, rows, bad)
     if shaper.detected is None:
         raise _refuse_rows(str(found.path), bad, len(bad))
     return _with_stages(shaper.detected, rows)
@@ -169,23 +204,28 @@ def _shaper(source: str, mapping: Mapping[str, Column] | None, sample: list[Item
     return Shaper(values)
 
 
-def _convert(items: Iterable[Item], shaper: Shaper) -> tuple[list[Row], list[BadRow]]:
-    rows: list[Row] = []
-    bad: list[BadRow] = []
+def _convert(
+    items: Iterable[Item], shaper: Shaper, rows: list[Row] | RowFile, bad: BadRows
+) -> None:
     for file, line, value, excerpt in items:
         try:
             rows.append(shaper.row(value))
         except RowFault as fault:
             bad.append(BadRow(line, str(fault), file, excerpt))
-    return rows, bad
 
 
-def _with_stages(detected: Detected, rows: list[Row]) -> Detected:
-    return msgspec.structs.replace(detected, stages=list(_stages(rows[:SAMPLED_ROWS])))
+def _with_stages(detected: Detected, rows: Sequence[Row]) -> Detected:
+    return msgspec.structs.replace(detected, stages=stages_of(rows[:SAMPLED_ROWS]))
 
 
-def _stages(rows: list[Row]) -> Iterator[Stage]:
-    return (stage for stage in get_args(Stage) if any(serves(row, stage) for row in rows))
+def stages_of(rows: Iterable[Row], stages: Sequence[Stage] = get_args(Stage)) -> list[Stage]:
+    """The stages that at least one row can serve; goes through the rows once."""
+    kinds = {
+        (row.uses_tools, row.good, bool(row.completion), bool(row.rejected), bool(row.prompt),
+         bool(row.text)): row
+        for row in rows
+    }  # fmt: skip
+    return [stage for stage in stages if any(serves(row, stage) for row in kinds.values())]
 
 
 def _shapes() -> str:

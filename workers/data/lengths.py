@@ -19,6 +19,10 @@ from workers.protocol.refusal import Refusal
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
+PROMPTED: tuple[Stage, ...] = ("grpo", "rlhf")
+"""Stages that learn from the model's own answers: the rows are prompts."""
+ANSWERED: tuple[Stage, ...] = ("sft", "distill")
+"""Stages that read the better answer of a pair alone."""
 CHECKED_FIRST, CHECKED_EVERY = 4, 64
 """Rows of an order of roles that are also rendered in full, to be compared."""
 
@@ -94,10 +98,10 @@ class Measurer:
             if self._stage == "cpt":
                 end = self._tokenizer.eos_token_id is not None
                 return [Text(row.text, [(0, len(row.text))], extra=int(end))]
-            if self._stage == "grpo":
+            if self._stage in PROMPTED:
                 asked = render(row.prompt, self._tokenizer, generation=True, tools=row.tools)
                 return [Text(asked, [])]
-            paired = row.rejected and self._stage != "sft"
+            paired = row.rejected and self._stage not in ANSWERED
             answers = [row.completion, row.rejected] if paired else [row.completion]
             if row.uses_tools:
                 return [self._with_tools([*row.prompt, *answer], row) for answer in answers]

@@ -174,7 +174,7 @@ class Strict:
         fault, self.fault = self.fault, ""
         if fault:
             raise RowFault(fault)
-        if SURROGATE.search(text):
+        if ("\\u" in text or not text.isascii()) and SURROGATE.search(text):
             _check_surrogates(text)
 
     def _object(self, pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import random
+from collections.abc import Sequence
 from typing import TypeVar
 
 import msgspec
@@ -31,12 +32,18 @@ def split(rows: Rows, holdout: float) -> tuple[Rows, Rows]:
     as two different rows are there.
     """
     places = [position(row) for row in rows]
-    bound = holdout
-    if holdout > 0 and len(set(places)) > 1 and min(places) >= holdout:
-        bound = sorted(set(places))[1]
+    bound = held_out_below(places, holdout)
     training = [row for row, place in zip(rows, places, strict=True) if place >= bound]
     held_out = [row for row, place in zip(rows, places, strict=True) if place < bound]
     return training, held_out
+
+
+def held_out_below(places: Sequence[float], holdout: float) -> float:
+    """The position below which rows are held out, by the positions of all of them."""
+    least = min(places, default=0.0)
+    if holdout <= 0 or least < holdout:
+        return holdout
+    return min((place for place in places if place > least), default=holdout)
 
 
 def mix(sources: list[list[T]], weights: list[float], seed: int) -> list[T]:

@@ -13,6 +13,7 @@ import hashlib
 import io
 import zlib
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -40,6 +41,7 @@ PACKED = (".gz", ".zst")
 ACCEPTED = f"{', '.join(KINDS)}, each also with {' or '.join(PACKED)}"
 ABOUT = {"dataset_info.json", "dataset_infos.json", "dataset_dict.json", "state.json"}
 """Files that `datasets` writes beside the rows."""
+READ_BYTES = 1 << 16
 SPLITS = ("train", "test", "validation", "valid", "val", "dev", "eval")
 
 Say = Callable[[str], None]
@@ -47,6 +49,13 @@ Say = Callable[[str], None]
 
 def silent(text: str) -> None:
     """Tells nobody."""
+
+
+class Place:
+    """How far a dataset is read: bytes of its files as they lie on the disk."""
+
+    def __init__(self) -> None:
+        self.bytes = 0
 
 
 class Found(msgspec.Struct, frozen=True):
@@ -57,12 +66,20 @@ class Found(msgspec.Struct, frozen=True):
     """A file, or the folder that holds the files."""
     files: tuple[Path, ...]
 
-    def items(self) -> Iterator[Item]:
-        """All rows in order, the bad ones among them."""
+    def items(self, place: Place | None = None) -> Iterator[Item]:
+        """All rows in order, the bad ones among them; `place` is moved on as they are read."""
+        place, done = place or Place(), 0
         for file in self.files:
             name = "" if file == self.path else str(file.relative_to(self.path))
-            for row in read_rows(file):
+            for row in read_rows(file, place):
                 yield Item(name, *row)
+            done += file.stat().st_size
+            place.bytes = done  # some kinds are not read from their beginning to their end
+
+    @property
+    def bytes(self) -> int:
+        """Of all files as they lie on the disk, packed or not."""
+        return sum(file.stat().st_size for file in self.files)
 
     @property
     def sha256(self) -> str:
@@ -154,10 +171,10 @@ def split_of(name: str) -> str:
     return hub.split_of(name, SPLITS)
 
 
-def read_rows(path: Path) -> Iterator[Numbered]:
+def read_rows(path: Path, place: Place | None = None) -> Iterator[Numbered]:
     """The rows of one file, the bad ones among them; raises `Refusal` where it cannot be read."""
     try:
-        with _opened(path) as stream:
+        with _opened(path, place or Place()) as stream:
             yield from _reader(path, stream)(stream, str(path))
     except (gzip.BadGzipFile, zlib.error, EOFError) as fault:
         raise _broken(path, f"{fault}") from fault
@@ -225,16 +242,42 @@ def _whole(reader: Callable[[Any, str], Iterator[Numbered]], path: Path) -> Any:
     return read
 
 
-def _opened(path: Path) -> io.BufferedReader:
+class _Counted(io.FileIO):
+    """A file that says how many of its bytes were read."""
+
+    def __init__(self, path: Path, place: Place) -> None:
+        super().__init__(path)
+        self._place = place
+
+    def readinto(self, buffer: Any) -> int | None:
+        count = super().readinto(buffer)
+        self._place.bytes += count or 0
+        return count
+
+    def readall(self) -> bytes:
+        data = super().readall()
+        self._place.bytes += len(data)
+        return data
+
+
+@contextmanager
+def _opened(path: Path, place: Place) -> Iterator[io.BufferedReader[Any]]:
     """The file's content, unpacked."""
     packing = _packing(path)
-    if packing == "gzip":
-        return io.BufferedReader(gzip.open(path))  # type: ignore[arg-type]
-    if packing == "zstd":
-        import pyarrow
+    with io.BufferedReader(_Counted(path, place), READ_BYTES) as file:
+        if not packing:
+            yield file
+            return
+        with _unpacked(file, packing) as unpacked:
+            yield unpacked
 
-        return io.BufferedReader(pyarrow.CompressedInputStream(str(path), "zstd"))  # type: ignore[arg-type]
-    return path.open("rb")
+
+def _unpacked(file: Any, packing: str) -> io.BufferedReader[Any]:
+    if packing == "gzip":
+        return io.BufferedReader(gzip.GzipFile(fileobj=file))  # type: ignore[arg-type]
+    import pyarrow
+
+    return io.BufferedReader(pyarrow.CompressedInputStream(file, "zstd"))  # type: ignore[arg-type]
 
 
 def _packing(path: Path) -> str:

@@ -72,6 +72,8 @@ class AuditResult(msgspec.Struct, frozen=True, kw_only=True):
     rows: int
     """Usable ones."""
     bad: list[BadLine]
+    """The first ones, where they are very many."""
+    bad_total: int = 0
     findings: list[AuditFinding]
     trained_token_share: float | None
     """Of the tokens left after cutting; None where the stage learns from the model's own answers,
@@ -82,3 +84,8 @@ class AuditResult(msgspec.Struct, frozen=True, kw_only=True):
     sha256: str = ""
     test: str = ""
     """The test set compared with; empty means the held-out share."""
+
+    @property
+    def unusable(self) -> int:
+        """How many lines cannot be used, those that are not listed among them."""
+        return max(self.bad_total, len(self.bad))

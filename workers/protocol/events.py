@@ -51,6 +51,25 @@ class Progress(Event, frozen=True):
     done: int
     total: int
     unit: str = "steps"
+    seconds_left: float | None = None
+    """Until the end of the phase, at the pace so far; None where that is not known."""
+
+    @property
+    def words(self) -> str:
+        """For people: '120,000 of 1,000,000 rows, 40 s left'."""
+        told = f"{self.done:,} of {self.total:,} {self.unit}"
+        if self.unit == "bytes":
+            told = f"{self.done / 1e6:,.0f} of {self.total / 1e6:,.0f} MB read"
+        return told if self.seconds_left is None else f"{told}, {_span(self.seconds_left)} left"
+
+
+def _span(seconds: float) -> str:
+    """A stretch of time in its two largest units at most."""
+    whole = round(seconds)
+    if whole < 90:
+        return f"{whole} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60} min"
 
 
 class Metrics(Event, frozen=True):

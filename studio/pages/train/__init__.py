@@ -159,8 +159,8 @@ class TrainPage(Page):
             match line.event:
                 case Phase(name=name):
                     self.data.check.tell(name, working=True)
-                case Progress(done=done, total=total, unit="rows"):
-                    self.data.check.tell(f"{done:,} of {total:,} rows", working=True)
+                case Progress() as progress:
+                    self.data.check.tell(progress.words, working=True)
                 case Inspected(result=result):
                     self.data.check.show_result(result)
         if heard.status != "running":
