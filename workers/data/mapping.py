@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -23,12 +23,6 @@ Span = tuple[int, int]
 Tools = Sequence[dict[str, Any]]
 """Definitions of tools, as a template takes them."""
 
-CHATML = (
-    "{% for message in messages %}<|im_start|>{{ message['role'] }}\n{{ message['content'] }}"
-    "<|im_end|>\n{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
-)
-"""OpenAI's ChatML, for base models that bring no template of their own."""
-
 
 class Example(msgspec.Struct, frozen=True):
     """One tokenized row; `input_ids` and `labels` are equally long."""
@@ -40,6 +34,21 @@ class Example(msgspec.Struct, frozen=True):
     @property
     def trained_tokens(self) -> int:
         return sum(label != IGNORED for label in self.labels)
+
+
+class Layout(msgspec.Struct, frozen=True):
+    """A row as text and as tokens; ids, labels and offsets are equally long."""
+
+    text: str
+    input_ids: list[int]
+    labels: list[int]
+    offsets: list[Span]
+    """Where each token stands in the text."""
+
+    def cut(self, max_length: int) -> Example:
+        """The first `max_length` tokens."""
+        ids, labels = self.input_ids[:max_length], self.labels[:max_length]
+        return Example(ids, labels, truncated=len(self.input_ids) > max_length)
 
 
 def tokenize(
@@ -55,24 +64,43 @@ def tokenize(
         Refusal: the template rewrites earlier turns, so that answers cannot be told apart, or
             leaves out tools that were called.
     """
+    return lay_out(messages, tokenizer, assistant_only, tools).cut(max_length)
+
+
+def lay_out(
+    messages: list[Message],
+    tokenizer: PreTrainedTokenizerBase,
+    assistant_only: bool = True,
+    tools: Tools = (),
+) -> Layout:
+    """As `tokenize`, before the cut."""
     text = render(messages, tokenizer, tools=tools)
     check_tools(messages, tools, text)
-    encoded = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
-    ids: list[int] = encoded["input_ids"]
+    ids, offsets = encode(text, tokenizer)
     if assistant_only:
-        spans = assistant_spans(messages, text, tokenizer, tools)
-        labels = _mask(ids, encoded["offset_mapping"], spans)
+        labels = _mask(ids, offsets, assistant_spans(messages, text, tokenizer, tools))
     else:
         labels = list(ids)
-    return Example(ids[:max_length], labels[:max_length], truncated=len(ids) > max_length)
+    return Layout(text, ids, labels, offsets)
 
 
 def read(text: str, tokenizer: PreTrainedTokenizerBase, max_length: int) -> Example:
     """Plain text with its end mark, every token of which is trained; no chat template."""
-    ids = cast("list[int]", tokenizer(text, add_special_tokens=False)["input_ids"])
+    return lay_out_text(text, tokenizer).cut(max_length)
+
+
+def lay_out_text(text: str, tokenizer: PreTrainedTokenizerBase) -> Layout:
+    """As `read`, before the cut."""
+    ids, offsets = encode(text, tokenizer)
     if tokenizer.eos_token_id is not None:
-        ids = [*ids, tokenizer.eos_token_id]
-    return Example(ids[:max_length], ids[:max_length], truncated=len(ids) > max_length)
+        ids, offsets = [*ids, tokenizer.eos_token_id], [*offsets, (len(text), len(text))]
+    return Layout(text, ids, ids, offsets)
+
+
+def encode(text: str, tokenizer: PreTrainedTokenizerBase) -> tuple[list[int], list[Span]]:
+    """Token ids of a text, and where in it each stands."""
+    encoded = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
+    return encoded["input_ids"], encoded["offset_mapping"]  # type: ignore[return-value]
 
 
 def render(

@@ -14,14 +14,12 @@ from peft import LoraConfig, PeftConfig, PeftModel, get_peft_model, prepare_mode
 from transformers import (
     AutoModelForCausalLM,
     AutoModelForSequenceClassification,
-    AutoTokenizer,
     BitsAndBytesConfig,
     PreTrainedModel,
-    PreTrainedTokenizerBase,
 )
 
-from workers.data.mapping import CHATML
 from workers.engines import Loaded
+from workers.engines.tokenizer import load_tokenizer
 from workers.fetch import Located
 from workers.protocol.recipe import Lora, Recipe
 from workers.protocol.refusal import Refusal
@@ -39,7 +37,7 @@ def load_for_training(recipe: Recipe, located: Located) -> Loaded:
     full = recipe.model.method == "full"
     four_bit = recipe.model.method == "qlora"
     model = load_weights(located, torch.float32 if full else dtype, four_bit=four_bit)
-    tokenizer = load_tokenizer(located)
+    tokenizer = load_tokenizer(located, recipe.model.template)
     if recipe.training.gradient_checkpointing:
         model.config.use_cache = False
     if full:
@@ -55,7 +53,7 @@ def load_for_judging(recipe: Recipe, located: Located) -> Loaded:
     dtype = computing_dtype(recipe.training.precision, device)
     full = recipe.model.method == "full"
     model = load_judge(located, torch.float32 if full else dtype)
-    tokenizer = load_tokenizer(located)
+    tokenizer = load_tokenizer(located, recipe.model.template)
     model.config.pad_token_id = tokenizer.pad_token_id
     if full:
         model.requires_grad_(True)
@@ -107,18 +105,6 @@ def load_weights(
     for adapter in located.adapters:
         model = PeftModel.from_pretrained(model, str(adapter)).merge_and_unload()
     return model
-
-
-def load_tokenizer(located: Located) -> PreTrainedTokenizerBase:
-    """The newest tokenizer on the way; one without a chat template is given ChatML."""
-    folders = [*reversed(located.adapters), located.folder]
-    folder = next(f for f in folders if (f / "tokenizer_config.json").is_file())
-    tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
-    if tokenizer.chat_template is None:
-        tokenizer.chat_template = CHATML
-    if tokenizer.pad_token is None:
-        tokenizer.pad_token = tokenizer.eos_token
-    return tokenizer
 
 
 def with_adapter(

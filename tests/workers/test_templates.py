@@ -1,0 +1,128 @@
+"""Chat templates by name: the documented text, the trained spans, the end token."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, get_args
+
+import pytest
+
+from workers.data.mapping import IGNORED, render, tokenize
+from workers.data.templates import OWN, TEMPLATES, dress, is_one_token, name_of
+from workers.engines.tokenizer import load_tokenizer, read_tokenizer
+from workers.fetch import Located
+from workers.protocol.assets import assets_folder
+from workers.protocol.recipe import Template
+
+STARTER = Located("starter", assets_folder() / "starter" / "model")
+TALK = [
+    {"role": "system", "content": "Be brief."},
+    {"role": "user", "content": "Two and two?"},
+    {"role": "assistant", "content": "Four."},
+    {"role": "user", "content": "And one?"},
+    {"role": "assistant", "content": "Five."},
+]
+NAMED = [name for name in get_args(Template) if name != "auto"]
+DOCUMENTED = {
+    "chatml": "<|im_start|>system\nBe brief.<|im_end|>\n"
+    "<|im_start|>user\nTwo and two?<|im_end|>\n<|im_start|>assistant\nFour.<|im_end|>\n"
+    "<|im_start|>user\nAnd one?<|im_end|>\n<|im_start|>assistant\nFive.<|im_end|>\n",
+    "llama-3": "<bos><|start_header_id|>system<|end_header_id|>\n\nBe brief.<|eot_id|>"
+    "<|start_header_id|>user<|end_header_id|>\n\nTwo and two?<|eot_id|>"
+    "<|start_header_id|>assistant<|end_header_id|>\n\nFour.<|eot_id|>"
+    "<|start_header_id|>user<|end_header_id|>\n\nAnd one?<|eot_id|>"
+    "<|start_header_id|>assistant<|end_header_id|>\n\nFive.<|eot_id|>",
+    "gemma": "<bos><start_of_turn>user\nBe brief.\n\nTwo and two?<end_of_turn>\n"
+    "<start_of_turn>model\nFour.<end_of_turn>\n<start_of_turn>user\nAnd one?<end_of_turn>\n"
+    "<start_of_turn>model\nFive.<end_of_turn>\n",
+    "mistral": "<bos>[INST] Be brief.\n\nTwo and two? [/INST] Four.<eos>"
+    "[INST] And one? [/INST] Five.<eos>",
+    "alpaca": "<bos>Be brief.\n\n### Instruction:\nTwo and two?\n\n### Response:\nFour.<eos>"
+    "\n\n### Instruction:\nAnd one?\n\n### Response:\nFive.<eos>",
+}
+HEADS = {
+    "chatml": "<|im_start|>assistant\n",
+    "llama-3": "<|start_header_id|>assistant<|end_header_id|>\n\n",
+    "gemma": "<start_of_turn>model\n",
+    "mistral": " [/INST]",
+    "alpaca": "\n\n### Response:\n",
+}
+ENDS = {
+    "chatml": "<|im_end|>",
+    "llama-3": "<|eot_id|>",
+    "gemma": "<end_of_turn>",
+    "mistral": "<eos>",
+    "alpaca": "<eos>",
+}
+
+
+@pytest.fixture
+def tokenizer() -> Any:
+    """The starter's, with marks of sequences that are easily told from marks of turns."""
+    made: Any = read_tokenizer(STARTER)
+    made.add_special_tokens({"bos_token": "<bos>", "eos_token": "<eos>"})
+    return made
+
+
+def test_every_name_of_the_recipe_has_a_template() -> None:
+    assert list(TEMPLATES) == NAMED
+
+
+@pytest.mark.parametrize("name", NAMED)
+def test_a_conversation_reads_as_documented(tokenizer: Any, name: Template) -> None:
+    assert dress(tokenizer, name) == name
+    assert render(TALK, tokenizer) == DOCUMENTED[name]
+    asked = render(TALK[:-1], tokenizer, generation=True)
+    assert asked.endswith(HEADS[name])
+    assert DOCUMENTED[name].startswith(asked)
+
+
+def test_alpaca_leads_in_by_itself_where_there_is_no_system_turn(tokenizer: Any) -> None:
+    dress(tokenizer, "alpaca")
+    assert render(TALK[1:2], tokenizer, generation=True) == (
+        "<bos>Below is an instruction that describes a task. Write a response that appropriately "
+        "completes the request.\n\n### Instruction:\nTwo and two?\n\n### Response:\n"
+    )
+
+
+@pytest.mark.parametrize("name", NAMED)
+def test_the_answers_and_their_ends_alone_are_trained(tokenizer: Any, name: Template) -> None:
+    dress(tokenizer, name)
+    example = tokenize(TALK, tokenizer, 512)
+    trained = tokenizer.decode([label for label in example.labels if label != IGNORED])
+    end = ENDS[name]
+    assert trained.replace(" ", "") == f"Four.{end}Five.{end}"
+    assert tokenize(TALK, tokenizer, 512, assistant_only=False).labels == example.input_ids
+
+
+@pytest.mark.parametrize("name", NAMED)
+def test_no_mark_of_a_sequence_is_written_where_the_model_has_none(name: Template) -> None:
+    bare: Any = read_tokenizer(STARTER)
+    bare.bos_token = bare.eos_token = None
+    dress(bare, name)
+    marks = ("<bos>", "<eos>")
+    expected = DOCUMENTED[name]
+    for mark in marks:
+        expected = expected.replace(mark, "")
+    assert render(TALK, bare) == expected
+
+
+def test_a_template_brings_its_end_token_where_the_model_has_it(tokenizer: Any) -> None:
+    dress(tokenizer, "gemma")
+    assert tokenizer.eos_token == "<eos>"  # <end_of_turn> is spelt in pieces here
+    assert not is_one_token(tokenizer, "<end_of_turn>")
+    dress(tokenizer, "chatml")
+    assert tokenizer.eos_token == "<|im_end|>"
+
+
+def test_auto_keeps_the_models_own_and_gives_chatml_where_there_is_none(tmp_path: Path) -> None:
+    own: Any = read_tokenizer(STARTER)
+    kept = own.chat_template
+    assert dress(own) == OWN
+    assert own.chat_template == kept
+    own.chat_template = None
+    own.pad_token = None
+    own.save_pretrained(tmp_path)
+    assert load_tokenizer(Located("base", tmp_path)).chat_template == TEMPLATES["chatml"].text
+    assert name_of(load_tokenizer(Located("base", tmp_path), "alpaca").chat_template) == "alpaca"
+    assert load_tokenizer(Located("base", tmp_path)).pad_token == own.eos_token
