@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from typing import TypeVar
 
 import msgspec
+import numpy as np
+from numpy.typing import NDArray
 
 from workers.data.formats import Row
 
@@ -38,7 +40,7 @@ def split(rows: Rows, holdout: float) -> tuple[Rows, Rows]:
     return training, held_out
 
 
-def held_out_below(places: Sequence[float], holdout: float) -> float:
+def held_out_below(places: Sequence[float] | NDArray[np.float64], holdout: float) -> float:
     """The position below which rows are held out, by the positions of all of them."""
     least = min(places, default=0.0)
     if holdout <= 0 or least < holdout:
