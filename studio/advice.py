@@ -1,0 +1,250 @@
+"""Which stage suits what a user has, and what goes wrong with one that comes too early.
+
+Pure functions of a few answers: no Qt, no job, no disk.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Literal, get_args
+
+import msgspec
+
+from workers.protocol.catalogue import ModelEntry
+from workers.protocol.pipeline import PREVIOUS
+from workers.protocol.recipe import Recipe, Stage
+
+Have = Literal["examples", "pairs", "judged", "thumbs", "checkable", "text", "teacher", "nothing"]
+"""What there is to teach with; `judged` is pairs, and many more questions without answers."""
+Memory = Literal["laptop", "card", "large"]
+"""No GPU or a small one; one with 8 to 24 GB; more than that."""
+HAVES: tuple[Have, ...] = get_args(Have)
+MEMORIES: tuple[Memory, ...] = get_args(Memory)
+
+
+class Advice(msgspec.Struct, frozen=True, kw_only=True):
+    """The lightest way to the goal."""
+
+    stage: Stage
+    """The one that reaches it."""
+    steps: list[Stage]
+    """All stages on the way, each starting from the run before; the last is mostly `stage`."""
+    why: str
+    data: str
+    """What rows are needed, and how many are usual."""
+    cost: str
+    """Rough, against what the user knows."""
+
+
+DATA: dict[Stage, str] = {
+    "sft": "Questions with good answers. 50 careful ones change the manner, 500 to 10,000 teach a "
+    "task.",
+    "cpt": "Plain text, 10 MB or more; less is soon learnt by heart.",
+    "dpo": "A question with a better and a worse answer to it. 500 pairs show, 2,000 to 60,000 are "
+    "usual.",
+    "orpo": "A question with a better and a worse answer to it. 2,000 to 60,000 pairs are usual.",
+    "kto": "Answers with a thumb up or down, some hundreds of each. They need not come in pairs.",
+    "grpo": "Questions whose answers can be checked. 500 to 20,000 are usual; of each, some tries "
+    "should succeed.",
+    "distill": "Questions with answers, 1,000 or more. The teacher needs the same tokens.",
+    "rlhf": "2,000 pairs or more for the reward model, then 1,000 to 20,000 questions without "
+    "answers.",
+}  # fmt: skip
+COST: dict[Stage, str] = {
+    "sft": "Minutes on a laptop with the starter. One model in memory with LoRA.",
+    "cpt": "As long as SFT for as many tokens. One model in memory with LoRA.",
+    "dpo": "About twice as long as SFT: both answers are read. One model in memory with LoRA.",
+    "orpo": "About twice as long as SFT, in one run instead of two. One model in memory.",
+    "kto": "About twice as long as SFT. One model in memory with LoRA.",
+    "grpo": "Ten times as long as SFT or more: nearly all of it goes into writing answers. One "
+    "model in memory with LoRA.",
+    "distill": "Longer than SFT by the teacher's reading. Two models in memory, of which the larger "
+    "one only reads.",
+    "rlhf": "The dearest: a reward model first, then ten times as long as SFT or more.",
+}  # fmt: skip
+
+
+def advise(have: Have, tuned: bool, memory: Memory) -> Advice:
+    """The lightest stage for what there is.
+
+    Args:
+        have: what there is to teach with.
+        tuned: whether the base has been fine-tuned to answer already.
+        memory: how much there is.
+    """
+    match have:
+        case "examples":
+            return _advice("sft", "Good answers can simply be learnt; nothing is lighter.")
+        case "text":
+            return _advice(
+                "cpt", "Plain text teaches what to know, not yet how to answer; SFT follows for "
+                "that.", ["cpt", "sft"],
+            )  # fmt: skip
+        case "pairs":
+            return _from_pairs(tuned)
+        case "judged":
+            return _from_judge(tuned, memory)
+        case "thumbs":
+            return _after_sft(
+                "kto", tuned, "KTO learns from single answers, so no pairs are needed.",
+                "the answers that were liked",
+            )  # fmt: skip
+        case "checkable":
+            return _after_sft(
+                "grpo", tuned, "What can be checked needs no example: the model tries and does "
+                "more of what was right.", "a few worked answers",
+            )  # fmt: skip
+        case "teacher":
+            return _from_teacher(memory)
+        case "nothing":
+            return Advice(
+                stage="sft", steps=["sft"],
+                why="Nothing is lost by trying: the built-in sums teach the starter to work them "
+                "out.",
+                data="None of your own. For them, write 50 answers as you want them, or compare "
+                "two models under Chat: every vote makes a pair.",
+                cost=COST["sft"],
+            )  # fmt: skip
+
+
+def _advice(stage: Stage, why: str, steps: list[Stage] | None = None, cost: str = "") -> Advice:
+    return Advice(
+        stage=stage, steps=steps or [stage], why=why, data=DATA[stage], cost=cost or COST[stage]
+    )
+
+
+def _from_pairs(tuned: bool) -> Advice:
+    if tuned:
+        return _advice(
+            "dpo", "The model answers already, so pairs can teach which answer to give. DPO needs "
+            "neither a reward model nor sampling.",
+        )  # fmt: skip
+    return _advice(
+        "orpo", "The model does not answer yet. ORPO teaches that and the preference in one run, "
+        "where DPO would need SFT before it.",
+    )  # fmt: skip
+
+
+def _from_judge(tuned: bool, memory: Memory) -> Advice:
+    if memory == "laptop":
+        return msgspec.structs.replace(
+            _from_pairs(tuned),
+            why="A reward model, a policy and a value model would not fit. The pairs alone teach "
+            "most of it; the other questions wait.",
+        )
+    algorithm = (
+        "PPO: four models in memory, policy, reference, reward model and value model; with LoRA "
+        "the reference takes none."
+        if memory == "large"
+        else "Take RLOO, which has no value model: two models in memory with LoRA. PPO has four, "
+        "three with LoRA."
+    )
+    return _advice(
+        "rlhf", "A reward model learns from the pairs what is liked, and judges answers to all the "
+        "other questions. DPO would learn from the pairs alone.",
+        ["reward", "rlhf"] if tuned else ["sft", "reward", "rlhf"],
+        f"{COST['rlhf']} {algorithm}",
+    )  # fmt: skip
+
+
+def _after_sft(stage: Stage, tuned: bool, why: str, examples: str) -> Advice:
+    if tuned:
+        return _advice(stage, why)
+    return _advice(
+        stage, f"{why} A model that does not answer yet has nothing to choose from, so SFT on "
+        f"{examples} comes first.", ["sft", stage],
+    )  # fmt: skip
+
+
+def _from_teacher(memory: Memory) -> Advice:
+    if memory == "laptop":
+        return _advice(
+            "sft", "The teacher would have to fit beside the model. Let it write answers "
+            "elsewhere, and learn those.",
+        )  # fmt: skip
+    return _advice(
+        "distill", "All that the teacher thinks of a word teaches more than the word alone, and "
+        "the model's own answers are corrected too.",
+    )  # fmt: skip
+
+
+# Too early
+
+TEACHING = ("sft", "orpo", "distill")
+"""Stages after which a model answers."""
+TOO_EARLY: dict[str, str] = {
+    **dict.fromkeys(
+        ("dpo", "ipo", "simpo"),
+        "{name} only moves it between answers that it gives anyway, so it will learn to shun the "
+        "worse ones and still give no good ones",
+    ),
+    "kto": "{name} only shifts weight between answers that it gives anyway, so it will learn what "
+    "to shun and still give no good ones",
+    "grpo": "its tries will hardly ever earn anything, so there is nothing to do more of",
+    "rlhf": "its tries will be noise to the reward model, which is then pleased by noise",
+}
+"""What goes wrong with a base that does not answer. ORPO and continued pretraining are for such."""
+BASE_NAME = re.compile(r"[-_](base|pt)$", re.IGNORECASE)
+"""How ids on the hub end by custom for models that were only pretrained."""
+
+
+def answers(base: str, stages: Sequence[str], models: Sequence[ModelEntry]) -> bool | None:
+    """Whether a model has been fine-tuned to answer; None where that is not known.
+
+    Args:
+        base: the model at the beginning of the chain of runs.
+        stages: of those runs, in order.
+        models: the catalogue's.
+    """
+    if any(stage in TEACHING for stage in stages):
+        return True
+    if base == "starter":
+        return False
+    if base == "smollm2":
+        return True
+    for entry in models:
+        if entry.id == base:
+            return entry.kind != "base"
+    return False if "/" in base and BASE_NAME.search(base) else None
+
+
+def too_early(stage: str, tuned: bool | None) -> str:
+    """In a sentence what goes wrong with a stage on a base that does not answer; mostly nothing."""
+    if tuned is not False or stage not in TOO_EARLY:
+        return ""
+    what = TOO_EARLY[stage].format(name=stage.upper())
+    return f"This base was never fine-tuned to answer: {what}."
+
+
+def with_sft_first(recipe: Recipe) -> list[Recipe]:
+    """Supervised fine-tuning on the same data, and the recipe starting from that run."""
+    plain = Recipe()
+    first = msgspec.structs.replace(
+        recipe, name=f"{recipe.name}-sft", stage="sft", rewards=[], training=plain.training,
+        rl=plain.rl, preference=plain.preference,
+        model=msgspec.structs.replace(recipe.model, method="lora"),
+    )  # fmt: skip
+    model = msgspec.structs.replace(recipe.model, base=PREVIOUS)
+    return [first, msgspec.structs.replace(recipe, model=model)]
+
+
+# Tokens
+
+SIZE = re.compile(r"-\d+(\.\d+)?[bm]\b.*|[-_](base|pt|it|instruct|chat)$", re.IGNORECASE)
+"""Where the id of a model goes over from its family to its size."""
+FAMILIES = {"smollm2": "huggingfacetb/smollm2", "starter": "starter"}
+
+
+def family(base: str) -> str:
+    """The family of a base model, whose members share their tokens; empty where not known."""
+    if base in FAMILIES:
+        return FAMILIES[base]
+    owner, slash, name = base.partition("/")
+    return f"{owner}/{SIZE.sub('', name)}".lower() if slash and owner and "/" not in name else ""
+
+
+def strangers(one: str, other: str) -> bool:
+    """Whether two base models are known to be of different families."""
+    first, second = family(one), family(other)
+    return bool(first and second) and first != second
