@@ -26,7 +26,7 @@ from studio.terminal import Terminal, refusal_fields
 from workers.protocol.audit import AuditFinding, AuditResult
 from workers.protocol.jobs import Inspect, Train
 from workers.protocol.pipeline import read_pipeline, with_rewards
-from workers.protocol.recipe import Source
+from workers.protocol.recipe import Source, Template
 from workers.protocol.refusal import Refusal
 from workers.protocol.wire import read_job
 
@@ -256,12 +256,15 @@ def inspect(
     max_length: Annotated[
         int, typer.Option(help="Longest example, in tokens; longer ones are cut.", min=8)
     ] = 1024,
+    template: Annotated[
+        Template, typer.Option("--template", help="Chat template; auto is the model's own.")
+    ] = "auto",
     json: Json = False,
     home: HomeDir = None,
 ) -> None:
     """Look a whole dataset over before a run: bad rows, findings and lengths."""
     task = Inspect(source=Source(source=dataset), model=model, stage=stage, test=test,
-                   max_length=max_length)  # fmt: skip
+                   max_length=max_length, template=template)  # fmt: skip
     with open_headless(home, json=json) as headless:
         row, result = headless.inspect(task)
         if result is None:

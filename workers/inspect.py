@@ -6,22 +6,16 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, get_args
-
-import msgspec
+from typing import get_args
 
 from workers.data import audit, formats
 from workers.data.rowfile import RowFile
-from workers.fetch import HUB_ID, Located, locate_model
+from workers.engines.tokenizer import load_tokenizer, locate_tokenizer, stopping_tokens
 from workers.host import Host
 from workers.protocol.audit import AuditResult
 from workers.protocol.events import Finished, Inspected, Phase, Progress, Stopped
 from workers.protocol.jobs import Inspect
 from workers.protocol.recipe import Stage
-from workers.protocol.refusal import Refusal
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
 
 PREFERRED: tuple[Stage, ...] = ("dpo", "kto", "sft", "cpt", "grpo")
 """What data is most likely meant for, the most telling shape first."""
@@ -104,54 +98,10 @@ def _stage(task: Inspect, stages: list[Stage]) -> Stage | None:
 def _audited(host: Host, task: Inspect, rows: RowFile, stage: Stage) -> audit.Audited:
     test = formats.read_table(task.test, bad_rows="skip").rows if task.test else None
     host.emit(Phase(name="Loading the tokenizer"))
-    located = locate(task.model, Path(host.job.home), host)
-    tokenizer = load_tokenizer(located)
+    home, say = Path(host.job.home), lambda text: host.emit(Phase(name=text))
+    located = locate_tokenizer(task.model, home, say)
+    tokenizer = load_tokenizer(located, task.template)
     host.emit(Phase(name=f"Looking at {len(rows)} rows"))
     look = audit.Audit(rows, tokenizer, stage, task.max_length, test,
                        stops_at=stopping_tokens(located), folder=host.folder)  # fmt: skip
     return look.run(Pace(host, "rows"))
-
-
-# The tokenizer
-
-
-def locate(base: str, home: Path, host: Host) -> Located:
-    """Where a base's tokenizer is; a folder needs no weights beside it."""
-    folder = Path(base).expanduser()
-    if (folder / "tokenizer_config.json").is_file():
-        return Located(base, folder)
-    if HUB_ID.match(base) and not folder.is_dir():
-        return Located(base, _from_hub(base))
-    return locate_model(base, home, lambda text: host.emit(Phase(name=text)))
-
-
-def _from_hub(repository: str) -> Path:
-    """The files of a hub repository that tell its words, without its weights."""
-    from huggingface_hub import snapshot_download
-
-    patterns = ["*.json", "*.jinja", "tokenizer.model", "merges.txt", "vocab.txt"]
-    try:
-        return Path(snapshot_download(repository, allow_patterns=patterns))
-    except Exception as fault:
-        raise Refusal(
-            f"The tokenizer of {repository} could not be fetched.",
-            f"The hub is out of reach, or has no such model ({type(fault).__name__}).",
-            "Check the id, or inspect with --model starter, smollm2 or a folder.",
-        ) from fault
-
-
-def load_tokenizer(located: Located) -> PreTrainedTokenizerBase:
-    """The tokenizer that training would take."""
-    from workers.engines.transformers import load_tokenizer
-
-    return load_tokenizer(located)
-
-
-def stopping_tokens(located: Located) -> list[int]:
-    """The end tokens that the model's generation settings name."""
-    path = located.folder / "generation_config.json"
-    try:
-        named: Any = msgspec.json.decode(path.read_bytes()).get("eos_token_id")
-    except (OSError, msgspec.DecodeError, AttributeError):
-        return []
-    return [named] if isinstance(named, int) else list(named or [])

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import msgspec
 
 from workers.data.templates import dress
-from workers.fetch import Located
+from workers.fetch import HUB_ID, Located, locate_model
 from workers.protocol.recipe import Template
+from workers.protocol.refusal import Refusal
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -31,3 +36,47 @@ def read_tokenizer(located: Located) -> PreTrainedTokenizerBase:
     folders = [*reversed(located.adapters), located.folder]
     folder = next(f for f in folders if (f / "tokenizer_config.json").is_file())
     return AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+
+
+def locate_tokenizer(base: str, home: Path, say: Callable[[str], None]) -> Located:
+    """Where a base's tokenizer is; a folder needs no weights beside it.
+
+    Args:
+        base: as a recipe names it.
+        home: the studio's home.
+        say: told, in the user's words, when something slow begins.
+
+    Raises:
+        Refusal: there is no such base, or the hub does not give it.
+    """
+    folder = Path(base).expanduser()
+    if (folder / "tokenizer_config.json").is_file():
+        return Located(base, folder)
+    if HUB_ID.match(base) and not folder.is_dir():
+        return Located(base, _from_hub(base))
+    return locate_model(base, home, say)
+
+
+def _from_hub(repository: str) -> Path:
+    """The files of a hub repository that tell its words, without its weights."""
+    from huggingface_hub import snapshot_download
+
+    patterns = ["*.json", "*.jinja", "tokenizer.model", "merges.txt", "vocab.txt"]
+    try:
+        return Path(snapshot_download(repository, allow_patterns=patterns))
+    except Exception as fault:
+        raise Refusal(
+            f"The tokenizer of {repository} could not be fetched.",
+            f"The hub is out of reach, or has no such model ({type(fault).__name__}).",
+            "Check the id, or take starter, smollm2 or a folder.",
+        ) from fault
+
+
+def stopping_tokens(located: Located) -> list[int]:
+    """The end tokens that the model's generation settings name."""
+    path = located.folder / "generation_config.json"
+    try:
+        named: Any = msgspec.json.decode(path.read_bytes()).get("eos_token_id")
+    except (OSError, msgspec.DecodeError, AttributeError):
+        return []
+    return [named] if isinstance(named, int) else list(named or [])

@@ -7,7 +7,7 @@ from typing import Any, Literal
 import msgspec
 
 from workers.protocol import VERSION
-from workers.protocol.recipe import Recipe, Source
+from workers.protocol.recipe import Recipe, Source, Template
 
 
 class Task(msgspec.Struct, kw_only=True, frozen=True, tag_field="kind"):
@@ -58,6 +58,7 @@ class Inspect(Task, frozen=True, tag="inspect"):
     test: str = ""
     """A test set to compare with, instead of the held-out share."""
     max_length: int = 1024
+    template: Template = "auto"
 
 
 class Browse(Task, frozen=True, tag="browse"):
