@@ -23,7 +23,7 @@ from studio.process import Rung, StopLadder, Worker, disown, launch
 from studio.settings import Settings
 from studio.store import JobRow, Status, Store
 from workers.protocol import wire
-from workers.protocol.jobs import AnyTask, Bench, Inspect, Job, Train
+from workers.protocol.jobs import AnyTask, Bench, Browse, Inspect, Job, Train
 from workers.protocol.pipeline import Pipeline, following, with_models
 from workers.protocol.recipe import Recipe, Source, check_recipe
 from workers.protocol.refusal import Refusal
@@ -92,13 +92,20 @@ class Jobs:
         """Starts the audit of a dataset; returns its id."""
         if task.test:
             task = msgspec.structs.replace(task, test=_absolute(Source(source=task.test)).source)
-        if Path(task.model).expanduser().is_dir():
-            model = str(Path(task.model).expanduser().absolute())
-            task = msgspec.structs.replace(task, model=model)
-        else:
-            task = msgspec.structs.replace(task, model=self._by_id(task.model))
-        task = msgspec.structs.replace(task, source=_absolute(task.source))
+        model, source = self._absolute_model(task.model), _absolute(task.source)
+        task = msgspec.structs.replace(task, model=model, source=source)
         return self.start(task, f"look at {Path(task.source.source).stem}")
+
+    def browse(self, task: Browse) -> str:
+        """Opens a dataset to be looked at row by row; returns the job's id."""
+        model, source = self._absolute_model(task.model), _absolute(task.source)
+        task = msgspec.structs.replace(task, model=model, source=source)
+        return self.start(task, f"rows of {Path(task.source.source).stem}")
+
+    def _absolute_model(self, model: str) -> str:
+        """A model's folder made absolute, a run given by its id, any other name as it is."""
+        folder = Path(model).expanduser()
+        return str(folder.absolute()) if folder.is_dir() else self._by_id(model)
 
     def next_stage(self, job: str) -> str | None:
         """The run that followed a run of a pipeline, once it has been started."""
