@@ -644,14 +644,6 @@ def _impossible_rlhf(recipe: Recipe) -> list[tuple[str, str, str]]:
                 'kind = "reward_model" and model = "run:ID".',
             )
         ]
-    if recipe.rl.algorithm == "ppo" and len(recipe.rewards) > 1:
-        return [
-            (
-                "rl.algorithm = 'ppo' with several rewards.",
-                "PPO's value model foresees the score of one reward model.",
-                "Keep the reward model alone, or take rl.algorithm = 'rloo' or 'grpo'.",
-            )
-        ]
     if recipe.rl.algorithm == "ppo" and recipe.model.method == "qlora":
         return [
             (

@@ -52,9 +52,8 @@ def _train(recipe: Recipe, host: Host, engine: EngineModule, closing: ExitStack)
     host.emit(Phase(name="Reading the data"))
     rows = gather(recipe, lambda text: host.emit(Phase(name=text)))
     _tell_skipped(host, rows.tables)
-    if rows.left_out:
-        text = f"{rows.left_out} training rows ask what the test set asks and are left out."
-        host.emit(Note(text=text, level="warning"))
+    for note in rows.notes:
+        host.emit(note)
 
     host.emit(Phase(name="Loading the model"))
     located = locate_model(
@@ -62,7 +61,7 @@ def _train(recipe: Recipe, host: Host, engine: EngineModule, closing: ExitStack)
     )
     loaded = _load(recipe, engine, located)
     here = course.Course(recipe, host, loaded, located, rows.training, rows.held_out, closing)
-    course.resolve(here, rows.tables)
+    course.resolve(here, rows.datasets)
 
     host.emit(Phase(name="Preparing"))
     trainer = stage.build_trainer(here)

@@ -16,7 +16,6 @@ import msgspec
 import torch
 from transformers import Trainer
 
-from workers.data.formats import Table
 from workers.data.mix import Rows
 from workers.engines import Loaded
 from workers.engines.transformers import save_weights
@@ -108,7 +107,7 @@ def drop_reference_copy(course: Course) -> None:
         model.delete_adapter("ref")
 
 
-def resolve(course: Course, tables: list[Table]) -> None:
+def resolve(course: Course, datasets: list[dict[str, Any]]) -> None:
     """Pins what the run really works with, in job.json and as an event."""
     recipe, host, loaded, located = course.recipe, course.host, course.loaded, course.located
     versions = {name: found for name in PINNED if (found := _version(name))}
@@ -122,11 +121,6 @@ def resolve(course: Course, tables: list[Table]) -> None:
             p.numel() for p in loaded.model.parameters() if p.requires_grad
         ),
     }  # fmt: skip
-    datasets = [
-        {"source": t.source, "path": t.path, "sha256": t.sha256, "format": t.format,
-         "rows": len(t.rows)}
-        for t in tables
-    ]  # fmt: skip
     resolved = jobs.Resolved(
         versions=versions,
         device=loaded.device,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import msgspec
+import torch
 from transformers import Trainer
 
 from workers.evaluate import checked
@@ -17,7 +18,8 @@ FIRST = "held-out-before.json"
 
 
 def judged(course: Course, trainer: Trainer, rewards: Rewards, longest: int) -> dict[str, float]:
-    """Greedy answers to the held-out prompts, scored.
+    """Answers to the held-out prompts, scored: greedy ones, or in stage `rlhf`, whose aim is the
+    mean over what the policy says, sampled at rl.temperature with fixed dice.
 
     Returns:
         `reward`, the mean of what the answers earn; `win_rate`, the share of prompts whose answer
@@ -27,7 +29,14 @@ def judged(course: Course, trainer: Trainer, rewards: Rewards, longest: int) -> 
     rows = [row for row in course.held_out if row.prompt]
     if not rows:
         return {}
-    said = answering(course, trainer).answers([row.prompt for row in rows], longest)
+    speaker = answering(course, trainer)
+    prompts = [row.prompt for row in rows]
+    if course.recipe.stage == "rlhf":
+        with torch.random.fork_rng():
+            torch.manual_seed(course.recipe.training.seed)
+            said = speaker.answers(prompts, longest, course.recipe.rl.temperature)
+    else:
+        said = speaker.answers(prompts, longest)
     samples = [
         Sample(row.prompt, answer.text, row.answer, answer.tokens)
         for row, answer in zip(rows, said, strict=True)

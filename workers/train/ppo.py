@@ -4,8 +4,8 @@ The policy answers, a trained reward model scores each answer, and every token p
 from the reference (Ziegler et al. 2019; Ouyang et al. 2022). The value model foresees what will be
 earned, so that an answer's score is spread over its tokens by generalized advantage estimation
 (Schulman et al. 2015), and the clipped objective (Schulman et al. 2017) moves the policy. TRL's
-PPOTrainer does the arithmetic; here it learns to end when asked, to go on from a checkpoint, and to
-tell what it sampled.
+PPOTrainer does the arithmetic; here it is given the recipe's rewards, and learns to end when asked,
+to go on from a checkpoint, and to tell what it sampled.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import copy
 import inspect
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import msgspec
@@ -31,7 +32,7 @@ from workers.protocol.refusal import Refusal
 from workers.protocol.rewards import RewardModel, names_of
 from workers.protocol.rollouts import Group, Rollouts, Sampling, path_of
 from workers.protocol.wire import write_atomically
-from workers.rewards import Rewards
+from workers.rewards import Rewards, Sample, Scored
 from workers.rewards.models import TrainedModel
 from workers.train.course import Course, common_arguments
 from workers.train.grpo import LONGEST_SHOWN, SHOWN_GROUPS, fitting
@@ -45,11 +46,9 @@ def build_trainer(course: Course) -> Trainer:
     """TRL's PPOTrainer; the value model begins as the reward model (Ouyang et al. 2022)."""
     rewards = Rewards(course.recipe.rewards, Path(course.host.job.home))
     course.closing.callback(rewards.close)
-    judge = rewards.scorers[0]
-    assert isinstance(judge, TrainedModel)
-    _require_same_tokens(course, judge)
     tokenizer = copy.deepcopy(course.loaded.tokenizer)
     tokenizer.padding_side = "left"  # prompts end where answers begin
+    _require_padding(tokenizer)
     rows = fitting(course)
     batch = _batch(course)
     if len(rows) < batch:
@@ -58,39 +57,32 @@ def build_trainer(course: Course) -> Trainer:
             "PPO takes a whole batch of different prompts in each step.",
             "Lower training.batch_size or gradient_accumulation, or bring more prompts.",
         )
-    prompts = _prompts(rows, tokenizer)
+    texts = [render(row.prompt, tokenizer, generation=True) for row in rows]
+    prompts: list[list[int]] = tokenizer(texts, add_special_tokens=False)["input_ids"]
+    dataset = Dataset.from_dict({"input_ids": prompts})
     full = course.recipe.model.method == "full"
     trainer = WatchedPPO(
         args=_arguments(course, batch),
         processing_class=tokenizer,
         model=course.loaded.model,
         ref_model=copy.deepcopy(course.loaded.model) if full else None,
-        reward_model=judge.model,
-        value_model=_value_model(course),
-        train_dataset=prompts,
-        eval_dataset=prompts.select(range(1)),  # never looked at: measured by the course
+        reward_model=Earned(rewards, tokenizer, prompts, rows),
+        value_model=_value_model(course, rewards),
+        train_dataset=dataset,
+        eval_dataset=dataset.select(range(1)),  # never looked at: measured by the course
     )
     trainer.watch(course, rewards)
     return trainer
 
 
 def measure(course: Course, trainer: Trainer) -> dict[str, float]:
-    """What the reward model gives to greedy answers to the held-out prompts."""
+    """What the rewards give to answers to the held-out prompts."""
     assert isinstance(trainer, WatchedPPO)
     return judged(course, trainer, trainer.rewards, course.recipe.rl.max_completion_tokens)
 
 
-def _require_same_tokens(course: Course, judge: TrainedModel) -> None:
-    """PPO hands token ids to the reward model: both must mean the same by them."""
-    mine: Any = course.loaded.tokenizer
-    if mine.get_vocab() != judge.tokenizer.get_vocab():
-        raise Refusal(
-            "The policy and the reward model do not have the same tokens.",
-            "PPO hands the policy's token ids to the reward model, which would read other words.",
-            "Train the reward model from the same base, or set rl.algorithm = 'rloo', which hands "
-            "over text.",
-        )
-    if mine.pad_token_id is None or mine.pad_token_id == mine.eos_token_id:
+def _require_padding(tokenizer: Any) -> None:
+    if tokenizer.pad_token_id is None or tokenizer.pad_token_id == tokenizer.eos_token_id:
         raise Refusal(
             "The model has no token for padding beside its end token.",
             "PPO finds the end of an answer by its padding, so the end itself would not be learnt.",
@@ -98,17 +90,63 @@ def _require_same_tokens(course: Course, judge: TrainedModel) -> None:
         )
 
 
-def _prompts(rows: list[Any], tokenizer: Any) -> Dataset:
-    texts = [render(row.prompt, tokenizer, generation=True) for row in rows]
-    return Dataset.from_dict({"input_ids": tokenizer(texts, add_special_tokens=False)["input_ids"]})
+class Earned(torch.nn.Module):
+    """Stands where TRL's loop looks for a reward model: answers are scored as text.
+
+    So every kind of reward serves, and a reward model reads an answer as it was taught to, by its
+    own template and tokens. TRL takes the score at an answer's last token; here all have it.
+    """
+
+    base_model_prefix = "body"
+
+    def __init__(
+        self, rewards: Rewards, tokenizer: Any, prompts: list[list[int]], rows: list[Any]
+    ) -> None:
+        super().__init__()
+        self._rewards = rewards
+        self._tokenizer = tokenizer
+        self._rows = {tuple(ids): row for ids, row in zip(prompts, rows, strict=True)}
+        self._lengths = sorted({len(ids) for ids in prompts})
+        self.scored: Scored | None = None
+
+    def body(self, input_ids: torch.Tensor, attention_mask: torch.Tensor, **_: Any) -> Any:
+        """Scores as one hidden state, (rows, tokens, 1). One that could not be scored gets the mean
+        of the others, which neither pays nor costs."""
+        samples = [
+            self._sample(ids[seen].tolist())
+            for ids, seen in zip(input_ids, attention_mask, strict=True)
+        ]
+        self.scored = self._rewards.score(samples)
+        known = [total for total in self.scored.totals if total is not None]
+        mean = sum(known) / len(known) if known else 0.0
+        totals = [mean if total is None else total for total in self.scored.totals]
+        scores = torch.tensor(totals, device=input_ids.device)
+        return SimpleNamespace(hidden_states=[scores[:, None, None].expand(*input_ids.shape, 1)])
+
+    def score(self, hidden: torch.Tensor) -> torch.Tensor:
+        return hidden
+
+    def _sample(self, ids: list[int]) -> Sample:
+        length = next(n for n in self._lengths if tuple(ids[:n]) in self._rows)
+        row = self._rows[tuple(ids[:length])]
+        text = self._tokenizer.decode(ids[length:], skip_special_tokens=True)
+        return Sample(row.prompt, text, row.answer, len(ids) - length)
 
 
-def _value_model(course: Course) -> Any:
-    """The reward model once more, trained beside the policy, by an adapter where that has one."""
+def _value_model(course: Course, rewards: Rewards) -> Any:
+    """The reward model once more, trained beside the policy; by an adapter where that has one.
+
+    Where the reward model has other tokens, the value model begins as the policy.
+    """
     recipe = course.recipe
-    reward = recipe.rewards[0]
-    assert isinstance(reward, RewardModel)
-    located = locate_model(reward.model, Path(course.host.job.home), lambda _: None, judge=True)
+    home = Path(course.host.job.home)
+    located = course.located
+    for reward, scorer in zip(recipe.rewards, rewards.scorers, strict=True):
+        mine: Any = course.loaded.tokenizer
+        same = isinstance(scorer, TrainedModel) and scorer.tokenizer.get_vocab() == mine.get_vocab()
+        if same and isinstance(reward, RewardModel):
+            located = locate_model(reward.model, home, lambda _: None, judge=True)
+            break
     full = recipe.model.method == "full"
     model: Any = load_judge(located, torch.float32 if full else course.loaded.dtype)
     if full:
@@ -251,9 +289,20 @@ class WatchedPPO(PPOTrainer):
         told["completions/mean_length"] = float(lengths.mean())
         told["completions/max_length"] = float(lengths.max())
         told["completions/clipped_ratio"] = float((~batch["contain_eos_token"]).float().mean())
+        earned: Any = self.reward_model
+        unscored = sum(total is None for total in earned.scored.totals)
+        told["unscored_share"] = unscored / len(earned.scored.totals)
         self._tokens += int((batch["query_responses"] != self._padding).sum())
         told["num_tokens"] = self._tokens
         return told
+
+    def _parts(self, at: int, score: float) -> list[float | None]:
+        """What each reward gave an answer; TRL scores large batches piece by piece, of which only
+        the last is known in parts."""
+        earned: Any = self.reward_model
+        if len(earned.scored.totals) != _batch(self._course):
+            return [score, *[None] * (len(self.rewards.names) - 1)]
+        return [part[at].value for part in earned.scored.parts]
 
     _tokens = 0
 
@@ -275,7 +324,8 @@ class WatchedPPO(PPOTrainer):
             advantage = float(batch["advantages"][at][trained].mean()) if trained.any() else 0.0
             text = tokenizer.decode(said[said != self._padding], skip_special_tokens=True)
             sampling = Sampling(
-                text=text[:LONGEST_SHOWN], rewards=[score], reward=score, advantage=advantage,
+                text=text[:LONGEST_SHOWN], rewards=self._parts(at, score), reward=score,
+                advantage=advantage,
                 tokens=int(trained.sum()), truncated=not bool(batch["contain_eos_token"][at]),
                 faults=[],
             )  # fmt: skip

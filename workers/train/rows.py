@@ -3,25 +3,77 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
 
+from workers.data import licences
 from workers.data.formats import SHAPES, Table, read_table, serves
-from workers.data.mix import Rows, mix, position, split
-from workers.data.sources import silent
-from workers.protocol.recipe import Recipe
+from workers.data.mix import Rows, Share, limit, mix, position, shares, split
+from workers.data.sources import Found, silent
+from workers.protocol.events import Note
+from workers.protocol.licences import incompatible, unsaid
+from workers.protocol.recipe import Recipe, Source
 from workers.protocol.refusal import Refusal
+
+REPEATED = 4
+"""Epochs up to which repeated rows are nearly as good as new ones (Muennighoff et al. 2023,
+"Scaling data-constrained language models", section 6)."""
+
+
+class Part(NamedTuple):
+    """One source of the mixture."""
+
+    source: Source
+    table: Table
+    share: Share
+    """Of its training rows, after the limit and the split."""
+    licence: str
+    """As SPDX writes it; empty where nobody tells it."""
+    licence_from: str
 
 
 class Gathered(NamedTuple):
     tables: list[Table]
+    """Of every source, in the recipe's order, and of the test set behind them."""
+    parts: list[Part]
     training: Rows
     held_out: Rows
     left_out: int
     """Training rows that ask what the test set asks, and are not learnt from."""
 
+    @property
+    def datasets(self) -> list[dict[str, Any]]:
+        """What a run keeps of each of its datasets, the test set among them."""
+        about: list[dict[str, Any]] = [
+            {"limit": part.source.limit, "drawn": part.share.drawn,
+             "epochs": round(part.share.epochs, 3), "licence": part.licence,
+             "licence_from": part.licence_from}
+            for part in self.parts
+        ]  # fmt: skip
+        about += [{}] * (len(self.tables) - len(about))
+        return [
+            {"source": table.source, "path": table.path, "sha256": table.sha256,
+             "format": table.format, "rows": len(table.rows)} | more
+            for table, more in zip(self.tables, about, strict=True)
+        ]  # fmt: skip
+
+    @property
+    def notes(self) -> list[Note]:
+        """What the user should know of the mixture before it is trained on."""
+        told = [(part.source.source, part.licence) for part in self.parts]
+        warnings = [*map(_repeated, filter(_too_often, self.parts)), *incompatible(told)]
+        if self.left_out:
+            warnings.append(
+                f"{self.left_out} training rows ask what the test set asks and are left out."
+            )
+        return [
+            *(Note(text=text, level="warning") for text in warnings),
+            *(Note(text=text) for text in unsaid(told)),
+        ]
+
 
 def gather(recipe: Recipe, say: Callable[[str], None] = silent) -> Gathered:
-    """Reads every source, keeps what the stage can use, and splits and mixes it.
+    """Reads every source, keeps what the stage can use, limits, splits and mixes it.
 
     `say` is told when something slow begins.
 
@@ -32,19 +84,22 @@ def gather(recipe: Recipe, say: Callable[[str], None] = silent) -> Gathered:
         read_table(source.source, mapping=source.mapping, bad_rows=source.bad_rows, say=say)
         for source in recipe.data
     ]
-    usable = [_usable(table, recipe) for table in tables]
-    weights = [source.weight for source in recipe.data]
+    usable = [
+        limit(_usable(table, recipe), source.limit)
+        for table, source in zip(tables, recipe.data, strict=True)
+    ]
     if recipe.evaluation.test:
-        test = read_table(recipe.evaluation.test, say=say)
-        held_out = test.rows
+        test = read_table(recipe.evaluation.test, bad_rows=_bad_rows(recipe), say=say)
+        held_out = list(test.rows)
         asked = {position(row) for row in held_out}
-        parts = [[row for row in rows if position(row) not in asked] for rows in usable]
+        kept = [[row for row in rows if position(row) not in asked] for rows in usable]
         tables = [*tables, test]
     else:
         pairs = [split(rows, recipe.evaluation.holdout) for rows in usable]
-        parts = [training for training, _ in pairs]
+        kept = [training for training, _ in pairs]
         held_out = [row for _, rows in pairs for row in rows]
-    training = mix(parts, weights, recipe.training.seed)
+    weights = [source.weight for source in recipe.data]
+    training = mix(kept, weights, recipe.training.seed)
     if not training:
         raise Refusal(
             "No row is left to train on.",
@@ -52,10 +107,36 @@ def gather(recipe: Recipe, say: Callable[[str], None] = silent) -> Gathered:
             f"{' or stand in evaluation.test' if recipe.evaluation.test else ''}.",
             "Lower it, or bring more rows.",
         )
-    left_out = sum(map(len, usable)) - sum(map(len, parts)) if recipe.evaluation.test else 0
+    left_out = sum(map(len, usable)) - sum(map(len, kept)) if recipe.evaluation.test else 0
     # By hash, not by file order: the same rows are measured whichever way the file is sorted.
     held_out = sorted(held_out, key=position)[: recipe.evaluation.max_rows]
-    return Gathered(tables, training, held_out, left_out)
+    parts = _parts(recipe, tables, shares(list(map(len, kept)), weights))
+    return Gathered(tables, parts, training, held_out, left_out)
+
+
+def _bad_rows(recipe: Recipe) -> Literal["refuse", "skip"]:
+    """What becomes of bad rows in a test set: they are skipped where every source's are."""
+    skipped = all(source.bad_rows == "skip" for source in recipe.data)
+    return "skip" if skipped else "refuse"
+
+
+def _parts(recipe: Recipe, tables: list[Table], given: list[Share]) -> list[Part]:
+    return [
+        Part(source, table, share, *licences.of(source, Found(source.source, Path(table.path), ())))
+        for source, table, share in zip(recipe.data, tables, given, strict=False)
+    ]
+
+
+def _too_often(part: Part) -> bool:
+    return part.share.epochs > REPEATED
+
+
+def _repeated(part: Part) -> str:
+    return (
+        f"The mixture repeats each row of {part.source.source} {part.share.epochs:.1f} times "
+        f"({part.share.drawn} rows drawn from {part.share.there}). Beyond {REPEATED} times little "
+        "more is learnt; lower its weight or bring more rows."
+    )
 
 
 def _usable(table: Table, recipe: Recipe) -> Rows:
