@@ -118,13 +118,15 @@ def main(count: int) -> None:
         def audited(done: int, total: int) -> bool:
             bare.catch_up(done)
             if done >= EARLY:
-                memory.mark("first_100k_rows_audited")
+                memory.mark("first_100k_rows_looked_at")
+            if done == total:
+                memory.mark("all_rows_looked_at")
             return True
 
         before = bare.aside.wall, bare.aside.cpu
         with auditing:
             found = Audit(rows, tokenizer, "sft", 1024, folder=Path(folder)).run(audited)
-        memory.mark("all_rows_audited")
+        memory.mark("end")
         assert found.tokens is not None
         wall = auditing.wall - bare.aside.wall + before[0]
         cpu = auditing.cpu - bare.aside.cpu + before[1]

@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import random
+from collections import Counter
+from pathlib import Path
+
+import pytest
 
 from workers.data.formats import Row
-from workers.data.mix import mix, position, split
+from workers.data.mix import limit, mix, position, shares, split
+from workers.protocol.recipe import Evaluation, Recipe, Source, Training
+from workers.train.rows import gather
 
 
 def _rows(count: int) -> list[Row]:
@@ -51,3 +58,75 @@ def test_mixing_is_the_same_for_the_same_seed() -> None:
     sources = [list(range(50)), list(range(50, 80))]
     assert mix(sources, [1, 1], 3) == mix(sources, [1, 1], 3)
     assert mix(sources, [1, 1], 3) != mix(sources, [1, 1], 4)
+
+
+# A limit
+
+
+def test_a_limit_takes_rows_from_everywhere_and_is_stable() -> None:
+    rows = _rows(1000)
+    few, more = limit(rows, 100), limit(rows, 300)
+    assert (len(few), len(more)) == (100, 300)
+    numbers = [int(row.answer) for row in few]
+    assert numbers == sorted(numbers)
+    assert sum(number < 500 for number in numbers) == pytest.approx(50, abs=15)
+    assert {row.answer for row in few} < {row.answer for row in more}
+    shuffled = random.Random(2).sample(rows, 1000)
+    assert {row.answer for row in limit(shuffled, 100)} == {row.answer for row in few}
+    assert limit(rows, 0) == limit(rows, 1000) == limit(rows, 5000) == rows
+
+
+def test_limited_rows_are_split_as_all_rows_are() -> None:
+    training, held_out = split(limit(_rows(4000), 1000), 0.1)
+    assert len(held_out) == pytest.approx(100, abs=35)
+    assert len(training) + len(held_out) == 1000
+
+
+# What each source gives
+
+
+def test_a_share_tells_how_often_rows_come() -> None:
+    small, large, none = shares([100, 900, 0], [1.0, 1.0, 2.0])
+    assert (small.there, small.drawn, small.epochs) == (100, 250, 2.5)
+    assert (large.drawn, round(large.epochs, 3)) == (250, 0.278)
+    assert (none.drawn, none.epochs) == (0, 0.0)
+    assert shares([7], [3.0])[0].epochs == 1.0
+
+
+def _set(path: Path, name: str, count: int) -> str:
+    lines = [json.dumps({"prompt": f"{name} {n}?", "completion": name}) for n in range(count)]
+    path.write_text("\n".join(lines))
+    return str(path)
+
+
+@pytest.mark.parametrize("case", range(12))
+def test_proportions_match_the_weights_through_gather(tmp_path: Path, case: int) -> None:
+    """Whatever sizes, weights, limits and held-out share: over the whole mixture the proportions
+    are exact, and over any part of it they match within sampling error."""
+    draw = random.Random(case)
+    names = "abcd"[: draw.randint(2, 4)]
+    sizes = [draw.randint(20, 400) for _ in names]
+    limits = [draw.choice([0, draw.randint(10, size + 50)]) for size in sizes]
+    weights = [draw.choice([0.25, 1.0, 1.0, 3.0, draw.uniform(0.1, 5.0)]) for _ in names]
+    data = [
+        Source(source=_set(tmp_path / f"{name}.jsonl", name, size), weight=weight, limit=most)
+        for name, size, weight, most in zip(names, sizes, weights, limits, strict=True)
+    ]
+    recipe = Recipe(data=data, training=Training(seed=case),
+                    evaluation=Evaluation(holdout=draw.choice([0.0, 0.1, 0.3])))  # fmt: skip
+    rows = gather(recipe)
+    said = [row.completion[0]["content"] for row in rows.training]
+    for part, name, size, most, weight in zip(
+        rows.parts, names, sizes, limits, weights, strict=True
+    ):
+        wanted = weight / sum(weights)
+        assert said.count(name) == part.share.drawn
+        assert part.share.there <= min(size, most or size)
+        assert abs(part.share.drawn - wanted * len(said)) <= len(names)
+        half = said[: len(said) // 2]
+        error = (wanted * (1 - wanted) / len(half)) ** 0.5
+        assert abs(half.count(name) / len(half) - wanted) < 4 * error + len(names) / len(half)
+        times = Counter(row.prompt[0]["content"] for row in rows.training
+                        if row.completion[0]["content"] == name)  # fmt: skip
+        assert len(times) == min(part.share.there, part.share.drawn)
+        assert max(times.values()) - min(times.values()) <= 1

@@ -68,3 +68,62 @@ def test_nothing_is_told_where_nothing_was_skipped(tmp_path: Path) -> None:
     _tell_skipped(cast(Host, host), [])
     assert not host.heard
     assert not (tmp_path / SKIPPED).exists()
+
+
+# The mixture
+
+
+def _mixture(tmp_path: Path, *more: str, test: str = "") -> Any:
+    """Two sources of 40 and 4 rows, with what is written to each."""
+    tables = []
+    for name, count, added in zip("ab", (40, 4), more or ("", ""), strict=True):
+        path = tmp_path / f"{name}.jsonl"
+        rows = [json.dumps({"prompt": f"{name}{n}?", "completion": "!"}) for n in range(count)]
+        path.write_text("\n".join(rows))
+        tables.append(f'[[data]]\nsource = "{path.as_posix()}"\n{added}\n')
+    return parse_recipe("".join(tables) + f'[evaluation]\nholdout = 0.0\ntest = "{test}"\n')
+
+
+def test_a_source_that_is_repeated_often_is_named(tmp_path: Path) -> None:
+    rows = gather(_mixture(tmp_path))
+    assert [part.share for part in rows.parts] == [(40, 22), (4, 22)]
+    warnings = [note.text for note in rows.notes if note.level == "warning"]
+    assert len(warnings) == 1
+    assert "b.jsonl 5.5 times (22 rows drawn from 4)" in warnings[0]
+    assert not [n for n in gather(_mixture(tmp_path, "weight = 3", "")).notes if n.level != "info"]
+
+
+def test_a_run_keeps_what_each_source_gave_and_its_licence(tmp_path: Path) -> None:
+    mixture = _mixture(tmp_path, 'limit = 10\nlicence = "cc-by-sa-4.0"', 'licence = "odbl"')
+    rows = gather(mixture)
+    one, other = rows.datasets
+    assert (one["rows"], one["limit"], one["drawn"], one["epochs"]) == (40, 10, 7, 0.7)
+    assert (one["licence"], one["licence_from"]) == ("CC-BY-SA-4.0", "the recipe")
+    assert (other["rows"], other["drawn"], other["epochs"]) == (4, 7, 1.75)
+    assert len(rows.training) == 14
+    assert [note.level for note in rows.notes] == ["warning"]
+    assert "each ask that what is made of them" in rows.notes[0].text
+
+
+def test_a_licence_that_nobody_tells_is_said_quietly(tmp_path: Path) -> None:
+    notes = gather(_mixture(tmp_path, "weight = 3", 'licence = "mit"')).notes
+    assert [note.level for note in notes] == ["info"]
+    assert "a.jsonl is not known" in notes[0].text
+
+
+def test_bad_rows_of_a_test_set_are_skipped_only_where_all_sources_skip_theirs(
+    tmp_path: Path,
+) -> None:
+    test = tmp_path / "test.jsonl"
+    test.write_text('{"prompt": "a1?", "completion": "!"}\n{"prompt": "c?"\n')
+    with pytest.raises(Refusal, match="1 of 2 rows"):
+        gather(_mixture(tmp_path, 'bad_rows = "skip"', "", test=test.as_posix()))
+    skip = 'bad_rows = "skip"'
+    rows = gather(_mixture(tmp_path, skip, skip, test=test.as_posix()))
+    assert (rows.left_out, len(rows.held_out)) == (1, 1)
+    assert [len(table.bad) for table in rows.tables] == [0, 0, 1]
+    assert rows.datasets[2] == {
+        "source": test.as_posix(), "path": str(test), "sha256": rows.tables[2].sha256,
+        "format": "prompt_completion", "rows": 1,
+    }  # fmt: skip
+    assert "1 training rows ask what the test set asks" in "".join(n.text for n in rows.notes)

@@ -1,11 +1,11 @@
-"""Splits rows into training and held-out by their own hash, and mixes sources by weight."""
+"""Limits and splits rows by their own hash, and mixes sources by weight."""
 
 from __future__ import annotations
 
 import hashlib
 import random
 from collections.abc import Sequence
-from typing import TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import msgspec
 import numpy as np
@@ -22,8 +22,24 @@ def position(row: Row) -> float:
 
     Rows that ask the same share it, whatever they answer: a held-out question is never trained on.
     """
-    asked = [row.prompt, row.text]
-    digest = hashlib.sha256(msgspec.json.encode(asked, order="deterministic")).digest()
+    return _hashed([row.prompt, row.text])
+
+
+def limit(rows: Rows, most: int) -> Rows:
+    """So many rows at most, spread over all by the hash of the whole row; 0 takes all.
+
+    Stable: a higher limit adds rows and takes none away, and the file's order does not matter. The
+    hash is not the split's, which would hold the rows of the least positions out.
+    """
+    if not 0 < most < len(rows):
+        return rows
+    places = [_hashed(["limit", row]) for row in rows]
+    kept = sorted(sorted(range(len(rows)), key=places.__getitem__)[:most])
+    return [rows[at] for at in kept]
+
+
+def _hashed(value: Any) -> float:
+    digest = hashlib.sha256(msgspec.json.encode(value, order="deterministic")).digest()
     return int.from_bytes(digest[:8], "big") / 2**64
 
 
@@ -48,18 +64,39 @@ def held_out_below(places: Sequence[float] | NDArray[np.float64], holdout: float
     return min((place for place in places if place > least), default=holdout)
 
 
+class Share(NamedTuple):
+    """What one source gives to a mixture."""
+
+    there: int
+    drawn: int
+
+    @property
+    def epochs(self) -> float:
+        """How often each of its rows comes, on the average."""
+        return self.drawn / self.there if self.there else 0.0
+
+
+def shares(sizes: Sequence[int], weights: Sequence[float]) -> list[Share]:
+    """How many rows each source gives to a mixture that is as long as all sources together."""
+    total = sum(sizes)
+    if len(sizes) == 1:
+        return [Share(total, total)]
+    return [
+        Share(size, round(total * weight / sum(weights)) if size else 0)
+        for size, weight in zip(sizes, weights, strict=True)
+    ]
+
+
 def mix(sources: list[list[T]], weights: list[float], seed: int) -> list[T]:
     """Rows of all sources in the proportions of `weights`, shuffled; as many as there are in all.
 
     A source that is drawn on beyond its size begins anew; one drawn on less gives a random part.
     """
-    total = sum(len(rows) for rows in sources)
-    shares = [weight / sum(weights) for weight in weights]
     draw = random.Random(seed)
     mixed: list[T] = []
-    for rows, share in zip(sources, shares, strict=True):
-        wanted = total if len(sources) == 1 else round(total * share)
-        while wanted > 0 and rows:
+    for rows, share in zip(sources, shares(list(map(len, sources)), weights), strict=True):
+        wanted = share.drawn
+        while wanted > 0:
             part = draw.sample(rows, min(wanted, len(rows)))
             mixed.extend(part)
             wanted -= len(part)

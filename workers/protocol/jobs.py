@@ -99,7 +99,8 @@ class Resolved(msgspec.Struct, kw_only=True, frozen=True):
     model: dict[str, Any] = {}
     """`base`, `folder`, `sha256` of the weights, `parameters`."""
     datasets: list[dict[str, Any]] = []
-    """Each: `source`, `path`, `sha256`, `rows`, `format`."""
+    """Each: `source`, `path`, `sha256`, `rows`, `format`; of those trained on also `limit`,
+    `drawn`, `epochs` (within the mixture), `licence` and `licence_from`."""
     seeds: dict[str, int] = {}
 
 

@@ -1,0 +1,77 @@
+"""Which licence a dataset carries, and who tells so: the recipe, the catalogue, its card."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from workers.data.sources import Found
+from workers.protocol.browse import Version
+from workers.protocol.catalogue import known_dataset
+from workers.protocol.licences import normal
+from workers.protocol.recipe import Source
+
+BUILT_IN = "Apache-2.0"
+"""The program's own licence (LICENSE); README.md, "Licence": the built-in sets are under it too."""
+CARD = "README.md"
+LONGEST_SIDECAR = 64 << 10
+LONGEST_HEAD = 256 << 10
+"""Bytes of a card that are looked at."""
+
+
+def of(source: Source, found: Found) -> tuple[str, str]:
+    """A dataset's licence and where it is told; both empty where nobody tells it.
+
+    Args:
+        found: what the source stands for on this disk; a hub's card lies in the same folder.
+    """
+    if source.licence:
+        return normal(source.licence), "the recipe"
+    if source.source.startswith("builtin:"):
+        return BUILT_IN, "the program"
+    entry = known_dataset(source)
+    if entry is not None and normal(entry.licence):
+        return normal(entry.licence), "the catalogue"
+    if licence := _of_version(found.path):
+        return licence, "the dataset that it is a version of"
+    if licence := of_card((found.path if found.path.is_dir() else found.path.parent) / CARD):
+        return licence, "the dataset's card"
+    return "", ""
+
+
+def _of_version(path: Path) -> str:
+    """The licence kept beside an edited copy of a dataset."""
+    beside = path.with_suffix(".json")
+    try:
+        if beside == path or beside.stat().st_size > LONGEST_SIDECAR:
+            return ""
+        return normal(msgspec.json.decode(beside.read_bytes(), type=Version).licence)
+    except (OSError, msgspec.DecodeError):
+        return ""
+
+
+def of_card(path: Path) -> str:
+    """The licence in the YAML head of a dataset's card, as the hub has it; empty where none is."""
+    import yaml
+
+    try:
+        with path.open("rb") as file:
+            card = file.read(LONGEST_HEAD).decode("utf-8", "replace")
+    except OSError:
+        return ""
+    found = re.match(r"\ufeff?---\s*\n(.*?)\n---", card, re.DOTALL)
+    try:
+        head: Any = yaml.safe_load(found[1]) if found else None
+    except (yaml.YAMLError, ValueError, RecursionError):  # a date that is none is a ValueError
+        return ""
+    if not isinstance(head, dict):
+        return ""
+    named = head.get("license", head.get("licence"))
+    several = named if isinstance(named, list) else [named]
+    names = [one for one in several if isinstance(one, str)]
+    if names == ["other"] and isinstance(head.get("license_name"), str):
+        names = [head["license_name"]]
+    return normal(" AND ".join(names))
