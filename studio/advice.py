@@ -29,7 +29,7 @@ class Advice(msgspec.Struct, frozen=True, kw_only=True):
     stage: Stage
     """The one that reaches it."""
     steps: list[Stage]
-    """All stages on the way, each starting from the run before; the last is mostly `stage`."""
+    """All stages on the way, in order; a reward model is no base, it scores what follows it."""
     why: str
     data: str
     """What rows are needed, and how many are usual."""
@@ -59,8 +59,8 @@ COST: dict[Stage, str] = {
     "kto": "About twice as long as SFT. One model in memory with LoRA.",
     "grpo": "Ten times as long as SFT or more: nearly all of it goes into writing answers. One "
     "model in memory with LoRA.",
-    "distill": "Longer than SFT by the teacher's reading. Two models in memory, of which the larger "
-    "one only reads.",
+    "distill": "Longer than SFT by the teacher's reading. Two models in memory, and the larger one "
+    "only reads.",
     "rlhf": "The dearest: a reward model first, then ten times as long as SFT or more.",
 }  # fmt: skip
 
@@ -106,6 +106,13 @@ def advise(have: Have, tuned: bool, memory: Memory) -> Advice:
                 "two models under Chat: every vote makes a pair.",
                 cost=COST["sft"],
             )  # fmt: skip
+
+
+def matters(have: Have) -> tuple[bool, bool]:
+    """Whether the advice depends on what the base has learnt, and on the memory."""
+    by_base = any(advise(have, True, size) != advise(have, False, size) for size in MEMORIES)
+    by_memory = any(advise(have, True, size) != advise(have, True, "card") for size in MEMORIES)
+    return by_base, by_memory
 
 
 def _advice(stage: Stage, why: str, steps: list[Stage] | None = None, cost: str = "") -> Advice:

@@ -59,6 +59,7 @@ def _shot(studio: Studio, name: str) -> None:
 
 def test_train_watch_export_and_talk(qtbot: Any, studio: Studio, dataset: Path) -> None:
     driver = Driver(qtbot, studio)
+    driver.begin()
     driver.click("choice:sft")
     driver.click("next")
     driver.click("choice:smollm2")

@@ -47,7 +47,8 @@ class ChoiceCard(Card):
         head.addWidget(picture)
         head.addWidget(label(title, "label", wrap=True), 1)
         self.body.addLayout(head)
-        self.body.addWidget(label(text, "muted", wrap=True))
+        if text:
+            self.body.addWidget(label(text, "muted", wrap=True))
         self.body.addStretch(1)
         if note:
             self.body.addWidget(label(note, "", wrap=True))

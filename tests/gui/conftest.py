@@ -54,6 +54,12 @@ class Driver:
     def go(self, page: str) -> None:
         self.click(f"nav:{page}")
 
+    def begin(self) -> None:
+        """Opens the wizard at the choice of a stage."""
+        self.go("Train")
+        if self.window.train.advice.isVisible():
+            self.click("skip-advice")
+
     def wait(self, condition: Any, limit_ms: int = 20_000) -> None:
         self.qtbot.waitUntil(condition, timeout=limit_ms)
 

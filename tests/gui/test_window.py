@@ -36,7 +36,7 @@ def _metrics(studio: Studio, run: str, name: str = "loss") -> tuple[list[int], l
 
 
 def _walk_wizard(driver: Driver, name: str = "by hand", steps: str = "8") -> None:
-    driver.go("Train")
+    driver.begin()
     driver.click("choice:sft")
     driver.click("next")
     driver.click("choice:smollm2")
@@ -152,7 +152,7 @@ def test_save_and_stop(driver: Driver, studio: Studio, monkeypatch: pytest.Monke
 
 
 def test_a_refusal_is_shown_where_it_arose(driver: Driver) -> None:
-    driver.go("Train")
+    driver.begin()
     driver.click("next")
     driver.click("choice:hub")
     driver.type("hub-id", "nonsense")
@@ -221,7 +221,7 @@ def test_an_answer_can_be_broken_off(
 def test_a_recipe_file_fills_the_wizard(driver: Driver, recipe: Recipe, tmp_path: Any) -> None:
     path = tmp_path / "r.toml"
     path.write_text(format_recipe(recipe))
-    driver.go("Train")
+    driver.begin()
     driver.window.train.open_recipe(path)
     assert driver.window.train.recipe() == recipe
     assert "8 steps of 2 examples" in driver.window.train.review._words.text()

@@ -68,7 +68,7 @@ def _action(editor: RewardEditor, kind: str) -> QAction:
 
 
 def _walk_to_rewards(driver: Driver) -> None:
-    driver.go("Train")
+    driver.begin()
     driver.click("choice:grpo")
     driver.click("next")
     driver.click("choice:starter")
@@ -111,17 +111,17 @@ def test_from_clicks_to_a_run_of_reinforcement_learning(driver: Driver, studio: 
 
 
 def test_the_rail_shows_the_steps_that_a_stage_has(driver: Driver) -> None:
-    driver.go("Train")
+    driver.begin()
     driver.click("choice:grpo")
-    assert driver.find("step:Rewards").text() == "4  Rewards"
-    assert driver.find("step:Review").text() == "6  Review"
+    assert driver.find("step:Rewards").text() == "5  Rewards"
+    assert driver.find("step:Review").text() == "7  Review"
     driver.click("choice:sft")
-    assert driver.find("step:Review").text() == "5  Review"
-    assert not driver.button("4  Rewards").isVisible()
+    assert driver.find("step:Review").text() == "6  Review"
+    assert not driver.button("5  Rewards").isVisible()
 
 
 def test_rarer_stages_are_unfolded_by_hand_or_by_a_recipe(driver: Driver) -> None:
-    driver.go("Train")
+    driver.begin()
     page = driver.window.train
     assert not page.stage._rare["reward"].isVisible()
     driver.click("more-stages")
@@ -132,7 +132,7 @@ def test_rarer_stages_are_unfolded_by_hand_or_by_a_recipe(driver: Driver) -> Non
 
 def test_suggestions_leave_alone_what_was_entered(driver: Driver) -> None:
     page = driver.window.train
-    driver.go("Train")
+    driver.begin()
     page.settings.fields["training.batch_size"].set_value(24)
     driver.click("choice:grpo")
     recipe = page.recipe()
@@ -151,7 +151,7 @@ def test_suggestions_leave_alone_what_was_entered(driver: Driver) -> None:
 
 def test_what_does_not_apply_is_out_of_sight(driver: Driver) -> None:
     page = driver.window.train
-    driver.go("Train")
+    driver.begin()
     driver.click("choice:grpo")
     page.go_to(page._steps.index(page.settings))
     page.settings.form.folded.expand(animate=False)
@@ -177,7 +177,7 @@ def test_sets_are_offered_that_serve_the_stage(driver: Driver) -> None:
     data.test.choose("builtin:arithmetic-test")
     assert driver.window.train.recipe().evaluation.test == "builtin:arithmetic-test"
     driver.window.train.stage.choices.choose(["dpo"])
-    driver.window.train.go_to(2)
+    driver.window.train.go_to(3)
     offered = [data.builtin.itemText(at) for at in range(data.builtin.count())]
     assert "preferences" in offered
     assert "arithmetic" not in offered
@@ -203,7 +203,7 @@ def test_an_impossible_combination_is_told_with_its_remedy(driver: Driver) -> No
 def test_a_ready_recipe_starts_its_first_stage_and_keeps_the_others(
     driver: Driver, studio: Studio
 ) -> None:
-    driver.go("Train")
+    driver.begin()
     driver.click("choice:recipe:quick-tour")
     page, quick = driver.window.train, read_pipeline(QUICK_TOUR)
     assert page.pipeline() == quick
@@ -215,7 +215,7 @@ def test_a_ready_recipe_starts_its_first_stage_and_keeps_the_others(
 
 
 def test_the_stages_that_follow_can_be_dropped(driver: Driver, studio: Studio) -> None:
-    driver.go("Train")
+    driver.begin()
     driver.click("choice:recipe:quick-tour")
     driver.click("drop-stages")
     page = driver.window.train
@@ -226,7 +226,7 @@ def test_the_stages_that_follow_can_be_dropped(driver: Driver, studio: Studio) -
 
 
 def test_every_ready_recipe_fills_the_wizard_as_it_stands(driver: Driver) -> None:
-    driver.go("Train")
+    driver.begin()
     page = driver.window.train
     for path in sorted((assets_folder() / "recipes").glob("*.toml")):
         page.open_recipe(path)
@@ -250,7 +250,7 @@ def test_what_no_step_asks_for_stays_as_it_was_opened(
     )
     path = tmp_path / "all.toml"
     path.write_text(format_recipe(recipe))
-    driver.go("Train")
+    driver.begin()
     driver.window.train.open_recipe(path)
     assert driver.window.train.recipe() == recipe
 
@@ -258,7 +258,7 @@ def test_what_no_step_asks_for_stays_as_it_was_opened(
 def test_a_run_that_began_with_the_starter_model_counts_as_one(
     driver: Driver, studio: Studio
 ) -> None:
-    driver.go("Train")
+    driver.begin()
     driver.click("choice:recipe:quick-tour")
     driver.click("drop-stages")
     driver.window.train.settings.fields["training.max_steps"].set_value(1)

@@ -16,6 +16,7 @@ from studio.advice import (
     advise,
     answers,
     family,
+    matters,
     strangers,
     too_early,
     with_sft_first,
@@ -66,6 +67,13 @@ def test_every_answer_leads_to_a_whole_advice(have: Have, tuned: bool, memory: M
         base = "smollm2" if tuned else "starter"
         assert not too_early(stage, answers(base, known, []))
         known.append(stage)
+
+
+def test_only_what_matters_needs_to_be_asked() -> None:
+    assert matters("examples") == (False, False)
+    assert matters("pairs") == (True, False)
+    assert matters("teacher") == (False, True)
+    assert matters("judged") == (True, True)
 
 
 def test_four_models_are_told_of_where_ppo_fits() -> None:

@@ -6,6 +6,7 @@ steps; the others are kept and follow the run.
 
 from __future__ import annotations
 
+from functools import cached_property
 from pathlib import Path
 
 import msgspec
@@ -19,12 +20,14 @@ from PySide6.QtWidgets import (
     QWidget,
 )
 
+from studio.advice import Advice, answers, too_early, with_sft_first
 from studio.jobs import Heard, Jobs
+from studio.pages.train.advice import AdviceStep
 from studio.pages.train.data import DataStep
 from studio.pages.train.model import ModelStep
 from studio.pages.train.review import ReviewStep, format_pipeline
-from studio.pages.train.rewards import RewardsStep
-from studio.pages.train.settings import SettingsStep
+from studio.pages.train.rewards import Judge, RewardsStep
+from studio.pages.train.settings import SettingsStep, with_suggestions
 from studio.pages.train.stage import StageStep
 from studio.pages.train.step import Step
 from studio.theme import SPACE, Theme
@@ -33,13 +36,14 @@ from studio.widgets.page import Page
 from studio.widgets.rail import Rail
 from studio.widgets.text import button
 from workers.protocol import wire
+from workers.protocol.catalogue import ModelEntry, read_catalogue
 from workers.protocol.events import Inspected, Phase, Progress
 from workers.protocol.jobs import Inspect, Train
 from workers.protocol.pipeline import PREVIOUS, Pipeline, parse_pipeline, read_pipeline
-from workers.protocol.recipe import Recipe
+from workers.protocol.recipe import Recipe, Source
 from workers.protocol.refusal import Refusal
 
-NAMES = ["Stage", "Model", "Data", "Rewards", "Settings", "Review"]
+NAMES = ["Advice", "Stage", "Model", "Data", "Rewards", "Settings", "Review"]
 
 
 class TrainPage(Page):
@@ -58,11 +62,13 @@ class TrainPage(Page):
         self._adapting = False
         self._check = ""
         """The job that looks at a dataset now, or did last."""
+        self.advice = AdviceStep(theme)
         self.stage, self.model, self.data = StageStep(theme), ModelStep(theme), DataStep(theme)
         self.rewards, self.settings = RewardsStep(theme), SettingsStep(theme)
         self.review = ReviewStep(theme)
         self._steps: list[Step] = [
-            self.stage, self.model, self.data, self.rewards, self.settings, self.review,
+            self.advice, self.stage, self.model, self.data, self.rewards, self.settings,
+            self.review,
         ]  # fmt: skip
         self._present, self._furthest = 0, 0
         self._rail = Rail(NAMES, theme)
@@ -83,6 +89,11 @@ class TrainPage(Page):
         choices = (self.stage.choices, self.model.bases, self.model.methods)
         for changed in (*(c.changed for c in choices), self.model.runs.currentIndexChanged):
             changed.connect(self._adapt)
+        self.settings.fields["rl.algorithm"].changed.connect(self._adapt)
+        self.advice.taken.connect(self._on_advice_taken)
+        self.advice.skipped.connect(lambda: self._show_step(self.stage))
+        self.rewards.judge.begin_asked.connect(self._on_reward_model_asked)
+        self.review.sft_asked.connect(self._on_sft_asked)
         self.stage.ready_chosen.connect(lambda path: self.open_recipe(Path(path)))
         self.rewards.try_asked.connect(self._on_try_asked)
         self.data.check.asked.connect(self._on_check_asked)
@@ -122,9 +133,12 @@ class TrainPage(Page):
         return row
 
     def showEvent(self, event: object) -> None:
-        self.model.offer_runs(
-            [(row.id, row.name) for row in self._jobs.store.jobs("train") if row.resting]
-        )
+        rows = [row for row in self._jobs.store.jobs("train") if row.resting]
+        self.model.offer_runs([(row.id, row.name) for row in rows])
+        self.rewards.judge.offer([
+            Judge(f"run:{row.id}", row.name, self._root(f"run:{row.id}"))
+            for row in rows if row.stage == "reward"
+        ])  # fmt: skip
         super().showEvent(event)  # type: ignore[arg-type]
 
     # The check of a dataset
@@ -180,11 +194,15 @@ class TrainPage(Page):
         self._rail.mark(index, self._furthest)
         last = index == len(self._steps) - 1
         self.back.setVisible(index > 0)
-        self.forward.setVisible(not last)
+        self.forward.setVisible(not last and index > 0)
         self.start.setVisible(last)
         if last:
             self.review.show_pipeline(self.pipeline())
+            self.review.warn(self._warning())
             self._refuse_the_impossible()
+
+    def _show_step(self, step: Step) -> None:
+        self.go_to(self._steps.index(step))
 
     def _refuse_the_impossible(self) -> bool:
         """Tells of what does not go together; bounds are checked as a file's would be."""
@@ -212,19 +230,36 @@ class TrainPage(Page):
         root = self._root(self.model.base)
         for step in self._steps:
             step.adapt(self.recipe(), root)
+        self.model.warn(self._warning())
         self._rail.show_only(self._shown())
         self._adapting = False
 
     def _root(self, base: str) -> str:
-        """The model at the beginning of a chain of runs."""
+        return self._chain(base)[0]
+
+    def _chain(self, base: str) -> tuple[str, list[str]]:
+        """The model at the beginning of a chain of runs, and the stages of the runs in order."""
+        stages: list[str] = []
         while base.startswith("run:"):
             try:
                 run = self._jobs.find(base.removeprefix("run:")).id
                 task = wire.read_job(self._jobs.folder(run)).task
             except Refusal:
-                return base
-            base = task.recipe.model.base if isinstance(task, Train) else ""
-        return base
+                break
+            if not isinstance(task, Train):
+                return "", stages
+            stages.insert(0, task.recipe.stage)
+            base = task.recipe.model.base
+        return base, stages
+
+    @cached_property
+    def _models(self) -> list[ModelEntry]:
+        return read_catalogue().models
+
+    def _warning(self) -> str:
+        """What goes wrong if the base has not learnt to answer; mostly nothing."""
+        recipe = self.recipe()
+        return too_early(recipe.stage, answers(*self._chain(recipe.model.base), self._models))
 
     def recipe(self) -> Recipe:
         """What the steps say so far; what no step asks for stays as it was opened."""
@@ -245,7 +280,48 @@ class TrainPage(Page):
         self._keep(Pipeline(name="", stages=[Recipe()]))
         self.model.offer_runs([(run, name)])
         self.model.choose_run(run)
-        self.go_to(1)
+        self._show_step(self.model)
+
+    def use_data(self, source: Source, stage: str = "") -> None:
+        """Begins a new run on one dataset, of a stage if one is named."""
+        self._keep(Pipeline(name="", stages=[Recipe()]))
+        if stage:
+            self.stage.choices.choose([stage])
+        self.data.show_recipe(Recipe(data=[source]))
+        self._show_step(self.model)
+
+    # What leads from one step to another
+
+    def _on_advice_taken(self, advice: Advice) -> None:
+        self.stage.choices.choose([advice.steps[0]])
+        if self.advice.chosen == "nothing" and not self.data.lines:
+            self.model.bases.choose(["starter"])
+            self.data.add("builtin:arithmetic")
+        self._furthest = max(self._furthest, self._steps.index(self.model))
+        self._show_step(self.model)
+
+    def _on_reward_model_asked(self) -> None:
+        self.stage.choices.choose(["reward"])
+        self._show_step(self.model)
+        self.banner.inform(
+            "First a reward model, from the base that the policy starts from.",
+            "It learns from pairs of a better and a worse answer.",
+            "When it has ended, choose RLHF again: it is offered there.",
+        )
+
+    def _on_sft_asked(self) -> None:
+        """Puts supervised fine-tuning before what was to be trained."""
+        first, then = with_sft_first(self.recipe())
+        stages = [with_suggestions(first, self._root(first.model.base)), then]
+        stages += self._opened.stages[1:]
+        self.show_pipeline(Pipeline(name=then.name, stages=stages))
+        if then.stage in ("grpo", "rlhf"):
+            self._show_step(self.data)
+            self.banner.inform(
+                "SFT learns from answers that are written out.",
+                "Questions alone, as reinforcement learning takes them, do not serve.",
+                "Look whether this data has answers, or choose other examples.",
+            )
 
     def _on_next(self) -> None:
         index = self._present
@@ -276,7 +352,7 @@ class TrainPage(Page):
         except Refusal as refusal:
             self.banner.tell(refusal.what, refusal.cause, refusal.remedy)
             return
-        self.go_to(0)  # the next run begins at the beginning, with what was entered
+        self._show_step(self.stage)  # the next run begins there, with what was entered
         self.started.emit(run)
 
     def _on_open(self) -> None:

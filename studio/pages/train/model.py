@@ -1,4 +1,4 @@
-"""Step two: the base model, and how much of it is trained."""
+"""Step three: the base model, and how much of it is trained."""
 
 from __future__ import annotations
 
@@ -69,11 +69,14 @@ class ModelStep(Step):
         for widget in (QWidget(), self.hub, self._folder_line(theme), self.runs):
             self._details.addWidget(widget)
         self._details.setMaximumHeight(40)
+        self.warning = label("", "muted", wrap=True)
+        self.warning.hide()
         self._suggested = "lora"
         self.bases.changed.connect(self._on_base_changed)
         self.body.addWidget(label("What to start from", "heading"))
         self.body.addWidget(self.bases)
         self.body.addWidget(self._details)
+        self.body.addWidget(self.warning)
         self.body.addWidget(label("How to train it", "heading"))
         self.body.addWidget(self.methods)
         self.body.addStretch(1)
@@ -116,9 +119,15 @@ class ModelStep(Step):
             case named:
                 return named
 
+    def warn(self, text: str) -> None:
+        """Says what may go wrong with the base; an empty text says nothing."""
+        self.warning.setText(text)
+        self.warning.setVisible(bool(text))
+
     def adapt(self, recipe: Recipe, root: str) -> None:
         """Full training suits a tiny model that learns by trying."""
-        suits = "full" if recipe.stage == "grpo" and root == "starter" else "lora"
+        tries = recipe.stage in ("grpo", "rlhf")
+        suits = "full" if tries and root == "starter" else "lora"
         untouched = self.methods.chosen == [self._suggested]
         self._suggested = suits
         if untouched:

@@ -15,7 +15,7 @@ from studio.widgets.card import Card
 from studio.widgets.text import button, label
 from workers.protocol.pipeline import Pipeline
 from workers.protocol.recipe import Recipe, format_recipe
-from workers.protocol.rewards import names_of
+from workers.protocol.rewards import RewardModel, names_of
 
 METHODS = {
     "lora": "a LoRA adapter of rank {rank} is trained beside its frozen weights",
@@ -33,13 +33,18 @@ LEARNT = {
     "orpo": f"The good answers are learnt. {_PAIRS}",
     "kto": "Answers that were liked are made likelier, the others less likely",
     "reward": "Of each pair, the better answer is to get the higher score",
+    "distill": "Every word of the answers is to be as likely as the teacher thinks it",
 }
 """What a stage does with its examples."""
+WITH_REFERENCE = ("dpo", "ipo", "kto", "grpo", "rlhf")
+"""Stages that hold the model to where it started."""
 
 
 class ReviewStep(Step):
     save_asked = Signal()
     followers_dropped = Signal()
+    sft_asked = Signal()
+    """The base is to be fine-tuned to answer first."""
 
     def __init__(self, theme: Theme) -> None:
         super().__init__()
@@ -51,15 +56,35 @@ class ReviewStep(Step):
         self.toml.setMinimumHeight(240)
         plain = Card("What will happen")
         plain.body.addWidget(self._words)
+        self.early = self._make_early(theme)
         self.afterwards = self._make_afterwards(theme)
         file = Card("The recipe")
         file.body.addWidget(label("The same, as a file: run it anywhere with python -m studio "
                                   "train FILE.", "muted", wrap=True))  # fmt: skip
         file.body.addWidget(self.toml)
         file.body.addLayout(self._buttons(theme))
+        self.body.addWidget(self.early)
         self.body.addWidget(plain)
         self.body.addWidget(self.afterwards)
         self.body.addWidget(file, 1)
+
+    def _make_early(self, theme: Theme) -> Card:
+        card = Card("This may come too early")
+        self.warning = label("", "", wrap=True, select=True)
+        first = button("Begin with SFT", theme, "graduation-cap", name="begin-with-sft")
+        first.clicked.connect(self.sft_asked)
+        row = QHBoxLayout()
+        row.setSpacing(2 * SPACE)
+        row.addWidget(self.warning, 1)
+        row.addWidget(first, 0, Qt.AlignmentFlag.AlignTop)
+        card.body.addLayout(row)
+        card.hide()
+        return card
+
+    def warn(self, text: str) -> None:
+        """Says what may go wrong with the base; an empty text says nothing."""
+        self.warning.setText(text)
+        self.early.setVisible(bool(text))
 
     def _make_afterwards(self, theme: Theme) -> Card:
         card = Card("Afterwards")
@@ -111,8 +136,28 @@ def in_words(recipe: Recipe) -> str:
     """A recipe as a few sentences."""
     how = METHODS[recipe.model.method].format(rank=recipe.lora.rank)
     base = f"{recipe.model.base} is the base, and {how}."
-    what = _tries(recipe) if recipe.stage == "grpo" else _reads(recipe)
-    return f"{base} {what} {_measured(recipe)}"
+    if recipe.stage == "rlhf" and recipe.rl.algorithm == "ppo":
+        what = _pursues(recipe)
+    else:
+        what = _tries(recipe) if recipe.stage in ("grpo", "rlhf") else _reads(recipe)
+    return " ".join(filter(None, (base, what, _held_in_memory(recipe), _measured(recipe))))
+
+
+def _held_in_memory(recipe: Recipe) -> str:
+    """How many models stand in memory, where it is not one."""
+    full = recipe.model.method == "full"
+    if recipe.stage == "distill":
+        return f"Two models are in memory: this one, and {recipe.distill.teacher or 'a teacher'}."
+    if recipe.stage == "rlhf" and recipe.rl.algorithm == "ppo":
+        number, reference = ("Four", ", reference") if full else ("Three", "")
+        off = "" if full else ": the reference is the policy with its adapter off"
+        return f"{number} models are in memory, policy{reference}, value and reward model{off}."
+    tries = recipe.stage in ("grpo", "rlhf")
+    if recipe.stage not in WITH_REFERENCE or (tries and not recipe.rl.kl_coefficient):
+        return ""
+    if full:
+        return "The reference, where it started, is a second copy in memory."
+    return "The reference is the base with the adapter off: no second copy is in memory."
 
 
 def _names(recipe: Recipe) -> str:
@@ -153,6 +198,23 @@ def _tries(recipe: Recipe) -> str:
         f"becomes likelier. {_held(rl.kl_coefficient)} The learning rate is "
         f"{options.learning_rate:g}, the seed {options.seed}."
     )
+
+
+def _pursues(recipe: Recipe) -> str:
+    options, rl = recipe.training, recipe.rl
+    length = f"{options.max_steps} steps" if options.max_steps else f"{options.epochs:g} passes"
+    return (
+        f"For {length}, it answers {_count(_each(recipe), 'question')} from {_names(recipe)} at a "
+        f"time, with at most {rl.max_completion_tokens} tokens. Answers are scored by "
+        f"{_judges(recipe)}; a value model foresees the score, and what does better than foreseen "
+        f"becomes likelier (PPO). {_held(rl.kl_coefficient)} The learning rate is "
+        f"{options.learning_rate:g}, the seed {options.seed}."
+    )
+
+
+def _judges(recipe: Recipe) -> str:
+    models = [one.model for one in recipe.rewards if isinstance(one, RewardModel)]
+    return _joined([f"the reward model {model}" for model in models]) or "no reward model yet"
 
 
 def _scored(recipe: Recipe) -> str:

@@ -18,18 +18,29 @@ from workers.protocol.refusal import Refusal
 
 TABLES = ("training", "lora", "evaluation")
 OWN = {
-    "rl": ({"grpo"}, "Reinforcement learning"),
-    "preference": ({"dpo", "ipo", "simpo", "orpo", "kto"}, "Preferences"),
+    "rl": ({"grpo", "rlhf", "distill"}, "Learning from its own answers"),
+    "preference": ({"dpo", "ipo", "simpo", "orpo", "kto", "reward"}, "Preferences"),
+    "distill": ({"distill"}, "Distillation"),
 }
 """Tables that some stages alone look at: the stages, and the heading of their card."""
 ONLY = {
     "training.packing": {"sft", "cpt"},
     "training.assistant_only": {"sft"},
+    "preference.beta": {"dpo", "ipo", "simpo", "orpo", "kto"},
     "preference.loss": {"dpo"},
     "preference.label_smoothing": {"dpo", "ipo"},
     "preference.simpo_gamma": {"simpo"},
+    "preference.centring": {"reward"},
 }
 """Options that some stages alone look at."""
+OF_PPO = {"rl.value_coefficient", "rl.gae_lambda"}
+OF_GROUPS = {
+    "rl.group_size", "rl.clip_epsilon_high", "rl.advantage_scaling", "rl.mask_truncated",
+    "rl.top_p", "rl.fast_generation",
+}  # fmt: skip
+"""Options that PPO looks at, and those that only algorithms which compare groups look at."""
+OF_DISTILL = {"rl.max_completion_tokens"}
+"""All that distillation looks at in that table."""
 ELSEWHERE = {"evaluation.test"}
 """Asked for in another step."""
 
@@ -37,6 +48,7 @@ ELSEWHERE = {"evaluation.test"}
 class SettingsStep(Step):
     def __init__(self, theme: Theme) -> None:
         super().__init__()
+        self._stage = ""
         self.name = QLineEdit()
         self.name.setObjectName("run-name")
         self.name.setPlaceholderText("my-first-run")
@@ -68,7 +80,9 @@ class SettingsStep(Step):
 
     def adapt(self, recipe: Recipe, root: str) -> None:
         """Hides what does not apply, and suggests what suits the stage and the model."""
+        self._stage = recipe.stage
         hidden = {path for path, stages in ONLY.items() if recipe.stage not in stages}
+        hidden |= self._hidden_rl(recipe)
         if recipe.model.method == "full":
             hidden |= {path for path in self.form.fields if path.startswith("lora.")}
         for form in (self.form, *self.own.values()):
@@ -78,6 +92,11 @@ class SettingsStep(Step):
         suits = suggested(recipe, root)
         for path, field in self.fields.items():
             field.suggest(suits.get(path, field.option.default))
+
+    def _hidden_rl(self, recipe: Recipe) -> set[str]:
+        if recipe.stage == "distill":
+            return set(self.own["rl"].fields) - OF_DISTILL
+        return OF_GROUPS if recipe.rl.algorithm == "ppo" else OF_PPO
 
     def fill(self, recipe: Recipe) -> Recipe:
         tables: dict[str, dict[str, Any]] = {table: {} for table in (*TABLES, *self.own)}
@@ -108,6 +127,10 @@ class SettingsStep(Step):
                 return Refusal(f"{field.option.label}: {field.fault}",
                                "That value cannot be used.",
                                "Mend the field that is marked, or reset it.")  # fmt: skip
+        if self._stage == "distill" and not self.fields["distill.teacher"].value:
+            return Refusal("No teacher is named.", "There is nobody to learn from.",
+                           "Name a larger model with the same tokens: run:ID, a folder or a hub "
+                           "id.")  # fmt: skip
         return None
 
 
@@ -115,7 +138,11 @@ def suggested(recipe: Recipe, root: str) -> dict[str, Any]:
     """What suits a stage and a model better than the declared defaults, by key path."""
     tiny = root == "starter"
     whole = recipe.model.method == "full"
-    if recipe.stage != "grpo":
+    if recipe.stage == "distill" and tiny:
+        return {"rl.max_completion_tokens": 56, "evaluation.max_answer_tokens": 56}
+    if recipe.stage == "simpo":
+        return {"preference.beta": 2.0}
+    if recipe.stage not in ("grpo", "rlhf"):
         # As in the ready recipe; an adapter on so small a model learns little at the usual rate.
         return (
             {"training.learning_rate": 4e-3, "training.batch_size": 16}
@@ -124,6 +151,9 @@ def suggested(recipe: Recipe, root: str) -> dict[str, Any]:
         )
     rate = 2e-4 if tiny and whole else 1e-5
     values: dict[str, Any] = {"training.learning_rate": rate}
+    if recipe.stage == "rlhf":
+        # The value model beside the policy cannot be trained over 4-bit weights.
+        values["rl.algorithm"] = "rloo" if recipe.model.method == "qlora" else "ppo"
     if tiny:
         values |= {
             "training.batch_size": 64,
@@ -131,6 +161,15 @@ def suggested(recipe: Recipe, root: str) -> dict[str, Any]:
             "evaluation.max_answer_tokens": 56,
         }
     return values
+
+
+def with_suggestions(recipe: Recipe, root: str) -> Recipe:
+    """The recipe with what suits its stage and model put in."""
+    for path, value in suggested(recipe, root).items():
+        table, _, key = path.partition(".")
+        changed = msgspec.structs.replace(getattr(recipe, table), **{key: value})
+        recipe = msgspec.structs.replace(recipe, **{table: changed})
+    return recipe
 
 
 def _options(tables: Any) -> list[Option]:

@@ -1,4 +1,4 @@
-"""Step one: what kind of training, or a ready recipe that says it all."""
+"""Step two: what kind of training, or a ready recipe that says it all."""
 
 from __future__ import annotations
 
@@ -71,6 +71,18 @@ WORDS = {
         "You have pairs of answers of which one is better. The result does not talk: it scores "
         "answers, to serve as a reward later.",
         "star",
+    ),
+    "rlhf": (
+        "Reinforcement learning from human feedback (RLHF)",
+        "You have a reward model and questions without answers. The model tries, the reward model "
+        "scores, and it does more of what is liked: PPO, RLOO or GRPO.",
+        "users-three",
+    ),
+    "distill": (
+        "Distillation",
+        "A larger model with the same tokens teaches a smaller one, word by word, also on the "
+        "smaller one's own answers.",
+        "student",
     ),
 }
 """Stage to title, plain words and icon; only the stages that a recipe accepts are offered."""
