@@ -9,7 +9,7 @@ from pathlib import Path
 
 from workers.host import Host, failed, output_to_log
 from workers.protocol.events import Failed
-from workers.protocol.jobs import Bench, Chat, Export, Inspect, Probe, Train
+from workers.protocol.jobs import Bench, Chat, Export, Inspect, Probe, Score, Train
 from workers.protocol.refusal import Refusal
 
 Room = Callable[[Host], None]
@@ -28,6 +28,8 @@ def room_of(task: object) -> Room:
             from workers.bench import run
         case Inspect():
             from workers.inspect import run
+        case Score():
+            from workers.score import run
         case Probe():
             from workers.probe import run
         case _:

@@ -76,7 +76,7 @@ class Score(Task, frozen=True, tag="score"):
     """Scores answers by a trained reward model until the owner is gone or `Stop` comes."""
 
     model: str
-    """`run:ID`, a run's folder, or a model folder."""
+    """`run:ID` of stage `reward`, or the folder of a sequence classifier with one output."""
     owner_pid: int
     owner_started: float
 
