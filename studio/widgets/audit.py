@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from PySide6.QtCore import QSize, Qt
-from PySide6.QtWidgets import QHBoxLayout, QVBoxLayout, QWidget
+from collections.abc import Collection
+
+from PySide6.QtCore import QSize, Qt, Signal
+from PySide6.QtWidgets import QHBoxLayout, QPushButton, QVBoxLayout, QWidget
 
 from studio.theme import SPACE, Theme
-from studio.widgets.text import label
+from studio.widgets.text import button, label
 from workers.protocol.audit import AuditFinding, AuditResult
 
 LEVELS = {
@@ -17,14 +19,29 @@ LEVELS = {
 """Level to colour and icon: never by colour alone."""
 SHOWN_BAD = 5
 """Bad lines that are written out; the rest is counted."""
+CUT = ("no_trained_tokens", "truncated", "answer_cut_off")
+"""Findings that a longer longest example mends."""
+LENGTH_STEP = 64
 
 
 class AuditView(QWidget):
-    """One result; `show_result` puts another in its place."""
+    """One result; `show_result` puts another in its place.
 
-    def __init__(self, theme: Theme) -> None:
+    `remedies` are those that the owner can carry out at a click: rows, drop, length, skip.
+    """
+
+    rows_asked = Signal(object)
+    """Rows, from 0, that are to be shown."""
+    drop_asked = Signal(object)
+    length_asked = Signal(int)
+    """The longest example, in tokens, with which nothing is cut."""
+    skip_asked = Signal()
+    """Bad rows are to be left out by the run."""
+
+    def __init__(self, theme: Theme, remedies: Collection[str] = ()) -> None:
         super().__init__()
         self._theme = theme
+        self._remedies = remedies
         self.result: AuditResult | None = None
         self._column = QVBoxLayout(self)
         self._column.setContentsMargins(0, 0, 0, 0)
@@ -40,6 +57,10 @@ class AuditView(QWidget):
             self._line("bad", "x-circle", f"{where} cannot be used.", bad.reason)
         if result.unusable > SHOWN_BAD:
             self._column.addWidget(label(f"And {result.unusable - SHOWN_BAD:,} more.", "muted"))
+        if result.bad and "skip" in self._remedies:
+            skip = button("Leave out bad rows", self._theme, kind="quiet", name="skip-bad-rows")
+            skip.clicked.connect(self.skip_asked)
+            self._act([skip])
         for finding in result.findings:
             self._finding(finding)
 
@@ -56,6 +77,67 @@ class AuditView(QWidget):
         self._line(
             colour, icon, what, f"{finding.remedy}\n{examples[:1].upper()}{examples[1:]}".strip()
         )
+        self._act(self._buttons(finding), self._reservation(finding))
+
+    def _buttons(self, finding: AuditFinding) -> list[QPushButton]:
+        """What can be done about a finding at a click, and honestly."""
+        made: list[QPushButton] = []
+        rows, all_named = self._rows(finding), finding.count == len(finding.examples)
+        if rows and "rows" in self._remedies:
+            told = "Show rows" if all_named else f"Show {len(rows)} of these rows"
+            show = button(told, self._theme, kind="quiet", name=f"show-rows:{finding.kind}")
+            show.clicked.connect(lambda: self.rows_asked.emit(rows))
+            made.append(show)
+        if rows and all_named and "drop" in self._remedies:
+            drop = button("Drop these rows", self._theme, kind="quiet", name=f"drop:{finding.kind}")
+            drop.clicked.connect(lambda: self.drop_asked.emit(rows))
+            made.append(drop)
+        if (length := self._length(finding)) and "length" in self._remedies:
+            told = f"Raise longest example to {length:,}"
+            longer = button(told, self._theme, kind="quiet", name=f"raise-length:{finding.kind}")
+            longer.clicked.connect(lambda: self.length_asked.emit(length))
+            made.append(longer)
+        return made
+
+    def _rows(self, finding: AuditFinding) -> list[int]:
+        """The rows that a finding names, from 0.
+
+        The check counts usable rows alone, so its numbers are those of the file's rows only where
+        all can be used.
+        """
+        assert self.result is not None
+        return [] if self.result.unusable else [one.row - 1 for one in finding.examples]
+
+    def _length(self, finding: AuditFinding) -> int:
+        """How many tokens nothing is cut at; 0 where length is not the matter."""
+        tokens = self.result.tokens if self.result is not None else None
+        if tokens is None or finding.kind not in CUT:
+            return 0
+        longest = -(-tokens.percentiles["p100"] // LENGTH_STEP) * LENGTH_STEP
+        return longest if longest > tokens.max_length else 0
+
+    def _reservation(self, finding: AuditFinding) -> str:
+        """Why rows of a finding cannot be shown or dropped from here, if so."""
+        assert self.result is not None
+        if not finding.examples or not {"rows", "drop"} & set(self._remedies):
+            return ""
+        if self.result.unusable:
+            return "Numbers count usable rows alone; mend or drop the bad ones to go to these."
+        if finding.count > len(finding.examples):
+            return f"{len(finding.examples)} of {finding.count:,} are named; the rest is counted."
+        return ""
+
+    def _act(self, buttons: list[QPushButton], words: str = "") -> None:
+        if not buttons and not words:
+            return
+        line = QWidget()
+        row = QHBoxLayout(line)
+        row.setContentsMargins(2 * SPACE, 0, 0, SPACE)
+        row.setSpacing(SPACE)
+        for made in buttons:
+            row.addWidget(made)
+        row.addWidget(label(words, "muted", wrap=True), 1)
+        self._column.addWidget(line)
 
     def _line(self, colour: str, icon: str, what: str, more: str) -> None:
         line = QWidget()

@@ -1,9 +1,10 @@
-"""A small editor for Python: fixed font, colours, four spaces for a tab, kept indentation."""
+"""A small editor for code: fixed font, colours, four spaces for a tab, kept indentation."""
 
 from __future__ import annotations
 
 import ast
 
+from pygments.lexer import Lexer
 from pygments.lexers.python import PythonLexer
 from pygments.token import Comment, Keyword, Name, Number, Operator, String, _TokenType
 from PySide6.QtCore import Qt
@@ -22,6 +23,7 @@ from studio.theme import SPACE, Theme, fixed_font
 INDENT = "    "
 LOOKS: list[tuple[_TokenType, str, bool]] = [
     (Comment, "muted", False),
+    (Name.Tag, "accent", False),
     (String, "good", False),
     (Number, "warning", False),
     (Operator.Word, "accent", False),
@@ -30,16 +32,18 @@ LOOKS: list[tuple[_TokenType, str, bool]] = [
     (Name.Class, "text", True),
 ]
 """Kind of token to the palette's colour, and whether it is bold; the first that fits counts."""
+LONGEST_COLOURED = 10_000
+"""Characters; a longer text stays in one colour, as it would be read anew with every letter."""
 Span = tuple[int, int, _TokenType]
 
 
-class PythonColours(QSyntaxHighlighter):
+class CodeColours(QSyntaxHighlighter):
     """Colours a document as Pygments reads it, in the theme's colours."""
 
-    def __init__(self, document: QTextDocument, theme: Theme) -> None:
+    def __init__(self, document: QTextDocument, theme: Theme, lexer: Lexer) -> None:
         super().__init__(document)
         self._theme = theme
-        self._lexer = PythonLexer(stripnl=False, ensurenl=False)
+        self._lexer = lexer
         self._read: tuple[int, int] | None = None
         self._lines: list[list[Span]] = []
         theme.changed.connect(self._on_theme_changed)
@@ -57,7 +61,8 @@ class PythonColours(QSyntaxHighlighter):
         # Setting a whole text anew leaves the revision as it was.
         if self._read != (state := (document.revision(), document.characterCount())):
             self._read = state
-            self._lines = _spans(self._lexer, document.toPlainText())
+            short = document.characterCount() <= LONGEST_COLOURED
+            self._lines = _spans(self._lexer, document.toPlainText()) if short else []
         return self._lines[number] if number < len(self._lines) else []
 
     def _look(self, kind: _TokenType) -> QTextCharFormat | None:
@@ -74,7 +79,7 @@ class PythonColours(QSyntaxHighlighter):
         self.rehighlight()
 
 
-def _spans(lexer: PythonLexer, text: str) -> list[list[Span]]:
+def _spans(lexer: Lexer, text: str) -> list[list[Span]]:
     """The tokens of each line: start, length, kind."""
     lines: list[list[Span]] = [[]]
     at = 0
@@ -90,15 +95,18 @@ def _spans(lexer: PythonLexer, text: str) -> list[list[Span]]:
 
 
 class CodeEditor(QPlainTextEdit):
-    """Python as text. Tab indents; Shift and Tab leaves for the control before."""
+    """Python, or what else a lexer reads, as text. Tab indents; Shift and Tab leaves for the
+    control before."""
 
-    def __init__(self, theme: Theme, lines: int = 9) -> None:
+    def __init__(self, theme: Theme, lines: int = 9, lexer: Lexer | None = None) -> None:
         super().__init__()
         self.setFont(fixed_font())
         self.setLineWrapMode(QPlainTextEdit.LineWrapMode.NoWrap)
         self.setTabStopDistance(self.fontMetrics().horizontalAdvance(INDENT))
         self.setMinimumHeight(lines * self.fontMetrics().lineSpacing() + 3 * SPACE)
-        self._colours = PythonColours(self.document(), theme)
+        lexer = lexer or PythonLexer()
+        lexer.stripnl = lexer.ensurenl = False
+        self._colours = CodeColours(self.document(), theme, lexer)
 
     def keyPressEvent(self, event: QKeyEvent) -> None:
         if event.key() == Qt.Key.Key_Tab and not event.modifiers():

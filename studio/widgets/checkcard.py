@@ -1,0 +1,75 @@
+"""A check of a whole dataset: the button that starts it, how far it is, and what was found."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+from PySide6.QtCore import Signal
+from PySide6.QtWidgets import QComboBox, QHBoxLayout
+
+from studio.theme import SPACE, Theme
+from studio.widgets.audit import AuditView
+from studio.widgets.card import Card
+from studio.widgets.text import button, label
+from workers.protocol.audit import AuditResult
+from workers.protocol.events import Event, Inspected, Phase, Progress
+
+
+class CheckCard(Card):
+    """Audits a whole dataset before a run: a button, how far it is, and what was found."""
+
+    asked = Signal(str)
+    """The source that is to be looked at."""
+    cancelled = Signal()
+
+    def __init__(self, theme: Theme, remedies: Collection[str] = ()) -> None:
+        super().__init__("Check before training")
+        self.box = QComboBox()
+        self.box.setAccessibleName("Dataset to check")
+        self.start = button("Check", theme, "magnifying-glass", name="check-data")
+        self.cancel = button("Cancel", theme, kind="quiet", name="cancel-check")
+        self.state = label("", "muted", wrap=True)
+        self.view = AuditView(theme, remedies)
+        self.start.clicked.connect(lambda: self.asked.emit(self.box.currentText()))
+        self.cancel.clicked.connect(self.cancelled)
+        row = QHBoxLayout()
+        row.setSpacing(SPACE)
+        row.addWidget(self.box, 1)
+        row.addWidget(self.start)
+        row.addWidget(self.cancel)
+        self.body.addWidget(label("Reads every row as the model will: what is learnt, what is cut "
+                                  "off, wrong templates, duplicates, test questions among the "
+                                  "training rows, personal data.", "muted", wrap=True))  # fmt: skip
+        self.body.addLayout(row)
+        self.body.addWidget(self.state)
+        self.body.addWidget(self.view)
+        self.tell("", working=False)
+        self.hide()
+
+    def offer(self, sources: list[str]) -> None:
+        self.setVisible(bool(sources))
+        present = self.box.currentText()
+        self.box.clear()
+        self.box.addItems(sources)
+        self.box.setCurrentIndex(max(0, self.box.findText(present)))
+        if self.view.result is not None and self.view.result.source not in sources:
+            self.view.clear()
+
+    def tell(self, words: str, *, working: bool) -> None:
+        self.state.setText(words)
+        self.state.setVisible(bool(words))
+        self.start.setEnabled(not working)
+        self.cancel.setVisible(working)
+
+    def show_result(self, result: AuditResult) -> None:
+        self.view.show_result(result)
+
+    def take(self, event: Event) -> None:
+        """Follows what the check's job says."""
+        match event:
+            case Phase(name=name):
+                self.tell(name, working=True)
+            case Progress() as progress:
+                self.tell(progress.words, working=True)
+            case Inspected(result=result):
+                self.show_result(result)
