@@ -1,0 +1,104 @@
+"""What the rules of health look at: a run's values so far, and what is known of its recipe."""
+
+from __future__ import annotations
+
+import statistics
+from collections import defaultdict
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
+
+from workers.protocol.events import Finding
+from workers.protocol.recipe import Recipe
+from workers.protocol.rewards import (
+    CodeTests,
+    Format,
+    JsonSchema,
+    Language,
+    Length,
+    Match,
+    MathAnswer,
+    ReasoningGym,
+    Repetition,
+    names_of,
+)
+
+WINDOW = 5
+"""Steps averaged, so that one odd step says nothing."""
+FIRST_JUDGED = 10
+"""Steps before trends are judged; fewer are noise."""
+
+KNOWN_TOP: dict[type, float] = {
+    Format: 1.0, MathAnswer: 1.0, Match: 1.0, JsonSchema: 1.0, ReasoningGym: 1.0, CodeTests: 1.0,
+    Language: 1.0, Length: 0.0, Repetition: 0.0,
+}  # fmt: skip
+"""The highest value of the rewards that have one."""
+FORM, RIGHT = (Format, JsonSchema, Language), (MathAnswer, Match, ReasoningGym, CodeTests)
+"""Rewards for the form, and rewards for being right."""
+
+
+class Setting(NamedTuple):
+    """What the rules need to know of a recipe."""
+
+    stage: str
+    beta: float
+    """Of preference.beta: implicit rewards are beta times nats."""
+    top: float | None
+    """The highest reachable reward, if it is known."""
+    form: tuple[str, ...]
+    right: tuple[str, ...]
+    """Names of the parts' curves."""
+
+
+class History:
+    """Values by metric and step; steps without a value are left out."""
+
+    def __init__(self) -> None:
+        self._series: dict[str, list[tuple[int, float]]] = defaultdict(list)
+        self.broken: dict[str, int] = {}
+        """Metrics that came without a number (NaN), with the step."""
+        self.step = 0
+
+    def add(self, step: int, values: Mapping[str, float | None]) -> None:
+        self.step = step
+        for name, value in values.items():
+            if value is None:
+                self.broken[name] = step
+            else:
+                self._series[name].append((step, value))
+
+    def values(self, name: str) -> list[float]:
+        return [value for _, value in self._series.get(name, [])]
+
+    def start(self, name: str) -> float | None:
+        """The mean of the first steps."""
+        return mean_of(self.values(name)[:WINDOW])
+
+    def now(self, name: str) -> float | None:
+        """The mean of the last steps; None before there are enough to judge."""
+        found = self.values(name)
+        return mean_of(found[-WINDOW:]) if len(found) >= FIRST_JUDGED else None
+
+
+def mean_of(values: list[float]) -> float | None:
+    return statistics.fmean(values) if values else None
+
+
+Rule = Callable[[History, Setting], "Finding | None"]
+
+
+def setting_of(recipe: Recipe) -> Setting:
+    names = names_of(recipe.rewards)
+    tops = [
+        KNOWN_TOP[type(reward)] * reward.weight if type(reward) in KNOWN_TOP else None
+        for reward in recipe.rewards
+    ]
+    known = [top for top in tops if top is not None]
+    return Setting(
+        stage=recipe.stage,
+        beta=recipe.preference.beta,
+        top=sum(known) if tops and len(known) == len(tops) else None,
+        form=tuple(f"reward/{n}" for n, r in zip(names, recipe.rewards, strict=True)
+                   if isinstance(r, FORM)),
+        right=tuple(f"reward/{n}" for n, r in zip(names, recipe.rewards, strict=True)
+                    if isinstance(r, RIGHT)),
+    )  # fmt: skip
