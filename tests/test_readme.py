@@ -35,7 +35,8 @@ def test_every_kind_of_reward_is_explained_with_its_options(kind: str) -> None:
 
 
 def test_every_charted_metric_is_explained() -> None:
-    lines = (line.metric for plan in charts_for("grpo") for line in plan.lines)
+    plans = [*charts_for("grpo"), *charts_for("rlhf", "ppo")]
+    lines = (line.metric for plan in plans for line in plan.lines)
     for name in {metric.removeprefix("eval_") for metric in lines}:
         assert f"`{name}`" in README, name
 

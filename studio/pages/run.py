@@ -88,10 +88,22 @@ CLIPPED = Plan(
     [chart.Line("clip_share", "all"), chart.Line("clip_low", "below"),
      chart.Line("clip_high", "above")],
 )  # fmt: skip
+CUT_OFF = Plan("Cut-off answers", chart.percent, [chart.Line("truncated_share")])
 TIMES = Plan(
     "Time of a step", chart.seconds,
     [chart.Line("rollout_seconds", "sampling"), chart.Line("update_seconds", "learning")],
 )  # fmt: skip
+FORESEEN = [
+    Plan("Policy loss", chart.plain, [chart.Line("policy_loss")]),
+    Plan("Value loss", chart.plain, [chart.Line("value_loss")]),
+    Plan("Returns foreseen", chart.percent, [chart.Line("explained_variance")]),
+    Plan("Clipped values", chart.percent, [chart.Line("value_clip_share")]),
+]
+"""What the value model of PPO does, and the policy beside it."""
+KL = Plan("KL from the start, nats", chart.plain, [chart.Line("kl")])
+WINS = Plan(
+    "Answers that beat the first ones", chart.percent, [chart.Line("eval_win_rate", "", "dots")]
+)
 GENERAL = [
     Plan("Gradient norm", chart.plain, [chart.Line("gradient_norm")]),
     Plan("Learning rate", chart.scientific, [chart.Line("learning_rate", "", "exact")]),
@@ -100,9 +112,9 @@ GENERAL = [
 ]
 REINFORCED = [
     REWARD, ACCURACY, PARTS,
-    Plan("KL from the start, nats", chart.plain, [chart.Line("kl")]),
+    KL,
     ENTROPY, LENGTH,
-    Plan("Cut-off answers", chart.percent, [chart.Line("truncated_share")]),
+    CUT_OFF,
     Plan("Reward spread in a group", chart.plain, [chart.Line("reward_std")]),
     Plan("Groups without spread", chart.percent, [chart.Line("zero_std_share")]),
     CLIPPED,
@@ -146,7 +158,9 @@ PREFERRED = [
 TAUGHT = [LOSS, TOKEN_ACCURACY, ACCURACY, ENTROPY]
 """Charts of reinforcement learning, of learning from judged answers and from examples, the telling
 ones first."""
-REINFORCING = ("grpo",)
+PURSUED = [REWARD, WINS, KL, ENTROPY, *FORESEEN, LENGTH, CUT_OFF, CLIPPED]
+"""Charts of PPO, which looks ahead and compares no groups."""
+REINFORCING = ("grpo", "rlhf")
 """Stages that learn from their own answers."""
 JUDGED = ("dpo", "ipo", "simpo", "orpo", "kto", "reward")
 """Stages that learn from judged answers."""
@@ -169,10 +183,15 @@ ANSWERS_BYTES = 4_000_000
 """A step's file larger than this is not read; the window would stand still."""
 
 
-def charts_for(stage: str) -> list[Plan]:
-    """Every chart, in the order that tells most of a stage."""
-    mine = REINFORCED if stage in REINFORCING else PREFERRED if stage in JUDGED else TAUGHT
-    plans = [*mine, *GENERAL, *TAUGHT, *PREFERRED, *REINFORCED]
+def charts_for(stage: str, algorithm: str = "") -> list[Plan]:
+    """Every chart, in the order that tells most of a stage; of rlhf, by its algorithm."""
+    if stage == "rlhf" and algorithm == "ppo":
+        mine = PURSUED
+    elif stage in REINFORCING:
+        mine = [REWARD, WINS, *REINFORCED] if stage == "rlhf" else REINFORCED
+    else:
+        mine = PREFERRED if stage in JUDGED else TAUGHT
+    plans = [*mine, *GENERAL, *TAUGHT, *PREFERRED, *REINFORCED, *PURSUED]
     return list({plan.key: plan for plan in plans}.values())
 
 
@@ -187,6 +206,7 @@ class RunPage(Page):
         self.run = ""
         self._row: JobRow | None = None
         self._stale = False
+        self._algorithm = ""
         self._pace: list[tuple[float, int]] = []
         self._log: wire.Follower[str] | None = None
         self._said: wire.Follower[wire.Line | None] | None = None
@@ -319,14 +339,14 @@ class RunPage(Page):
         self._log = wire.Follower(folder / wire.LOG, _decode_log)
         self._said = wire.Follower(folder / wire.EVENTS, _decode_said)
         self._answers = self._jobs.store.rollouts(run)
-        self._to_load = [plan.key for plan in charts_for(row.stage)]
+        self._show_recipe()
+        self._to_load = [plan.key for plan in charts_for(row.stage, self._algorithm)]
         for made in self.charts.values():
             made.forget()
         answers = row.stage in REINFORCING or bool(self._answers)
         self.tabs.setTabVisible(0, answers)
         if not self._split_by_hand:
             self.split.setSizes([300, 300] if answers else [440, 200])
-        self._show_recipe()
         self._stale = True
         self.refresh()
 
@@ -356,7 +376,8 @@ class RunPage(Page):
         return self.charts[prefix] if prefix else self._of.get(metric)
 
     def _place_charts(self) -> None:
-        order = [plan.key for plan in charts_for(self._row.stage if self._row else "")]
+        stage = self._row.stage if self._row else ""
+        order = [plan.key for plan in charts_for(stage, self._algorithm)]
         shown = [key for key in order if self._tells(key)]
         columns = max(1, (self.width() - 8 * SPACE) // CHART_WIDTH)
         shown = shown or order[:columns]
@@ -380,12 +401,14 @@ class RunPage(Page):
         return not made.empty
 
     def _show_recipe(self) -> None:
+        self._algorithm = ""
         try:
             job = wire.read_job(self._jobs.folder(self.run))
         except Refusal as refusal:
             self.recipe.setPlainText(str(refusal))
             return
         if isinstance(job.task, Train):
+            self._algorithm = job.task.recipe.rl.algorithm
             self.recipe.setPlainText(format_recipe(job.task.recipe))
 
     def hear(self, news: list[Heard]) -> None:

@@ -44,6 +44,11 @@ def say_metrics(host: Host, recipe: Recipe, step: int, seconds: float) -> None:
     for number, name in enumerate(names):
         values[f"reward/{name}"] = _risen(step, 8.0 + 20 * number)
         values[f"reward_std/{name}"] = 0.3
+    if recipe.stage == "rlhf" and recipe.rl.algorithm == "ppo":
+        values |= {
+            "policy_loss": 0.01 * math.cos(step), "value_loss": 0.5 * 0.9**step,
+            "explained_variance": 1 - 0.9**step, "value_clip_share": 0.05,
+        }  # fmt: skip
     told: dict[str, float | None] = dict(values)
     host.emit(events.Metrics(step=step, values=told, seconds=seconds))
 

@@ -69,7 +69,7 @@ def train(host: Host) -> None:
 
 
 def _take_step(host: Host, recipe: Recipe, step: int) -> None:
-    if recipe.stage == "grpo":
+    if recipe.stage in ("grpo", "rlhf"):
         learning.roll_out(host, recipe, step)
         learning.say_metrics(host, recipe, step, step * STEP_S)
         learning.fall_ill(host, recipe, step)
@@ -111,7 +111,7 @@ def _finish(host: Host, recipe: Recipe, total: int) -> None:
 
 def _measure(host: Host, recipe: Recipe, when: str, step: int) -> None:
     values: dict[str, float | None] = {"loss": 0.5 if when == "after" else 3.0}
-    if recipe.stage == "grpo":
+    if recipe.stage in ("grpo", "rlhf"):
         values = learning.scores(step, recipe.training.max_steps)
     host.emit(events.Evaluated(when=when, step=step, values=values, rows=4))
     curves = {f"eval_{name}": value for name, value in values.items()}

@@ -21,7 +21,7 @@ from tests.gui.conftest import Driver
 from workers.protocol.events import Finding as Found
 from workers.protocol.events import Metrics, Note, Paused, Resumed, Rollout, Sampled
 from workers.protocol.recipe import RL, Evaluation, Recipe, Source, Stage, Training
-from workers.protocol.rewards import Format, Length, MathAnswer
+from workers.protocol.rewards import AnyReward, Format, Length, MathAnswer, RewardModel
 from workers.protocol.rollouts import Group, Rollouts, Sampling, path_of
 from workers.protocol.wire import encode_event, read_events
 
@@ -152,6 +152,25 @@ def test_every_stage_shows_what_tells_most_of_it_first() -> None:
     keys = [plan.key for plan in charts_for("grpo")]
     assert len(keys) == len(set(keys))
     assert set(keys) == {plan.key for plan in charts_for("dpo")}
+    ppo = [plan.key for plan in charts_for("rlhf", "ppo")]
+    assert set(ppo) == set(keys)
+    assert ppo[0] == "reward"
+    assert max(map(ppo.index, ("kl", "policy_loss", "value_loss", "explained_variance"))) < 8
+    assert ppo.index("zero_std_share") > ppo.index("gradient_norm")
+    by_groups = [plan.key for plan in charts_for("rlhf", "rloo")]
+    assert by_groups.index("zero_std_share") < by_groups.index("gradient_norm")
+
+
+def test_ppo_is_charted_with_its_value_model(driver: Driver) -> None:
+    rewards: list[AnyReward] = [RewardModel(model="/models/judge")]
+    rl = RL(group_size=GROUP, algorithm="ppo")
+    page = _start(driver, msgspec.structs.replace(_recipe(), stage="rlhf", rl=rl, rewards=rewards))
+    _status(driver, "Finished")
+    driver.wait(lambda: _settled(page))
+    for name in ("reward", "kl", "policy_loss", "value_loss", "explained_variance"):
+        assert page.charts[name].main.steps == list(range(1, 17))
+        assert page.charts[name].isVisible()
+    assert page.tabs.isTabVisible(0)
 
 
 def test_smoothing_equals_its_definition() -> None:
