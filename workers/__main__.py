@@ -9,7 +9,7 @@ from pathlib import Path
 
 from workers.host import Host, failed, output_to_log
 from workers.protocol.events import Failed
-from workers.protocol.jobs import Bench, Chat, Export, Inspect, Probe, Score, Train
+from workers.protocol.jobs import Bench, Browse, Chat, Export, Inspect, Probe, Score, Train
 from workers.protocol.refusal import Refusal
 
 Room = Callable[[Host], None]
@@ -30,6 +30,8 @@ def room_of(task: object) -> Room:
             from workers.inspect import run
         case Score():
             from workers.score import run
+        case Browse():
+            from workers.browse import run
         case Probe():
             from workers.probe import run
         case _:

@@ -17,8 +17,6 @@ from workers.protocol.events import Finished, Inspected, Phase, Progress, Stoppe
 from workers.protocol.jobs import Inspect
 from workers.protocol.recipe import Stage
 
-PREFERRED: tuple[Stage, ...] = ("dpo", "kto", "sft", "cpt", "grpo")
-"""What data is most likely meant for, the most telling shape first."""
 TOLD_EVERY_S = 0.2
 
 
@@ -87,12 +85,9 @@ class Pace:
 
 def _stage(task: Inspect, stages: list[Stage]) -> Stage | None:
     """The stage asked for, or the likeliest; none where no row can be used."""
-    if not stages:
-        return None
-    if task.stage:
+    if stages and task.stage:
         audit.require(task.stage, stages, task.source.source)
-    likely = [task.stage, *PREFERRED, *stages]
-    return min(stages, key=likely.index)
+    return formats.likeliest(stages, task.stage)
 
 
 def _audited(host: Host, task: Inspect, rows: RowFile, stage: Stage) -> audit.Audited:

@@ -14,8 +14,9 @@ import pytest
 from pyarrow import feather, parquet
 
 from workers.data.formats import BadRow, Table, read, read_table
-from workers.data.lines import MAX_ROW_BYTES
+from workers.data.lines import MAX_ROW_BYTES, RowFault
 from workers.data.pages import Pages
+from workers.data.sources import read_rows
 from workers.protocol.refusal import Refusal
 
 ROWS = [{"prompt": f"What is {n}+1?", "completion": f"It is {n + 1}: ü, 数."} for n in range(7)]
@@ -318,22 +319,36 @@ def test_no_bytes_crash_the_reader(tmp_path: Path) -> None:
 def test_pages_give_what_reading_through_gives(tmp_path: Path) -> None:
     path = tmp_path / "d.jsonl"
     rows = [json.dumps({"n": n}).encode() for n in range(25)]
-    path.write_bytes(b"\xef\xbb\xbf" + b"\n".join([*rows[:10], b"", b"{", *rows[10:]]))
-    pages = Pages(path, size=10)
-    assert [row.value["n"] for row in pages.page(0)] == list(range(10))
-    second = pages.page(1)
-    assert [row.line for row in second] == list(range(12, 21))
-    assert "cut off" in str(second[0].value)
-    assert [row.line for row in pages.page(2)] == list(range(21, 28))
-    assert pages.page(3) == []
-    assert pages.count() == 27
-    pages.close()
+    path.write_bytes(b"\xef\xbb\xbf" + b"\n".join([*rows[:10], b"", b" \r", b"{", *rows[10:]]))
+    for chunk_bytes in (1 << 20, 7):
+        pages = Pages(path, chunk_bytes)
+        begun = [one.row.value["n"] for one in pages.rows(0, 10)]
+        assert begun == list(range(10))
+        second = list(pages.rows(10, 10))
+        assert [one.row.line for one in second] == list(range(13, 23))
+        assert "cut off" in str(second[0].row.value)
+        assert [one.row.line for one in pages.rows(20, 10)] == list(range(23, 29))
+        assert [one.row.value["n"] for one in pages.rows(25, 9)] == [24]
+        assert list(pages.rows(26, 10)) == []
+        assert pages.count() == 26
+        through = [row for row in read_rows(path) if not isinstance(row.value, RowFault)]
+        again = [one.row for one in pages.rows(0, 99)]
+        assert [row for row in again if not isinstance(row.value, RowFault)] == through
+        pages.close()
 
 
-@pytest.mark.parametrize(("data", "count"), [(b"", 0), (b"1", 1), (b"1\n", 1), (b"1\n\n2", 3)])
-def test_pages_count_lines(tmp_path: Path, data: bytes, count: int) -> None:
+@pytest.mark.parametrize(
+    ("data", "count"),
+    [
+        (b"", 0), (b"1", 1), (b"1\n", 1), (b"1\n\n2", 2), (b"\n\n", 0), (b"\r\n1\r\n", 1),
+        (b"  1\n  \n", 1), (b"1\n ", 1),
+    ],
+)  # fmt: skip
+def test_pages_count_rows(tmp_path: Path, data: bytes, count: int) -> None:
     path = tmp_path / "d.jsonl"
     path.write_bytes(data)
-    pages = Pages(path)
-    assert pages.count() == count
-    pages.close()
+    for chunk_bytes in (1 << 20, 1, 2):
+        pages = Pages(path, chunk_bytes)
+        assert pages.count() == count
+        assert len(list(pages.rows(0, 9))) == count
+        pages.close()

@@ -25,7 +25,8 @@ from workers.protocol.refusal import Refusal
 
 __all__ = [
     "SHAPES", "BadRow", "BadRows", "Detected", "Format", "Message", "Row", "RowFault", "Table",
-    "check_conversation", "inspect", "locate", "read", "read_table", "serves", "stages_of",
+    "check_conversation", "inspect", "likeliest", "locate", "read", "read_table", "serves",
+    "shaper_of", "shapes", "stages_of",
 ]  # fmt: skip
 
 SAMPLED_ROWS = 200
@@ -34,6 +35,8 @@ SHOWN = 3
 """Bad rows that a refusal names."""
 WATCHED_ROWS = 256
 """Rows between two looks at how far reading is."""
+PREFERRED: tuple[Stage, ...] = ("dpo", "kto", "sft", "cpt", "grpo")
+"""What data is most likely meant for, the most telling shape first."""
 
 
 def serves(row: Row, stage: Stage) -> bool:
@@ -144,7 +147,7 @@ def read(
     bad = [] if bad is None else bad
     items = found.items(place)
     sample = list(itertools.islice(items, SAMPLED_ROWS))
-    shaper = _shaper(source, mapping, sample)
+    shaper = shaper_of(source, mapping, sample)
     watched = _watched(items, lambda: progress(place.bytes, total))
     _convert(itertools.chain(sample, watched), shaper, rows, bad)
     if shaper.detected is None or not rows:
@@ -153,7 +156,7 @@ def read(
         raise Refusal(
             f"The dataset {found.path} holds no rows.",
             "The file is empty.",
-            f"Each row needs {_shapes()}.",
+            f"Each row needs {shapes()}.",
         )
     detected = _with_stages(shaper.detected, rows)
     path = str(found.path)
@@ -177,7 +180,7 @@ def inspect(
     """What a dataset is taken for, by its first rows alone."""
     found = find(source, say)
     sample = list(itertools.islice(found.items(), SAMPLED_ROWS))
-    shaper = _shaper(source, mapping, sample)
+    shaper = shaper_of(source, mapping, sample)
     rows: list[Row] = []
     bad: list[BadRow] = []
     _convert(sample, shaper, rows, bad)
@@ -186,7 +189,7 @@ def inspect(
     return _with_stages(shaper.detected, rows)
 
 
-def _shaper(source: str, mapping: Mapping[str, Column] | None, sample: list[Item]) -> Shaper:
+def shaper_of(source: str, mapping: Mapping[str, Column] | None, sample: list[Item]) -> Shaper:
     """Goes by the mapping given, else by the catalogue's where it fits, else by detection."""
     values = [item.value for item in sample]
     rows = [value for value in values if isinstance(value, dict)]
@@ -228,7 +231,13 @@ def stages_of(rows: Iterable[Row], stages: Sequence[Stage] = get_args(Stage)) ->
     return [stage for stage in stages if any(serves(row, stage) for row in kinds.values())]
 
 
-def _shapes() -> str:
+def likeliest(stages: Sequence[Stage], asked: str = "") -> Stage | None:
+    """The stage asked for, else what data that serves these is most likely meant for."""
+    return min(stages, key=[asked, *PREFERRED, *stages].index, default=None)
+
+
+def shapes() -> str:
+    """What a row may hold, in words."""
     *most, last = SHAPES.values()
     return f"{', '.join(most)}, or {last}"
 
@@ -244,5 +253,5 @@ def _refuse_rows(path: str, bad: list[BadRow], total: int) -> Refusal:
     return Refusal(
         f"{len(bad)} of {total} rows in {path} cannot be used. {shown}{more}.",
         cause,
-        f"{remedy} Each row needs {_shapes()}.",
+        f"{remedy} Each row needs {shapes()}.",
     )

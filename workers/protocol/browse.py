@@ -38,6 +38,8 @@ class RowView(msgspec.Struct, frozen=True, kw_only=True):
     file: str = ""
     text: str
     """The row as JSON in one line; for a line that is none, its beginning as it stands."""
+    whole: bool = True
+    """False where `text` is the beginning of a long row; asked for alone it comes whole."""
     reason: str = ""
     """Why it cannot be used; empty when it can."""
     prompt: str = ""
@@ -50,6 +52,7 @@ class Piece(msgspec.Struct, frozen=True):
     """A token as text."""
 
     text: str
+    """Empty for the further bytes of a letter that stands in an earlier piece."""
     trained: bool
     special: bool = False
 
@@ -68,7 +71,7 @@ class TokenView(msgspec.Struct, frozen=True, kw_only=True):
     cut_at: int | None = None
     """The first token that no longer fits; None when all fit."""
     template: str = ""
-    """Name of the chat template that rendered it; empty for plain text."""
+    """Name of the chat template that rendered it, `own` for the model's; empty for plain text."""
     warnings: list[str] = []
     """Where template, model and row disagree, in sentences."""
 

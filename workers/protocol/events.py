@@ -127,7 +127,7 @@ class Saved(Event, frozen=True):
 
 
 class Note(Event, frozen=True):
-    """One sentence for the user. `level` is info or warning."""
+    """One sentence for the user. `level` is info, warning, or error: it was not done."""
 
     text: str
     level: str = "info"
