@@ -115,6 +115,7 @@ def _preferences() -> list[Row]:
             "prompt": _asked(question),
             "chosen": _said(question.reply),
             "rejected": _said(worse(draw, question)),
+            "answer": question.answer,
         }
         for question in found
     ]
@@ -129,6 +130,7 @@ def _feedback() -> list[Row]:
             "prompt": _asked(question),
             "completion": _said(question.reply if good else worse(draw, question)),
             "label": good,
+            "answer": question.answer,
         }
         for number, question in enumerate(found)
         for good in [number % 2 == 0]

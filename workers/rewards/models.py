@@ -42,29 +42,35 @@ class TrainedModel:
 
         located = locate_model(base, home, lambda text: None, judge=True)
         self.tokenizer: Any = load_tokenizer(located)
-        self._device = best_device()
-        model = load_judge(located, computing_dtype("auto", self._device))
+        device = best_device()
+        model = load_judge(located, computing_dtype("auto", device))
         model.config.pad_token_id = self.tokenizer.pad_token_id
-        self.model: Any = model.to(self._device).eval()  # type: ignore[arg-type]
+        self.model: Any = model.to(device).eval()  # type: ignore[arg-type]
 
     def score(self, samples: Sequence[Sample]) -> list[Outcome]:
-        import torch
-
         from workers.data.mapping import render
 
-        outcomes: list[Outcome] = []
-        for at in range(0, len(samples), BATCH):
-            texts = [
-                render([*s.prompt, {"role": "assistant", "content": s.completion}], self.tokenizer)
-                for s in samples[at : at + BATCH]
-            ]
-            inputs = self.tokenizer(
-                texts, padding=True, add_special_tokens=False, return_tensors="pt"
-            ).to(self._device)
-            with torch.inference_mode():
-                values = self.model(**inputs).logits[:, 0].float().tolist()
-            outcomes += [Outcome(value) for value in values]
-        return outcomes
+        texts = [
+            render([*s.prompt, {"role": "assistant", "content": s.completion}], self.tokenizer)
+            for s in samples
+        ]
+        return [Outcome(value) for value in scores(self.model, self.tokenizer, texts)]
+
+
+def scores(model: Any, tokenizer: Any, texts: Sequence[str]) -> list[float]:
+    """The classifier's one output for each rendered conversation, in order."""
+    import torch
+
+    values: list[float] = []
+    for at in range(0, len(texts), BATCH):
+        inputs = tokenizer(
+            list(texts[at : at + BATCH]), padding=True, add_special_tokens=False,
+            return_tensors="pt",
+        ).to(model.device)  # fmt: skip
+        inputs.pop("token_type_ids", None)
+        with torch.inference_mode():
+            values += model(**inputs).logits[:, 0].float().tolist()
+    return values
 
 
 class Marks:

@@ -27,6 +27,7 @@ from workers.protocol import jobs
 from workers.protocol.events import Evaluated, Metrics, Phase, Resolved, Sampled
 from workers.protocol.recipe import Recipe
 from workers.protocol.wire import finite
+from workers.rewards import Rewards
 
 PINNED = (
     "torch", "transformers", "trl", "peft", "accelerate", "datasets", "bitsandbytes", "tokenizers",
@@ -48,6 +49,8 @@ class Course:
     held_out: Rows
     closing: ExitStack
     """What is to be ended with the run, for example the rewards' sandbox."""
+    rewards: Rewards | None = None
+    """What judges the model's own answers in stages that do not learn from it, once it is there."""
 
     @property
     def checkpoints(self) -> Path:

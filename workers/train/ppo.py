@@ -61,12 +61,13 @@ def build_trainer(course: Course) -> Trainer:
     prompts: list[list[int]] = tokenizer(texts, add_special_tokens=False)["input_ids"]
     dataset = Dataset.from_dict({"input_ids": prompts})
     full = course.recipe.model.method == "full"
+    earned: Any = Earned(rewards, tokenizer, prompts, rows)
     trainer = WatchedPPO(
         args=_arguments(course, batch),
         processing_class=tokenizer,
         model=course.loaded.model,
         ref_model=copy.deepcopy(course.loaded.model) if full else None,
-        reward_model=Earned(rewards, tokenizer, prompts, rows),
+        reward_model=earned,
         value_model=_value_model(course, rewards),
         train_dataset=dataset,
         eval_dataset=dataset.select(range(1)),  # never looked at: measured by the course

@@ -10,6 +10,7 @@ learns from single answers with a thumb up or down.
 from __future__ import annotations
 
 import copy
+from pathlib import Path
 from typing import Any
 
 from datasets import Dataset
@@ -17,7 +18,9 @@ from transformers import Trainer
 
 from workers.data.mix import Rows
 from workers.protocol.recipe import Preference
+from workers.rewards import Rewards
 from workers.train.course import Course, answered, common_arguments, drop_reference_copy, evaluated
+from workers.train.judged import judged
 
 MEASURED = {
     "loss": "loss",
@@ -96,8 +99,19 @@ def balance(rows: Rows) -> dict[str, float]:
 
 
 def measure(course: Course, trainer: Trainer) -> dict[str, float]:
-    """Loss, margin and, of pairs, the share put in the right order, on the held-out rows."""
-    return evaluated(trainer, MEASURED) | answered(course, trainer)
+    """Loss, margin and, of pairs, the share put in the right order, on the held-out rows.
+
+    Where the recipe names rewards, the model's own answers are scored by them, and compared with
+    those that it gave before training.
+    """
+    found = evaluated(trainer, MEASURED)
+    if not course.recipe.rewards:
+        return found | answered(course, trainer)
+    if course.rewards is None:
+        course.rewards = Rewards(course.recipe.rewards, Path(course.host.job.home))
+        course.closing.callback(course.rewards.close)
+    longest = course.recipe.evaluation.max_answer_tokens
+    return found | judged(course, trainer, course.rewards, longest)
 
 
 def pairs(rows: Rows) -> Dataset:

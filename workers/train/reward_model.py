@@ -6,9 +6,16 @@ Learnt from pairs by the Bradley-Terry likelihood, -log sigmoid(r(better) - r(wo
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
 from transformers import Trainer
 from trl import RewardConfig, RewardTrainer
 
+from workers.data.mapping import render
+from workers.data.mix import Rows
+from workers.rewards.models import scores
 from workers.train.course import Course, common_arguments, evaluated
 from workers.train.preference import pairs
 
@@ -19,6 +26,7 @@ MEASURED = {
     "mean_reward": "mean_reward",
 }
 """TRL's names of what is measured on held-out pairs, to those on the wire."""
+BINS = 10
 
 
 def build_trainer(course: Course) -> RewardTrainer:
@@ -40,5 +48,48 @@ def build_trainer(course: Course) -> RewardTrainer:
 
 
 def measure(course: Course, trainer: Trainer) -> dict[str, float]:
-    """Loss, margin and the share of held-out pairs put in the right order."""
-    return evaluated(trainer, MEASURED)
+    """On held-out pairs: loss, margin, the share put in the right order, how well the probabilities
+    are calibrated, and how often the longer answer wins against how often it is the better one."""
+    rows = [row for row in course.held_out if row.rejected]
+    if not rows:
+        return {}
+    return evaluated(trainer, MEASURED) | _looked_at(course, trainer, rows)
+
+
+def _looked_at(course: Course, trainer: Trainer, rows: Rows) -> dict[str, float]:
+    tokenizer: Any = course.loaded.tokenizer
+    model: Any = trainer.model
+    sides = [
+        [render([*row.prompt, *answer], tokenizer) for row, answer in zip(rows, side, strict=True)]
+        for side in ([row.completion for row in rows], [row.rejected for row in rows])
+    ]
+    was_training = model.training
+    model.eval()
+    better, worse = (np.array(scores(model, tokenizer, side)) for side in sides)
+    model.train(was_training)
+    longer = np.array([len(one) - len(other) for one, other in zip(*sides, strict=True)])
+    gaps = better - worse
+    differ = longer != 0
+    found = {"calibration_error": calibration_error(gaps)}
+    if differ.any():
+        found["longer_wins"] = float(((gaps > 0) == (longer > 0))[differ].mean())
+        found["longer_chosen"] = float((longer > 0)[differ].mean())
+    return found
+
+
+def calibration_error(gaps: Sequence[float] | np.ndarray) -> float:
+    """Expected calibration error (Guo et al. 2017) of sigmoid(r(better) - r(worse)).
+
+    Of each pair the model is as sure as the greater of the two probabilities, and right where the
+    better answer has it; the error is the mean distance of the two over ten bins of sureness.
+    """
+    gaps = np.asarray(gaps, dtype=float)
+    sure = 1 / (1 + np.exp(-np.abs(gaps)))
+    right = gaps > 0
+    bins = np.minimum(((sure - 0.5) * 2 * BINS).astype(int), BINS - 1)
+    return float(
+        sum(
+            abs(right[bins == at].mean() - sure[bins == at].mean()) * (bins == at).mean()
+            for at in np.unique(bins)
+        )
+    )

@@ -13,6 +13,8 @@ from workers.train.health.history import (
     mean_of,
 )
 
+POLICIES = ("grpo", "rlhf")
+"""Stages whose KL is a mean over tokens; KTO's is a sum over answers."""
 ENTROPY_LEFT = 0.2
 """Entropy below this share of its start is a collapse. DAPO (Yu et al. 2025, fig. 2b) shows naive
 GRPO falling to under a tenth within a few hundred steps; a healthy starter run keeps about half."""
@@ -42,12 +44,7 @@ BLIND_AFTER = 20
 
 def entropy_collapse(history: History, setting: Setting) -> Finding | None:
     start, now = history.start("entropy"), history.now("entropy")
-    if (
-        setting.stage not in ("grpo", "rlhf")
-        or start is None
-        or now is None
-        or now > ENTROPY_LEFT * start
-    ):
+    if setting.stage not in POLICIES or start is None or now is None or now > ENTROPY_LEFT * start:
         return None
     if _solved(history, setting):
         return None
@@ -86,9 +83,9 @@ def equal_groups(history: History, setting: Setting) -> Finding | None:
     )  # fmt: skip
 
 
-def kl_drift(history: History, _: Setting) -> Finding | None:
+def kl_drift(history: History, setting: Setting) -> Finding | None:
     now = history.now("kl")
-    if now is None or now < KL_FAR:
+    if setting.stage not in POLICIES or now is None or now < KL_FAR:
         return None
     return Finding(
         kind="kl_drift", level="alarm" if now > KL_RUNAWAY else "warning", step=history.step,
