@@ -10,7 +10,7 @@ import msgspec
 from studio.store import Evaluation
 from workers.protocol.recipe import Gate
 
-LOWER_IS_BETTER = ("loss", "cut_off_share")
+LOWER_IS_BETTER = ("loss", "cut_off_share", "calibration_error")
 Z = 1.96
 """Standard deviations of a 95 % interval."""
 
