@@ -21,6 +21,8 @@ class Settings(msgspec.Struct, kw_only=True, frozen=True):
     appearance: Appearance = "system"
     interpreters: dict[str, str] = {}
     """Engine name to the Python that runs it; without an entry, this one."""
+    recent_data: list[str] = []
+    """Datasets that were looked at, the latest first."""
 
     def interpreter_for(self, engine: Engine) -> str:
         """The Python for an engine; refuses an engine that has none."""

@@ -113,6 +113,15 @@ QPushButton[kind="nav"] {
 QPushButton[kind="nav"]:hover { background: $raised; color: $text; }
 QPushButton[kind="nav"]:checked { background: $accent_soft; color: $text; font-weight: 600; }
 QPushButton[kind="nav"]:focus { border: 1px solid $accent; }
+QPushButton[kind="chip"] {
+    background: $raised; color: $muted; border: 1px solid $border; border-radius: 11px;
+    padding: 2px 10px; min-height: 16px;
+}
+QPushButton[kind="chip"]:hover { color: $text; }
+QPushButton[kind="chip"]:checked {
+    background: $accent_soft; color: $text; border-color: $accent; font-weight: 600;
+}
+QPushButton[kind="chip"]:focus { border-color: $text; }
 QPushButton[kind="step"] {
     background: transparent; border: none; border-bottom: 2px solid $border; border-radius: 0;
     color: $muted; padding: 6px 2px; text-align: left;

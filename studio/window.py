@@ -25,9 +25,11 @@ from studio.jobs import Jobs
 from studio.theme import SPACE, Theme
 from studio.widgets.page import Page
 from studio.widgets.text import button, label
+from workers.protocol.recipe import Source
 
 if TYPE_CHECKING:
     from studio.pages.chat import ChatPage
+    from studio.pages.data import DataPage
     from studio.pages.export import ExportPage
     from studio.pages.rewards import RewardsPage
     from studio.pages.run import RunPage
@@ -41,6 +43,7 @@ IDLE_MS = 60
 """Pause before the next page is built in advance, so that clicks are answered in between."""
 PAGES = {
     "train": ("Train", "rocket-launch"),
+    "data": ("Data", "table"),
     "rewards": ("Rewards", "medal"),
     "runs": ("Runs", "list-bullets"),
     "run": ("Run", "chart-line-up"),
@@ -119,6 +122,17 @@ class Window(QMainWindow):
         page = self._add("train", TrainPage(self._jobs, self._theme))
         page.started.connect(self.open_run)
         page.rewards_tried.connect(self._on_rewards_tried)
+        page.data.look_asked.connect(self._on_look_asked)
+        page.data.check.view.length_asked.connect(self._on_length_chosen)
+        return page
+
+    @cached_property
+    def data(self) -> DataPage:
+        from studio.pages.data import DataPage
+
+        page = self._add("data", DataPage(self._jobs, self._theme))
+        page.used.connect(self._on_data_used)
+        page.length_chosen.connect(self._on_length_chosen)
         return page
 
     @cached_property
@@ -165,6 +179,7 @@ class Window(QMainWindow):
 
         page = self._add("chat", ChatPage(self._jobs, self._theme))
         page.new_asked.connect(self._on_new_asked)
+        page.data_made.connect(self._on_data_made)
         return page
 
     @cached_property
@@ -204,6 +219,24 @@ class Window(QMainWindow):
     def _on_rewards_tried(self, recipe: Recipe) -> None:
         self.show_page(self.rewards)
         self.rewards.open_recipe(recipe)
+
+    def _on_data_used(self, source: Source) -> None:
+        from studio.pages.train import NAMES
+
+        self.show_page(self.train)
+        self.train.data.use(source)
+        self.train.go_to(NAMES.index("Data"))
+
+    def _on_length_chosen(self, tokens: int) -> None:
+        self.train.settings.fields["training.max_length"].set_value(tokens)
+
+    def _on_look_asked(self, source: Source) -> None:
+        self.show_page(self.data)
+        self.data.open(source)
+
+    def _on_data_made(self, path: str, stage: str) -> None:
+        self.show_page(self.train)
+        self.train.use_data(Source(source=path), stage)
 
     def _on_new_asked(self) -> None:
         self.show_page(self.train)

@@ -41,6 +41,8 @@ class RowsModel(QAbstractTableModel):
         self.only: list[int] | None = None
         """The rows that alone are shown; None shows all."""
         self.edits = NO_EDITS
+        self.bad: set[int] = set()
+        """Rows that were seen and cannot be used."""
         self._rows: dict[int, RowView] = {}
         self._tags: dict[int, str] = {}
         self._absent: set[int] = set()
@@ -50,6 +52,7 @@ class RowsModel(QAbstractTableModel):
         """Forgets every row, as after another mapping; `total` are known to be there."""
         self.beginResetModel()
         self.total, self.only = total, None
+        self.bad.clear()
         self._rows.clear()
         self._tags.clear()
         self._absent.clear()
@@ -71,6 +74,8 @@ class RowsModel(QAbstractTableModel):
         for view in rows:
             self._rows[view.row] = view
             self._tags[view.row] = _tag_of(view.text)
+            if view.reason:
+                self.bad.add(view.row)
         self._absent.update(set(range(first, first + asked)) - {view.row for view in rows})
         for row in sorted(self._rows, key=lambda row: -abs(row - centre))[: -KEPT or None]:
             del self._rows[row], self._tags[row]
@@ -93,11 +98,6 @@ class RowsModel(QAbstractTableModel):
 
     def view(self, row: int) -> RowView | None:
         return self._rows.get(row)
-
-    @property
-    def bad(self) -> list[int]:
-        """Rows that were seen and cannot be used."""
-        return sorted(row for row, view in self._rows.items() if view.reason)
 
     def number(self, place: int) -> int:
         """The row that stands at a place of the table."""
@@ -228,7 +228,8 @@ class RowsTable(QTableView):
     def selected(self, most: int) -> list[int]:
         """The rows that are selected, `most` at most."""
         places: list[int] = []
-        for part in self.selectionModel().selection():
+        chosen = self.selectionModel().selection()
+        for part in map(chosen.at, range(chosen.count())):
             room = most - len(places)
             places += range(part.top(), min(part.bottom() + 1, part.top() + room))
         return [self.rows.number(place) for place in sorted(places)]
@@ -257,8 +258,12 @@ class RowsTable(QTableView):
             if len(self._asked) >= MOST_ASKED:
                 return
             if not any(begun <= start < begun + long for begun, long in self._asked.items()):
-                self._asked[start] = count
-                self.wanted.emit(start, count)
+                self.ask(start, count)
+
+    def ask(self, first: int, count: int = 2 * MARGIN) -> None:
+        """Asks for rows although it is not known yet whether they are there."""
+        self._asked[first] = count
+        self.wanted.emit(first, count)
 
     def put(self, first: int, rows: list[RowView]) -> None:
         """Rows that came."""

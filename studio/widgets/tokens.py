@@ -46,7 +46,7 @@ class Run(NamedTuple):
     text: str
     look: str
     """trained, masked, special, special_trained or behind."""
-    index: int
+    token: int
     view: int
 
 
@@ -231,8 +231,8 @@ class TokenText(QAbstractScrollArea):
         view = self.views[run.view]
         words = {"trained": "learnt", "special_trained": "special, learnt", "masked": "read only",
                  "special": "special, read only", "behind": "behind the cut"}  # fmt: skip
-        said = repr(view.pieces[run.index].text)
-        return f"Token {run.index + 1:,} of {view.tokens:,}: {said}, {words[run.look]}"
+        said = repr(view.pieces[run.token].text)
+        return f"Token {run.token + 1:,} of {view.tokens:,}: {said}, {words[run.look]}"
 
     def keyPressEvent(self, event: QKeyEvent) -> None:
         if event.matches(QKeySequence.StandardKey.Copy):

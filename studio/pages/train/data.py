@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-from PySide6.QtCore import Qt
+from PySide6.QtCore import Qt, Signal
 from PySide6.QtGui import QDragEnterEvent, QDropEvent
 from PySide6.QtWidgets import QComboBox, QFileDialog, QHBoxLayout, QLineEdit, QVBoxLayout, QWidget
 
@@ -15,8 +15,11 @@ from studio.pages.train.step import Step
 from studio.theme import SPACE, Theme
 from studio.widgets.card import Card
 from studio.widgets.checkcard import CheckCard
+from studio.widgets.mixture import MixtureBar
 from studio.widgets.text import button, label
 from workers.protocol.assets import builtin_dataset, builtin_datasets
+from workers.protocol.catalogue import known_dataset
+from workers.protocol.licences import clashes
 from workers.protocol.recipe import Recipe, Source
 from workers.protocol.refusal import Refusal
 
@@ -50,6 +53,8 @@ NEEDS: dict[str, set[str]] = {
     "reward": PAIRS,
     "kto": {"prompt", "completion", "label"},
     "grpo": {"prompt", "answer"},
+    "rlhf": {"prompt"},
+    "distill": {"messages"},
 }
 """Keys that a built-in set's rows have where it serves a stage."""
 TEST = "-test"
@@ -59,28 +64,91 @@ HUB = re.compile(r"[A-Za-z0-9][\w.-]*/(?!.*\.(jsonl?|csv|parquet)$)[\w.-]+(:[\w.
 
 
 class SourceLine(QWidget):
-    """One dataset of the mixture: its name, its weight, and a button that takes it out."""
+    """One dataset of the mixture: its weight, most rows and licence; a look at it, a way out."""
+
+    changed = Signal()
+    look_asked = Signal()
 
     def __init__(self, source: Source, theme: Theme) -> None:
         super().__init__()
         self._given = source
+        self._known = "" if source.licence else known_licence(source)
         self.source = source.source
-        self.weight = QLineEdit(f"{source.weight:g}")
-        self.weight.setFixedWidth(72)
-        self.weight.setAccessibleName(f"Weight of {source.source}")
+        self.weight = _small(f"{source.weight:g}", f"Weight of {source.source}", 7)
+        self.limit = _small(str(source.limit or ""), f"Rows at most of {source.source}", 9)
+        self.limit.setPlaceholderText("all")
+        self.licence = _small(source.licence, f"Licence of {source.source}", 18)
+        self.licence.setObjectName(f"licence:{source.source}")
+        self.licence.setPlaceholderText(self._known or "licence unknown")
+        self.look = button("Look at it", theme, "magnifying-glass", kind="quiet",
+                           name=f"look:{source.source}")  # fmt: skip
+        self.look.clicked.connect(self.look_asked)
         self.remove = button("Remove", theme, "x", kind="quiet", name=f"remove:{source.source}")
-        row = QHBoxLayout(self)
-        row.setContentsMargins(0, 0, 0, 0)
-        row.setSpacing(SPACE)
-        row.addWidget(label(source.source, "", select=True), 1)
-        row.addWidget(label("weight", "muted"))
-        row.addWidget(self.weight)
-        row.addWidget(self.remove)
+        self._notes = label("", "muted", wrap=True)
+        self._lay_out()
+        for edit in (self.weight, self.limit, self.licence):
+            edit.textChanged.connect(self.changed)
+        self._show_notes()
+
+    def _lay_out(self) -> None:
+        name, fields = QHBoxLayout(), QHBoxLayout()
+        name.addWidget(label(self.source, "label", wrap=True, select=True), 1)
+        for widget in (self.look, self.remove):
+            name.addWidget(widget)
+        parts = (("weight", self.weight), ("rows at most", self.limit), ("licence", self.licence))
+        for words, edit in parts:
+            fields.addWidget(label(words, "muted"))
+            fields.addWidget(edit)
+        fields.addStretch(1)
+        column = QVBoxLayout(self)
+        column.setContentsMargins(0, 0, 0, SPACE)
+        column.setSpacing(SPACE // 2)
+        for row in (name, fields):
+            row.setSpacing(SPACE)
+            column.addLayout(row)
+        column.addWidget(self._notes)
+
+    def _show_notes(self) -> None:
+        """What the recipe says of it beyond what is asked for here."""
+        given = self._given
+        notes = [", ".join(f"{theirs} is {ours}" for theirs, ours in given.mapping.items())]
+        notes += ["bad rows are left out"] if given.bad_rows == "skip" else []
+        told = "; ".join(note for note in notes if note)
+        self._notes.setText(f"{told[:1].upper()}{told[1:]}." if told else "")
+        self._notes.setVisible(bool(told))
+
+    def skip_bad_rows(self) -> None:
+        """Leaves out rows that cannot be used, instead of refusing them."""
+        self._given = msgspec.structs.replace(self._given, bad_rows="skip")
+        self._show_notes()
+
+    @property
+    def told(self) -> tuple[str, str]:
+        """The source and its licence, as far as it is known."""
+        return self.source, self.licence.text().strip() or self._known
 
     @property
     def value(self) -> Source:
-        """As it was given, with the weight that was entered."""
-        return msgspec.structs.replace(self._given, weight=_weight(self) or 1.0)
+        """As it was given, with what was entered."""
+        return msgspec.structs.replace(
+            self._given, weight=_weight(self) or 1.0, limit=_limit(self) or 0,
+            licence=self.licence.text().strip(),
+        )  # fmt: skip
+
+
+def known_licence(source: Source) -> str:
+    """A source's licence by the catalogue; built-in sets have the program's own."""
+    if source.source.startswith("builtin:"):
+        return "Apache-2.0"
+    entry = known_dataset(source)
+    return entry.licence if entry is not None else ""
+
+
+def _small(text: str, name: str, units: int) -> QLineEdit:
+    made = QLineEdit(text)
+    made.setFixedWidth(units * SPACE + 2 * SPACE)
+    made.setAccessibleName(name)
+    return made
 
 
 class TestChooser(Card):
@@ -129,6 +197,9 @@ class TestChooser(Card):
 
 
 class DataStep(Step):
+    look_asked = Signal(object)
+    """A `Source` that is to be seen row by row."""
+
     def __init__(self, theme: Theme) -> None:
         super().__init__()
         self._theme = theme
@@ -153,10 +224,15 @@ class DataStep(Step):
         self._preview.body.addWidget(self._shape)
         self._preview.body.addWidget(self._rows)
         self._preview.hide()
-        self.check = CheckCard(theme)
+        self.check = CheckCard(theme, ("skip", "length"))
+        self.check.view.skip_asked.connect(self._on_skip)
+        self.mixture = MixtureBar(theme)
+        self.clashes = label("", "", wrap=True, select=True)
         chosen = Card("Training data")
+        chosen.body.addWidget(self.mixture)
         chosen.body.addWidget(self._empty)
         chosen.body.addLayout(self._list)
+        chosen.body.addWidget(self.clashes)
         self.body.addWidget(label("What to learn from", "heading"))
         self.body.addLayout(self._adders())
         self.body.addWidget(chosen)
@@ -218,9 +294,34 @@ class DataStep(Step):
             return
         line = SourceLine(given, self._theme)
         line.remove.clicked.connect(lambda: self._on_remove(line))
+        line.look_asked.connect(lambda: self.look_asked.emit(line.value))
+        line.changed.connect(self._show_mixture)
         self.lines.append(line)
         self._list.addWidget(line)
         self._show(source)
+
+    def use(self, source: Source) -> None:
+        """Takes up a dataset as it was looked at, in place of the same one without that."""
+        for line in self.lines:
+            if line.source == source.source:
+                source = msgspec.structs.replace(
+                    source, weight=line.value.weight, limit=line.value.limit
+                )
+                self._on_remove(line)
+                break
+        self._add(source)
+
+    def _on_skip(self) -> None:
+        for line in self.lines:
+            result = self.check.view.result
+            if result is not None and line.source == result.source:
+                line.skip_bad_rows()
+
+    def _show_mixture(self) -> None:
+        self.mixture.show_weights([(line.source, _weight(line) or 0.0) for line in self.lines])
+        told = clashes([line.told for line in self.lines])
+        self.clashes.setText("\n".join(f"⚠ {words}" for words in told))
+        self.clashes.setVisible(bool(told))
 
     def _on_remove(self, line: SourceLine) -> None:
         self.lines.remove(line)
@@ -249,6 +350,7 @@ class DataStep(Step):
 
     def _show(self, source: str) -> None:
         self._empty.setVisible(not self.lines)
+        self._show_mixture()
         self._preview.setVisible(bool(source))
         self.check.offer([line.source for line in self.lines])
         if source:
@@ -285,6 +387,12 @@ class DataStep(Step):
                     f"It reads '{line.weight.text()}'.",
                     "Write 1 for an equal share.",
                 )
+            if _limit(line) is None:
+                return Refusal(
+                    f"The most rows of {line.source} are not a whole number.",
+                    f"It reads '{line.limit.text()}'.",
+                    "Write a number, or leave it empty for all rows.",
+                )
         if self.test.value and not _may_be(self.test.value):
             return Refusal(f"There is no test set at {self.test.value}.",
                            "It may be misspelt or gone.", "Choose another test set.")  # fmt: skip
@@ -304,6 +412,12 @@ def _weight(line: SourceLine) -> float | None:
     except ValueError:
         return None
     return weight if weight > 0 else None
+
+
+def _limit(line: SourceLine) -> int | None:
+    """Rows at most; 0 is all."""
+    typed = line.limit.text().replace(",", "").strip()
+    return int(typed or 0) if not typed or typed.isdecimal() else None
 
 
 def _serves(name: str, stage: str) -> bool:

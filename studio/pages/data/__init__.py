@@ -1,0 +1,275 @@
+"""The Data screen: look into a dataset row by row and token by token, mend it, hand it on.
+
+An open dataset is a job that ends with the window. Edits are a draft on disk until they are saved
+as a version; the user's own file is never written to.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import psutil
+from PySide6.QtCore import Qt, Signal
+from PySide6.QtGui import QDragEnterEvent, QDropEvent
+
+from studio.jobs import Heard, Jobs
+from studio.pages.data.browser import Browser
+from studio.pages.data.opener import Opener, saved_versions
+from studio.settings import save_settings
+from studio.theme import Theme
+from studio.widgets.notice import Banner
+from studio.widgets.page import Page
+from studio.widgets.text import button
+from workers.protocol.events import VersionSaved
+from workers.protocol.jobs import Browse, Inspect
+from workers.protocol.recipe import Source
+from workers.protocol.refusal import Refusal
+from workers.protocol.requests import Request
+
+STOP_GRACE_S = 2.0
+"""Nothing is to be saved: edits are on this side."""
+MOST_RECENT = 12
+
+
+class DataPage(Page):
+    used = Signal(object)
+    """A `Source` that the wizard is to learn from."""
+    length_chosen = Signal(int)
+    """The longest example that the wizard is to take, in tokens."""
+
+    def __init__(self, jobs: Jobs, theme: Theme) -> None:
+        super().__init__("Data", "See your data as the model will, and mend it before training.",
+                         scrolls=False)  # fmt: skip
+        self._jobs = jobs
+        self._job = self._check = ""
+        self._leaving: set[str] = set()
+        self._tidied = False
+        self.setAcceptDrops(True)
+        self.banner = Banner(theme)
+        self.opener = Opener(theme)
+        self.browser = Browser(theme, jobs.home.root / "drafts")
+        self._make_actions(theme)
+        self.body.addWidget(self.banner)
+        self.body.addWidget(self.opener, 1)
+        self.body.addWidget(self.browser, 1)
+        self.opener.chosen.connect(lambda source: self.open(Source(source=source)))
+        self.browser.asked.connect(self._tell)
+        self.browser.told.connect(self._on_told)
+        self.browser.length_asked.connect(self._on_length)
+        self.browser.check.asked.connect(self._on_check)
+        self.browser.check.cancelled.connect(lambda: self._jobs.stop(self._check, STOP_GRACE_S))
+        self._show_opener()
+
+    def _make_actions(self, theme: Theme) -> None:
+        self.again = button("Open again", theme, "arrow-clockwise", name="open-again")
+        self.again.clicked.connect(lambda: self.open(self.browser.source))
+        self.another = button("Open another…", theme, "folder-open", name="open-another")
+        self.another.clicked.connect(self._on_another)
+        self.use = button("Use in the wizard", theme, "rocket-launch", kind="primary",
+                          name="use-data")  # fmt: skip
+        self.use.clicked.connect(self._on_use)
+        for made in (self.again, self.another, self.use):
+            self.action_row.addWidget(made)
+
+    # Opening
+
+    def showEvent(self, event: Any) -> None:
+        if not self._tidied:
+            self._tidy()
+        self._offer()
+        runs = [(row.id, row.name) for row in self._jobs.store.jobs("train") if row.resting]
+        self.browser.tokens.offer_models(runs)
+        super().showEvent(event)
+
+    def hideEvent(self, event: Any) -> None:
+        self.browser.write()
+        super().hideEvent(event)
+
+    def _tidy(self) -> None:
+        """Deletes what was left by looks that ended with an earlier window."""
+        self._tidied = True
+        for row in self._jobs.store.jobs("browse"):
+            if not row.live:
+                self._delete(row.id)
+
+    def _offer(self) -> None:
+        folder = self._jobs.home.root / "data"
+        self.opener.offer(self._jobs.settings.recent_data, saved_versions(folder))
+
+    def _show_opener(self) -> None:
+        self._offer()
+        self.opener.show()
+        self.browser.hide()
+        for made in (self.again, self.another, self.use):
+            made.hide()
+
+    def open(self, source: Source) -> None:
+        """Looks into a dataset, in place of the one that is open."""
+        path = Path(source.source).expanduser()
+        if path.exists() and not source.source.startswith("builtin:"):
+            source = msgspec.structs.replace(source, source=str(path.absolute()))
+        self._stop()
+        self.banner.hide()
+        me, tokens = psutil.Process(os.getpid()), self.browser.tokens
+        task = Browse(source=source, owner_pid=me.pid, owner_started=me.create_time(),
+                      model=tokens.model, max_length=tokens.max_length)  # fmt: skip
+        self.browser.start(source)
+        try:
+            self._job = self._jobs.browse(task)
+        except Refusal as refusal:
+            self._show_opener()
+            self._on_told(refusal)
+            return
+        self.opener.hide()
+        self.browser.show()
+        self.again.hide()
+        self.another.show()
+        self.use.show()
+        self.use.setEnabled(False)
+
+    def _remember(self, source: str) -> None:
+        settings = self._jobs.settings
+        recent = [source, *(one for one in settings.recent_data if one != source)][:MOST_RECENT]
+        if recent != settings.recent_data:
+            self._jobs.settings = msgspec.structs.replace(settings, recent_data=recent)
+            save_settings(self._jobs.home.settings, self._jobs.settings)
+
+    def _on_another(self) -> None:
+        self._stop()
+        self.banner.hide()
+        self._show_opener()
+
+    def dragEnterEvent(self, event: QDragEnterEvent) -> None:
+        if event.mimeData().hasUrls():
+            event.acceptProposedAction()
+
+    def dropEvent(self, event: QDropEvent) -> None:
+        urls = [url.toLocalFile() for url in event.mimeData().urls() if url.isLocalFile()]
+        event.setDropAction(Qt.DropAction.CopyAction)
+        event.accept()
+        if urls:
+            self.open(Source(source=urls[0]))
+
+    # The worker
+
+    def _tell(self, request: Request) -> None:
+        if self._job:
+            self._jobs.tell(self._job, request)
+
+    def hear(self, news: list[Heard]) -> None:
+        for heard in news:
+            if heard.job == self._job:
+                self._hear_browser(heard)
+            elif heard.job == self._check:
+                self._hear_check(heard)
+            elif heard.job in self._leaving and heard.status != "running":
+                self._leaving.discard(heard.job)
+                self._delete(heard.job)
+
+    def _hear_browser(self, heard: Heard) -> None:
+        for line in heard.lines:
+            opened = self.browser.opening is not None
+            if isinstance(line.event, VersionSaved):
+                self._on_saved(line.event)
+                return
+            self.browser.take(line.event)
+            if not opened and self.browser.opening is not None:
+                self.use.setEnabled(True)
+                self._remember(self.browser.source.source)
+        if heard.status != "running":
+            self._on_ended(heard.job)
+
+    def _on_saved(self, saved: VersionSaved) -> None:
+        """Goes on with the new version, which lacks nothing of the edits."""
+        version, source = saved.version, self.browser.source
+        remark = self.browser.remark
+        self.browser.stop_saving()
+        self.browser.ledger.clear()
+        self.open(msgspec.structs.replace(
+            source, source=version.path, licence=version.licence or source.licence,
+        ))  # fmt: skip
+        self.banner.inform(
+            f"Saved as {Path(version.path).name}: {version.rows:,} rows.",
+            f"{version.changed:,} changed, {version.dropped:,} dropped, {version.tagged:,} tagged.",
+            remark or "This is the new version; its source stays as it was.",
+        )
+
+    def _on_ended(self, job: str) -> None:
+        row = self._jobs.store.job(job)
+        self._job = ""
+        self.browser.stop_saving()
+        cause = row.cause if row is not None and row.status == "failed" else ""
+        remedy = row.remedy if row is not None else ""
+        self._delete(job)
+        if self.browser.opening is None:
+            self._show_opener()
+        self.again.setVisible(self.browser.isVisible())
+        self.banner.tell(cause or "The dataset is closed.", "", remedy or "Open it again.")
+
+    def _delete(self, job: str) -> None:
+        """Nobody wants to look at an ended look again."""
+        with contextlib.suppress(Refusal, OSError):
+            self._jobs.delete(job)
+
+    def _stop(self) -> None:
+        self.browser.write()
+        if self._job:
+            self._jobs.stop(self._job, STOP_GRACE_S)
+            self._leaving.add(self._job)
+        self._job = ""
+
+    def leave(self) -> None:
+        """Ends the worker; it would also end by itself when this process is gone."""
+        self._stop()
+
+    def refresh(self) -> None:
+        if self._job:
+            self.browser.look()
+
+    def _on_told(self, refusal: Refusal) -> None:
+        self.banner.tell(refusal.what, refusal.cause, refusal.remedy)
+
+    # The check
+
+    def _on_check(self) -> None:
+        browser = self.browser
+        tokens = browser.tokens
+        task = Inspect(source=browser.source, model=tokens.model, stage=browser.stages.value,
+                       max_length=tokens.max_length)  # fmt: skip
+        try:
+            self._check = self._jobs.inspect(task)
+        except Refusal as refusal:
+            self._on_told(refusal)
+            return
+        browser.check.view.clear()
+        browser.check.tell("Starting", working=True)
+
+    def _hear_check(self, heard: Heard) -> None:
+        for line in heard.lines:
+            self.browser.check.take(line.event)
+        if heard.status != "running":
+            row = self._jobs.store.job(self._check)
+            failed = row is not None and row.status == "failed"
+            words = f"{row.cause} {row.remedy}".strip() if row is not None and failed else ""
+            self.browser.check.tell(words, working=False)
+
+    # Handing on
+
+    def _on_length(self, tokens: int) -> None:
+        self.length_chosen.emit(tokens)
+        self.banner.inform(f"The longest example is {tokens:,} tokens now, in the wizard too.")
+
+    def _on_use(self) -> None:
+        if words := self.browser.ledger.words:
+            self.banner.tell(
+                "The wizard would not see your edits.", f"{words.capitalize()}.",
+                "Save them as a new version, then use that.",
+            )  # fmt: skip
+            return
+        opening, source = self.browser.opening, self.browser.source
+        licence = source.licence or (opening.licence if opening is not None else "")
+        self.used.emit(msgspec.structs.replace(source, licence=licence))

@@ -1,0 +1,542 @@
+"""One open dataset: its rows in a table, the chosen one as tokens and as JSON, what was edited.
+
+Says by `asked` what the worker is to be told, and takes its answers by `take`.
+"""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from PySide6.QtCore import Qt, Signal
+from PySide6.QtGui import QKeySequence, QShortcut
+from PySide6.QtWidgets import (
+    QComboBox,
+    QFrame,
+    QHBoxLayout,
+    QLineEdit,
+    QScrollArea,
+    QSplitter,
+    QTabWidget,
+    QVBoxLayout,
+    QWidget,
+)
+
+from studio.pages.data.ledger import UNTOUCHED, Ledger, stamp_of
+from studio.theme import SPACE, Theme
+from studio.widgets.checkcard import CheckCard
+from studio.widgets.chips import Chips
+from studio.widgets.mapping import MappingView
+from studio.widgets.rowedit import RowEdit, compact
+from studio.widgets.rows import RowsTable
+from studio.widgets.text import button, label
+from studio.widgets.tokenview import TokensView
+from workers.protocol.browse import Opening, RowView
+from workers.protocol.events import (
+    Event,
+    Note,
+    Opened,
+    Progress,
+    RowsCounted,
+    RowsShown,
+    TokensShown,
+)
+from workers.protocol.recipe import Source
+from workers.protocol.refusal import Refusal
+from workers.protocol.requests import MapColumns, SaveVersion, ShowRows, ShowTokens
+
+FILTERS = ("All rows", "Bad rows seen so far", "Edited rows")
+FROM_CHECK = "Rows of the check"
+MOST_AT_ONCE = 10_000
+"""Rows that are dropped or tagged in one edit."""
+WRITE_AFTER_S = 0.5
+"""Edits are written to the draft when nothing was typed for so long."""
+REMEDIES = ("rows", "drop", "length", "skip")
+
+
+class Browser(QWidget):
+    asked = Signal(object)
+    """A request for the worker."""
+    told = Signal(object)
+    """A `Refusal` to be shown."""
+    length_asked = Signal(int)
+
+    def __init__(self, theme: Theme, drafts: Path) -> None:
+        super().__init__()
+        self._drafts = drafts
+        self.ledger = Ledger()
+        self.source = Source(source="builtin:arithmetic")
+        self.opening: Opening | None = None
+        self.saving = self.counted = False
+        self.remark = ""
+        """What the worker had to say of the version that it saved."""
+        self._bad = 0
+        self._shown: int | None = None
+        """The row that stands in the editor."""
+        self._tokens_due = self._tokens_asked = False
+        self._written = True
+        self._edited_at = 0.0
+        self._make_head(theme)
+        self._make_left(theme)
+        self._make_tabs(theme)
+        self._make_foot(theme)
+        self._lay_out()
+        self._make_keys()
+
+    # Building
+
+    def _make_head(self, theme: Theme) -> None:
+        self.name = label("", "heading", select=True)
+        self.facts = label("", "muted", wrap=True, select=True)
+        self.stages = Chips(theme, "stage")
+        self.stages.setToolTip("The stages that can learn from it; tokens are shown for the chosen")
+        self.stages.chosen.connect(self._on_tokens_changed)
+
+    def _make_left(self, theme: Theme) -> None:
+        self.filter = QComboBox()
+        self.filter.setObjectName("row-filter")
+        self.filter.setAccessibleName("Rows to show")
+        self.filter.addItems(list(FILTERS))
+        self.filter.activated.connect(self._on_filter)
+        self.go = QLineEdit()
+        self.go.setObjectName("go-to-row")
+        self.go.setAccessibleName("Go to row")
+        self.go.setPlaceholderText("Go to row")
+        self.go.setFixedWidth(12 * SPACE)
+        self.go.returnPressed.connect(self._on_go)
+        self.table = RowsTable(theme)
+        self.table.wanted.connect(self._on_wanted)
+        self.table.chosen.connect(self._on_row_chosen)
+        self.good = button("Good", theme, "thumbs-up", kind="quiet", name="tag-good")
+        self.bad = button("Bad", theme, "thumbs-down", kind="quiet", name="tag-bad")
+        self.drop = button("Drop", theme, "trash", kind="quiet", name="drop-row")
+        self.undo = button("Undo", theme, "arrow-u-up-left", kind="quiet", name="undo-edit")
+        self.good.clicked.connect(lambda: self._on_tag("good"))
+        self.bad.clicked.connect(lambda: self._on_tag("bad"))
+        self.drop.clicked.connect(self._on_drop)
+        self.undo.clicked.connect(self._on_undo)
+        tips = ((self.good, "Tag the chosen rows good  (G)"), (self.bad, "Tag them bad  (B)"),
+                (self.drop, "Drop them, or take them back  (Delete)"),
+                (self.undo, "Take the last edit back  (Ctrl+Z)"))  # fmt: skip
+        for made, tip in tips:
+            made.setToolTip(tip)
+
+    def _make_tabs(self, theme: Theme) -> None:
+        self.tokens = TokensView(theme)
+        self.tokens.changed.connect(self._on_tokens_changed)
+        self.edit = RowEdit(theme)
+        self.edit.changed.connect(self._on_changed)
+        self.edit.typed.connect(self._on_typed)
+        self.mapping = MappingView(theme)
+        self.mapping.mapped.connect(self._on_mapped)
+        self.check = CheckCard(theme, REMEDIES)
+        self.check.setProperty("card", False)
+        self.check.box.hide()
+        self.check.view.rows_asked.connect(self.show_rows)
+        self.check.view.drop_asked.connect(self._drop)
+        self.check.view.length_asked.connect(self._on_length)
+        self.check.view.skip_asked.connect(self._on_skip)
+        checked = QScrollArea()
+        checked.setWidgetResizable(True)
+        checked.setFrameShape(QFrame.Shape.NoFrame)
+        inner = QWidget()
+        column = QVBoxLayout(inner)
+        column.setContentsMargins(0, 0, 0, 0)
+        column.addWidget(self.check)
+        column.addStretch(1)
+        checked.setWidget(inner)
+        self.tabs = QTabWidget()
+        self.tabs.setDocumentMode(True)
+        for page, words in ((self.tokens, "Tokens"), (self.edit, "Edit"),
+                            (self.mapping, "Columns"), (checked, "Check")):  # fmt: skip
+            self.tabs.addTab(page, words)
+
+    def _make_foot(self, theme: Theme) -> None:
+        self.words = label("", "label", wrap=True)
+        self.discard = button("Discard", theme, kind="quiet", name="discard-edits")
+        self.discard.setToolTip("Forget every edit; Undo brings them back")
+        self.discard.clicked.connect(self._on_discard)
+        self.version = QLineEdit()
+        self.version.setObjectName("version-name")
+        self.version.setAccessibleName("Name of the new version")
+        self.version.setPlaceholderText("Name, if you like")
+        self.version.setMaximumWidth(22 * SPACE)
+        self.save = button("Save as new version", theme, "floppy-disk", kind="primary",
+                           name="save-version")  # fmt: skip
+        self.save.clicked.connect(self._on_save)
+        self.foot = QWidget()
+        row = QHBoxLayout(self.foot)
+        row.setContentsMargins(0, 0, 0, 0)
+        row.setSpacing(SPACE)
+        row.addWidget(self.words, 1)
+        for widget in (self.discard, self.version, self.save):
+            row.addWidget(widget)
+        self.foot.hide()
+
+    def _lay_out(self) -> None:
+        head = QHBoxLayout()
+        head.setSpacing(2 * SPACE)
+        head.addWidget(self.name)
+        head.addWidget(self.stages)
+        head.addStretch(1)
+        finders, actions = QHBoxLayout(), QHBoxLayout()
+        finders.setSpacing(SPACE)
+        finders.addWidget(self.filter, 1)
+        finders.addWidget(self.go)
+        actions.setSpacing(SPACE // 2)
+        for made in (self.good, self.bad, self.drop, self.undo):
+            actions.addWidget(made)
+        actions.addStretch(1)
+        left = QWidget()
+        column = QVBoxLayout(left)
+        column.setContentsMargins(0, 0, SPACE, 0)
+        column.setSpacing(SPACE)
+        column.addLayout(finders)
+        column.addWidget(self.table, 1)
+        column.addLayout(actions)
+        self.split = QSplitter(Qt.Orientation.Horizontal)
+        self.split.addWidget(left)
+        self.split.addWidget(self.tabs)
+        self.split.setChildrenCollapsible(False)
+        self.split.setStretchFactor(0, 1)
+        self.split.setStretchFactor(1, 1)
+        self.split.setSizes([480, 520])
+        whole = QVBoxLayout(self)
+        whole.setContentsMargins(0, 0, 0, 0)
+        whole.setSpacing(SPACE)
+        whole.addLayout(head)
+        whole.addWidget(self.facts)
+        whole.addWidget(self.split, 1)
+        whole.addWidget(self.foot)
+
+    def _make_keys(self) -> None:
+        keys = (("G", lambda: self._on_tag("good")), ("B", lambda: self._on_tag("bad")),
+                ("Del", self._on_drop), ("Ctrl+Z", self._on_undo))  # fmt: skip
+        for key, act in keys:
+            short = QShortcut(QKeySequence(key), self.table)
+            short.setContext(Qt.ShortcutContext.WidgetWithChildrenShortcut)
+            short.activated.connect(act)
+
+    # Opening
+
+    def start(self, source: Source) -> None:
+        """Makes ready for a dataset that is being opened."""
+        self.write()
+        self.source, self.opening, self.ledger = source, None, Ledger()
+        self.saving = self.counted = False
+        self._bad, self._shown = 0, None
+        self._tokens_due = self._tokens_asked = False
+        self.name.setText(_title(source.source))
+        self.facts.setText("Opening")
+        self.stages.offer([])
+        self.filter.setCurrentIndex(0)
+        self.table.forget()
+        self.tokens.say("Choose a row to see it as the model will.")
+        self.edit.show_row(None, "")
+        self.check.view.clear()
+        self.check.tell("", working=False)
+        self.check.offer([source.source])
+        self.check.box.hide()
+        self.tabs.setCurrentIndex(0)
+        self._show_edits()
+
+    def take(self, event: Event) -> None:
+        """What the worker said."""
+        match event:
+            case Opened(opening=opening):
+                self._on_opened(opening)
+            case RowsCounted() as told:
+                self._bad, self.counted = told.bad, told.complete
+                self.table.rows.set_total(told.rows)
+                self._show_facts()
+            case RowsShown(first=first, rows=rows):
+                self._on_rows(first, rows)
+            case TokensShown() as shown:
+                self._on_tokens(shown)
+            case Progress() as progress if self.saving:
+                self.words.setText(f"Saving: {progress.words}")
+            case Note(level="warning", text=text) if self.saving:
+                self.remark = text
+            case Note(level=level, text=text) if level != "info":
+                self.stop_saving()
+                self.told.emit(Refusal(text, "", ""))
+
+    def _on_opened(self, opening: Opening) -> None:
+        first = self.opening is None
+        self.opening = opening
+        by_hand = bool(self.source.mapping)
+        self.mapping.show_opening(opening, by_hand=by_hand)
+        self.stages.offer(opening.stages)
+        self.table.forget(total=self.table.rows.total)
+        self._shown = None
+        self._show_facts()
+        if first:
+            self._take_up_draft(opening)
+            self.tabs.setCurrentWidget(self.tokens if opening.format else self.mapping)
+            if not self.table.rows.total:
+                self.table.ask(0)
+        self._show_edits()
+
+    def _take_up_draft(self, opening: Opening) -> None:
+        stamp = stamp_of(opening.path)
+        if self.ledger.open(self._drafts, opening.source, stamp):
+            self.told.emit(Refusal(
+                "Edits from before were set aside.",
+                "The file has changed since, so that row numbers may no longer fit.",
+                f"They are kept in {self._drafts}.",
+            ))  # fmt: skip
+
+    def _show_facts(self) -> None:
+        opening, total = self.opening, self.table.rows.total
+        if opening is None:
+            return
+        shape = (opening.format or "unknown shape").replace("_", " ")
+        facts = [shape, f"{total:,} rows" if self.counted else f"{total:,} rows so far"]
+        if self._bad:
+            facts.append(f"{self._bad:,} cannot be used")
+        if opening.licence:
+            told = f" ({opening.licence_from})" if opening.licence_from else ""
+            facts.append(f"{opening.licence}{told}")
+        else:
+            facts.append("licence unknown")
+        if opening.version_of:
+            facts.append(f"edited from {_title(opening.version_of)}")
+        self.facts.setText("  ·  ".join(facts) + (f"\n{opening.why}" if opening.why else ""))
+
+    # Rows
+
+    def look(self) -> None:
+        """On the page's clock: asks for what is in sight, and for tokens that are due."""
+        if self.opening is None:
+            return
+        self.table.look()
+        row = self.table.row
+        if row is None and self.table.rows.view(0) is not None and self._shown is None:
+            self.table.go_to(0)
+        if self._tokens_due and not self._tokens_asked and row is not None:
+            self._ask_tokens(row)
+        if not self._written and time.monotonic() - self._edited_at > WRITE_AFTER_S:
+            self.write()
+
+    def _on_wanted(self, first: int, count: int) -> None:
+        self.asked.emit(ShowRows(first=first, count=count))
+
+    def _on_rows(self, first: int, rows: list[RowView]) -> None:
+        if rows:
+            self.table.rows.set_total(max(self.table.rows.total, rows[-1].row + 1))
+        self.table.put(first, rows)
+        row = self.table.row
+        if row is not None and self._shown != row:
+            self._on_row_chosen(row)
+
+    def _on_row_chosen(self, row: int) -> None:
+        self.ledger.pause()
+        self._tokens_due = True
+        self._show_row(row)
+
+    def _show_row(self, row: int) -> None:
+        view, mark = self.table.rows.view(row), self.ledger.mark(row)
+        self._shown = row if view is not None and view.whole else None
+        if self._shown is not None and view is not None:
+            self.edit.show_row(view, mark.typed or mark.text or view.text)
+            return
+        self.edit.show_row(None, "")
+        if view is None:
+            self.tokens.say("Reading the row.")
+        else:
+            self.table.ask(row, 1)  # alone it comes whole
+
+    def show_rows(self, rows: list[int]) -> None:
+        """Shows these rows alone, and the first of them as tokens."""
+        if self.filter.findText(FROM_CHECK) < 0:
+            self.filter.addItem(FROM_CHECK)
+        self.filter.setItemData(self.filter.findText(FROM_CHECK), sorted(rows))
+        self.filter.setCurrentText(FROM_CHECK)
+        self._on_filter()
+        self.table.go_to(min(rows))
+
+    def _on_filter(self) -> None:
+        match self.filter.currentText():
+            case "Bad rows seen so far":
+                only: list[int] | None = sorted(self.table.rows.bad)
+            case "Edited rows":
+                only = sorted(self.ledger.marks)
+            case "Rows of the check":
+                only = self.filter.currentData()
+            case _:
+                only = None
+        row = self.table.row
+        self.table.rows.show_only(only)
+        if row is not None:
+            self.table.go_to(row)
+
+    def _on_go(self) -> None:
+        typed = self.go.text().replace(",", "").strip()
+        if typed.isdecimal() and int(typed):
+            self.filter.setCurrentIndex(0)
+            self._on_filter()
+            self.table.go_to(min(int(typed), self.table.rows.total) - 1)
+            self.table.setFocus()
+        self.go.clear()
+
+    # Tokens
+
+    def _on_tokens_changed(self, *_: object) -> None:
+        self._tokens_due = True
+
+    def _ask_tokens(self, row: int) -> None:
+        self._tokens_due, self._tokens_asked = False, True
+        template = self.tokens.template
+        self.asked.emit(ShowTokens(
+            row=row, text=self.ledger.mark(row).text, stage=self.stages.value,
+            model=self.tokens.model, template="" if template == "auto" else template,
+            max_length=self.tokens.max_length,
+        ))  # fmt: skip
+
+    def _on_tokens(self, shown: TokensShown) -> None:
+        self._tokens_asked = False
+        if shown.row != self.table.row:
+            return
+        if shown.views:
+            self.tokens.show_views(shown.views)
+        else:
+            self.tokens.say(shown.reason or "This row has no tokens.")
+
+    # Columns
+
+    def _on_mapped(self, mapping: dict[str, Any]) -> None:
+        self.source = msgspec.structs.replace(self.source, mapping=mapping)
+        self.asked.emit(MapColumns(mapping=mapping))
+        self._tokens_due = True
+
+    # Editing
+
+    def _on_changed(self, text: str) -> None:
+        row = self.table.row
+        if row is None or self._shown != row:
+            return
+        view = self.table.rows.view(row)
+        same = view is not None and _same(view.text, text)
+        changed = self.ledger.change(row, text="" if same else text, typed="")
+        self.ledger.put({row: changed}, typing=True)
+        self._tokens_due = True
+        self._show_edits()
+
+    def _on_typed(self, text: str) -> None:
+        row = self.table.row
+        if row is not None and self._shown == row:
+            self.ledger.put({row: self.ledger.change(row, typed=text)}, typing=True)
+            self._show_edits()
+
+    def _on_tag(self, tag: str) -> None:
+        """Tags the chosen rows; those that all are so already are untagged."""
+        rows = self.table.selected(MOST_AT_ONCE)
+        given = "" if all(self.ledger.mark(row).tag == tag for row in rows) else tag
+        self._put({row: self.ledger.change(row, tag=given) for row in rows})
+
+    def _on_drop(self) -> None:
+        rows = self.table.selected(MOST_AT_ONCE)
+        dropped = not all(self.ledger.mark(row).dropped for row in rows)
+        self._put({row: self.ledger.change(row, dropped=dropped) for row in rows})
+
+    def _drop(self, rows: list[int]) -> None:
+        self._put({row: self.ledger.change(row, dropped=True) for row in rows})
+
+    def _put(self, marks: dict[int, Any]) -> None:
+        if marks and not self.saving:
+            self.ledger.put(marks)
+            self._show_edits()
+
+    def _on_undo(self) -> None:
+        rows = [] if self.saving else self.ledger.undo()
+        if not rows:
+            return
+        self._show_edits()
+        if len(rows) == 1 and self.table.row != rows[0]:
+            self.table.go_to(rows[0])
+        elif self.table.row in rows:
+            self._show_row(self.table.row or 0)
+        self._tokens_due = True
+
+    def _on_discard(self) -> None:
+        self._put(dict.fromkeys(self.ledger.marks, UNTOUCHED))
+        if self.table.row is not None:
+            self._show_row(self.table.row)
+        self._tokens_due = True
+
+    def _show_edits(self) -> None:
+        self._written, self._edited_at = False, time.monotonic()
+        self.table.rows.show_edits(self.ledger.edits)
+        words = self.ledger.words
+        self.words.setText(f"{words}." if words else "")
+        self.foot.setVisible(bool(words) or self.saving)
+        self.undo.setEnabled(self.ledger.can_undo and not self.saving)
+        for made in (self.good, self.bad, self.drop):
+            made.setEnabled(self.opening is not None and not self.saving)
+
+    def write(self) -> None:
+        """Writes edits that are not on disk yet."""
+        self._written = True
+        try:
+            self.ledger.write()
+        except OSError as fault:
+            self.told.emit(Refusal(
+                "Your edits could not be kept on disk.", f"{fault.strerror}.",
+                "Free some space, or save them as a new version now.",
+            ))  # fmt: skip
+
+    # Saving
+
+    def _on_save(self) -> None:
+        if unfinished := self.ledger.unfinished:
+            self.filter.setCurrentIndex(0)
+            self._on_filter()
+            self.table.go_to(unfinished[0])
+            self.tabs.setCurrentWidget(self.edit)
+            self.told.emit(Refusal(
+                f"Row {unfinished[0] + 1:,} cannot be saved yet.", "Its text is no JSON object.",
+                "Mend it, undo the edit, or drop the row.",
+            ))  # fmt: skip
+            return
+        self.write()
+        self.saving, self.remark = True, ""
+        self._enable(False)
+        self.asked.emit(SaveVersion(edits=self.ledger.edits, name=self.version.text().strip()))
+        self.words.setText("Saving")
+
+    def stop_saving(self) -> None:
+        """Lets one edit again, saved or not."""
+        if self.saving:
+            self.saving = False
+            self._enable(True)
+            self._show_edits()
+
+    def _enable(self, on: bool) -> None:
+        for widget in (self.save, self.discard, self.version, self.edit.editor):
+            widget.setEnabled(on)
+        self._show_edits()
+
+    # The check's remedies
+
+    def _on_length(self, tokens: int) -> None:
+        self.tokens.set_length(tokens)
+        self.length_asked.emit(tokens)
+
+    def _on_skip(self) -> None:
+        self.source = msgspec.structs.replace(self.source, bad_rows="skip")
+        words = 'Bad rows will be left out: "Use in the wizard" takes that along.'
+        self.check.tell(words, working=False)
+
+
+def _same(one: str, other: str) -> bool:
+    """Whether two rows are the same JSON."""
+    try:
+        return compact(one) == compact(other)
+    except msgspec.DecodeError:
+        return False
+
+
+def _title(source: str) -> str:
+    return Path(source).name if Path(source).is_absolute() else source

@@ -1,0 +1,139 @@
+"""Tokens of a row with what is said of them: counts and warnings, by which model and template."""
+
+from __future__ import annotations
+
+from typing import get_args
+
+from PySide6.QtCore import Qt, Signal
+from PySide6.QtGui import QIntValidator
+from PySide6.QtWidgets import QComboBox, QGridLayout, QHBoxLayout, QLineEdit, QVBoxLayout, QWidget
+
+from studio.theme import SPACE, Theme
+from studio.widgets.text import label
+from studio.widgets.tokens import Legend, TokenText, counted
+from workers.protocol.browse import TokenView
+from workers.protocol.recipe import Template
+
+MODELS = ["starter", "smollm2"]
+LONGEST = 1024
+OTHER = "The run has to learn with this template too: set it in the recipe as model.template."
+
+
+class TokensView(QWidget):
+    """`changed` tells that the row is to be read anew, by another model, template or length."""
+
+    changed = Signal()
+
+    def __init__(self, theme: Theme) -> None:
+        super().__init__()
+        self._make_choosers()
+        self.warnings = label("", "", wrap=True, select=True)
+        self.counts = label("", "label", wrap=True)
+        self.tokens = TokenText(theme)
+        counts = QHBoxLayout()
+        counts.setSpacing(2 * SPACE)
+        counts.addWidget(self.counts, 1)
+        counts.addWidget(Legend(theme), 0, Qt.AlignmentFlag.AlignRight)
+        column = QVBoxLayout(self)
+        column.setContentsMargins(2 * SPACE, 2 * SPACE, 2 * SPACE, 2 * SPACE)
+        column.setSpacing(SPACE)
+        column.addLayout(self._choosers())
+        column.addWidget(self.warnings)
+        column.addLayout(counts)
+        column.addWidget(self.tokens, 1)
+        self.say("Choose a row to see it as the model will.")
+
+    def _make_choosers(self) -> None:
+        self.models = QComboBox()
+        self.models.setObjectName("token-model")
+        self.models.setAccessibleName("Model")
+        self.models.setEditable(True)
+        self.models.setInsertPolicy(QComboBox.InsertPolicy.NoInsert)
+        self.models.setSizeAdjustPolicy(
+            QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon
+        )
+        self.templates = QComboBox()
+        self.templates.setObjectName("token-template")
+        self.templates.setAccessibleName("Chat template")
+        self.templates.addItems(list(get_args(Template)))
+        self.length = QLineEdit(str(LONGEST))
+        self.length.setObjectName("token-length")
+        self.length.setAccessibleName("Longest example, in tokens")
+        self.length.setValidator(QIntValidator(8, 1_048_576, self.length))
+        self.offer_models([])
+        self.models.activated.connect(self.changed)
+        line = self.models.lineEdit()
+        assert line is not None
+        line.editingFinished.connect(self.changed)
+        self.templates.activated.connect(self.changed)
+        self.length.editingFinished.connect(self.changed)
+        for box in (self.models, self.templates):
+            box.wheelEvent = lambda event: event.ignore()  # a passing wheel must not change it
+
+    def _choosers(self) -> QGridLayout:
+        grid = QGridLayout()
+        grid.setHorizontalSpacing(SPACE)
+        grid.setVerticalSpacing(SPACE // 2)
+        parts = [("Model", self.models, 3), ("Template", self.templates, 2),
+                 ("Longest example", self.length, 1)]  # fmt: skip
+        for column, (words, widget, stretch) in enumerate(parts):
+            grid.addWidget(label(words, "muted"), 0, column)
+            grid.addWidget(widget, 1, column)
+            grid.setColumnStretch(column, stretch)
+        return grid
+
+    def offer_models(self, runs: list[tuple[str, str]]) -> None:
+        """Models to choose from: those that come along, and runs by id and name."""
+        present = self.model
+        self.models.clear()
+        for name in MODELS:
+            self.models.addItem(name, name)
+        for run, name in runs:
+            self.models.addItem(f"{name}   {run}", f"run:{run}")
+        at = self.models.findData(present)
+        if at >= 0 or not present:
+            self.models.setCurrentIndex(max(0, at))
+        else:
+            self.models.setEditText(present)
+
+    @property
+    def model(self) -> str:
+        """A base model as a recipe names it."""
+        typed = self.models.currentText().strip()
+        at = self.models.findText(typed)
+        return self.models.itemData(at) if at >= 0 else typed
+
+    @property
+    def template(self) -> str:
+        return self.templates.currentText()
+
+    @property
+    def max_length(self) -> int:
+        return int(self.length.text()) if self.length.hasAcceptableInput() else LONGEST
+
+    def set_length(self, tokens: int) -> None:
+        self.length.setText(str(tokens))
+        self.changed.emit()
+
+    def show_views(self, views: list[TokenView]) -> None:
+        """What the row became: one view, or the two sides of a pair."""
+        warnings = list(dict.fromkeys(words for view in views for words in view.warnings))
+        if self.template != "auto":
+            warnings.append(OTHER)
+        self._warn(warnings)
+        if len(views) == 1:
+            self.counts.setText(counted(views[0]))
+        else:
+            told = f"{sum(view.tokens for view in views):,} tokens in {len(views)} answers"
+            self.counts.setText(told if views else "")
+        self.tokens.show_views(views)
+
+    def say(self, words: str) -> None:
+        """Why there are no tokens."""
+        self._warn([])
+        self.counts.setText("")
+        self.tokens.say(words)
+
+    def _warn(self, warnings: list[str]) -> None:
+        self.warnings.setText("\n".join(f"⚠ {words}" for words in warnings))
+        self.warnings.setVisible(bool(warnings))
