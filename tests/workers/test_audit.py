@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import json
 import random
+import tracemalloc
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from workers.data.audit import MOST_BAD, Audit, Audited, BadLines, merged
-from workers.data.formats import BadRow, Row, read_table, stages_of
+from workers.data.audit import MOST_BAD, Audit, Audited, BadLines, answer, merged
+from workers.data.formats import BadRow, Row, read, read_table, stages_of
 from workers.data.lengths import Measurer
 from workers.data.mapping import tokenize
 from workers.data.marks import personal_data, template_marks, unfilled
+from workers.data.rowfile import RowFile
 from workers.data.templates import CHATML
 from workers.protocol.assets import assets_folder
 from workers.protocol.audit import AuditFinding
@@ -396,6 +400,53 @@ def test_of_many_bad_lines_the_first_are_kept_and_all_are_counted() -> None:
     assert [one.line for one in bad.first] == list(range(1, MOST_BAD + 1))
     assert len(bad) == 5 * MOST_BAD
     assert [(one.kind, one.count) for one in bad.findings(0)] == [("empty_answer", len(bad))]
+
+
+# Rows on disk
+
+
+def _plain_rows(count: int) -> Rows:
+    draw = random.Random(0)
+    return [row(f"Number {n}?", " ".join(draw.choices(THINGS, k=14))) for n in range(count)]
+
+
+@pytest.mark.parametrize("stage", ["sft", "grpo"])
+def test_rows_on_disk_are_judged_as_rows_in_memory(
+    audit: Any, tmp_path: Path, stage: Stage
+) -> None:
+    rows = [Row(text="not for this stage"), *clean(80), *clean(3), *_plain_rows(30), row("x", " ")]
+    rows += [row("What is it?", "[INST] Hi [/INST]"), row(f"{'long ' * 300}?", "No.")]
+    with RowFile(tmp_path, 1) as file:
+        for one in rows:
+            file.append(one)
+        found = audit(file, stage, 128, folder=tmp_path)
+    assert found == audit(rows, stage, 128)
+    assert {"exact_duplicates", "wrong_template", "truncated"} <= named(found).keys()
+
+
+def test_memory_hardly_grows_with_the_rows(
+    audit: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("workers.data.audit.BATCH_LETTERS", 20_000)
+    rows = _plain_rows(4000)
+    path = tmp_path / "rows.jsonl"
+
+    def peak(count: int) -> int:
+        asked = [{"prompt": one.prompt[0]["content"], "completion": answer(one)} for one in rows]
+        path.write_text("\n".join(map(json.dumps, asked[:count])))
+        tracemalloc.start()
+        try:
+            with RowFile(tmp_path, 1) as file:
+                read(str(path), rows=file)
+                audit(file, folder=tmp_path)
+            return tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+
+    # The language model alone takes 110 MB for a moment, however many rows there are.
+    monkeypatch.setattr("workers.data.audit._identifier", lambda: lambda text: "en")
+    peak(500)  # what is kept from the first time on
+    assert (peak(4000) - peak(500)) / 3500 < 500  # a row itself takes 2,000
 
 
 def test_an_audit_ends_when_asked(tokenizer: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,7 +12,7 @@ import pytest
 from workers.data.formats import Row
 from workers.data.rowfile import BLOCK_BYTES, Columns, RowFile
 
-HELD = pytest.mark.parametrize("held_bytes", [0, 100, 1 << 20])
+HELD = pytest.mark.parametrize("held_bytes", [1, 100, 1 << 20])
 """On disk from the first byte, or after a while; in memory."""
 
 
