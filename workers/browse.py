@@ -7,13 +7,12 @@ little at a time. Loads a tokenizer when tokens are first asked for, never weigh
 from __future__ import annotations
 
 import contextlib
-import importlib
-import importlib.util
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
+from workers.data import licences
 from workers.data.formats import (
     SAMPLED_ROWS,
     Row,
@@ -90,7 +89,7 @@ class Browser:
         self._found = found
         self._rows = rows
         self._home = Path(host.job.home)
-        self._licence = _licence(task, found)
+        self._licence = licences.of(task.source, found)
         self._waiting: list[AnyRequest] = []
         self._sample: list[Kept] = []
         self._shaper: Shaper | None = None
@@ -100,7 +99,7 @@ class Browser:
         self._viewers: dict[tuple[str, str], Viewer] = {}
         self._looked = self._bad = 0
         self._told = float("-inf")
-        self._settled = False
+        self.settled = False
         self._fault_told = False
 
     # The clock
@@ -166,15 +165,15 @@ class Browser:
 
     def _count(self) -> bool:
         """One small step of counting and looking at rows; False when all is done."""
-        if self._settled:
+        if self.settled:
             return False
         if not self._rows.complete:
             self._rows.advance(SLICE_S)
         else:
             self._tell_fault()
             self._look()
-        self._settled = self._rows.complete and self._looked >= self._rows.known
-        if self._settled or time.monotonic() - self._told >= TOLD_EVERY_S:
+        self.settled = self._rows.complete and self._looked >= self._rows.known
+        if self.settled or time.monotonic() - self._told >= TOLD_EVERY_S:
             self._told = time.monotonic()
             self._host.emit(
                 RowsCounted(rows=self._rows.known, complete=self._rows.complete, bad=self._bad)
@@ -206,7 +205,7 @@ class Browser:
         except Refusal as refusal:
             self._refused = f"{refusal.what} {refusal.cause} {refusal.remedy}"
         self._looked = self._bad = 0
-        self._settled = False
+        self.settled = False
         self._host.emit(Opened(opening=self._opening(mapping)))
 
     def _opening(self, mapping: dict[str, Column]) -> Opening:
@@ -417,14 +416,3 @@ def _names(value: dict[str, Any], deeper: int) -> Iterator[str]:
             yield from (f"{name}.{one}" for one in _names(inner, deeper - 1))
         else:
             yield name
-
-
-def _licence(task: Browse, found: Found) -> tuple[str, str]:
-    """The dataset's licence and where it is told; both empty where it is unknown."""
-    told = ("", "")
-    if importlib.util.find_spec("workers.data.licences"):
-        told = importlib.import_module("workers.data.licences").of(task.source, found)
-    version = version_at(found.path)
-    if not told[0] and version and version.licence:
-        return version.licence, f"the dataset that it was made from, {version.source}"
-    return told
