@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from PySide6.QtCore import Qt
+from PySide6.QtCore import Qt, Signal
 from PySide6.QtWidgets import QFrame, QHBoxLayout, QLayoutItem, QScrollArea, QVBoxLayout, QWidget
 
-from studio.theme import SPACE
-from studio.widgets.text import label
+from studio.theme import SPACE, Theme
+from studio.widgets.text import button, label
 
 WIDEST = 680
 
 
 class Bubble(QFrame):
-    """One turn, with a small line under it for figures."""
+    """One turn, with a small line under it for figures, and thumbs where it may be judged."""
+
+    judged = Signal(bool)
 
     def __init__(self, role: str, text: str) -> None:
         super().__init__()
@@ -24,8 +26,11 @@ class Bubble(QFrame):
         self._note.hide()
         column = QVBoxLayout(self)
         column.setContentsMargins(2 * SPACE, SPACE + 4, 2 * SPACE, SPACE + 4)
+        self._foot = QHBoxLayout()
+        self._foot.setSpacing(SPACE // 2)
+        self._foot.addWidget(self._note, 1)
         column.addWidget(self._text)
-        column.addWidget(self._note)
+        column.addLayout(self._foot)
 
     @property
     def text(self) -> str:
@@ -38,12 +43,36 @@ class Bubble(QFrame):
         self._note.setText(text)
         self._note.setVisible(bool(text))
 
+    def offer_thumbs(self, theme: Theme) -> None:
+        """Two buttons; the one that was pressed last is filled."""
+        thumbs = {True: ("thumbs-up", "Good answer"), False: ("thumbs-down", "Bad answer")}
+        made = {
+            good: button("", theme, icon, kind="quiet", name=icon)
+            for good, (icon, _) in thumbs.items()
+        }
+        for good, (_, words) in thumbs.items():
+            made[good].setToolTip(words)
+            made[good].setAccessibleName(words)
+            made[good].clicked.connect(lambda _=False, good=good: press(good))
+            self._foot.addWidget(made[good])
+
+        def press(good: bool) -> None:
+            for which, (icon, _) in thumbs.items():
+                pressed = which is good
+                theme.dress(made[which], f"{icon}-fill" if pressed else icon,
+                            "accent" if pressed else "muted")  # fmt: skip
+            self.judged.emit(good)
+
 
 class Bubbles(QScrollArea):
     """All turns, oldest first; `paint` shows what was streamed since the last time."""
 
-    def __init__(self, hint: str) -> None:
+    judged = Signal(int, bool)
+    """A turn, by its place, got a thumb up (true) or down."""
+
+    def __init__(self, hint: str, theme: Theme) -> None:
         super().__init__()
+        self._theme = theme
         self.setObjectName("scroll")
         self.setWidgetResizable(True)
         self.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
@@ -82,10 +111,15 @@ class Bubbles(QScrollArea):
     def stream(self, piece: str) -> None:
         self._streamed += piece
 
-    def end_answer(self, text: str, note: str) -> None:
+    def end_answer(self, text: str, note: str, *, judge: bool = False) -> None:
+        """Settles the growing answer; `judge` offers thumbs on it."""
         if self._growing is not None:
             self._growing.set_text(text or "(no words)")
             self._growing.note(note)
+            if judge:
+                self._growing.offer_thumbs(self._theme)
+                place = self.turns.index(self._growing)
+                self._growing.judged.connect(lambda good: self.judged.emit(place, good))
         self._growing = None
 
     def paint(self) -> None:

@@ -215,6 +215,7 @@ def _answer(host: Host, say: requests.Say) -> None:
         time.sleep(STEP_S)
         host.emit(events.Token(text=word if number == 0 else f" {word}"))
         taken = host.requests.take()
+        host.requests.put_back([asked for asked in taken if isinstance(asked, requests.Say)])
         if any(isinstance(request, requests.Hush) for request in taken):
             words = words[: number + 1]
             break

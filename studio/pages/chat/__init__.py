@@ -1,14 +1,12 @@
-"""The Chat screen: talk to an exported file or to a run as it was trained, token by token."""
+"""The Chat screen: talk to an exported file or to a run as it was trained, token by token, judge
+what it says, or let two models answer and vote."""
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any
 
-import psutil
 from PySide6.QtCore import Qt, Signal
-from PySide6.QtGui import QKeyEvent
 from PySide6.QtWidgets import (
     QComboBox,
     QFileDialog,
@@ -19,20 +17,22 @@ from PySide6.QtWidgets import (
 )
 
 from studio.jobs import Heard, Jobs
+from studio.pages.chat.arena import Arena
+from studio.pages.chat.partner import Partner
 from studio.theme import SPACE, Theme
+from studio.votes import Vote, Votes
 from studio.widgets.bubbles import Bubbles
 from studio.widgets.card import Card
+from studio.widgets.composer import Composer
 from studio.widgets.form import OptionForm
 from studio.widgets.notice import Banner, EmptyState
 from studio.widgets.page import Page
 from studio.widgets.text import button, label
-from workers.protocol.events import Answered, Event, Phase, Ready, Token
-from workers.protocol.jobs import Chat
+from workers.protocol.events import Answered
 from workers.protocol.options import Option
 from workers.protocol.refusal import Refusal
-from workers.protocol.requests import Hush, Say
+from workers.protocol.requests import Say
 
-STOP_GRACE_S = 5.0
 SAMPLING = [
     Option("temperature", float, 0.7, "Temperature",
            "0 always takes the likeliest word; higher is bolder.", minimum=0.0, maximum=2.0),
@@ -43,35 +43,16 @@ SAMPLING = [
 ]  # fmt: skip
 
 
-class Composer(QPlainTextEdit):
-    """Where the user writes: Enter sends, Shift+Enter breaks the line."""
-
-    sent = Signal()
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.setObjectName("composer")
-        self.setAccessibleName("Your message")
-        self.setPlaceholderText("Say something.  Enter sends, Shift+Enter begins a new line.")
-        self.setFixedHeight(72)
-        self.setTabChangesFocus(True)
-
-    def keyPressEvent(self, event: QKeyEvent) -> None:
-        enter = event.key() in (Qt.Key.Key_Return, Qt.Key.Key_Enter)
-        if enter and not event.modifiers() & Qt.KeyboardModifier.ShiftModifier:
-            self.sent.emit()
-        else:
-            super().keyPressEvent(event)
-
-
 class ChatPage(Page):
     new_asked = Signal()
+    data_made = Signal(str, str)
+    """A dataset was made of votes, and a stage is to learn from it: path and stage."""
 
     def __init__(self, jobs: Jobs, theme: Theme) -> None:
         super().__init__("Chat", "Talk to what you trained.", scrolls=False)
         self._jobs = jobs
-        self._job = ""
-        self._ready = self._answering = False
+        self._votes = Votes(jobs.home.root)
+        self._partner = Partner(jobs)
         self._messages: list[dict[str, str]] = []
         self.models = QComboBox()
         self.models.setObjectName("chat-model")
@@ -79,7 +60,8 @@ class ChatPage(Page):
         self.models.setMinimumWidth(320)
         self.models.activated.connect(self._on_model_chosen)
         self.banner = Banner(theme)
-        self.bubbles = Bubbles("Choose a model above, then say something.")
+        self.bubbles = Bubbles("Choose a model above, then say something.", theme)
+        self.bubbles.judged.connect(self._on_judged)
         self.composer = Composer()
         self.composer.sent.connect(self._on_send)
         self.state = label("", "muted")
@@ -91,6 +73,10 @@ class ChatPage(Page):
         self.system.setMaximumHeight(96)
         self.sampling = OptionForm(SAMPLING, theme)
         self._content = self._make_content()
+        self.arena = Arena(jobs, theme, self._votes, self._sampled)
+        self.arena.data_made.connect(self.data_made)
+        self.arena.hide()
+        self._connect()
         self._empty = EmptyState(
             "chat-circle", "Nobody to talk to yet",
             "Train a model, and it can be talked to here; or open any GGUF file.",
@@ -98,18 +84,30 @@ class ChatPage(Page):
         )  # fmt: skip
         self._empty.action.clicked.connect(self.new_asked)
         self.body.addWidget(self._content, 1)
+        self.body.addWidget(self.arena, 1)
         self.body.addWidget(self._empty, 1)
         self._show_state()
+
+    def _connect(self) -> None:
+        self._partner.told.connect(self._on_told)
+        self._partner.streamed.connect(self.bubbles.stream)
+        self._partner.answered.connect(self._on_answered)
+        self._partner.ended.connect(self._on_ended)
 
     def _make_buttons(self, theme: Theme) -> None:
         self.send = button("Send", theme, "paper-plane-right", kind="primary", name="send")
         self.send.clicked.connect(self._on_send)
         self.hush = button("Stop answer", theme, "stop", name="hush")
-        self.hush.clicked.connect(lambda: self._jobs.tell(self._job, Hush()))
+        self.hush.clicked.connect(self._partner.hush)
         self.fresh = button("New chat", theme, "plus", name="new-chat")
         self.fresh.clicked.connect(self._on_fresh)
         self.open_file = button("Open GGUF…", theme, "folder-open", name="open-gguf")
         self.open_file.clicked.connect(self._on_open_file)
+        self.compare = button("Compare two", theme, "scales", name="compare")
+        self.compare.setToolTip("Let two models answer, vote, and make a dataset of the votes")
+        self.compare.clicked.connect(lambda: self._show_arena(not self._comparing))
+        self._comparing = False
+        self.action_row.addWidget(self.compare)
         self.action_row.addWidget(self.open_file)
         self.action_row.addWidget(self.fresh)
 
@@ -159,9 +157,22 @@ class ChatPage(Page):
         if present and self.models.findData(present) < 0:
             self.models.addItem(Path(present).name, present)
         self.models.setCurrentIndex(max(0, self.models.findData(present)))
+        offered = [(self.models.itemText(at), self.models.itemData(at))
+                   for at in range(1, self.models.count())]  # fmt: skip
+        self.arena.offer(offered)
+        self._show_what_there_is()
+
+    def _show_what_there_is(self) -> None:
         anything = self.models.count() > 1
-        self._content.setVisible(anything)
+        self._content.setVisible(anything and not self._comparing)
+        self.arena.setVisible(anything and self._comparing)
         self._empty.setVisible(not anything)
+        self.compare.setVisible(anything)
+
+    def _show_arena(self, comparing: bool) -> None:
+        self._comparing = comparing
+        self.compare.setText("Talk to one" if comparing else "Compare two")
+        self._show_what_there_is()
 
     # The model
 
@@ -171,24 +182,21 @@ class ChatPage(Page):
         if self.models.findData(model) < 0:
             self.models.addItem(Path(model).name, model)
         self.models.setCurrentIndex(self.models.findData(model))
-        self._content.show()
-        self._empty.hide()
+        self._show_arena(False)
         self._on_model_chosen()
 
     def open_run(self, run: str) -> None:
         self.open(str(self._jobs.folder(run)))
 
     def _on_model_chosen(self) -> None:
-        self.leave()
+        self._partner.leave()
         self._on_fresh()
         self.banner.hide()
         model = self.models.currentData()
         if not model:
             return
-        me = psutil.Process(os.getpid())
-        task = Chat(model=model, owner_pid=me.pid, owner_started=me.create_time())
         try:
-            self._job = self._jobs.start(task, "chat")
+            self._partner.open(model)
         except Refusal as refusal:
             self.banner.tell(refusal.what, refusal.cause, refusal.remedy)
         self._show_state("Starting")
@@ -199,80 +207,88 @@ class ChatPage(Page):
             self.open(path)
 
     def leave(self) -> None:
-        """Ends the chat's worker; it would also end by itself when this process is gone."""
-        if self._job:
-            self._jobs.stop(self._job, STOP_GRACE_S)
-        self._job = ""
-        self._ready = self._answering = False
+        """Ends the workers; the votes lie on disk already."""
+        self._partner.leave()
+        self.arena.leave()
 
     # The conversation
 
-    def _on_send(self) -> None:
-        text = self.composer.toPlainText().strip()
-        if not text or not self._ready or self._answering:
-            return
+    def _sampled(self) -> dict[str, Any] | None:
+        """How answers are sampled, system prompt included; None while a field is at fault."""
         if self.sampling.faults:
+            return None
+        return {"system": self.system.toPlainText().strip(), **self.sampling.values}
+
+    def _on_send(self) -> None:
+        if not self._partner.ready or self._partner.answering:
+            return
+        sampled = self._sampled()
+        if sampled is None:
             self.state.setText("Mend the marked field first.")
             return
-        self.composer.clear()
+        text = self.composer.take()
+        if not text:
+            return
         self._messages.append({"role": "user", "content": text})
         self.bubbles.add("user", text)
         self.bubbles.begin_answer()
-        system = self.system.toPlainText().strip()
+        system = sampled.pop("system")
         head = [{"role": "system", "content": system}] if system else []
-        self._jobs.tell(self._job, Say(messages=[*head, *self._messages], **self.sampling.values))
-        self._answering = True
+        self._partner.say(Say(messages=[*head, *self._messages], **sampled))
         self._show_state()
 
     def _on_fresh(self) -> None:
-        if self._answering:
-            self._jobs.tell(self._job, Hush())
-            self._answering = False
+        self._partner.drop()
         self._messages.clear()
         self.bubbles.clear()
+        self.arena.begin_anew()
         self._show_state()
 
     def hear(self, news: list[Heard]) -> None:
-        for heard in news:
-            if heard.job != self._job:
-                continue
-            for line in heard.lines:
-                self._take(line.event)
-            if heard.status != "running":
-                self._end()
+        self._partner.hear(news)
+        self.arena.hear(news)
 
-    def _take(self, event: Event) -> None:
-        match event:
-            case Phase(name=name):
-                self._show_state(name)
-            case Ready(detail=detail):
-                self._ready = True
-                self._show_state(detail)
-                self.composer.setFocus()
-            case Token(text=text):
-                self.bubbles.stream(text)
-            case Answered() if self._answering:
-                self._messages.append({"role": "assistant", "content": event.text})
-                self._answering = False
-                self.bubbles.end_answer(event.text, _figures(event))
-                self._show_state()
+    def _on_told(self, words: str) -> None:
+        self._show_state(words)
+        if self._partner.ready:
+            self.composer.setFocus()
 
-    def _end(self) -> None:
-        row = self._jobs.store.job(self._job)
-        if row is not None and row.status == "failed":
-            self.banner.tell(row.cause, "", row.remedy)
-        self._job = ""
-        self._ready = self._answering = False
+    def _on_answered(self, answer: Answered) -> None:
+        self._messages.append({"role": "assistant", "content": answer.text})
+        self.bubbles.end_answer(answer.text, _figures(answer), judge=True)
+        self._show_state()
+
+    def _on_judged(self, turn: int, good: bool) -> None:
+        """Keeps a thumb on an answer; the turns of the bubbles are those of the messages."""
+        sampled = self._sampled() or {}
+        system = sampled.get("system", "")
+        head = [{"role": "system", "content": system}] if system else []
+        vote = Vote(
+            prompt=[*head, *self._messages[:turn]],
+            answers=[self._messages[turn]["content"]],
+            models=[self.models.currentData() or ""],
+            verdict="up" if good else "down",
+            settings=sampled,
+        )
+        try:
+            self._votes.add(vote)
+        except Refusal as refusal:
+            self.banner.tell(refusal.what, refusal.cause, refusal.remedy)
+
+    def _on_ended(self, cause: str, remedy: str) -> None:
+        if cause:
+            self.banner.tell(cause, "", remedy)
         self._show_state()
 
     def refresh(self) -> None:
         self.bubbles.paint()
+        self.arena.paint()
 
     def _show_state(self, text: str = "") -> None:
         self.state.setText(text)
-        self.send.setEnabled(self._ready and not self._answering)
-        self.hush.setVisible(self._answering)
-        self.composer.setEnabled(self._ready)
+        self.send.setEnabled(self._partner.ready and not self._partner.answering)
+        self.hush.setVisible(self._partner.answering)
+        self.composer.setEnabled(self._partner.ready)
 
 
 def _figures(answered: Answered) -> str:
