@@ -135,11 +135,15 @@ class TrainPage(Page):
     def showEvent(self, event: object) -> None:
         rows = [row for row in self._jobs.store.jobs("train") if row.resting]
         self.model.offer_runs([(row.id, row.name) for row in rows])
+        self._offer_judges()
+        super().showEvent(event)  # type: ignore[arg-type]
+
+    def _offer_judges(self) -> None:
+        rows = [row for row in self._jobs.store.jobs("train") if row.resting]
         self.rewards.judge.offer([
             Judge(f"run:{row.id}", row.name, self._root(f"run:{row.id}"))
             for row in rows if row.stage == "reward"
         ])  # fmt: skip
-        super().showEvent(event)  # type: ignore[arg-type]
 
     # The check of a dataset
 
@@ -192,6 +196,8 @@ class TrainPage(Page):
             step.setVisible(number == index)
         self._area.verticalScrollBar().setValue(0)
         self._rail.mark(index, self._furthest)
+        if self._steps[index] is self.rewards:
+            self._offer_judges()
         last = index == len(self._steps) - 1
         self.back.setVisible(index > 0)
         self.forward.setVisible(not last and index > 0)
@@ -228,7 +234,7 @@ class TrainPage(Page):
             return
         self._adapting = True
         root = self._root(self.model.base)
-        for step in self._steps:
+        for step in (*self._steps, self.rewards):  # which looks at the algorithm in the settings
             step.adapt(self.recipe(), root)
         self.model.warn(self._warning())
         self._rail.show_only(self._shown())

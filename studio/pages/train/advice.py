@@ -78,9 +78,10 @@ class AdviceStep(Step):
         take = button("Take this", theme, kind="primary", name="take-advice")
         take.clicked.connect(lambda: self.taken.emit(self.advice))
         row = QHBoxLayout()
+        row.setSpacing(2 * SPACE)
+        row.addWidget(self.way, 1)
         row.addWidget(take)
-        row.addStretch(1)
-        self.answer.body.addWidget(self.way)
+        self.answer.body.addLayout(row)
         self.answer.body.addWidget(self.why)
         for words, widget in (("Data", self.needs), ("Cost", self.cost)):
             line = QVBoxLayout()
@@ -89,7 +90,6 @@ class AdviceStep(Step):
             line.addWidget(widget)
             self.answer.body.addLayout(line)
         self.answer.body.addWidget(self.then)
-        self.answer.body.addLayout(row)
         return self.answer
 
     @property

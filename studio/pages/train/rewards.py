@@ -52,8 +52,9 @@ class JudgePicker(Card):
         self.begin.clicked.connect(self.begin_asked)
         row = QHBoxLayout()
         row.setSpacing(SPACE)
-        row.addWidget(self.box, 1)
+        row.addWidget(self.box, 1000)
         row.addWidget(self.begin)
+        row.addStretch(1)
         self.body.addWidget(self.none)
         self.body.addLayout(row)
         self.also = label("", "muted", wrap=True)
@@ -192,7 +193,7 @@ class RewardsStep(Step):
 ABOUT = {
     "grpo": "Every answer earns the sum of these, each times its weight. The model does more of "
     "whatever earns most, so try them before training.",
-    "rlhf": "A run of three: first a model that answers (SFT), then a reward model trained from it "
-    "on pairs, now the policy, which does more of what the reward model likes.",
+    "rlhf": "The last of three runs: first a model that answers (SFT), then a reward model trained "
+    "from it on pairs, now the policy, which does more of what the reward model likes.",
 }
 """The stages that have rewards, and what these are there."""

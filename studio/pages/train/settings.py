@@ -79,24 +79,25 @@ class SettingsStep(Step):
         return {path: field for form in forms for path, field in form.fields.items()}
 
     def adapt(self, recipe: Recipe, root: str) -> None:
-        """Hides what does not apply, and suggests what suits the stage and the model."""
+        """Suggests what suits the stage and the model, and hides what does not apply."""
         self._stage = recipe.stage
+        suits = suggested(recipe, root)
+        for path, field in self.fields.items():
+            field.suggest(suits.get(path, field.option.default))
         hidden = {path for path, stages in ONLY.items() if recipe.stage not in stages}
-        hidden |= self._hidden_rl(recipe)
+        hidden |= self._hidden_rl()
         if recipe.model.method == "full":
             hidden |= {path for path in self.form.fields if path.startswith("lora.")}
         for form in (self.form, *self.own.values()):
             form.leave_out(hidden & set(form.fields))
         for table, card in self._cards.items():
             card.setVisible(recipe.stage in OWN[table][0])
-        suits = suggested(recipe, root)
-        for path, field in self.fields.items():
-            field.suggest(suits.get(path, field.option.default))
 
-    def _hidden_rl(self, recipe: Recipe) -> set[str]:
-        if recipe.stage == "distill":
-            return set(self.own["rl"].fields) - OF_DISTILL
-        return OF_GROUPS if recipe.rl.algorithm == "ppo" else OF_PPO
+    def _hidden_rl(self) -> set[str]:
+        fields = self.own["rl"].fields
+        if self._stage == "distill":
+            return set(fields) - OF_DISTILL
+        return OF_GROUPS if fields["rl.algorithm"].value == "ppo" else OF_PPO
 
     def fill(self, recipe: Recipe) -> Recipe:
         tables: dict[str, dict[str, Any]] = {table: {} for table in (*TABLES, *self.own)}
