@@ -119,7 +119,7 @@ QPushButton[kind="chip"] {
 }
 QPushButton[kind="chip"]:hover { color: $text; }
 QPushButton[kind="chip"]:checked {
-    background: $accent_soft; color: $text; border-color: $accent; font-weight: 600;
+    background: $accent_soft; color: $text; border-color: $accent;
 }
 QPushButton[kind="chip"]:focus { border-color: $text; }
 QPushButton[kind="step"] {
@@ -168,6 +168,7 @@ QTabBar::tab:selected { color: $text; border-bottom: 2px solid $accent; font-wei
 QTabBar::tab:focus { color: $accent; }
 QTabWidget QPlainTextEdit, QTabWidget QListWidget { border: none; background: $surface; }
 QListWidget { background: $surface; border: 1px solid $border; border-radius: 6px; }
+QListWidget[plain="true"] { border: none; padding: 0; }
 QScrollBar:vertical { background: transparent; width: 10px; margin: 0; }
 QScrollBar::handle { background: $border; border-radius: 4px; margin: 1px; }
 QScrollBar::handle:vertical { min-height: 32px; }

@@ -58,7 +58,7 @@ class AuditView(QWidget):
         if result.unusable > SHOWN_BAD:
             self._column.addWidget(label(f"And {result.unusable - SHOWN_BAD:,} more.", "muted"))
         if result.bad and "skip" in self._remedies:
-            skip = button("Leave out bad rows", self._theme, kind="quiet", name="skip-bad-rows")
+            skip = button("Leave out bad rows", self._theme, name="skip-bad-rows")
             skip.clicked.connect(self.skip_asked)
             self._act([skip])
         for finding in result.findings:
@@ -85,16 +85,16 @@ class AuditView(QWidget):
         rows, all_named = self._rows(finding), finding.count == len(finding.examples)
         if rows and "rows" in self._remedies:
             told = "Show rows" if all_named else f"Show {len(rows)} of these rows"
-            show = button(told, self._theme, kind="quiet", name=f"show-rows:{finding.kind}")
+            show = button(told, self._theme, name=f"show-rows:{finding.kind}")
             show.clicked.connect(lambda: self.rows_asked.emit(rows))
             made.append(show)
         if rows and all_named and "drop" in self._remedies:
-            drop = button("Drop these rows", self._theme, kind="quiet", name=f"drop:{finding.kind}")
+            drop = button("Drop these rows", self._theme, name=f"drop:{finding.kind}")
             drop.clicked.connect(lambda: self.drop_asked.emit(rows))
             made.append(drop)
         if (length := self._length(finding)) and "length" in self._remedies:
             told = f"Raise longest example to {length:,}"
-            longer = button(told, self._theme, kind="quiet", name=f"raise-length:{finding.kind}")
+            longer = button(told, self._theme, name=f"raise-length:{finding.kind}")
             longer.clicked.connect(lambda: self.length_asked.emit(length))
             made.append(longer)
         return made
@@ -131,12 +131,13 @@ class AuditView(QWidget):
         if not buttons and not words:
             return
         line = QWidget()
-        row = QHBoxLayout(line)
-        row.setContentsMargins(2 * SPACE, 0, 0, SPACE)
-        row.setSpacing(SPACE)
+        column = QVBoxLayout(line)
+        column.setContentsMargins(3 * SPACE, 0, 0, SPACE)
+        column.setSpacing(SPACE // 2)
         for made in buttons:
-            row.addWidget(made)
-        row.addWidget(label(words, "muted", wrap=True), 1)
+            column.addWidget(made, 0, Qt.AlignmentFlag.AlignLeft)
+        if words:
+            column.addWidget(label(words, "muted", wrap=True))
         self._column.addWidget(line)
 
     def _line(self, colour: str, icon: str, what: str, more: str) -> None:

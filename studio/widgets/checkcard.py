@@ -22,7 +22,10 @@ class CheckCard(Card):
     """The source that is to be looked at."""
     cancelled = Signal()
 
-    def __init__(self, theme: Theme, remedies: Collection[str] = ()) -> None:
+    def __init__(
+        self, theme: Theme, remedies: Collection[str] = (), *, single: bool = False
+    ) -> None:
+        """With `single` there is never more than one dataset to choose from."""
         super().__init__("Check before training")
         self.box = QComboBox()
         self.box.setAccessibleName("Dataset to check")
@@ -37,6 +40,9 @@ class CheckCard(Card):
         row.addWidget(self.box, 1)
         row.addWidget(self.start)
         row.addWidget(self.cancel)
+        if single:
+            self.box.hide()
+            row.addStretch(1)
         self.body.addWidget(label("Reads every row as the model will: what is learnt, what is cut "
                                   "off, wrong templates, duplicates, test questions among the "
                                   "training rows, personal data.", "muted", wrap=True))  # fmt: skip

@@ -40,7 +40,7 @@ class MappingView(QScrollArea):
         self.detect.clicked.connect(lambda: self.mapped.emit({}))
         inner = QWidget()
         column = QVBoxLayout(inner)
-        column.setContentsMargins(2 * SPACE, 2 * SPACE, 2 * SPACE, 2 * SPACE)
+        column.setContentsMargins(SPACE, 2 * SPACE, SPACE, 0)
         column.setSpacing(2 * SPACE)
         column.addWidget(self._why)
         column.addLayout(self._grid)

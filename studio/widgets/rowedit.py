@@ -34,7 +34,7 @@ class RowEdit(QWidget):
         self.editor.setLineWrapMode(CodeEditor.LineWrapMode.WidgetWidth)
         self.editor.textChanged.connect(self._on_text_changed)
         column = QVBoxLayout(self)
-        column.setContentsMargins(2 * SPACE, 2 * SPACE, 2 * SPACE, 2 * SPACE)
+        column.setContentsMargins(SPACE, 2 * SPACE, 0, 0)
         column.setSpacing(SPACE)
         for widget in (self.where, self.reason):
             column.addWidget(widget)

@@ -6,14 +6,16 @@ from typing import Any
 
 import msgspec
 from PySide6.QtCore import QAbstractTableModel, QModelIndex, Qt, Signal
-from PySide6.QtGui import QColor, QFont
+from PySide6.QtGui import QColor, QFont, QResizeEvent
 from PySide6.QtWidgets import QAbstractItemView, QHeaderView, QTableView
 
 from studio.theme import SPACE, Theme
 from workers.protocol.browse import Edits, RowView
 
 COLUMNS = ["Row", "Question", "Answer", "Tag", "State"]
-WIDTHS = [64, 160, 120, 56, 80]
+WIDTHS = [60, 160, 120, 52, 76]
+NARROW = 400
+"""A table narrower than this leaves the answers to the tokens beside it."""
 ROW_HEIGHT = 4 * SPACE
 KEPT = 600
 """Rows that are held; those farthest from where one looks go first."""
@@ -210,6 +212,10 @@ class RowsTable(QTableView):
         head.setSectionResizeMode(2, QHeaderView.ResizeMode.Stretch)
         self.selectionModel().currentRowChanged.connect(self._on_current)
         theme.changed.connect(self.viewport().update)
+
+    def resizeEvent(self, event: QResizeEvent) -> None:
+        self.setColumnHidden(2, event.size().width() < NARROW)
+        super().resizeEvent(event)
 
     def keyboardSearch(self, search: str) -> None:
         """Letters are shortcuts here; searching would go through rows that are not here."""

@@ -21,6 +21,7 @@ class Shelf(Card):
         self.list = QListWidget()
         self.list.setObjectName(f"shelf:{heading}")
         self.list.setAccessibleName(heading)
+        self.list.setProperty("plain", True)
         self.list.setSpacing(SPACE // 4)
         self.list.setTextElideMode(Qt.TextElideMode.ElideMiddle)
         self.list.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)

@@ -6,7 +6,7 @@ from typing import get_args
 
 from PySide6.QtCore import Qt, Signal
 from PySide6.QtGui import QIntValidator
-from PySide6.QtWidgets import QComboBox, QGridLayout, QHBoxLayout, QLineEdit, QVBoxLayout, QWidget
+from PySide6.QtWidgets import QComboBox, QGridLayout, QLineEdit, QVBoxLayout, QWidget
 
 from studio.theme import SPACE, Theme
 from studio.widgets.text import label
@@ -30,17 +30,14 @@ class TokensView(QWidget):
         self.warnings = label("", "", wrap=True, select=True)
         self.counts = label("", "label", wrap=True)
         self.tokens = TokenText(theme)
-        counts = QHBoxLayout()
-        counts.setSpacing(2 * SPACE)
-        counts.addWidget(self.counts, 1)
-        counts.addWidget(Legend(theme), 0, Qt.AlignmentFlag.AlignRight)
         column = QVBoxLayout(self)
-        column.setContentsMargins(2 * SPACE, 2 * SPACE, 2 * SPACE, 2 * SPACE)
+        column.setContentsMargins(SPACE, 2 * SPACE, 0, 0)
         column.setSpacing(SPACE)
         column.addLayout(self._choosers())
         column.addWidget(self.warnings)
-        column.addLayout(counts)
+        column.addWidget(self.counts)
         column.addWidget(self.tokens, 1)
+        column.addWidget(Legend(theme), 0, Qt.AlignmentFlag.AlignLeft)
         self.say("Choose a row to see it as the model will.")
 
     def _make_choosers(self) -> None:

@@ -131,9 +131,9 @@ class Browser(QWidget):
         self.edit.typed.connect(self._on_typed)
         self.mapping = MappingView(theme)
         self.mapping.mapped.connect(self._on_mapped)
-        self.check = CheckCard(theme, REMEDIES)
+        self.check = CheckCard(theme, REMEDIES, single=True)
         self.check.setProperty("card", False)
-        self.check.box.hide()
+        self.check.body.setContentsMargins(SPACE, 2 * SPACE, SPACE, 0)
         self.check.view.rows_asked.connect(self.show_rows)
         self.check.view.drop_asked.connect(self._drop)
         self.check.view.length_asked.connect(self._on_length)
@@ -149,6 +149,7 @@ class Browser(QWidget):
         checked.setWidget(inner)
         self.tabs = QTabWidget()
         self.tabs.setDocumentMode(True)
+        self.tabs.tabBar().setDrawBase(False)
         for page, words in ((self.tokens, "Tokens"), (self.edit, "Edit"),
                             (self.mapping, "Columns"), (checked, "Check")):  # fmt: skip
             self.tabs.addTab(page, words)
@@ -238,7 +239,6 @@ class Browser(QWidget):
         self.check.view.clear()
         self.check.tell("", working=False)
         self.check.offer([source.source])
-        self.check.box.hide()
         self.tabs.setCurrentIndex(0)
         self._show_edits()
 
@@ -303,7 +303,8 @@ class Browser(QWidget):
             facts.append("licence unknown")
         if opening.version_of:
             facts.append(f"edited from {_title(opening.version_of)}")
-        self.facts.setText("  ·  ".join(facts) + (f"\n{opening.why}" if opening.why else ""))
+        facts += [opening.why] if opening.why else []
+        self.facts.setText("  ·  ".join(facts))
 
     # Rows
 
