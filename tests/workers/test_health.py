@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from workers.protocol.events import Eased, Finding
-from workers.protocol.recipe import Recipe, Source, parse_recipe
+from workers.protocol.recipe import RL, Preference, Recipe, Source, parse_recipe
 from workers.protocol.rewards import Format, MathAnswer
 from workers.train.health import PASSED_AFTER, Coach
 
@@ -101,3 +101,78 @@ def test_held_out_loss_that_turns_up_is_learning_by_heart() -> None:
     curve = [2.0, 1.5, 1.4, 1.45, 1.6]
     told = hear(Coach(Recipe(data=[Source(source="x")])), [{"eval_loss": loss} for loss in curve])
     assert [one.kind for one in told] == ["learning_by_heart"]
+
+
+# Preferences and reward models
+
+PAIRS = Recipe(stage="dpo", data=[Source(source="x")])
+
+
+def leading(step: int, **more: float) -> dict[str, float | None]:
+    """A healthy step of DPO: both rewards move apart."""
+    far = step / 40
+    return {"reward_chosen": 0.5 * far, "reward_rejected": -far, "margin": 1.5 * far,
+            "pair_accuracy": 0.5 + 0.4 * far, "logp_chosen": -20.0 + far,
+            "logp_rejected": -20.0 - 10 * far} | more  # fmt: skip
+
+
+def kinds(recipe: Recipe, stream: list[dict[str, float | None]]) -> list[str]:
+    return [told.kind for told in hear(Coach(recipe), stream)]
+
+
+def test_preference_runs_that_go_well_are_left_in_peace() -> None:
+    assert kinds(PAIRS, [leading(step) for step in range(40)]) == []
+
+
+def test_a_falling_reward_of_better_answers_under_a_growing_margin_is_said_to_be_normal() -> None:
+    stream = [
+        leading(step, reward_chosen=-step / 80, margin=step / 80, logp_chosen=-20 - step / 10)
+        for step in range(40)
+    ]
+    (told,) = hear(Coach(PAIRS), stream)
+    assert isinstance(told, Finding)
+    assert (told.kind, told.level) == ("chosen_falls", "advice")
+    assert "normal" in told.meaning
+
+
+def test_better_answers_that_are_given_up_are_displaced() -> None:
+    stream = [
+        leading(step, reward_chosen=-step / 10, logp_chosen=-20.0 - step) for step in range(60)
+    ]
+    assert "likelihood_displacement" in kinds(PAIRS, stream)
+
+
+def test_answers_far_from_the_reference_tell_of_a_beta_too_low() -> None:
+    loose = Recipe(stage="dpo", data=PAIRS.data, preference=Preference(beta=0.01))
+    stream = [leading(step, reward_rejected=-step / 20) for step in range(40)]
+    assert kinds(loose, stream) == ["beta_too_low"]
+    assert kinds(PAIRS, stream) == []
+
+
+def test_a_margin_that_few_pairs_carry_is_told() -> None:
+    stream = [leading(step, pair_accuracy=0.52, margin=step / 10) for step in range(40)]
+    assert kinds(PAIRS, stream) == ["margin_without_accuracy"]
+
+
+def test_a_reward_model_that_measures_length_is_told_and_one_whose_data_does_is_not() -> None:
+    judge = Recipe(stage="reward", data=PAIRS.data)
+    before: dict[str, float | None] = {"eval_longer_wins": 0.5, "eval_longer_chosen": 0.5}
+    assert kinds(judge, [before, {"eval_longer_wins": 0.9, "eval_longer_chosen": 0.5}]) == [
+        "prefers_length"
+    ]
+    assert kinds(judge, [before, {"eval_longer_wins": 0.9, "eval_longer_chosen": 0.85}]) == []
+
+
+def test_a_policy_that_runs_away_under_ppo_is_an_alarm() -> None:
+    policy = Recipe(stage="rlhf", data=PAIRS.data, rl=RL(algorithm="ppo"))
+    (told,) = hear(Coach(policy), [{"kl": step / 10, "reward": 1.0} for step in range(15)])
+    assert isinstance(told, Finding)
+    assert (told.kind, told.metric) == ("kl_drift", "kl")
+    far = hear(Coach(policy), [{"kl": 3.0}] * 12)
+    assert [one.level for one in far if isinstance(one, Finding)] == ["alarm"]
+
+
+def test_a_value_model_that_foresees_nothing_is_told_after_it_had_time() -> None:
+    policy = Recipe(stage="rlhf", data=PAIRS.data, rl=RL(algorithm="ppo"))
+    assert kinds(policy, [{"explained_variance": -0.5}] * 12) == []
+    assert kinds(policy, [{"explained_variance": -0.5}] * 25) == ["blind_value_model"]

@@ -610,6 +610,14 @@ def _impossible(recipe: Recipe) -> list[tuple[str, str, str]]:
                 "Set model.method = 'lora'.",
             )
         )
+    if recipe.stage == "kto" and recipe.training.batch_size < 2:
+        found.append(
+            (
+                "training.batch_size = 1 in stage 'kto'.",
+                "KTO measures its distance from the start on answers swapped within a batch.",
+                "Set training.batch_size to 4 or more.",
+            )
+        )
     if recipe.stage in ("grpo", "rlhf"):
         found.extend(_impossible_rl(recipe))
     if recipe.stage == "grpo" and recipe.rl.algorithm == "ppo":
