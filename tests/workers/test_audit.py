@@ -410,7 +410,7 @@ def _plain_rows(count: int) -> Rows:
     return [row(f"Number {n}?", " ".join(draw.choices(THINGS, k=14))) for n in range(count)]
 
 
-@pytest.mark.parametrize("stage", ["sft", "grpo"])
+@pytest.mark.parametrize("stage", ["sft", "distill", "rlhf"])
 def test_rows_on_disk_are_judged_as_rows_in_memory(
     audit: Any, tmp_path: Path, stage: Stage
 ) -> None:

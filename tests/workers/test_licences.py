@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -106,7 +107,7 @@ def rows(tmp_path: Path) -> Path:
     return path
 
 
-def _told(source: str, **more: str) -> tuple[str, str]:
+def _told(source: str, **more: Any) -> tuple[str, str]:
     return of(Source(source=source, **more), find(source))
 
 
