@@ -214,7 +214,7 @@ class Given:
 def test_the_sum_is_weighted_and_one_fault_takes_the_sample_out(tmp_path: Path) -> None:
     rewards = Rewards([asked.MathAnswer(weight=2.0), asked.MathAnswer(weight=0.5)], tmp_path)
     assert rewards.names == ["math_answer", "math_answer#2"]
-    rewards._scorers = [
+    rewards.scorers = [
         Given([Outcome(1.0), Outcome(None, "it hung")]),
         Given([Outcome(-1.0), Outcome(1.0)]),
     ]
