@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 from PySide6.QtCore import QAbstractTableModel, QModelIndex, Qt, Signal
-from PySide6.QtGui import QColor, QFont, QResizeEvent
+from PySide6.QtGui import QColor, QFont, QKeyEvent, QKeySequence, QResizeEvent
 from PySide6.QtWidgets import QAbstractItemView, QHeaderView, QTableView
 
 from studio.theme import SPACE, Theme
@@ -25,6 +25,7 @@ MOST_ASKED = 4
 """Requests that may be on their way; with more, those scrolled past would be waited for."""
 ANSWER_BYTES = 256 * 1024
 """What one answer should hold at most: where rows are long, fewer are asked for."""
+KEYS = {Qt.Key.Key_G: "good", Qt.Key.Key_B: "bad", Qt.Key.Key_Delete: "drop"}
 NO_EDITS = Edits()
 WAITING = "…"
 
@@ -185,6 +186,8 @@ class RowsTable(QTableView):
     wanted = Signal(int, int)
     """From this row on so many."""
     chosen = Signal(int)
+    acted = Signal(str)
+    """What a key asks to be done to the selected rows: good, bad, drop or undo."""
 
     def __init__(self, theme: Theme) -> None:
         super().__init__()
@@ -217,8 +220,17 @@ class RowsTable(QTableView):
         self.setColumnHidden(2, event.size().width() < NARROW)
         super().resizeEvent(event)
 
+    def keyPressEvent(self, event: QKeyEvent) -> None:
+        act = KEYS.get(Qt.Key(event.key())) if not event.modifiers() else None
+        if event.matches(QKeySequence.StandardKey.Undo):
+            act = "undo"
+        if act is None:
+            super().keyPressEvent(event)
+        else:
+            self.acted.emit(act)
+
     def keyboardSearch(self, search: str) -> None:
-        """Letters are shortcuts here; searching would go through rows that are not here."""
+        """Letters act on rows here; searching would go through rows that are not here."""
 
     def _on_current(self, present: QModelIndex) -> None:
         if present.isValid():

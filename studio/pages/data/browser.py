@@ -11,7 +11,6 @@ from typing import Any
 
 import msgspec
 from PySide6.QtCore import Qt, Signal
-from PySide6.QtGui import QKeySequence, QShortcut
 from PySide6.QtWidgets import (
     QComboBox,
     QFrame,
@@ -83,7 +82,6 @@ class Browser(QWidget):
         self._make_tabs(theme)
         self._make_foot(theme)
         self._lay_out()
-        self._make_keys()
 
     # Building
 
@@ -109,6 +107,7 @@ class Browser(QWidget):
         self.table = RowsTable(theme)
         self.table.wanted.connect(self._on_wanted)
         self.table.chosen.connect(self._on_row_chosen)
+        self.table.acted.connect(self._on_act)
         self.good = button("Good", theme, "thumbs-up", kind="quiet", name="tag-good")
         self.bad = button("Bad", theme, "thumbs-down", kind="quiet", name="tag-bad")
         self.drop = button("Drop", theme, "trash", kind="quiet", name="drop-row")
@@ -212,13 +211,14 @@ class Browser(QWidget):
         whole.addWidget(self.split, 1)
         whole.addWidget(self.foot)
 
-    def _make_keys(self) -> None:
-        keys = (("G", lambda: self._on_tag("good")), ("B", lambda: self._on_tag("bad")),
-                ("Del", self._on_drop), ("Ctrl+Z", self._on_undo))  # fmt: skip
-        for key, act in keys:
-            short = QShortcut(QKeySequence(key), self.table)
-            short.setContext(Qt.ShortcutContext.WidgetWithChildrenShortcut)
-            short.activated.connect(act)
+    def _on_act(self, act: str) -> None:
+        match act:
+            case "drop":
+                self._on_drop()
+            case "undo":
+                self._on_undo()
+            case _:
+                self._on_tag(act)
 
     # Opening
 
