@@ -142,6 +142,7 @@ class Window(QMainWindow):
         page = self._add("rewards", RewardsPage(self._jobs, self._theme))
         page.wizard_asked.connect(lambda: page.offer(self.train.pipeline()))
         page.new_asked.connect(self._on_new_asked)
+        page.judge_asked.connect(self._on_judge_asked)
         return page
 
     @cached_property
@@ -233,6 +234,10 @@ class Window(QMainWindow):
     def _on_look_asked(self, source: Source) -> None:
         self.show_page(self.data)
         self.data.open(source)
+
+    def _on_judge_asked(self) -> None:
+        self.show_page(self.train)
+        self.train.use_stage("reward")
 
     def _on_data_made(self, path: str, stage: str) -> None:
         self.show_page(self.train)

@@ -288,6 +288,11 @@ class TrainPage(Page):
         self.model.choose_run(run)
         self._show_step(self.model)
 
+    def use_stage(self, stage: str) -> None:
+        """Begins a new run of a stage, with what was entered otherwise."""
+        self.stage.choices.choose([stage])
+        self._show_step(self.model)
+
     def use_data(self, source: Source, stage: str = "") -> None:
         """Begins a new run on one dataset, of a stage if one is named."""
         self._keep(Pipeline(name="", stages=[Recipe()]))

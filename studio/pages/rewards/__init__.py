@@ -1,4 +1,5 @@
-"""The Rewards screen: tries a recipe's rewards on planted and sampled answers before training."""
+"""The Rewards screen: tries a recipe's rewards on planted and sampled answers before training, and
+lets a trained reward model score answers that are typed."""
 
 from __future__ import annotations
 
@@ -12,11 +13,13 @@ from PySide6.QtWidgets import (
     QHBoxLayout,
     QProgressBar,
     QSizePolicy,
+    QTabBar,
     QVBoxLayout,
     QWidget,
 )
 
 from studio.jobs import Heard, Jobs
+from studio.pages.rewards.score import ScoreView
 from studio.store import JobRow
 from studio.theme import SPACE, Theme
 from studio.widgets.bench import BenchView
@@ -47,6 +50,8 @@ class RewardsPage(Page):
     wizard_asked = Signal()
     """The page was opened and wants to know the wizard's present recipe: see `offer`."""
     new_asked = Signal()
+    judge_asked = Signal()
+    """A reward model is to be trained."""
 
     def __init__(self, jobs: Jobs, theme: Theme) -> None:
         super().__init__("Rewards", "See what rewards pay for before a model learns to earn them.")
@@ -64,12 +69,44 @@ class RewardsPage(Page):
         )  # fmt: skip
         self._empty.action.clicked.connect(self.new_asked)
         self.action_row.addWidget(self._open)
-        self.body.addWidget(self._make_card())
-        self.body.addWidget(self.banner)
-        self.body.addWidget(self.view)
-        self.body.addWidget(self._empty, 4)
-        self.body.addStretch(1)
+        self.score = ScoreView(jobs, theme)
+        self.score.train_asked.connect(self.judge_asked)
+        self._trial = self._make_trial()
+        self.body.addWidget(self._make_tabs(), 0)
+        self.body.addWidget(self._trial, 1)
+        self.body.addWidget(self.score, 1)
+        self.body.addStretch(0)
+        self._on_tab(0)
         self._show_working(False)
+
+    def _make_tabs(self) -> QTabBar:
+        self.tabs = QTabBar()
+        self.tabs.setObjectName("rewards-tabs")
+        self.tabs.setDrawBase(False)
+        self.tabs.setExpanding(False)
+        for name in ("Try rewards", "Score answers"):
+            self.tabs.addTab(name)
+        self.tabs.currentChanged.connect(self._on_tab)
+        return self.tabs
+
+    def _make_trial(self) -> QWidget:
+        trial = QWidget()
+        column = QVBoxLayout(trial)
+        column.setContentsMargins(0, 0, 0, 0)
+        column.setSpacing(2 * SPACE)
+        column.addWidget(self._make_card())
+        column.addWidget(self.banner)
+        column.addWidget(self.view)
+        column.addWidget(self._empty, 4)
+        column.addStretch(1)
+        return trial
+
+    def _on_tab(self, at: int) -> None:
+        self._trial.setVisible(at == 0)
+        self._open.setVisible(at == 0)
+        self.score.setVisible(at == 1)
+        if at == 0:
+            self.score.leave()
 
     def _make_controls(self, theme: Theme) -> None:
         self.source = _box("bench-source", "Recipe")
@@ -128,6 +165,7 @@ class RewardsPage(Page):
     def open_recipe(self, recipe: Recipe) -> None:
         """Shows a recipe of the wizard as what is to be tried."""
         self.banner.hide()
+        self.tabs.setCurrentIndex(0)
         self.offer(Pipeline(name=recipe.name, stages=[recipe]))
         self.source.setCurrentIndex(0)
 
@@ -225,7 +263,14 @@ class RewardsPage(Page):
             widget.setEnabled(not working)
         self._on_source_chosen()
 
+    def refresh(self) -> None:
+        self.score.refresh()
+
+    def leave(self) -> None:
+        self.score.leave()
+
     def hear(self, news: list[Heard]) -> None:
+        self.score.hear(news)
         for heard in news:
             if heard.job != self._job:
                 continue
