@@ -100,7 +100,7 @@ class ChatPage(Page):
         self.hush = button("Stop answer", theme, "stop", name="hush")
         self.hush.clicked.connect(self._partner.hush)
         self.fresh = button("New chat", theme, "plus", name="new-chat")
-        self.fresh.clicked.connect(self._on_fresh)
+        self.fresh.clicked.connect(self._on_fresh_asked)
         self.open_file = button("Open GGUF…", theme, "folder-open", name="open-gguf")
         self.open_file.clicked.connect(self._on_open_file)
         self.compare = button("Compare two", theme, "scales", name="compare")
@@ -172,6 +172,7 @@ class ChatPage(Page):
     def _show_arena(self, comparing: bool) -> None:
         self._comparing = comparing
         self.compare.setText("Talk to one" if comparing else "Compare two")
+        self.open_file.setVisible(not comparing)
         self._show_what_there_is()
 
     # The model
@@ -241,8 +242,13 @@ class ChatPage(Page):
         self._partner.drop()
         self._messages.clear()
         self.bubbles.clear()
-        self.arena.begin_anew()
         self._show_state()
+
+    def _on_fresh_asked(self) -> None:
+        if self._comparing:
+            self.arena.begin_anew()
+        else:
+            self._on_fresh()
 
     def hear(self, news: list[Heard]) -> None:
         self._partner.hear(news)

@@ -18,6 +18,7 @@ from PySide6.QtWidgets import (
     QHBoxLayout,
     QPlainTextEdit,
     QPushButton,
+    QSizePolicy,
     QVBoxLayout,
     QWidget,
 )
@@ -60,7 +61,8 @@ class Side(QWidget):
         super().__init__()
         self._name = name
         self._streamed = ""
-        self.title = label(name, "label", wrap=True)
+        self.title = label(name, "label")
+        self.title.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Fixed)
         self.text = QPlainTextEdit()
         self.text.setReadOnly(True)
         self.text.setObjectName(f"answer-{name.lower()}")
@@ -141,7 +143,6 @@ class Arena(QWidget):
             verdict: button(words, theme, icon, name=f"vote:{verdict}")
             for verdict, words, icon in VERDICTS
         }
-        self.fresh = button("New chat", theme, "plus", name="arena-new")
         self.kind = QComboBox()
         self.kind.setObjectName("arena-kind")
         self.kind.setAccessibleName("Kind of dataset")
@@ -170,7 +171,6 @@ class Arena(QWidget):
         foot = QHBoxLayout()
         foot.setSpacing(SPACE)
         foot.addWidget(self.state, 1)
-        foot.addWidget(self.fresh)
         foot.addWidget(self.send)
         column.addLayout(foot)
         made = QHBoxLayout()
@@ -197,7 +197,6 @@ class Arena(QWidget):
             )
         self.composer.sent.connect(self._on_send)
         self.send.clicked.connect(self._on_send)
-        self.fresh.clicked.connect(self.begin_anew)
         self.make.clicked.connect(self._on_make)
 
     _made = ""
@@ -268,6 +267,8 @@ class Arena(QWidget):
         text = self.composer.take()
         if not text:
             return
+        self.banner.hide()
+        self._onward.hide()
         self._order = random.sample([0, 1], 2)
         self._said.clear()
         self._asked = dict(sampled)
@@ -366,7 +367,11 @@ class Arena(QWidget):
     # The votes
 
     def _name(self, partner: int) -> str:
-        return self.models[partner].currentText().partition("   ")[0]
+        """What a model is called, in full where the other is called the same."""
+        names = [box.currentText().partition("   ") for box in self.models]
+        called, _, more = names[partner]
+        alike = names[0][0] == names[1][0]
+        return more if alike and more else called.removesuffix(", as trained")
 
     def _show_score(self) -> None:
         first, second = (box.currentData() or "" for box in self.models)
@@ -386,7 +391,7 @@ class Arena(QWidget):
         if not made.rows:
             need = "a winner" if kind == "pairs" else "a thumb, both good or both bad"
             self.banner.tell("No vote makes a row.", f"It takes votes with {need}.",
-                             "Vote on some answers first.")  # fmt: skip
+                             _left_out(made))  # fmt: skip
             return
         try:
             path = write_rows(self._jobs.home.root, made.rows,
@@ -403,12 +408,12 @@ class Arena(QWidget):
 
 
 def in_words(counted: Tally, first: str, second: str) -> str:
-    """A tally as a sentence, with the first model's share and its 95 % interval."""
+    """A tally as a sentence, with the first model's share, a tie counting half."""
     low, high = counted.interval
     return (
         f"{_count(counted.votes, 'vote')}: {first} {counted.first}, {second} {counted.second}, "
-        f"ties {counted.ties}. {first} wins {counted.rate:.0%} (95 % interval {low:.0%} to "
-        f"{high:.0%}, a tie counting half)."
+        f"ties {counted.ties}. {first} wins {counted.rate:.0%} (95% interval {low:.0%} to "
+        f"{high:.0%})."
     )
 
 
