@@ -10,7 +10,7 @@ from itertools import pairwise
 from typing import Any
 
 import psutil
-from PySide6.QtCore import Signal
+from PySide6.QtCore import Qt, Signal
 from PySide6.QtWidgets import QComboBox, QHBoxLayout, QPlainTextEdit, QVBoxLayout, QWidget
 
 from studio.jobs import Heard, Jobs
@@ -40,6 +40,7 @@ class AnswerLine(QWidget):
         self.text = _editor(f"score-answer:{number}", f"Answer {number}", 72)
         self.score = label("", "figure")
         self.score.setMinimumWidth(88)
+        self.score.setAlignment(Qt.AlignmentFlag.AlignRight)
         head = QHBoxLayout()
         head.addWidget(label(f"Answer {number}", "label"), 1)
         head.addWidget(self.score)
@@ -82,7 +83,7 @@ class ScoreView(QWidget):
         self._content = self._make_content()
         self._empty = EmptyState(
             "star", "No reward model yet",
-            "Train one on pairs of a better and a worse answer; then see here what it likes.",
+            "Train one on pairs of answers, then see here what it likes.",
             "Train one", theme,
         )  # fmt: skip
         self._empty.action.clicked.connect(self.train_asked)
