@@ -172,7 +172,7 @@ def test_sets_are_offered_that_serve_the_stage(driver: Driver) -> None:
     data = driver.window.train.data
     offered = [data.builtin.itemText(at) for at in range(data.builtin.count())]
     assert {"arithmetic", "reasoning", "sums"} <= set(offered)
-    assert not {"stories", "preferences", "feedback", "arithmetic-test"} & set(offered)
+    assert not {"stories", "arithmetic-test"} & set(offered)
     assert data.test.box.findData("builtin:arithmetic-test") > 0
     data.test.choose("builtin:arithmetic-test")
     assert driver.window.train.recipe().evaluation.test == "builtin:arithmetic-test"
