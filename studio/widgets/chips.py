@@ -21,11 +21,12 @@ class Chips(QWidget):
         self._row.setContentsMargins(0, 0, 0, 0)
         self._row.setSpacing(SPACE // 2)
 
-    def offer(self, words: list[str]) -> None:
-        """Puts these in place of the others; what was chosen stays chosen if it is among them."""
+    def offer(self, words: list[str], first: str = "") -> None:
+        """Puts these in place of the others; what was chosen stays chosen if it is among them,
+        else `first` is."""
         if words == self.words:
             return
-        present = self.value
+        present = self.value if self.value in words else first
         for made in self._group.buttons():
             self._group.removeButton(made)
             made.hide()

@@ -19,7 +19,8 @@ def _words(driver: Driver) -> str:
 
 def _check(driver: Driver, source: str) -> None:
     driver.go("Train")
-    driver.window.train.go_to(2)
+    train = driver.window.train
+    train.go_to(train._steps.index(train.data))
     driver.window.train.data.add(source)
     driver.click("check-data")
 
@@ -62,7 +63,7 @@ def test_a_check_that_fails_says_why(driver: Driver, tmp_path: Path, name: str) 
 def test_the_card_is_there_only_with_data(driver: Driver) -> None:
     driver.go("Train")
     page = driver.window.train
-    page.go_to(2)
+    page.go_to(page._steps.index(page.data))
     assert not page.data.check.isVisible()
     page.data.add("builtin:arithmetic")
     assert page.data.check.isVisible()

@@ -19,6 +19,7 @@ def test_no_word_is_cut(driver: Driver, look: str, size: tuple[int, int]) -> Non
     window.resize(*size)
     for page in (
         window.train,
+        window.data,
         window.rewards,
         window.runs,
         window.run,

@@ -52,6 +52,9 @@ MOST_AT_ONCE = 10_000
 """Rows that are dropped or tagged in one edit."""
 WRITE_AFTER_S = 0.5
 """Edits are written to the draft when nothing was typed for so long."""
+LONGEST_NAME = 22
+LIKELIEST = ("dpo", "kto", "sft", "cpt", "grpo")
+"""What data is most likely meant for, of all the stages that it can serve."""
 REMEDIES = ("rows", "drop", "length", "skip")
 
 
@@ -229,7 +232,8 @@ class Browser(QWidget):
         self.saving = self.counted = False
         self._bad, self._shown = 0, None
         self._tokens_due = self._tokens_asked = False
-        self.name.setText(_title(source.source))
+        self.name.setText(_elided(_title(source.source)))
+        self.name.setToolTip(source.source)
         self.facts.setText("Opening")
         self.stages.offer([])
         self.filter.setCurrentIndex(0)
@@ -264,15 +268,16 @@ class Browser(QWidget):
                 self.told.emit(Refusal(text, "", ""))
 
     def _on_opened(self, opening: Opening) -> None:
-        first = self.opening is None
+        new = self.opening is None
         self.opening = opening
         by_hand = bool(self.source.mapping)
         self.mapping.show_opening(opening, by_hand=by_hand)
-        self.stages.offer(opening.stages)
+        first = min(opening.stages, key=[*LIKELIEST, *opening.stages].index, default="")
+        self.stages.offer(opening.stages, first)
         self.table.forget(total=self.table.rows.total)
         self._shown = None
         self._show_facts()
-        if first:
+        if new:
             self._take_up_draft(opening)
             self.tabs.setCurrentWidget(self.tokens if opening.format else self.mapping)
             if not self.table.rows.total:
@@ -537,6 +542,11 @@ def _same(one: str, other: str) -> bool:
         return compact(one) == compact(other)
     except msgspec.DecodeError:
         return False
+
+
+def _elided(name: str) -> str:
+    half = LONGEST_NAME // 2
+    return name if len(name) <= LONGEST_NAME else f"{name[: half - 1]}…{name[-half:]}"
 
 
 def _title(source: str) -> str:
