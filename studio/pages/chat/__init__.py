@@ -151,7 +151,7 @@ class ChatPage(Page):
             for file in self._jobs.store.exports_of(row.id):
                 if file.kind.startswith("gguf") and Path(file.path).exists():
                     self.models.addItem(f"{Path(file.path).name}   of {row.name}", file.path)
-            if row.resting:
+            if row.resting and row.stage != "reward":  # which scores and does not talk
                 folder = str(self._jobs.folder(row.id))
                 self.models.addItem(f"{row.name}, as trained   {row.id}", folder)
         if present and self.models.findData(present) < 0:

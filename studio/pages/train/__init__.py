@@ -134,7 +134,8 @@ class TrainPage(Page):
 
     def showEvent(self, event: object) -> None:
         rows = [row for row in self._jobs.store.jobs("train") if row.resting]
-        self.model.offer_runs([(row.id, row.name) for row in rows])
+        talk = [(row.id, row.name) for row in rows if row.stage != "reward"]
+        self.model.offer_runs(talk)
         self._offer_judges()
         super().showEvent(event)  # type: ignore[arg-type]
 
