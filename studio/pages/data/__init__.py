@@ -178,8 +178,9 @@ class DataPage(Page):
                 return
             self.browser.take(line.event)
             if not opened and self.browser.opening is not None:
-                self.use.setEnabled(True)
                 self._remember(self.browser.source.source)
+        opening = self.browser.opening
+        self.use.setEnabled(opening is not None and opening.format is not None)
         if heard.status != "running":
             self._on_ended(heard.job)
 

@@ -308,7 +308,8 @@ class Browser(QWidget):
             facts.append("licence unknown")
         if opening.version_of:
             facts.append(f"edited from {_title(opening.version_of)}")
-        facts += [opening.why] if opening.why else []
+        # What is missing takes many words; it stands above the columns, where it is mended.
+        facts += [opening.why] if opening.why and opening.format else []
         self.facts.setText("  ·  ".join(facts))
 
     # Rows
