@@ -107,34 +107,43 @@ def _said(text: str) -> list[dict[str, str]]:
 
 
 def _preferences() -> list[Row]:
-    """Pairs of a right and a bad answer of about equal length, so that length tells nothing."""
+    """Pairs of a right and a bad answer; bad ones are longer and shorter by turns, so that length
+    tells nothing."""
     draw = _draw("preferences")
-    found = distinct(_mixed(draw), TRAINING_ROWS)
-    return [
-        {
-            "prompt": _asked(question),
-            "chosen": _said(question.reply),
-            "rejected": _said(worse(draw, question)),
-            "answer": question.answer,
-        }
-        for question in found
-    ]
+    rows: list[Row] = []
+    lead = 0
+    for question in distinct(_mixed(draw), TRAINING_ROWS):
+        rejected = worse(draw, question, longer=lead > 0)
+        lead += _sign(len(question.reply) - len(rejected))
+        rows.append(
+            {
+                "prompt": _asked(question),
+                "chosen": _said(question.reply),
+                "rejected": _said(rejected),
+                "answer": question.answer,
+            }
+        )
+    return rows
 
 
 def _feedback() -> list[Row]:
     """Single answers with a thumb up or down, half and half."""
     draw = _draw("feedback")
-    found = distinct(_mixed(draw), TRAINING_ROWS)
-    return [
-        {
-            "prompt": _asked(question),
-            "completion": _said(question.reply if good else worse(draw, question)),
-            "label": good,
-            "answer": question.answer,
-        }
-        for number, question in enumerate(found)
-        for good in [number % 2 == 0]
-    ]
+    rows: list[Row] = []
+    lead = 0
+    for number, question in enumerate(distinct(_mixed(draw), TRAINING_ROWS)):
+        good = number % 2 == 0
+        said = question.reply if good else worse(draw, question, longer=lead > 0)
+        lead += _sign(len(question.reply) - len(said))
+        rows.append(
+            {
+                "prompt": _asked(question),
+                "completion": _said(said),
+                "label": good,
+                "answer": question.answer,
+            }
+        )
+    return rows
 
 
 def _mixed(draw: Random) -> Iterator[Question]:
@@ -146,11 +155,26 @@ def _stories() -> list[str]:
     return distinct_texts(lighthouse_story, _draw("stories"), STORIES)
 
 
-def worse(draw: Random, question: Question) -> str:
-    """A bad answer: three times in four a wrong one, else the right one in the wrong form."""
+def worse(draw: Random, question: Question, *, longer: bool) -> str:
+    """A bad answer: one in four right but in the wrong form, the others wrong.
+
+    A wrong one is a sum done in the head, where the model itself goes wrong; or the worked steps
+    with a slip, where `longer` asks for it after they had been right once.
+    """
     if draw.random() < 0.25:
         return _misplaced(draw, question)
-    return f"<think>{_slip(draw, question)}</think>\\boxed{{{wrong_answer(draw, question.answer)}}}"
+    wrong = wrong_answer(draw, question.answer)
+    if longer:
+        work = f"{question.work}, {_slip(draw, question)}"
+    elif question.quick:
+        work = question.quick.replace(question.answer, wrong)
+    else:
+        work = _slip(draw, question)
+    return f"<think>{work}</think>\\boxed{{{wrong}}}"
+
+
+def _sign(number: int) -> int:
+    return (number > 0) - (number < 0)
 
 
 def _misplaced(draw: Random, question: Question) -> str:
