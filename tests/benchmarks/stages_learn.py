@@ -32,7 +32,7 @@ model = {{ base = "{base}", method = "{method}" }}
 lora = {{ rank = 32, alpha = 64 }}
 training = {{ max_steps = {steps}, batch_size = {batch}, learning_rate = {rate},
   max_length = 256, precision = "fp32", save_every_steps = 0, seed = {seed} }}
-evaluation = {{ holdout = 0.2, max_rows = 64, max_answer_tokens = 64{evaluation} }}
+evaluation = {{ holdout = 0.2, max_rows = 64, max_answer_tokens = 64 }}
 {more}
 """
 JUDGED = """
@@ -51,34 +51,38 @@ class Case(NamedTuple):
     stage: str
     measures: tuple[str, ...]
     data: tuple[str, ...] = ("builtin:preferences",)
-    steps: int = 40
+    steps: int = 60
     batch: int = 16
-    rate: float = 5e-4
+    rate: float = 1e-3
     method: str = "lora"
     more: str = ""
-    base: str = "run:{sft}"
-    evaluation: str = ""
+    base: str = "starter"
 
 
 CASES = {
     "sft": Case("sft", ("-loss", "accuracy"), ("builtin:arithmetic", "builtin:reasoning"),
-                base="starter", rate=2e-3, steps=40, method="lora"),
-    "cpt": Case("cpt", ("-loss",), ("builtin:stories",), base="starter", rate=1e-3),
-    "dpo": Case("dpo", ("pair_accuracy", "win_rate"), more=JUDGED),
-    "ipo": Case("ipo", ("pair_accuracy", "win_rate"), more=JUDGED),
-    "simpo": Case("simpo", ("margin", "win_rate"), rate=1e-3,
-                  more="preference = { beta = 2.0 }" + JUDGED),
+                rate=2e-3, steps=40),
+    "cpt": Case("cpt", ("-loss",), ("builtin:stories",), steps=40),
+    "dpo": Case("dpo", ("pair_accuracy", "win_rate"),
+                more="preference = { sft_weight = 1.0 }" + JUDGED),
+    "ipo": Case("ipo", ("pair_accuracy", "win_rate"),
+                more="preference = { beta = 1.0, sft_weight = 1.0 }" + JUDGED),
+    "simpo": Case("simpo", ("margin", "win_rate"), more="preference = { beta = 2.0 }" + JUDGED),
     "orpo": Case("orpo", ("-loss", "win_rate"), rate=2e-3, more=JUDGED),
-    "kto": Case("kto", ("margin", "win_rate"), ("builtin:feedback",), more=JUDGED),
-    "reward": Case("reward", ("pair_accuracy", "margin"), steps=80, method="full"),
+    "kto": Case("kto", ("margin", "win_rate"), ("builtin:feedback",), batch=32, more=JUDGED),
+    "reward": Case("reward", ("pair_accuracy", "margin"), steps=80, rate=5e-4, method="full",
+                   base="run:{sft}"),
     "ppo": Case("rlhf", ("reward", "win_rate"), steps=24, batch=32, rate=3e-4, method="full",
+                base="run:{sft}",
                 more='rl = { algorithm = "ppo", updates_per_batch = 4, '
                 "max_completion_tokens = 48 }\n" + BY_MODEL),
     "rloo": Case("rlhf", ("reward", "win_rate"), steps=30, batch=32, rate=3e-4, method="full",
+                 base="run:{sft}",
                  more='rl = { algorithm = "rloo", max_completion_tokens = 48 }\n' + BY_MODEL),
     "grpo": Case("grpo", ("reward", "win_rate"), ("builtin:arithmetic",), steps=40, batch=32,
-                 rate=3e-4, method="full", more="rl = { max_completion_tokens = 48 }\n" + JUDGED),
-    "distill": Case("distill", ("-loss",), ("builtin:arithmetic",), base="starter", rate=1e-3,
+                 rate=3e-4, method="full", base="run:{sft}",
+                 more="rl = { max_completion_tokens = 48 }\n" + JUDGED),
+    "distill": Case("distill", ("-loss",), ("builtin:arithmetic",), steps=40,
                     more='distill = { teacher = "run:{sft}" }\n'
                     "rl = { max_completion_tokens = 48 }\n"),
 }  # fmt: skip
@@ -110,7 +114,7 @@ def recipe_of(name: str, case: Case, seed: int) -> Recipe:
     text = SHARED.format(
         name=f"{name}-{seed}", stage=case.stage, base=case.base.format(**runs), seed=seed,
         method=case.method, steps=case.steps, batch=case.batch, rate=case.rate,
-        evaluation=case.evaluation, more=f"{more}\n{sources}",
+        more=f"{more}\n{sources}",
     )  # fmt: skip
     one_line = text.replace(",\n  ", ", ")
     return parse_recipe(one_line, name)

@@ -268,7 +268,7 @@ class Preference(Section, frozen=True):
         float,
         option(
             "Beta",
-            "How hard the model is held to where it started; 0.1 is usual, 2 for simpo.",
+            "How hard the model is held to where it started; 0.1 is usual, 1 for ipo, 2 for simpo.",
             gt=0,
             le=10,
         ),
@@ -289,6 +289,17 @@ class Preference(Section, frozen=True):
             "Pull of a reward model's mean to zero; 0.01 is usual, 0 is off.",
             ge=0,
             le=1,
+            advanced=True,
+        ),
+    ] = 0.0
+    sft_weight: Annotated[
+        float,
+        option(
+            "Likelihood weight",
+            "Weight of the better answer's own likelihood beside the loss, in stages dpo and ipo; "
+            "1 keeps better answers from becoming unlikely too, 0 is the pure loss.",
+            ge=0,
+            le=10,
             advanced=True,
         ),
     ] = 0.0

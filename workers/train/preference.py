@@ -1,10 +1,11 @@
 """Learning from judged answers: a better answer is made likelier than a worse one.
 
 DPO and its losses (Rafailov et al. 2023; IPO, Azar et al. 2023) widen the margin of the implicit
-reward, beta times an answer's log-probability against the reference's. The reference is where the
-run started: with an adapter, the base with the adapter off, so no second copy is held. SimPO (Meng
-et al. 2024) and ORPO (Hong et al. 2024) need no reference at all. KTO (Ethayarajh et al. 2024)
-learns from single answers with a thumb up or down.
+reward, beta times an answer's log-probability against the reference's; the better answer's own
+likelihood can be added (Pang et al. 2024). The reference is where the run started: with an adapter,
+the base with the adapter off, so no second copy is held. SimPO (Meng et al. 2024) and ORPO (Hong et
+al. 2024) need no reference at all. KTO (Ethayarajh et al. 2024) learns from single answers with a
+thumb up or down.
 """
 
 from __future__ import annotations
@@ -81,8 +82,11 @@ def _kind(stage: str, preference: Preference, rows: Rows) -> tuple[Any, Any, dic
             from trl import DPOConfig, DPOTrainer
 
             loss = "ipo" if stage == "ipo" else preference.loss
-            smoothing = {"label_smoothing": preference.label_smoothing}
-            return DPOTrainer, DPOConfig, beta | smoothing | {"loss_type": [loss]}
+            options = beta | {"label_smoothing": preference.label_smoothing}
+            if not preference.sft_weight:
+                return DPOTrainer, DPOConfig, options | {"loss_type": [loss]}
+            both = {"loss_type": [loss, "sft"], "loss_weights": [1.0, preference.sft_weight]}
+            return DPOTrainer, DPOConfig, options | both
 
 
 def balance(rows: Rows) -> dict[str, float]:
