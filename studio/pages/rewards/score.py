@@ -89,7 +89,7 @@ class ScoreView(QWidget):
         self._empty.action.clicked.connect(self.train_asked)
         column = QVBoxLayout(self)
         column.setContentsMargins(0, 0, 0, 0)
-        column.addWidget(self._content)
+        column.addWidget(self._content, 0, Qt.AlignmentFlag.AlignTop)
         column.addWidget(self._empty, 1)
         self.prompt.textChanged.connect(self._on_typed)
         self.add_line()
