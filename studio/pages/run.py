@@ -135,6 +135,16 @@ PREFERRED = [
     ),
     LOSS,
     ACCURACY,
+    WINS,
+    Plan(
+        "Longer answer wins",
+        chart.percent,
+        [
+            chart.Line("eval_longer_wins", "wins", "dots"),
+            chart.Line("eval_longer_chosen", "is better", "dots"),
+        ],
+    ),
+    Plan("Calibration error", chart.percent, [chart.Line("eval_calibration_error", "", "dots")]),
     Plan(
         "Implicit reward",
         chart.plain,

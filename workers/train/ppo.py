@@ -18,6 +18,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import msgspec
+import psutil
 import torch
 from datasets import Dataset
 from safetensors.torch import load_file, save_file
@@ -38,6 +39,8 @@ from workers.train.course import Course, common_arguments
 from workers.train.grpo import LONGEST_SHOWN, SHOWN_GROUPS, fitting
 from workers.train.judged import judged
 
+FULL_BYTES = 16
+"""A weight that is trained: itself, its gradient and Adam's two moments, each in 32 bits."""
 VALUE = "value.safetensors"
 """The value model's trained weights, in a checkpoint."""
 
@@ -149,11 +152,29 @@ def _value_model(course: Course, rewards: Rewards) -> Any:
             located = locate_model(reward.model, home, lambda _: None, judge=True)
             break
     full = recipe.model.method == "full"
+    if full:
+        _require_room(course)
     model: Any = load_judge(located, torch.float32 if full else course.loaded.dtype)
     if full:
         return model.requires_grad_(True)
     adapted: Any = with_adapter(model, recipe, four_bit=False, task="SEQ_CLS")
     return adapted.base_model.model  # TRL looks for the body and the score by name
+
+
+def _require_room(course: Course) -> None:
+    """Refuses a value model that is trained in full and would not fit into what is free."""
+    needed = course.loaded.model.num_parameters() * FULL_BYTES
+    if course.loaded.device == "cuda":
+        free = torch.cuda.mem_get_info()[0]
+    else:
+        free = psutil.virtual_memory().available
+    if needed > free:
+        raise Refusal(
+            f"The value model does not fit: it needs about {needed / 2**30:.1f} GB, "
+            f"{free / 2**30:.1f} GB are free.",
+            "With model.method = 'full' all its weights are trained beside the policy's.",
+            "Set model.method = 'lora', or rl.algorithm = 'rloo', which needs no value model.",
+        )
 
 
 def _batch(course: Course) -> int:
