@@ -97,8 +97,14 @@ def _measure(store: Store, run: str) -> str:
 
 
 def ago(created: str, now: datetime | None = None) -> str:
-    """A moment in the past in a few words."""
-    seconds = ((now or datetime.now(UTC)) - datetime.fromisoformat(created)).total_seconds()
+    """A moment in the past in a few words; nothing where it cannot be read as one."""
+    try:
+        then = datetime.fromisoformat(created)
+    except ValueError:
+        return ""
+    if then.tzinfo is None:
+        then = then.replace(tzinfo=UTC)
+    seconds = ((now or datetime.now(UTC)) - then).total_seconds()
     for unit, length in (("day", 86400), ("hour", 3600), ("minute", 60)):
         if (count := int(seconds // length)) >= 1:
             return f"{count} {unit}{'s' if count > 1 else ''} ago"

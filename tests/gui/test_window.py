@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from PySide6.QtCore import Qt
 from PySide6.QtWidgets import QApplication
 
 from studio.app import Studio
+from studio.pages.runs import ago
 from studio.paths import Home
 from studio.settings import Settings, save_settings
 from studio.widgets.notice import EmptyState
@@ -324,3 +326,10 @@ def test_a_killed_window_leaves_training_running(
     finally:
         close(later)
         end_all(home)
+
+
+def test_a_run_whose_date_cannot_be_read_is_listed_without_it() -> None:
+    now = datetime(2026, 1, 2, tzinfo=UTC)
+    assert ago("2026-01-01T00:00:00+00:00", now) == "1 day ago"
+    assert ago("2026-01-01T22:00:00", now) == "2 hours ago"
+    assert ago("", now) == ago("yesterday", now) == ""
