@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
-from PySide6.QtCore import Qt
+from PySide6.QtCore import Qt, QTimer
 from PySide6.QtWidgets import QFrame, QHBoxLayout, QScrollArea, QVBoxLayout, QWidget
+from shiboken6 import isValid
 
 from studio.theme import SPACE
 from studio.widgets.text import label
 
 WIDEST = 1120
 """Content wider than this is hard to read; the rest is room."""
+POLISHED_AT_ONCE = 8
 
 
 class Page(QWidget):
@@ -53,6 +55,21 @@ class Page(QWidget):
 
     def leave(self) -> None:
         """Called once when the window closes."""
+
+
+def polish_ahead(widget: QWidget) -> None:
+    """Styles what is still out of sight, a little at a time, so that showing it is quick."""
+    waiting = [widget, *widget.findChildren(QWidget)]
+
+    def some() -> None:
+        for made in waiting[:POLISHED_AT_ONCE]:
+            if isValid(made):
+                made.ensurePolished()
+        del waiting[:POLISHED_AT_ONCE]
+        if waiting:
+            QTimer.singleShot(0, widget, some)
+
+    QTimer.singleShot(0, widget, some)
 
 
 def _centred(column: QVBoxLayout) -> QWidget:

@@ -79,8 +79,8 @@ CASES = {
     "rloo": Case("rlhf", ("reward", "win_rate"), steps=30, batch=32, rate=3e-4, method="full",
                  base="run:{sft}",
                  more='rl = { algorithm = "rloo", max_completion_tokens = 48 }\n' + BY_MODEL),
-    "grpo": Case("grpo", ("reward", "win_rate"), ("builtin:arithmetic",), steps=40, batch=32,
-                 rate=3e-4, method="full", base="run:{sft}",
+    "grpo": Case("grpo", ("reward", "win_rate"), ("builtin:arithmetic",), steps=60, batch=32,
+                 rate=2e-4, method="full",
                  more="rl = { max_completion_tokens = 48 }\n" + JUDGED),
     "distill": Case("distill", ("-loss",), ("builtin:arithmetic",), steps=40,
                     more='distill = { teacher = "run:{sft}" }\n'

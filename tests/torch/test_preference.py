@@ -201,6 +201,17 @@ def test_dpo_and_its_losses_are_those_of_the_papers(tmp_path: Path, loss: str) -
     assert found == pytest.approx(expected, abs=1e-5, rel=1e-5)
 
 
+def test_the_better_answers_likelihood_can_be_added(tmp_path: Path) -> None:
+    policy, reference, tokenizer = models()
+    good, bad, lengths = pair_scores(policy, tokenizer)
+    good_ref, bad_ref, _ = pair_scores(reference, tokenizer)
+    margin = BETA * ((good - good_ref) - (bad - bad_ref))
+    likelihood = good.sum() / lengths[0].sum()
+    found = loss_of(tmp_path, DPOTrainer, DPOConfig, policy, tokenizer, ref_model=reference,
+                    loss_type=["sigmoid", "sft"], loss_weights=[1.0, 0.5])  # fmt: skip
+    assert found == pytest.approx(-log_sigmoid(margin).mean() - 0.5 * likelihood, abs=1e-5)
+
+
 def test_simpo_is_that_of_the_paper(tmp_path: Path) -> None:
     policy, _, tokenizer = models()
     good, bad, lengths = pair_scores(policy, tokenizer, end=True)

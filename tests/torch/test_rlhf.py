@@ -38,12 +38,13 @@ from workers.protocol.recipe import (
     Evaluation,
     Lora,
     Model,
+    Preference,
     Recipe,
     Source,
     Training,
 )
 from workers.protocol.requests import Pause
-from workers.protocol.rewards import RewardModel
+from workers.protocol.rewards import MathAnswer, RewardModel
 from workers.train.distill import Collator
 from workers.train.judged import win_rate
 from workers.train.ppo import explained_variance
@@ -187,7 +188,8 @@ def ppo(tmp_path: Path) -> tuple[Watching, dict[str, Any]]:
             for name, part in (("policy", both.policy), ("value", both.value_model)):
                 between[name] = {key: kept.clone() for key, kept in part.state_dict().items()}
 
-    trainer.optimizer.register_step_pre_hook(keep)
+    accelerated: Any = trainer.optimizer
+    accelerated.optimizer.register_step_pre_hook(keep)
     trainer.train()
     return trainer, between
 
@@ -359,7 +361,8 @@ def test_ppo_rests_and_goes_on_from_its_checkpoint(
     recipe = of_stage(
         "rlhf", "policy", data="builtin:arithmetic",
         training={"max_steps": 3, "save_every_steps": 1},
-        rl=RL(algorithm="ppo", max_completion_tokens=16), rewards=[RewardModel(model=judge_run)],
+        rl=RL(algorithm="ppo", updates_per_batch=2, max_completion_tokens=16),
+        rewards=[RewardModel(model=judge_run)],
     )  # fmt: skip
     folder = tmp_path / "jobs" / "resting"
     folder.mkdir()
@@ -396,6 +399,18 @@ def test_a_policy_needs_a_token_for_padding(
     (failed,) = of(Failed, train_here(recipe))
     assert failed.kind == "refused"
     assert "padding" in failed.what
+
+
+def test_preference_runs_compare_their_answers_with_those_before(train_here: Run) -> None:
+    recipe = of_stage(
+        "dpo", "pairs", data="builtin:preferences", training={"max_steps": 1},
+        preference=Preference(sft_weight=1.0), rewards=[MathAnswer()],
+    )  # fmt: skip
+    events = train_here(recipe)
+    assert of(Failed, events) == []
+    before, after = of(Evaluated, events)
+    assert {"pair_accuracy", "reward", "accuracy"} <= before.values.keys()
+    assert after.values["win_rate"] is not None
 
 
 def test_distillation_comes_nearer_to_its_teacher(train_here: Run, tmp_path: Path) -> None:

@@ -252,7 +252,10 @@ class WatchedPPO(PPOTrainer):
         value_model: Any = self.model.value_model
         self._load_from_checkpoint(str(folder), model=policy)
         value_model.load_state_dict(load_file(folder / VALUE), strict=False)
-        self._load_optimizer_and_scheduler(str(folder))
+        for part, name in ((self.optimizer, "optimizer.pt"), (self.lr_scheduler, "scheduler.pt")):
+            kept: Any = torch.load(folder / name, map_location=self.args.device, weights_only=True)
+            taking: Any = part
+            taking.load_state_dict(kept)
         self._load_rng_state(str(folder))
         left: Any = self.args
         left.num_total_batches -= self._resumed_step

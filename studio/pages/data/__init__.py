@@ -13,7 +13,7 @@ from typing import Any
 
 import msgspec
 import psutil
-from PySide6.QtCore import Qt, Signal
+from PySide6.QtCore import Qt, QTimer, Signal
 from PySide6.QtGui import QDragEnterEvent, QDropEvent
 
 from studio.jobs import Heard, Jobs
@@ -22,7 +22,7 @@ from studio.pages.data.opener import Opener, saved_versions
 from studio.settings import save_settings
 from studio.theme import Theme
 from studio.widgets.notice import Banner
-from studio.widgets.page import Page
+from studio.widgets.page import Page, polish_ahead
 from studio.widgets.text import button
 from workers.protocol.events import VersionSaved
 from workers.protocol.jobs import Browse, Inspect
@@ -46,6 +46,7 @@ class DataPage(Page):
                          scrolls=False)  # fmt: skip
         self._jobs = jobs
         self._job = self._check = ""
+        self._opening: Browse | None = None
         self._leaving: set[str] = set()
         self._tidied = False
         self.setAcceptDrops(True)
@@ -80,6 +81,7 @@ class DataPage(Page):
     def showEvent(self, event: Any) -> None:
         if not self._tidied:
             self._tidy()
+            polish_ahead(self.browser)
         self._offer()
         runs = [(row.id, row.name) for row in self._jobs.store.jobs("train") if row.resting]
         self.browser.tokens.offer_models(runs)
@@ -118,18 +120,25 @@ class DataPage(Page):
         task = Browse(source=source, owner_pid=me.pid, owner_started=me.create_time(),
                       model=tokens.model, max_length=tokens.max_length)  # fmt: skip
         self.browser.start(source)
-        try:
-            self._job = self._jobs.browse(task)
-        except Refusal as refusal:
-            self._show_opener()
-            self._on_told(refusal)
-            return
         self.opener.hide()
         self.browser.show()
         self.again.hide()
         self.another.show()
         self.use.show()
         self.use.setEnabled(False)
+        self._opening = task
+        QTimer.singleShot(0, self, self._begin)  # the page is painted first
+
+    def _begin(self) -> None:
+        """Starts the worker for what was opened last."""
+        task, self._opening = self._opening, None
+        if task is None:
+            return
+        try:
+            self._job = self._jobs.browse(task)
+        except Refusal as refusal:
+            self._show_opener()
+            self._on_told(refusal)
 
     def _remember(self, source: str) -> None:
         settings = self._jobs.settings
@@ -222,6 +231,7 @@ class DataPage(Page):
             self._jobs.stop(self._job, STOP_GRACE_S)
             self._leaving.add(self._job)
         self._job = ""
+        self._opening = None
 
     def leave(self) -> None:
         """Ends the worker; it would also end by itself when this process is gone."""
