@@ -124,8 +124,6 @@ def reward_hacking(history: History, setting: Setting) -> Finding | None:
     """Form up while right answers stand still, or reward up while held-out accuracy falls."""
     reward = history.values("reward")
     accuracy = history.values("eval_accuracy")
-    if len(reward) < HACK_WINDOW:
-        return None
     gained = (history.now("reward") or 0.0) - (history.start("reward") or 0.0)
     if len(accuracy) >= 2 and gained > HACK_GAIN and accuracy[-1] < accuracy[0] - 2 * HACK_FLAT:
         return _hacked(
@@ -133,7 +131,7 @@ def reward_hacking(history: History, setting: Setting) -> Finding | None:
             f"The reward has risen by {gained:.2g} while held-out accuracy fell from "
             f"{accuracy[0]:.0%} to {accuracy[-1]:.0%}",
         )  # fmt: skip
-    if not setting.form or not setting.right:
+    if len(reward) < HACK_WINDOW or not setting.form or not setting.right:
         return None
     form = sum(_gain(history, name) for name in setting.form)
     right = sum(_gain(history, name) for name in setting.right)
