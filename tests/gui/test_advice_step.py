@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from typing import get_args
+
 import msgspec
 import pytest
 
 from studio.app import Studio
 from studio.pages.train.review import in_words
+from studio.pages.train.settings import with_suggestions
 from tests.gui.conftest import Driver
 from workers.protocol import wire
 from workers.protocol.jobs import Train
 from workers.protocol.pipeline import PREVIOUS
-from workers.protocol.recipe import RL, Distill, Model, Recipe, Source, Training
+from workers.protocol.recipe import RL, Distill, Method, Model, Recipe, Source, Stage, Training
 from workers.protocol.rewards import RewardModel
 
 
@@ -230,3 +233,14 @@ def test_the_review_says_how_many_models_stand_in_memory(
     assert words in said
     assert ("in memory" in said) is bool(words)
     assert "  " not in said
+
+
+@pytest.mark.parametrize("stage", get_args(Stage))
+@pytest.mark.parametrize("method", get_args(Method))
+@pytest.mark.parametrize("root", ["starter", "Qwen/Qwen3-0.6B"])
+def test_there_are_settings_for_every_stage_that_a_file_may_hold(
+    stage: Stage, method: Method, root: str
+) -> None:
+    plain = Recipe(stage=stage, model=Model(base=root, method=method))
+    filled = with_suggestions(plain, root)
+    assert msgspec.toml.decode(msgspec.toml.encode(filled), type=Recipe) == filled

@@ -234,12 +234,14 @@ class TrainPage(Page):
         if self._adapting:
             return
         self._adapting = True
-        root = self._root(self.model.base)
-        for step in (*self._steps, self.rewards):  # which looks at the algorithm in the settings
-            step.adapt(self.recipe(), root)
-        self.model.warn(self._warning())
-        self._rail.show_only(self._shown())
-        self._adapting = False
+        try:
+            root = self._root(self.model.base)
+            for step in (*self._steps, self.rewards):  # which looks at the settings' algorithm
+                step.adapt(self.recipe(), root)
+            self.model.warn(self._warning())
+            self._rail.show_only(self._shown())
+        finally:
+            self._adapting = False
 
     def _root(self, base: str) -> str:
         return self._chain(base)[0]

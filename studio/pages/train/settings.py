@@ -173,7 +173,7 @@ def suggested(recipe: Recipe, root: str) -> dict[str, Any]:
     if tiny:
         if stage in PAIRED:
             values |= {"training.learning_rate": 1e-3, "training.batch_size": 16}
-        values |= TINY[stage]
+        values |= TINY.get(stage, {})
         if whole and stage in (*PAIRED, "rlhf"):
             values["training.learning_rate"] = 3e-4
         elif whole and stage in ("sft", "cpt", "orpo", "distill"):
