@@ -38,6 +38,14 @@ HACK_WINDOW = 25
 """Steps over which a rising form and a flat answer are a sign of farming."""
 HACK_GAIN, HACK_FLAT = 0.15, 0.03
 UNSCORED = 0.1
+CHECKED_REMEDY = (
+    "Give being right more weight than the form, and try the rewards on the Rewards page; look at "
+    "the best-paid answers of the last steps."
+)
+JUDGED_REMEDY = (
+    "Raise rl.kl_coefficient, stop earlier, or train the reward model on pairs that hold such "
+    "answers; look at the best-paid answers of the last steps."
+)
 BLIND_AFTER = 20
 """Steps that a value model is given to learn to foresee."""
 
@@ -127,7 +135,7 @@ def reward_hacking(history: History, setting: Setting) -> Finding | None:
     gained = (history.now("reward") or 0.0) - (history.start("reward") or 0.0)
     if len(accuracy) >= 2 and gained > HACK_GAIN and accuracy[-1] < accuracy[0] - 2 * HACK_FLAT:
         return _hacked(
-            history, "reward",
+            history, setting, "reward",
             f"The reward has risen by {gained:.2g} while held-out accuracy fell from "
             f"{accuracy[0]:.0%} to {accuracy[-1]:.0%}",
         )  # fmt: skip
@@ -138,7 +146,7 @@ def reward_hacking(history: History, setting: Setting) -> Finding | None:
     if form < HACK_GAIN or right > HACK_FLAT or _solved(history, setting):
         return None
     return _hacked(
-        history, setting.form[0],
+        history, setting, setting.form[0],
         f"The reward for the form has risen by {form:.2g} while right answers stand still "
         f"({right:+.2g})",
     )  # fmt: skip
@@ -149,12 +157,11 @@ def _gain(history: History, name: str) -> float:
     return statistics.fmean(found[-WINDOW:]) - statistics.fmean(found[:WINDOW]) if found else 0.0
 
 
-def _hacked(history: History, metric: str, seen: str) -> Finding:
+def _hacked(history: History, setting: Setting, metric: str, seen: str) -> Finding:
     return Finding(
         kind="reward_hacking", level="warning", step=history.step, metric=metric,
         meaning=f"{seen}: the model learns to please the reward, not to solve the task.",
-        remedy="Give being right more weight than the form, and try the rewards on the Rewards "
-        "page; look at the best-paid answers of the last steps.",
+        remedy=JUDGED_REMEDY if setting.stage == "rlhf" else CHECKED_REMEDY,
     )  # fmt: skip
 
 
