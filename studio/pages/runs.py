@@ -202,7 +202,7 @@ class RunsPage(Page):
         menu = QMenu(self)
         menu.addAction("Open", lambda: self.opened.emit(row.id))
         onward = menu.addAction("Train on from it", lambda: self.base_chosen.emit(row.id, row.name))
-        onward.setEnabled(row.resting)
+        onward.setEnabled(row.resting and row.stage != "reward")  # it has no words to go on from
         menu.addSeparator()
         gone = menu.addAction("Delete…", lambda: self._delete(row))
         gone.setEnabled(not row.live)

@@ -1,8 +1,10 @@
 """Records the metric streams of healthy and sick runs, by really running them on the starter model.
 
     python tests/recordings/record.py [NAME ...]
+    python tests/recordings/record.py NAME=FOLDER ...    # what a run in FOLDER has measured
 
-Each file beside this one holds the recipe and what the run measured, step by step.
+Each file beside this one holds the recipe and what the run measured, step by step. Preference runs
+and the farmed reward model are taken from the home of tests/benchmarks/stages_learn.py.
 """
 
 from __future__ import annotations
@@ -75,7 +77,14 @@ def record(name: str) -> None:
         task = Train(recipe=recipe)
         wire.write_job(folder, Job(id=name, name=name, created="", home=home, task=task))
         run_folder(folder)
-        said = [line.event for line in wire.read_events(folder)]
+        take(name, folder)
+
+
+def take(name: str, folder: Path) -> None:
+    """Keeps what the run in a folder has measured."""
+    task = wire.read_job(folder).task
+    assert isinstance(task, Train)
+    said = [line.event for line in wire.read_events(folder)]
     if failures := [event.what for event in said if isinstance(event, Failed)]:
         raise SystemExit(f"{name}: {failures[0]}")
     metrics = [
@@ -83,7 +92,7 @@ def record(name: str) -> None:
         for event in said
         if isinstance(event, Metrics)
     ]
-    told = {"recipe": format_recipe(recipe), "metrics": metrics}
+    told = {"recipe": format_recipe(task.recipe), "metrics": metrics}
     (HERE / f"{name}.json").write_text(json.dumps(told, separators=(",", ":")) + "\n")
 
 
@@ -93,4 +102,8 @@ def _short(value: float | None) -> float | None:
 
 if __name__ == "__main__":
     for asked in sys.argv[1:] or RUNS:
-        record(asked)
+        named, _, of = asked.partition("=")
+        if of:
+            take(named, Path(of))
+        else:
+            record(named)

@@ -21,6 +21,7 @@ SICK = {
     "length-blow-up": "length_blow_up",
     "reward-hacking": "reward_hacking",
     "diverging-loss": "diverging_loss",
+    "farmed-reward-model": "reward_hacking",
 }
 HEALTHY = sorted(path.stem for path in RECORDINGS.glob("healthy-*.json"))
 RL_RECIPE = Recipe(
