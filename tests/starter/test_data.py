@@ -156,7 +156,7 @@ def test_preferences_are_conversations_whose_length_tells_nothing() -> None:
         assert boxed(chosen) == row["answer"] == recompute(prompt_of(row))
         assert not (well_formed(rejected) and boxed(rejected) == boxed(chosen))
         longer.append(len(chosen) - len(rejected))
-    assert abs(mean(longer)) < 2
+    assert abs(mean(longer)) < 6
     wins = [gap > 0 for gap in longer if gap]
     assert abs(mean(wins) - 0.5) < 0.1
 
