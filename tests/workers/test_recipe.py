@@ -62,6 +62,36 @@ def test_impossible_combinations_are_refused() -> None:
             parse_recipe(text)
 
 
+JUDGE = '[[rewards]]\nkind = "reward_model"\nmodel = "run:judge"\n'
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ('stage = "grpo"\n' + GOOD + '[rl]\nalgorithm = "ppo"\n' + JUDGE, "stage 'grpo'"),
+        ('stage = "rlhf"\n' + GOOD, "no reward model is named"),
+        ('stage = "rlhf"\n' + GOOD + '[[rewards]]\nkind = "math_answer"\n', "no reward model"),
+        (
+            'stage = "rlhf"\n' + GOOD + '[rl]\nalgorithm = "ppo"\n[model]\nmethod = "qlora"\n'
+            + JUDGE,
+            "'ppo' with model.method = 'qlora'",
+        ),
+        ('stage = "distill"\n' + GOOD, "distill.teacher is missing"),
+        ('stage = "kto"\n' + GOOD + "[training]\nbatch_size = 1\n", "batch_size = 1"),
+    ],
+)  # fmt: skip
+def test_a_stage_says_what_it_cannot_do_without(text: str, words: str) -> None:
+    with pytest.raises(Refusal) as refused:
+        parse_recipe(text)
+    assert words in refused.value.what
+    assert refused.value.remedy
+
+
+def test_ppo_takes_a_batch_of_any_size_and_several_rewards() -> None:
+    more = '[rl]\nalgorithm = "ppo"\n[training]\nbatch_size = 6\n[[rewards]]\nkind = "length"\n'
+    assert len(parse_recipe('stage = "rlhf"\n' + GOOD + more + JUDGE).rewards) == 2
+
+
 def test_a_missing_or_broken_file_is_refused(tmp_path: Path) -> None:
     with pytest.raises(Refusal, match="There is no recipe"):
         read_recipe(tmp_path / "none.toml")

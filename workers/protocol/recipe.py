@@ -629,6 +629,8 @@ def _impossible(recipe: Recipe) -> list[tuple[str, str, str]]:
                 "Set training.batch_size to 4 or more.",
             )
         )
+    if recipe.stage == "rlhf":
+        found.extend(_impossible_rlhf(recipe))
     if recipe.stage in ("grpo", "rlhf"):
         found.extend(_impossible_rl(recipe))
     if recipe.stage == "grpo" and recipe.rl.algorithm == "ppo":
@@ -639,8 +641,6 @@ def _impossible(recipe: Recipe) -> list[tuple[str, str, str]]:
                 "Set stage = 'rlhf' with a reward model, or take grpo or rloo.",
             )
         )
-    if recipe.stage == "rlhf":
-        found.extend(_impossible_rlhf(recipe))
     if recipe.stage == "distill" and not recipe.distill.teacher:
         found.append(
             (
