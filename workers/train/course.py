@@ -49,12 +49,18 @@ class Course:
     held_out: Rows
     closing: ExitStack
     """What is to be ended with the run, for example the rewards' sandbox."""
-    rewards: Rewards | None = None
-    """What judges the model's own answers in stages that do not learn from it, once it is there."""
+    _rewards: Rewards | None = None
 
     @property
     def checkpoints(self) -> Path:
         return self.host.folder / "checkpoints"
+
+    def open_rewards(self) -> Rewards:
+        """The recipe's rewards, made ready once and ended with the run."""
+        if self._rewards is None:
+            self._rewards = Rewards(self.recipe.rewards, Path(self.host.job.home))
+            self.closing.callback(self._rewards.close)
+        return self._rewards
 
 
 class Stage(Protocol):

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from datasets import Dataset
 from transformers import Trainer
 from trl.experimental.gkd import GKDConfig, GKDTrainer
 
@@ -22,7 +21,7 @@ from workers.fetch import locate_model
 from workers.protocol.events import Phase
 from workers.protocol.refusal import Refusal
 from workers.train.course import Course, answered, common_arguments, evaluated
-from workers.train.sft import examples_of
+from workers.train.sft import dataset_of, examples_of
 
 MEASURED = {"loss": "loss"}
 
@@ -44,8 +43,8 @@ def build_trainer(course: Course) -> Trainer:
             max_new_tokens=course.recipe.rl.max_completion_tokens,
         ),
         data_collator=Collator(course.loaded.tokenizer),
-        train_dataset=_dataset(examples_of(course, course.training)),
-        eval_dataset=_dataset(held_out) if held_out else None,
+        train_dataset=dataset_of(examples_of(course, course.training)),
+        eval_dataset=dataset_of(held_out) if held_out else None,
         processing_class=course.loaded.tokenizer,
     )
 
@@ -79,14 +78,6 @@ def _teacher(course: Course) -> Any:
         # The same tokens, padded to another width: what stands beyond them is never said.
         teacher.resize_token_embeddings(mine_wide)
     return teacher.to(course.loaded.device).requires_grad_(False).eval()
-
-
-def _dataset(examples: list[Any]) -> Dataset:
-    columns = {
-        "input_ids": [example.input_ids for example in examples],
-        "labels": [example.labels for example in examples],
-    }
-    return Dataset.from_dict(columns)
 
 
 class Collator:

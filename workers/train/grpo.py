@@ -14,7 +14,6 @@ import math
 import time
 from collections import defaultdict
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -23,6 +22,7 @@ from datasets import Dataset
 from transformers import Trainer
 from trl import GRPOConfig, GRPOTrainer, RLOOConfig, RLOOTrainer
 
+from workers.data.formats import Row
 from workers.data.mapping import render
 from workers.protocol.events import Note, Rollout
 from workers.protocol.refusal import Refusal
@@ -40,9 +40,8 @@ LONGEST_SHOWN = 8000
 def build_trainer(course: Course) -> Trainer:
     """TRL's trainer for the algorithm, with the recipe's rewards and a reference where needed."""
     options = course.recipe.rl
-    rewards = Rewards(course.recipe.rewards, Path(course.host.job.home))
-    course.closing.callback(rewards.close)
-    rows = fitting(course)
+    rewards = course.open_rewards()
+    rows = [row for row, _ in fitting(course)]
     columns = {
         "prompt": [row.prompt for row in rows],
         "answer": [row.answer for row in rows],
@@ -83,23 +82,24 @@ def _placeholder(name: str) -> Any:
     return reward
 
 
-def fitting(course: Course) -> list[Any]:
-    """Rows whose prompt leaves room for an answer within training.max_length."""
+def fitting(course: Course) -> list[tuple[Row, list[int]]]:
+    """Rows whose prompt fits into training.max_length, each with its prompt's token ids."""
     longest = course.recipe.training.max_length
     tokenizer: Any = course.loaded.tokenizer
     texts = [render(row.prompt, tokenizer, generation=True) for row in course.training]
-    lengths = [len(ids) for ids in tokenizer(texts, add_special_tokens=False)["input_ids"]]
-    kept = [row for row, n in zip(course.training, lengths, strict=True) if n <= longest]
+    prompts: list[list[int]] = tokenizer(texts, add_special_tokens=False)["input_ids"]
+    asked = zip(course.training, prompts, strict=True)
+    kept = [(row, ids) for row, ids in asked if len(ids) <= longest]
     if not kept:
         raise Refusal(
             "No prompt is short enough to train on.",
             f"All are longer than training.max_length = {longest} tokens.",
             "Raise training.max_length.",
         )
-    if len(kept) < len(lengths):
+    if len(kept) < len(prompts):
         course.host.emit(
             Note(
-                text=f"{len(lengths) - len(kept)} of {len(lengths)} prompts are longer than "
+                text=f"{len(prompts) - len(kept)} of {len(prompts)} prompts are longer than "
                 f"{longest} tokens and are left out.",
                 level="warning",
             )
@@ -217,10 +217,7 @@ class Watched:
             _groups(inputs, output, self._scored, this._logs, this.num_generations,
                     this._tokenizer.eos_token_id),
         )  # fmt: skip
-        path = self._course.host.folder / path_of(step)
-        path.parent.mkdir(exist_ok=True)
-        write_atomically(path, msgspec.json.encode(record))
-        self._course.host.emit(Rollout(step=step, path=path_of(step)))
+        keep(self._course, record)
 
 
 class WatchedGRPO(Watched, GRPOTrainer):
@@ -229,6 +226,14 @@ class WatchedGRPO(Watched, GRPOTrainer):
 
 class WatchedRLOO(Watched, RLOOTrainer):
     """TRL's RLOO with our rewards."""
+
+
+def keep(course: Course, record: Rollouts) -> None:
+    """Writes a step's answers beside the run, and says where."""
+    path = course.host.folder / path_of(record.step)
+    path.parent.mkdir(exist_ok=True)
+    write_atomically(path, msgspec.json.encode(record))
+    course.host.emit(Rollout(step=record.step, path=path_of(record.step)))
 
 
 def _text(completion: Any) -> str:

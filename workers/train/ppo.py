@@ -25,18 +25,16 @@ from safetensors.torch import load_file, save_file
 from transformers import Trainer
 from trl.experimental.ppo import PPOConfig, PPOTrainer
 
-from workers.data.mapping import render
+from workers.data.formats import Row
 from workers.engines.transformers import load_judge, with_adapter
 from workers.fetch import locate_model
-from workers.protocol.events import Rollout
 from workers.protocol.refusal import Refusal
-from workers.protocol.rewards import RewardModel, names_of
-from workers.protocol.rollouts import Group, Rollouts, Sampling, path_of
-from workers.protocol.wire import write_atomically
+from workers.protocol.rewards import RewardModel
+from workers.protocol.rollouts import Group, Rollouts, Sampling
 from workers.rewards import Rewards, Sample, Scored
 from workers.rewards.models import TrainedModel
 from workers.train.course import Course, common_arguments
-from workers.train.grpo import LONGEST_SHOWN, SHOWN_GROUPS, fitting
+from workers.train.grpo import LONGEST_SHOWN, SHOWN_GROUPS, fitting, keep
 from workers.train.judged import judged
 
 FULL_BYTES = 16
@@ -47,24 +45,21 @@ VALUE = "value.safetensors"
 
 def build_trainer(course: Course) -> Trainer:
     """TRL's PPOTrainer; the value model begins as the reward model (Ouyang et al. 2022)."""
-    rewards = Rewards(course.recipe.rewards, Path(course.host.job.home))
-    course.closing.callback(rewards.close)
+    rewards = course.open_rewards()
     tokenizer = copy.deepcopy(course.loaded.tokenizer)
     tokenizer.padding_side = "left"  # prompts end where answers begin
     _require_padding(tokenizer)
-    rows = fitting(course)
+    asked = fitting(course)
     batch = _batch(course)
-    if len(rows) < batch:
+    if len(asked) < batch:
         raise Refusal(
-            f"There are {len(rows)} prompts for batches of {batch}.",
+            f"There are {len(asked)} prompts for batches of {batch}.",
             "PPO takes a whole batch of different prompts in each step.",
             "Lower training.batch_size or gradient_accumulation, or bring more prompts.",
         )
-    texts = [render(row.prompt, tokenizer, generation=True) for row in rows]
-    prompts: list[list[int]] = tokenizer(texts, add_special_tokens=False)["input_ids"]
-    dataset = Dataset.from_dict({"input_ids": prompts})
+    dataset = Dataset.from_dict({"input_ids": [ids for _, ids in asked]})
     full = course.recipe.model.method == "full"
-    earned: Any = Earned(rewards, tokenizer, prompts, rows)
+    earned: Any = Earned(rewards, tokenizer, asked)
     trainer = WatchedPPO(
         args=_arguments(course, batch),
         processing_class=tokenizer,
@@ -104,13 +99,13 @@ class Earned(torch.nn.Module):
     base_model_prefix = "body"
 
     def __init__(
-        self, rewards: Rewards, tokenizer: Any, prompts: list[list[int]], rows: list[Any]
+        self, rewards: Rewards, tokenizer: Any, asked: list[tuple[Row, list[int]]]
     ) -> None:
         super().__init__()
         self._rewards = rewards
         self._tokenizer = tokenizer
-        self._rows = {tuple(ids): row for ids, row in zip(prompts, rows, strict=True)}
-        self._lengths = sorted({len(ids) for ids in prompts})
+        self._rows = {tuple(ids): row for row, ids in asked}
+        self._lengths = sorted({len(ids) for _, ids in asked})
         self.scored: Scored | None = None
 
     def body(self, input_ids: torch.Tensor, attention_mask: torch.Tensor, **_: Any) -> Any:
@@ -296,7 +291,6 @@ class WatchedPPO(PPOTrainer):
             "value_loss": logs["loss/value_avg"],
             "learning_rate": logs["lr"],
             "grad_norm": self._gradient_norm,
-            "entropy": logs["policy/entropy_avg"],
             "clip_ratio/region_mean": logs["policy/clipfrac_avg"],
             "value_clip_share": logs["val/clipfrac_avg"],
             "reward": logs["objective/scores"],
@@ -339,7 +333,6 @@ class WatchedPPO(PPOTrainer):
     def _keep(self, batch: dict[str, Any]) -> None:
         """Writes what was sampled beside the run, and says where."""
         tokenizer: Any = self.processing_class
-        width = batch["queries"].shape[1]
         groups = []
         for at in range(min(len(batch["scores"]), SHOWN_GROUPS)):
             prompt = batch["queries"][at]
@@ -354,16 +347,10 @@ class WatchedPPO(PPOTrainer):
                 tokens=int(trained.sum()), truncated=not bool(batch["contain_eos_token"][at]),
                 faults=[],
             )  # fmt: skip
-            asked = tokenizer.decode(prompt[prompt != self._padding][-width:])
+            asked = tokenizer.decode(prompt[prompt != self._padding])
             groups.append(Group(prompt=asked, answer="", samples=[sampling]))
         step = self.state.global_step
-        record = Rollouts(
-            step, names_of(self._course.recipe.rewards), self.rewards.weights, groups
-        )  # fmt: skip
-        path = self._course.host.folder / path_of(step)
-        path.parent.mkdir(exist_ok=True)
-        write_atomically(path, msgspec.json.encode(record))
-        self._course.host.emit(Rollout(step=step, path=path_of(step)))
+        keep(self._course, Rollouts(step, self.rewards.names, self.rewards.weights, groups))
 
 
 class _Endable:

@@ -11,7 +11,6 @@ thumb up or down.
 from __future__ import annotations
 
 import copy
-from pathlib import Path
 from typing import Any
 
 from datasets import Dataset
@@ -19,7 +18,6 @@ from transformers import Trainer
 
 from workers.data.mix import Rows
 from workers.protocol.recipe import Preference
-from workers.rewards import Rewards
 from workers.train.course import Course, answered, common_arguments, drop_reference_copy, evaluated
 from workers.train.judged import judged
 
@@ -111,11 +109,8 @@ def measure(course: Course, trainer: Trainer) -> dict[str, float]:
     found = evaluated(trainer, MEASURED)
     if not course.recipe.rewards:
         return found | answered(course, trainer)
-    if course.rewards is None:
-        course.rewards = Rewards(course.recipe.rewards, Path(course.host.job.home))
-        course.closing.callback(course.rewards.close)
     longest = course.recipe.evaluation.max_answer_tokens
-    return found | judged(course, trainer, course.rewards, longest)
+    return found | judged(course, trainer, course.open_rewards(), longest)
 
 
 def pairs(rows: Rows) -> Dataset:

@@ -34,8 +34,8 @@ def build_trainer(course: Course) -> SFTTrainer:
             max_length=options.max_length,
             packing=options.packing,
         ),
-        train_dataset=_dataset(examples_of(course, course.training)),
-        eval_dataset=_dataset(held_out) if held_out else None,
+        train_dataset=dataset_of(examples_of(course, course.training)),
+        eval_dataset=dataset_of(held_out) if held_out else None,
         processing_class=course.loaded.tokenizer,
     )
 
@@ -77,7 +77,8 @@ def examples_of(course: Course, rows: Rows, *, held_out: bool = False) -> list[E
     return kept
 
 
-def _dataset(examples: list[Example]) -> Dataset:
+def dataset_of(examples: list[Example]) -> Dataset:
+    """Token ids and labels of every example."""
     columns = {
         "input_ids": [example.input_ids for example in examples],
         "labels": [example.labels for example in examples],
