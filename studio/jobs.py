@@ -228,6 +228,11 @@ class Jobs:
     def tell(self, job: str, request: Request) -> None:
         wire.append_request(self.folder(job), request)
 
+    def failure(self, job: str) -> tuple[str, str]:
+        """Why a job failed and what to do now; both empty where it did not."""
+        row = self.store.job(job)
+        return (row.cause, row.remedy) if row is not None and row.status == "failed" else ("", "")
+
     def pause(self, job: str) -> None:
         """Asks a run to rest at a checkpoint; `resume` goes on from there."""
         self.tell(job, Pause())

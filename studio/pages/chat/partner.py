@@ -95,7 +95,6 @@ class Partner(QObject):
                 self.answered.emit(event)
 
     def _end(self) -> None:
-        row = self._jobs.store.job(self._job)
-        failed = row is not None and row.status == "failed"
+        failure = self._jobs.failure(self._job)
         self._forget()
-        self.ended.emit(*((row.cause, row.remedy) if row is not None and failed else ("", "")))
+        self.ended.emit(*failure)

@@ -263,10 +263,8 @@ class DataPage(Page):
         for line in heard.lines:
             self.browser.check.take(line.event)
         if heard.status != "running":
-            row = self._jobs.store.job(self._check)
-            failed = row is not None and row.status == "failed"
-            words = f"{row.cause} {row.remedy}".strip() if row is not None and failed else ""
-            self.browser.check.tell(words, working=False)
+            self.browser.check.tell(" ".join(self._jobs.failure(self._check)).strip(),
+                                    working=False)  # fmt: skip
 
     # Handing on
 

@@ -212,9 +212,9 @@ class ScoreView(QWidget):
         self.verdict.setText(in_words(known))
 
     def _end(self) -> None:
-        row = self._jobs.store.job(self._job)
-        if row is not None and row.status == "failed":
-            self.banner.tell(row.cause, "", row.remedy)
+        cause, remedy = self._jobs.failure(self._job)
+        if cause or remedy:
+            self.banner.tell(cause, "", remedy)
         self._job = self._model = ""
         self._asked = None
         self.state.setText("")

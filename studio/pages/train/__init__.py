@@ -37,7 +37,6 @@ from studio.widgets.rail import Rail
 from studio.widgets.text import button
 from workers.protocol import wire
 from workers.protocol.catalogue import ModelEntry, read_catalogue
-from workers.protocol.events import Inspected, Phase, Progress
 from workers.protocol.jobs import Inspect, Train
 from workers.protocol.pipeline import PREVIOUS, Pipeline, parse_pipeline, read_pipeline
 from workers.protocol.recipe import Recipe, Source
@@ -175,18 +174,10 @@ class TrainPage(Page):
 
     def _follow_check(self, heard: Heard) -> None:
         for line in heard.lines:
-            match line.event:
-                case Phase(name=name):
-                    self.data.check.tell(name, working=True)
-                case Progress() as progress:
-                    self.data.check.tell(progress.words, working=True)
-                case Inspected(result=result):
-                    self.data.check.show_result(result)
+            self.data.check.take(line.event)
         if heard.status != "running":
-            row = self._jobs.store.job(self._check)
-            failed = row is not None and row.status == "failed"
-            words = f"{row.cause} {row.remedy}".strip() if row is not None and failed else ""
-            self.data.check.tell(words, working=False)
+            self.data.check.tell(" ".join(self._jobs.failure(self._check)).strip(),
+                                 working=False)  # fmt: skip
 
     def go_to(self, index: int) -> None:
         self.banner.hide()
