@@ -95,7 +95,7 @@ def _audited(host: Host, task: Inspect, rows: RowFile, stage: Stage) -> audit.Au
     host.emit(Phase(name="Loading the tokenizer"))
     home, say = Path(host.job.home), lambda text: host.emit(Phase(name=text))
     located = locate_tokenizer(task.model, home, say)
-    tokenizer = load_tokenizer(located, task.template)
+    tokenizer = load_tokenizer(located, task.template, turns=stage != "cpt")
     host.emit(Phase(name=f"Looking at {len(rows)} rows"))
     look = audit.Audit(rows, tokenizer, stage, task.max_length, test,
                        stops_at=stopping_tokens(located), folder=host.folder)  # fmt: skip

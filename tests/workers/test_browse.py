@@ -23,8 +23,7 @@ from pyarrow import parquet
 from workers.__main__ import run_folder
 from workers.browse import Browser
 from workers.data.formats import Row, read
-from workers.data.mapping import IGNORED, tokenize
-from workers.data.mapping import read as read_text
+from workers.data.mapping import IGNORED, lay_out_text, tokenize
 from workers.data.sources import find
 from workers.data.spool import SPOOL, Spooled, Straight, open_rows
 from workers.data.templates import CHATML
@@ -408,7 +407,7 @@ def test_plain_text_is_learnt_whole_with_its_end(opened: Open, tokenizer: Any) -
     assert trained(view) == "Once upon a time.<|im_end|>"
     assert view.pieces[-1].special
     assert view.template == ""
-    assert view.tokens == len(read_text("Once upon a time.", tokenizer, 99).input_ids)
+    assert view.tokens == len(lay_out_text("Once upon a time.", tokenizer).input_ids)
 
 
 def test_what_lies_behind_the_cut_is_shown_and_told(opened: Open) -> None:
@@ -478,10 +477,12 @@ def test_a_base_model_without_a_template_is_told(tokenizer: Any) -> None:
 def test_a_masked_or_unknown_end_is_told(tokenizer: Any) -> None:
     tokenizer.chat_template = CHATML.replace("<|im_end|>", "")
     assert any("would never stop" in told for told in warned(tokenizer))
-    tokenizer.chat_template = CHATML.replace("<|im_end|>", "<|im_start|>")
+    tokenizer.chat_template = CHATML.replace("<|im_end|>", " Over.<|im_start|>")
     assert any("ends with <|im_start|>" in told for told in warned(tokenizer))
     start = tokenizer.convert_tokens_to_ids("<|im_start|>")
     assert warned(tokenizer, stops_at=[start]) == []
+    tokenizer.chat_template = CHATML.replace("<|im_end|>", "<|im_start|>")
+    assert warned(tokenizer) == []  # generation is made to stop at it
 
 
 def test_a_template_that_leaves_turns_out_is_told(tokenizer: Any) -> None:

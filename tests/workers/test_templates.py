@@ -8,7 +8,7 @@ from typing import Any, get_args
 import pytest
 
 from workers.data.mapping import IGNORED, render, tokenize
-from workers.data.templates import OWN, TEMPLATES, dress, is_one_token, name_of
+from workers.data.templates import OWN, TEMPLATES, dress, end_turns, is_one_token, name_of
 from workers.engines.tokenizer import load_tokenizer, read_tokenizer
 from workers.fetch import Located
 from workers.protocol.assets import assets_folder
@@ -109,9 +109,11 @@ def test_no_mark_of_a_sequence_is_written_where_the_model_has_none(name: Templat
 
 def test_a_template_brings_its_end_token_where_the_model_has_it(tokenizer: Any) -> None:
     dress(tokenizer, "gemma")
+    end_turns(tokenizer)
     assert tokenizer.eos_token == "<eos>"  # <end_of_turn> is spelt in pieces here
     assert not is_one_token(tokenizer, "<end_of_turn>")
     dress(tokenizer, "chatml")
+    end_turns(tokenizer)
     assert tokenizer.eos_token == "<|im_end|>"
 
 

@@ -153,8 +153,14 @@ KINDS: dict[str, Kind] = {
         "These rows hold data of a person, which the model may learn by heart.",
         "Remove it or put a stand-in such as [EMAIL] in its place.", 0.0,
     ),
+    "template_refuses": Kind(
+        "The rows are sound, but the model's chat template does not take them, or writes them so "
+        "that their answers cannot be told apart. The examples say why.",
+        'Choose another template, model.template = "chatml" for example, or leave these rows out '
+        'with bad_rows = "skip".', 0.0, 0.1,
+    ),
     "roles": Kind(
-        "The turns of these rows are not a conversation that the model's template takes.",
+        "The turns of these rows are no conversation.",
         "Let an optional system turn come first, then user and assistant in turn, the assistant "
         "last.", 0.0, 0.1,
     ),
@@ -303,7 +309,7 @@ class Audit:
 
     def _look_at_length(self, at: int, row: Row, length: Length | str) -> None:
         if isinstance(length, str):
-            self._found("roles", at, length)
+            self._found("template_refuses", at, length)
             return
         self._tokens.append(length.tokens)
         self._kept += length.kept
@@ -367,7 +373,7 @@ class Audit:
             row = self._row(at)
             try:
                 example = tokenize(row.messages, self._tokenizer, 1 << 30, tools=row.tools)
-            except Exception:  # counted as `roles` where lengths were measured
+            except Exception:  # counted as `template_refuses` where lengths were measured
                 continue
             looked += 1
             trained = [label for label in example.labels if label != IGNORED]

@@ -12,7 +12,15 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from workers.data.formats import Message, Row
-from workers.data.mapping import Span, assistant_spans, check_tools, render
+from workers.data.mapping import (
+    Span,
+    Tools,
+    answer_span,
+    assistant_spans,
+    begins_documents,
+    check_tools,
+    render,
+)
 from workers.protocol.recipe import Stage
 from workers.protocol.refusal import Refusal
 
@@ -21,8 +29,8 @@ if TYPE_CHECKING:
 
 PROMPTED: tuple[Stage, ...] = ("grpo", "rlhf")
 """Stages that learn from the model's own answers: the rows are prompts."""
-ANSWERED: tuple[Stage, ...] = ("sft", "distill")
-"""Stages that read the better answer of a pair alone."""
+PAIRED: tuple[Stage, ...] = ("dpo", "ipo", "simpo", "orpo", "kto", "reward")
+"""Stages that learn from the last answer alone, or from two of them."""
 CHECKED_FIRST, CHECKED_EVERY = 4, 64
 """Rows of an order of roles that are also rendered in full, to be compared."""
 
@@ -41,7 +49,7 @@ class Length(NamedTuple):
 
 
 class Text(NamedTuple):
-    """A rendered conversation; a plain text has one span, and its end mark is still to come."""
+    """A rendered conversation; a plain text has one span, and `extra` marks around it."""
 
     text: str
     spans: list[Span]
@@ -68,6 +76,7 @@ class Measurer:
         self._seen: dict[tuple[str, ...], int] = {}
         self._backend: Any = getattr(tokenizer, "backend_tokenizer", None)
         self._thinks = "think" in str(tokenizer.chat_template)
+        self._marks = begins_documents(tokenizer) + (tokenizer.eos_token_id is not None)
         if self._backend is None:
             raise Refusal(
                 "The model has no fast tokenizer.",
@@ -96,15 +105,14 @@ class Measurer:
     def _texts(self, row: Row) -> list[Text] | str:
         try:
             if self._stage == "cpt":
-                end = self._tokenizer.eos_token_id is not None
-                return [Text(row.text, [(0, len(row.text))], extra=int(end))]
+                return [Text(row.text, [(0, len(row.text))], extra=self._marks)]
             if self._stage in PROMPTED:
                 asked = render(row.prompt, self._tokenizer, generation=True, tools=row.tools)
                 return [Text(asked, [])]
-            paired = row.rejected and self._stage not in ANSWERED
+            paired = row.rejected and self._stage in PAIRED
             answers = [row.completion, row.rejected] if paired else [row.completion]
             if row.uses_tools:
-                return [self._with_tools([*row.prompt, *answer], row) for answer in answers]
+                return [self._render([*row.prompt, *answer], row.tools) for answer in answers]
             return [self._conversation([*row.prompt, *answer]) for answer in answers]
         except Refusal as refusal:
             return refusal.what
@@ -138,23 +146,24 @@ class Measurer:
                 return False
         return True
 
-    def _render(self, messages: list[Message]) -> Text:
-        text = render(messages, self._tokenizer)
-        return Text(text, assistant_spans(messages, text, self._tokenizer))
-
-    def _with_tools(self, messages: list[Message], row: Row) -> Text:
-        text = render(messages, self._tokenizer, tools=row.tools)
-        check_tools(messages, row.tools, text)
-        return Text(text, assistant_spans(messages, text, self._tokenizer, row.tools))
+    def _render(self, messages: list[Message], tools: Tools = ()) -> Text:
+        text = render(messages, self._tokenizer, tools=tools)
+        check_tools(messages, tools, text)
+        if self._stage in PAIRED:
+            return Text(text, [answer_span(messages, text, self._tokenizer, tools)])
+        return Text(text, assistant_spans(messages, text, self._tokenizer, tools))
 
     def _learn(self, order: tuple[str, ...]) -> Skeleton | None:
         """The skeleton, by rendering marks in place of contents; None where they do not all come
-        back once and in order."""
+        back once and in order, or the template refuses them: it may yet take real contents."""
         marks = [f"\ue000{number}\ue001" for number in range(len(order))]
         probe = [
             {"role": role, "content": mark} for role, mark in zip(order, marks, strict=True)
         ]  # fmt: skip
-        text, spans, _ = self._render(probe)
+        try:
+            text, spans, _ = self._render(probe)
+        except Refusal:
+            return None
         pieces: list[str] = []
         at = 0
         for mark in marks:
@@ -164,6 +173,7 @@ class Measurer:
             pieces.append(text[at:found])
             at = found + len(mark)
         answers = [number for number, role in enumerate(order) if role == "assistant"]
+        answers = answers[-len(spans) :]
         around = [
             (number, start - text.index(marks[number]),
              end - text.index(marks[number]) - len(marks[number]))
@@ -173,9 +183,8 @@ class Measurer:
 
     def _length(self, text: Text, encoding: Any) -> Length:
         count, limit = len(encoding) + text.extra, self._max_length
-        if self._stage == "cpt":
-            kept = min(count, limit)
-            return Length(count, kept, kept, count > limit, False)
+        if self._stage == "cpt":  # split into windows, none of it is lost
+            return Length(count, count, count, False, False)
         trained, answer_cut = 0, False
         for start, end in text.spans:
             first, last = _tokens_of(encoding, start, end)

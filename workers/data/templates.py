@@ -7,6 +7,8 @@ tokenizers, but no weights.
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from workers.protocol.recipe import Template
@@ -14,6 +16,8 @@ from workers.protocol.recipe import Template
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
+PROBE = "\ue000"
+"""Stands for an answer where only what a template writes behind it is looked at."""
 OWN = "own"
 """What the model's own template is called, where it is none of ours."""
 
@@ -99,18 +103,49 @@ TEMPLATES: dict[Template, Written] = {
 def dress(tokenizer: PreTrainedTokenizerBase, template: Template = "auto") -> str:
     """Gives a tokenizer a template, and tells its name.
 
-    `auto` keeps the model's own and gives ChatML where there is none. A template by name brings
-    its end token along where the model has it as one token: else generation would go on behind
-    an answer that was learnt to its end.
+    `auto` keeps the model's own and gives ChatML where there is none.
     """
     if template != "auto":
-        written = TEMPLATES[template]
-        tokenizer.chat_template = written.text
-        if written.end and is_one_token(tokenizer, written.end):
-            tokenizer.eos_token = written.end
+        tokenizer.chat_template = TEMPLATES[template].text
     elif tokenizer.chat_template is None:
         tokenizer.chat_template = CHATML
     return name_of(tokenizer.chat_template)
+
+
+def end_turns(tokenizer: PreTrainedTokenizerBase, known: Iterable[int] = ()) -> None:
+    """Makes the token that ends an answer in the template the tokenizer's end token.
+
+    It often is another: Gemma's and Phi's tokenizers name the end of a document, base models know
+    nothing of the template they are taught. What is trained to end an answer has to be what
+    generation stops at.
+
+    Args:
+        known: further tokens at which the model's generation stops.
+    """
+    end = turn_end(tokenizer, known)
+    if end is not None:
+        tokenizer.eos_token = cast("str", tokenizer.convert_ids_to_tokens(end))
+
+
+def turn_end(tokenizer: PreTrainedTokenizerBase, known: Iterable[int] = ()) -> int | None:
+    """The token that ends an answer, found by rendering one; None where no token of its own does.
+
+    It is the first one behind the answer. Where several stand without anything between them, as
+    in Command R7B's end of response and of turn, it is the one that generation knows.
+    """
+    spoken = [{"role": "user", "content": "?"}, {"role": "assistant", "content": PROBE}]
+    try:
+        text = cast("str", tokenizer.apply_chat_template(spoken, tokenize=False))
+    except Exception:  # templates raise what they like; the rows will tell
+        return None
+    _, found, behind = text.rpartition(PROBE)
+    if not found or not behind.strip():
+        return None
+    ids = cast("list[int]", tokenizer(behind.lstrip(), add_special_tokens=False)["input_ids"])
+    marks = {*tokenizer.all_special_ids, *tokenizer.added_tokens_decoder}
+    run = list(itertools.takewhile(marks.__contains__, ids))
+    stops = {*known, tokenizer.eos_token_id}
+    return next((token for token in run if token in stops), run[0] if run else None)
 
 
 def name_of(text: Any) -> str:

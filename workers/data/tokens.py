@@ -10,9 +10,18 @@ from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from workers.data.formats import Message, Row, serves
-from workers.data.mapping import IGNORED, Layout, encode, lay_out, lay_out_text, render
+from workers.data.lengths import PAIRED, PROMPTED
+from workers.data.mapping import (
+    IGNORED,
+    Layout,
+    encode,
+    lay_out,
+    lay_out_answer,
+    lay_out_text,
+    render,
+)
 from workers.data.marks import template_marks
-from workers.data.templates import TEMPLATES, dress, is_one_token
+from workers.data.templates import TEMPLATES, dress, end_turns, is_one_token
 from workers.protocol.browse import LONGEST_SHOWN, Piece, TokenView
 from workers.protocol.recipe import Stage, Template
 from workers.protocol.refusal import Refusal
@@ -20,8 +29,6 @@ from workers.protocol.refusal import Refusal
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-PAIRED = ("dpo", "ipo", "simpo", "orpo", "kto", "reward")
-PROMPTED = ("grpo", "rlhf")
 END_TOKENS = 3
 """The end token is looked for among so many: some templates put a line break behind it."""
 
@@ -52,7 +59,9 @@ class Viewer:
         """
         self._own: Any = tokenizer.chat_template
         self._template: Template = template
+        self._document_end = tokenizer.eos_token_id
         self.name = dress(tokenizer, template)
+        end_turns(tokenizer, stops_at)
         self._tokenizer: Any = tokenizer
         self._stops_at = {*stops_at, self._tokenizer.eos_token_id}
         added = self._tokenizer.added_tokens_decoder.items()
@@ -78,7 +87,7 @@ class Viewer:
     def _sides(self, row: Row, stage: Stage) -> Iterator[Side]:
         tokenizer = self._tokenizer
         if stage == "cpt":
-            yield Side("", [], lay_out_text(row.text, tokenizer))
+            yield Side("", [], lay_out_text(row.text, tokenizer, self._document_end))
         elif stage in PROMPTED:
             text = render(row.prompt, tokenizer, generation=True, tools=row.tools)
             ids, offsets = encode(text, tokenizer)
@@ -86,19 +95,15 @@ class Viewer:
         elif stage in PAIRED:
             both = [("chosen", row.completion), ("rejected", row.rejected)]
             for title, answer in both if row.rejected else [("", row.completion)]:
-                yield Side(title, [*row.prompt, *answer], self._answered(row.prompt, answer))
+                layout = lay_out_answer(row.prompt, answer, tokenizer, row.tools)
+                yield Side(title, [*row.prompt, *answer], layout)
         else:
             yield Side("", row.messages, lay_out(row.messages, tokenizer, tools=row.tools))
 
-    def _answered(self, prompt: list[Message], answer: list[Message]) -> Layout:
-        """As TRL lays out pairs: the prompt's tokens are read, all behind them are learnt."""
-        text = render([*prompt, *answer], self._tokenizer)
-        ids, offsets = encode(text, self._tokenizer)
-        read, _ = encode(render(prompt, self._tokenizer, generation=True), self._tokenizer)
-        return Layout(text, ids, [IGNORED] * len(read) + ids[len(read) :], offsets)
-
     def _view(self, side: Side, row: Row, number: int, stage: Stage, max_length: int) -> TokenView:
         layout = side.layout
+        if stage == "cpt":
+            max_length = len(layout.input_ids)  # split into windows, none of it is cut off
         example = layout.cut(max_length)
         return TokenView(
             row=number,
@@ -173,8 +178,6 @@ class Viewer:
         lost = len(labels) - kept.trained_tokens
         if not kept.trained_tokens:
             yield "No token of this row is learnt: the answer begins behind the cut."
-        elif lost and stage == "cpt":
-            yield f"The last {lost} tokens lie behind the cut and are not learnt."
         elif lost:
             yield f"The answer is cut off: its last {lost} tokens are not learnt."
         if stage != "cpt" and labels:

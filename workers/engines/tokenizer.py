@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from workers.data.templates import dress
+from workers.data.templates import dress, end_turns
 from workers.fetch import HUB_ID, Located, locate_model
 from workers.protocol.recipe import Template
 from workers.protocol.refusal import Refusal
@@ -17,15 +17,20 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 
-def load_tokenizer(located: Located, template: Template = "auto") -> PreTrainedTokenizerBase:
+def load_tokenizer(
+    located: Located, template: Template = "auto", *, turns: bool = True
+) -> PreTrainedTokenizerBase:
     """The newest tokenizer on the way, with the chat template asked for.
 
-    `auto` takes the model's own, ChatML where it has none.
+    `auto` takes the model's own, ChatML where it has none. Its end token is the one that ends an
+    answer; without `turns`, for plain text, it stays the one that ends a document.
     """
     tokenizer = read_tokenizer(located)
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
     dress(tokenizer, template)
+    if turns:
+        end_turns(tokenizer, stopping_tokens(located))
     return tokenizer
 
 

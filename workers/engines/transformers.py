@@ -16,6 +16,7 @@ from transformers import (
     AutoModelForSequenceClassification,
     BitsAndBytesConfig,
     PreTrainedModel,
+    PreTrainedTokenizerBase,
 )
 
 from workers.engines import Loaded
@@ -37,7 +38,8 @@ def load_for_training(recipe: Recipe, located: Located) -> Loaded:
     full = recipe.model.method == "full"
     four_bit = recipe.model.method == "qlora"
     model = load_weights(located, torch.float32 if full else dtype, four_bit=four_bit)
-    tokenizer = load_tokenizer(located, recipe.model.template)
+    tokenizer = load_tokenizer(located, recipe.model.template, turns=recipe.stage != "cpt")
+    stop_at_end(model, tokenizer)
     if recipe.training.gradient_checkpointing:
         model.config.use_cache = False
     if full:
@@ -80,7 +82,18 @@ def load_for_speaking(located: Located) -> Loaded:
     device = best_device()
     dtype = computing_dtype("auto", device)
     model = load_weights(located, dtype).to(device).eval()  # type: ignore[arg-type]
-    return Loaded(model, load_tokenizer(located), device, dtype)
+    tokenizer = load_tokenizer(located)
+    stop_at_end(model, tokenizer)
+    return Loaded(model, tokenizer, device, dtype)
+
+
+def stop_at_end(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
+    """Lets generation stop at the tokenizer's end token, beside those that the model knows."""
+    settings: Any = model.generation_config
+    known = settings.eos_token_id
+    ends = [tokenizer.eos_token_id, *(known if isinstance(known, list) else [known])]
+    found = list(dict.fromkeys(end for end in ends if end is not None))
+    settings.eos_token_id = found[0] if len(found) == 1 else found or None
 
 
 def load_weights(

@@ -13,7 +13,12 @@ from unsloth import FastLanguageModel
 
 from workers.engines import Loaded
 from workers.engines.tokenizer import load_tokenizer
-from workers.engines.transformers import best_device, computing_dtype, target_modules
+from workers.engines.transformers import (
+    best_device,
+    computing_dtype,
+    stop_at_end,
+    target_modules,
+)
 from workers.fetch import Located
 from workers.protocol.recipe import Recipe
 from workers.protocol.refusal import Refusal
@@ -45,7 +50,9 @@ def load_for_training(recipe: Recipe, located: Located) -> Loaded:
             use_gradient_checkpointing="unsloth" if options.gradient_checkpointing else False,
             random_state=options.seed,
         )
-    return Loaded(model, load_tokenizer(located, recipe.model.template), device, dtype)
+    tokenizer = load_tokenizer(located, recipe.model.template, turns=recipe.stage != "cpt")
+    stop_at_end(model, tokenizer)
+    return Loaded(model, tokenizer, device, dtype)
 
 
 PROJECTIONS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
