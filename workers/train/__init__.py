@@ -42,6 +42,8 @@ def _train(recipe: Recipe, host: Host, engine: EngineModule, closing: ExitStack)
     from workers.fetch import locate_model
     from workers.folders import size_of
     from workers.train import checkpoints, course
+    from workers.train.encode import presentable
+    from workers.train.loss_check import build_checked
     from workers.train.report import Report
     from workers.train.rows import gather
 
@@ -64,7 +66,8 @@ def _train(recipe: Recipe, host: Host, engine: EngineModule, closing: ExitStack)
     course.resolve(here, rows.datasets)
 
     host.emit(Phase(name="Preparing"))
-    trainer = stage.build_trainer(here)
+    here.held_out = presentable(here, here.held_out)
+    trainer = build_checked(here, stage)
     report = Report(here, stage, trainer)
     trainer.add_callback(report)
 
@@ -105,6 +108,7 @@ def _load(recipe: Recipe, engine: EngineModule, located: Located) -> Loaded:
 def _tell_skipped(host: Host, tables: list[Table]) -> None:
     """Says how many bad rows were left out and why, and lists them all beside the run."""
     skipped = [(table, row) for table in tables for row in table.bad]
+    (host.folder / SKIPPED).unlink(missing_ok=True)  # of an earlier start
     if not skipped:
         return
     lines = [msgspec.json.encode({"source": table.source, **msgspec.structs.asdict(row)})

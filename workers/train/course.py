@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import msgspec
 import torch
@@ -28,6 +28,9 @@ from workers.protocol.events import Evaluated, Metrics, Phase, Resolved, Sampled
 from workers.protocol.recipe import Recipe
 from workers.protocol.wire import finite
 from workers.rewards import Rewards
+
+if TYPE_CHECKING:
+    from workers.train.loss_check import Compared
 
 PINNED = (
     "torch", "transformers", "trl", "peft", "accelerate", "datasets", "bitsandbytes", "tokenizers",
@@ -49,6 +52,8 @@ class Course:
     held_out: Rows
     closing: ExitStack
     """What is to be ended with the run, for example the rewards' sandbox."""
+    plain_loss: bool = False
+    """Take the model's own loss instead of TRL's faster one."""
     _rewards: Rewards | None = None
 
     @property
@@ -68,9 +73,20 @@ class Stage(Protocol):
 
     def build_trainer(self, course: Course) -> Trainer: ...
 
+    def compare(self, course: Course, trainer: Trainer) -> Compared | None:
+        """The trainer's measure of one row beside the model's own; None where it cannot be asked
+        for one."""
+        ...
+
     def measure(self, course: Course, trainer: Trainer) -> dict[str, float]:
         """Scores on the held-out rows, by name; empty when there is nothing to measure."""
         ...
+
+
+NO_ROUTER_LOSS = {"router_aux_loss_coef": 0.0}
+"""For trainers that would add the load-balancing loss of mixtures of experts. For it they switch
+the router's logits on in the model for good, which breaks its generation; adapters leave the router
+alone, so there is nothing to balance."""
 
 
 def common_arguments(course: Course) -> dict[str, Any]:

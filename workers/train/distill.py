@@ -20,8 +20,15 @@ from workers.engines.transformers import load_tokenizer, load_weights
 from workers.fetch import locate_model
 from workers.protocol.events import Phase
 from workers.protocol.refusal import Refusal
-from workers.train.course import Course, answered, common_arguments, evaluated
-from workers.train.sft import dataset_of, examples_of
+from workers.train.course import (
+    NO_ROUTER_LOSS,
+    Course,
+    answered,
+    common_arguments,
+    evaluated,
+)
+from workers.train.loss_check import Compared, own_logits, trainers_measure
+from workers.train.sft import dataset_of, examples_of, first_example
 
 MEASURED = {"loss": "loss"}
 
@@ -30,11 +37,12 @@ def build_trainer(course: Course) -> Trainer:
     """TRL's GKDTrainer with the teacher beside the student; the teacher is never trained."""
     options, distill = course.recipe.training, course.recipe.distill
     held_out = examples_of(course, course.held_out, held_out=True)
-    return GKDTrainer(
+    return OwnCountGKD(
         model=course.loaded.model,
         teacher_model=_teacher(course),
         args=GKDConfig(
             **common_arguments(course),
+            **NO_ROUTER_LOSS,
             per_device_eval_batch_size=options.batch_size,
             max_length=options.max_length,
             lmbda=distill.on_policy,
@@ -47,6 +55,29 @@ def build_trainer(course: Course) -> Trainer:
         eval_dataset=dataset_of(held_out) if held_out else None,
         processing_class=course.loaded.tokenizer,
     )
+
+
+def compare(course: Course, trainer: Trainer) -> Compared:
+    """The divergence on the first row: Jensen-Shannon's, generalized by beta (Agarwal et al. 2024,
+    equation 1), a mean over the trained tokens."""
+    asked: Any = trainer
+    row = first_example(trainer)
+    trainers = trainers_measure(trainer, row, "loss")
+    warm = asked.temperature
+    student, teacher = (
+        torch.log_softmax(own_logits(model, row["input_ids"])[:-1] / warm, dim=-1)
+        for model in (course.loaded.model, asked.teacher_model)
+    )
+    beta = course.recipe.distill.divergence
+    mixed = (beta * teacher.exp() + (1 - beta) * student.exp()).log()
+    if beta in (0, 1):  # the limits: forward and reverse KL
+        one, other = (teacher, student) if beta == 0 else (student, teacher)
+        apart = (one.exp() * (one - other)).sum(-1)
+    else:
+        apart = beta * (teacher.exp() * (teacher - mixed)).sum(-1)
+        apart += (1 - beta) * (student.exp() * (student - mixed)).sum(-1)
+    trained = torch.tensor(row["labels"][1:]) != IGNORED
+    return Compared("divergence", trainers, float(apart.cpu()[trained].mean()))
 
 
 def measure(course: Course, trainer: Trainer) -> dict[str, float]:
@@ -78,6 +109,30 @@ def _teacher(course: Course) -> Any:
         # The same tokens, padded to another width: what stands beyond them is never said.
         teacher.resize_token_embeddings(mine_wide)
     return teacher.to(course.loaded.device).requires_grad_(False).eval()
+
+
+class OwnCountGKD(GKDTrainer):
+    """TRL's GKD that divides by the tokens that it sums over.
+
+    TRL divides every batch's sum by the number of the data's tokens, also where the student's own
+    answers have taken the data's place.
+    """
+
+    _own_tokens = 0
+    """In the student's own answers to the batch at hand; 0 where the data's are learnt."""
+
+    def generate_on_policy_outputs(self, *args: Any) -> Any:  # type: ignore[override]
+        made = GKDTrainer.generate_on_policy_outputs(*args)
+        self._own_tokens = int((made[2] != IGNORED).sum())
+        return made
+
+    def compute_loss(self, model: Any, inputs: Any, return_outputs: bool = False,
+                     num_items_in_batch: Any = None) -> Any:  # fmt: skip
+        """The mean divergence a token; of batches that are added up each counts alike."""
+        if self._own_tokens and num_items_in_batch is not None:
+            num_items_in_batch = self._own_tokens * self.current_gradient_accumulation_steps
+            self._own_tokens = 0
+        return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
 
 
 class Collator:

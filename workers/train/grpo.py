@@ -29,8 +29,10 @@ from workers.protocol.refusal import Refusal
 from workers.protocol.rollouts import Group, Rollouts, Sampling, path_of
 from workers.protocol.wire import write_atomically
 from workers.rewards import Rewards, Sample, Scored, equal_share
-from workers.train.course import Course, common_arguments, drop_reference_copy
+from workers.train.course import NO_ROUTER_LOSS, Course, common_arguments, drop_reference_copy
+from workers.train.encode import encoded
 from workers.train.judged import judged
+from workers.train.loss_check import Compared, own_log_probabilities
 
 SHOWN_GROUPS = 8
 LONGEST_SHOWN = 8000
@@ -66,6 +68,21 @@ def build_trainer(course: Course) -> Trainer:
     return trainer
 
 
+def compare(course: Course, trainer: Trainer) -> Compared:
+    """The log-probability of the end of the first prompt, as of an answer, at the run's
+    temperature."""
+    asked: Any = trainer
+    prompt: str = render(asked.train_dataset[0]["prompt"], course.loaded.tokenizer, generation=True)
+    ids: list[int] = asked.processing_class(prompt, add_special_tokens=False)["input_ids"]
+    answer = len(ids) // 2
+    given = torch.tensor([ids], device=asked.accelerator.device)
+    trainers, *_ = asked._get_per_token_logps_and_entropies(
+        course.loaded.model, given, torch.ones_like(given), answer
+    )
+    own = own_log_probabilities(course.loaded.model, ids, course.recipe.rl.temperature)
+    return Compared("log-probability", float(trainers.sum()), float(own[-answer:].sum()))
+
+
 def measure(course: Course, trainer: Trainer) -> dict[str, float]:
     """Mean reward of greedy answers to the held-out prompts, and the share that is right."""
     assert isinstance(trainer, Watched)
@@ -86,10 +103,13 @@ def fitting(course: Course) -> list[tuple[Row, list[int]]]:
     """Rows whose prompt fits into training.max_length, each with its prompt's token ids."""
     longest = course.recipe.training.max_length
     tokenizer: Any = course.loaded.tokenizer
-    texts = [render(row.prompt, tokenizer, generation=True) for row in course.training]
+    asked = encoded(
+        course, course.training, lambda row: (row, render(row.prompt, tokenizer, generation=True))
+    )
+    texts = [text for _, text in asked]
     prompts: list[list[int]] = tokenizer(texts, add_special_tokens=False)["input_ids"]
-    asked = zip(course.training, prompts, strict=True)
-    kept = [(row, ids) for row, ids in asked if len(ids) <= longest]
+    prompted = zip((row for row, _ in asked), prompts, strict=True)
+    kept = [(row, ids) for row, ids in prompted if len(ids) <= longest]
     if not kept:
         raise Refusal(
             "No prompt is short enough to train on.",
@@ -109,7 +129,7 @@ def fitting(course: Course) -> list[tuple[Row, list[int]]]:
 
 def _arguments(course: Course, rewards: Rewards) -> Any:
     options = course.recipe.rl
-    shared = common_arguments(course)
+    shared = common_arguments(course) | NO_ROUTER_LOSS
     shared |= {
         "num_generations": options.group_size,
         "max_completion_length": options.max_completion_tokens,

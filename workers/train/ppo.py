@@ -74,6 +74,10 @@ def build_trainer(course: Course) -> Trainer:
     return trainer
 
 
+def compare(course: Course, trainer: Trainer) -> None:
+    """Nothing: TRL's loop takes the model's own logits, and measures nothing outside of itself."""
+
+
 def measure(course: Course, trainer: Trainer) -> dict[str, float]:
     """What the rewards give to answers to the held-out prompts."""
     assert isinstance(trainer, WatchedPPO)

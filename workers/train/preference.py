@@ -18,8 +18,18 @@ from transformers import Trainer
 
 from workers.data.mix import Rows
 from workers.protocol.recipe import Preference
-from workers.train.course import Course, answered, common_arguments, drop_reference_copy, evaluated
+from workers.protocol.refusal import Refusal
+from workers.train.course import (
+    NO_ROUTER_LOSS,
+    Course,
+    answered,
+    common_arguments,
+    drop_reference_copy,
+    evaluated,
+)
+from workers.train.encode import answer_of, encoded, pair_of, tell_long
 from workers.train.judged import judged
+from workers.train.loss_check import Compared, own_log_probabilities, trainers_measure
 
 MEASURED = {
     "loss": "loss",
@@ -37,7 +47,7 @@ def build_trainer(course: Course) -> Trainer:
     stage = course.recipe.stage
     kind, config, options = _kind(stage, course.recipe.preference, course.training)
     make = _thumbs if stage == "kto" else pairs
-    held_out = make(course.held_out)
+    held_out = make(course, course.held_out, held_out=True)
     if stage in WITH_REFERENCE and course.recipe.model.method == "full":
         options_of_model = {"ref_model": copy.deepcopy(course.loaded.model)}
     else:
@@ -50,7 +60,7 @@ def build_trainer(course: Course) -> Trainer:
             max_length=course.recipe.training.max_length,
             **options,
         ),
-        train_dataset=make(course.training),
+        train_dataset=make(course, course.training),
         eval_dataset=held_out if len(held_out) else None,
         processing_class=course.loaded.tokenizer,
         **options_of_model,
@@ -64,27 +74,27 @@ def _kind(stage: str, preference: Preference, rows: Rows) -> tuple[Any, Any, dic
     beta = {"beta": preference.beta}
     match stage:
         case "simpo":
-            from trl.experimental.cpo import CPOConfig, CPOTrainer
+            from workers.train.tokenized import CPOConfig, TokenizedCPO
 
             pure = {"loss_type": "simpo", "cpo_alpha": 0.0, "simpo_gamma": preference.simpo_gamma}
-            return CPOTrainer, CPOConfig, beta | pure
+            return TokenizedCPO, CPOConfig, beta | pure
         case "orpo":
-            from trl.experimental.orpo import ORPOConfig, ORPOTrainer
+            from workers.train.tokenized import ORPOConfig, TokenizedORPO
 
-            return ORPOTrainer, ORPOConfig, beta
+            return TokenizedORPO, ORPOConfig, beta
         case "kto":
-            from trl import KTOConfig, KTOTrainer
+            from workers.train.tokenized import KTOConfig, TokenizedKTO
 
-            return KTOTrainer, KTOConfig, beta | balance(rows)
+            return TokenizedKTO, KTOConfig, beta | balance(rows) | NO_ROUTER_LOSS
         case _:
-            from trl import DPOConfig, DPOTrainer
+            from workers.train.tokenized import DPOConfig, TokenizedDPO
 
             loss = "ipo" if stage == "ipo" else preference.loss
-            options = beta | {"label_smoothing": preference.label_smoothing}
+            options = beta | NO_ROUTER_LOSS | {"label_smoothing": preference.label_smoothing}
             if not preference.sft_weight:
-                return DPOTrainer, DPOConfig, options | {"loss_type": [loss]}
+                return TokenizedDPO, DPOConfig, options | {"loss_type": [loss]}
             both = {"loss_type": [loss, "sft"], "loss_weights": [1.0, preference.sft_weight]}
-            return DPOTrainer, DPOConfig, options | both
+            return TokenizedDPO, DPOConfig, options | both
 
 
 def balance(rows: Rows) -> dict[str, float]:
@@ -100,6 +110,20 @@ def balance(rows: Rows) -> dict[str, float]:
     }
 
 
+def compare(course: Course, trainer: Trainer) -> Compared | None:
+    """The log-probability of the first better answer: a sum over its tokens, or their mean where
+    the stage divides by length."""
+    dataset: Any = trainer.train_dataset
+    row = next((one for one in dataset if one.get("label", True)), None)
+    if row is None:
+        return None
+    prompt, answer = row["prompt_ids"], row.get("chosen_ids") or row["completion_ids"]
+    trainers = trainers_measure(trainer, row, "logps/chosen")
+    own = own_log_probabilities(course.loaded.model, prompt + answer)[-len(answer) :]
+    mean = course.recipe.stage in ("simpo", "orpo")
+    return Compared("log-probability", trainers, float(own.mean() if mean else own.sum()))
+
+
 def measure(course: Course, trainer: Trainer) -> dict[str, float]:
     """Loss, margin and, of pairs, the share put in the right order, on the held-out rows.
 
@@ -113,25 +137,62 @@ def measure(course: Course, trainer: Trainer) -> dict[str, float]:
     return found | judged(course, trainer, course.open_rewards(), longest)
 
 
-def pairs(rows: Rows) -> Dataset:
-    """Prompt, better and worse answer of every row that has both."""
-    found = [row for row in rows if row.rejected]
+def pairs(course: Course, rows: Rows, *, held_out: bool = False, whole: bool = False) -> Dataset:
+    """Prompt, better and worse answer of every row that has both, as token ids.
+
+    Pairs longer than training.max_length lose the ends of their answers, or are left out where
+    they have to be `whole`; those whose prompt leaves no room for an answer are left out. How many
+    is said.
+    """
+    longest = course.recipe.training.max_length
+    tokenizer = course.loaded.tokenizer
+    paired = [row for row in rows if row.rejected]
+    made = encoded(course, paired, lambda row: pair_of(row, tokenizer))
+    fitting = [
+        pair for pair in made if (pair.longest <= longest if whole else len(pair.prompt) < longest)
+    ]
+    kept = [pair.cut(longest) for pair in fitting]
+    if not held_out:
+        cut = sum(one != other for one, other in zip(kept, fitting, strict=True))
+        _tell_long(course, "pairs", len(made), cut, len(made) - len(kept))
     columns = {
-        "prompt": [row.prompt for row in found],
-        "chosen": [row.completion for row in found],
-        "rejected": [row.rejected for row in found],
+        "prompt_ids": [pair.prompt for pair in kept],
+        "chosen_ids": [pair.chosen for pair in kept],
+        "rejected_ids": [pair.rejected for pair in kept],
     }
     return Dataset.from_dict(columns)
 
 
-def _thumbs(rows: Rows) -> Dataset:
-    made = _judged(rows)
+def _thumbs(course: Course, rows: Rows, *, held_out: bool = False) -> Dataset:
+    """Prompt, answer and thumb as token ids; too long ones as in `pairs`."""
+    longest = course.recipe.training.max_length
+    tokenizer = course.loaded.tokenizer
+    judged_rows = [row for row in rows if row.rejected or row.good is not None]
+    answers = encoded(course, judged_rows, lambda row: [
+        (answer_of(prompt, answer, tokenizer), label) for prompt, answer, label in _judged([row])
+    ])  # fmt: skip
+    made = [one for both in answers for one in both]
+    fitting = [(one, label) for one, label in made if len(one.prompt) < longest]
+    kept = [(one.cut(longest), label) for one, label in fitting]
+    if not held_out:
+        cut = sum(one != other for one, other in zip(kept, fitting, strict=True))
+        _tell_long(course, "answers", len(made), cut, len(made) - len(kept))
     columns = {
-        "prompt": [prompt for prompt, _, _ in made],
-        "completion": [completion for _, completion, _ in made],
-        "label": [label for _, _, label in made],
+        "prompt_ids": [one.prompt for one, _ in kept],
+        "completion_ids": [one.answer for one, _ in kept],
+        "label": [label for _, label in kept],
     }
     return Dataset.from_dict(columns)
+
+
+def _tell_long(course: Course, what: str, total: int, cut: int, dropped: int) -> None:
+    tell_long(course, what, total, cut, dropped)
+    if total and dropped == total:
+        raise Refusal(
+            f"None of the {what} is short enough to train on.",
+            f"All are longer than training.max_length = {course.recipe.training.max_length}.",
+            "Raise training.max_length.",
+        )
 
 
 def _judged(rows: Rows) -> list[tuple[Any, Any, bool]]:

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from datasets import Dataset
 from transformers import Trainer
 from trl import RewardConfig, RewardTrainer
 
@@ -17,6 +18,7 @@ from workers.data.mapping import render
 from workers.data.mix import Rows
 from workers.rewards.models import scores
 from workers.train.course import Course, common_arguments, evaluated
+from workers.train.loss_check import Compared, own_logits, trainers_measure
 from workers.train.preference import pairs
 
 MEASURED = {
@@ -32,7 +34,7 @@ BINS = 10
 def build_trainer(course: Course) -> RewardTrainer:
     """TRL's RewardTrainer on the pairs."""
     options = course.recipe.training
-    held_out = pairs(course.held_out)
+    held_out = _conversations(course, course.held_out, held_out=True)
     return RewardTrainer(
         model=course.loaded.model,
         args=RewardConfig(
@@ -41,10 +43,34 @@ def build_trainer(course: Course) -> RewardTrainer:
             max_length=options.max_length,
             center_rewards_coefficient=course.recipe.preference.centring or None,
         ),
-        train_dataset=pairs(course.training),
+        train_dataset=_conversations(course, course.training),
         eval_dataset=held_out if len(held_out) else None,
         processing_class=course.loaded.tokenizer,
     )
+
+
+def _conversations(course: Course, rows: Rows, *, held_out: bool = False) -> Dataset:
+    """Both conversations of every pair as token ids; those that do not fit are left out whole,
+    since half an answer cannot be judged."""
+    sides = ("chosen_ids", "rejected_ids")
+    made = pairs(course, rows, held_out=held_out, whole=True)
+    return made.map(
+        lambda pair: {side: pair["prompt_ids"] + pair[side] for side in sides},
+        remove_columns=["prompt_ids"],
+    )
+
+
+def compare(course: Course, trainer: Trainer) -> Compared:
+    """The loss of the first pair."""
+    dataset: Any = trainer.train_dataset
+    row = dataset[0]
+    trainers = trainers_measure(trainer, row, "loss")
+    model = course.loaded.model
+    better, worse = (
+        float(own_logits(model, row[side])[0]) for side in ("chosen_ids", "rejected_ids")
+    )
+    centring = course.recipe.preference.centring * (better + worse) ** 2
+    return Compared("loss", trainers, float(np.logaddexp(0, worse - better)) + centring)
 
 
 def measure(course: Course, trainer: Trainer) -> dict[str, float]:

@@ -89,7 +89,7 @@ def gather(recipe: Recipe, say: Callable[[str], None] = silent) -> Gathered:
         for table, source in zip(tables, recipe.data, strict=True)
     ]
     if recipe.evaluation.test:
-        test = read_table(recipe.evaluation.test, bad_rows=_bad_rows(recipe), say=say)
+        test = read_table(recipe.evaluation.test, bad_rows=bad_rows(recipe), say=say)
         held_out = list(test.rows)
         asked = {position(row) for row in held_out}
         kept = [[row for row in rows if position(row) not in asked] for rows in usable]
@@ -114,8 +114,9 @@ def gather(recipe: Recipe, say: Callable[[str], None] = silent) -> Gathered:
     return Gathered(tables, parts, training, held_out, left_out)
 
 
-def _bad_rows(recipe: Recipe) -> Literal["refuse", "skip"]:
-    """What becomes of bad rows in a test set: they are skipped where every source's are."""
+def bad_rows(recipe: Recipe) -> Literal["refuse", "skip"]:
+    """What becomes of bad rows of no one source, in a test set for example: they are skipped where
+    every source's are."""
     skipped = all(source.bad_rows == "skip" for source in recipe.data)
     return "skip" if skipped else "refuse"
 

@@ -8,15 +8,27 @@ m = 1 on the assistant's tokens (and 0 on all others unless training.assistant_o
 
 from __future__ import annotations
 
+from typing import Any
+
+import torch
 from datasets import Dataset
 from transformers import Trainer
 from trl import SFTConfig, SFTTrainer
 
-from workers.data.mapping import Example, read, tokenize
+from workers.data.formats import Row
+from workers.data.mapping import IGNORED, Example, tokenize, windows
 from workers.data.mix import Rows
 from workers.protocol.events import Note
 from workers.protocol.refusal import Refusal
-from workers.train.course import Course, answered, common_arguments, evaluated
+from workers.train.course import (
+    NO_ROUTER_LOSS,
+    Course,
+    answered,
+    common_arguments,
+    evaluated,
+)
+from workers.train.encode import encoded, tell_long
+from workers.train.loss_check import Compared, own_log_probabilities, trainers_measure
 
 MEASURED = {"loss": "loss", "entropy": "entropy", "mean_token_accuracy": "token_accuracy"}
 """TRL's names of what is measured on held-out rows, to those on the wire."""
@@ -30,14 +42,33 @@ def build_trainer(course: Course) -> SFTTrainer:
         model=course.loaded.model,
         args=SFTConfig(
             **common_arguments(course),
+            **NO_ROUTER_LOSS,
             per_device_eval_batch_size=options.batch_size,
             max_length=options.max_length,
             packing=options.packing,
+            loss_type="nll" if course.plain_loss else "chunked_nll",
         ),
         train_dataset=dataset_of(examples_of(course, course.training)),
         eval_dataset=dataset_of(held_out) if held_out else None,
         processing_class=course.loaded.tokenizer,
     )
+
+
+def compare(course: Course, trainer: Trainer) -> Compared:
+    """The loss of the first row."""
+    row = first_example(trainer)
+    trainers = trainers_measure(trainer, row, "loss")
+    trained = torch.tensor(row["labels"][1:]) != IGNORED
+    own = own_log_probabilities(course.loaded.model, row["input_ids"]).cpu()
+    return Compared("loss", trainers, float(-own[trained].mean()))
+
+
+def first_example(trainer: Trainer) -> dict[str, list[int]]:
+    """The ids and labels of the first example, also where several are packed into one."""
+    dataset: Any = trainer.train_dataset
+    row = dataset[0]
+    length = row.get("seq_lengths", [len(row["input_ids"])])[0]
+    return {name: row[name][:length] for name in ("input_ids", "labels")}
 
 
 def measure(course: Course, trainer: Trainer) -> dict[str, float]:
@@ -47,16 +78,15 @@ def measure(course: Course, trainer: Trainer) -> dict[str, float]:
 
 def examples_of(course: Course, rows: Rows, *, held_out: bool = False) -> list[Example]:
     """Tokenized rows that have something to learn; what was cut or dropped is said."""
-    options = course.recipe.training
-    tokenizer = course.loaded.tokenizer
     if course.recipe.stage == "cpt":
-        made = [read(row.text, tokenizer, options.max_length) for row in rows if row.text]
-    else:
-        made = [
-            tokenize(row.messages, tokenizer, options.max_length, options.assistant_only, row.tools)
-            for row in rows
-            if row.completion
-        ]
+        return _windows_of(course, rows, held_out=held_out)
+    options = course.recipe.training
+
+    def encode(row: Row) -> Example:
+        tokenizer, longest = course.loaded.tokenizer, options.max_length
+        return tokenize(row.messages, tokenizer, longest, options.assistant_only, row.tools)
+
+    made = encoded(course, [row for row in rows if row.completion], encode)
     kept = [example for example in made if example.trained_tokens]
     if made and not kept:
         raise Refusal(
@@ -64,17 +94,27 @@ def examples_of(course: Course, rows: Rows, *, held_out: bool = False) -> list[E
             f"Every answer begins after the first {options.max_length} tokens.",
             "Raise training.max_length.",
         )
-    cut = sum(example.truncated for example in kept)
-    dropped = len(made) - len(kept)
-    if (cut or dropped) and not held_out:
+    if not held_out:
+        cut = sum(example.truncated for example in kept)
+        tell_long(course, "rows", len(made), cut, len(made) - len(kept))
+    return kept
+
+
+def _windows_of(course: Course, rows: Rows, *, held_out: bool) -> list[Example]:
+    """Every token of every text; longer ones are split, which is said."""
+    longest = course.recipe.training.max_length
+    texts = [row.text for row in rows if row.text]
+    split = [windows(text, course.loaded.tokenizer, longest) for text in texts]
+    long = sum(len(pieces) > 1 for pieces in split)
+    made = [piece for pieces in split for piece in pieces]
+    if long and not held_out:
         course.host.emit(
             Note(
-                text=f"Of {len(made)} rows, {cut} are cut at {options.max_length} tokens and "
-                f"{dropped} are left out because their answer begins after that.",
-                level="warning",
+                text=f"{long} of {len(texts)} texts are longer than {longest} tokens and are "
+                f"split, without loss, into windows of that length: {len(made)} examples in all."
             )
         )
-    return kept
+    return made
 
 
 def dataset_of(examples: list[Example]) -> Dataset:

@@ -1,0 +1,116 @@
+"""Before the first step: does the trainer compute on this model what the model itself says?
+
+Trainers speed losses up by going around a model's own forward pass, and some models do more in it
+than the shortcut knows: Granite divides its logits, which TRL's chunked loss leaves out, so that it
+trains on a wrong loss without a word. So every stage's measure of one row is held to
+the same formula over the logits of Transformers' own forward pass on the same tokens.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import torch
+from datasets import Dataset
+from transformers import Trainer
+
+from workers.protocol.events import Note
+from workers.protocol.refusal import Refusal
+from workers.train.course import Course, Stage
+
+TOLERANCE = 1e-3
+"""Relative to the measure, or absolute where that is below 1. In 32 bits."""
+TOLERANCE_16_BITS = 1e-2
+"""Logits of 16 bits carry 3 decimal digits, and two ways to add them up round differently."""
+
+
+class Compared(NamedTuple):
+    """One measure of one row."""
+
+    name: str
+    trainers: float
+    own: float
+    """By the formula, on Transformers' own forward pass."""
+
+    def differs(self, dtype: torch.dtype) -> bool:
+        tolerance = TOLERANCE if dtype == torch.float32 else TOLERANCE_16_BITS
+        return not abs(self.trainers - self.own) <= tolerance * max(1.0, abs(self.own))
+
+
+def build_checked(course: Course, stage: Stage) -> Trainer:
+    """The stage's trainer, whose loss was found right on this model.
+
+    Where TRL's faster loss is wrong, the plain one is taken, with a note.
+
+    Raises:
+        Refusal: that one is wrong too, or there is no other.
+    """
+    trainer = stage.build_trainer(course)
+    found = _compare(course, stage, trainer)
+    if found is None or not found.differs(course.loaded.dtype):
+        return trainer
+    if course.recipe.stage in ("sft", "cpt"):
+        restore_forward(course.loaded.model)
+        course.plain_loss = True
+        trainer = stage.build_trainer(course)
+        again = _compare(course, stage, trainer)
+        if again is None or not again.differs(course.loaded.dtype):
+            text = (
+                f"The fast loss gives {found.trainers:.4f} on a row where the model's own forward "
+                f"pass gives {found.own:.4f}, so the plain loss is taken. It needs more memory."
+            )
+            course.host.emit(Note(text=text))
+            return trainer
+    raise Refusal(
+        f"The trainer would learn from a wrong loss: its {found.name} of a row is "
+        f"{found.trainers:.4f}, the model's own forward pass gives {found.own:.4f}.",
+        "The training library does not know this kind of model well enough, so the run would go "
+        "wrong from its first step.",
+        "Choose another base model, or set model.engine = 'transformers' if it is another.",
+    )
+
+
+def _compare(course: Course, stage: Stage, trainer: Trainer) -> Compared | None:
+    """Without a trace in the dice of the run, so that the same seed stays the same run."""
+    model = course.loaded.model
+    was_training = model.training
+    with torch.random.fork_rng(), torch.no_grad(), trainer.compute_loss_context_manager():
+        model.eval()
+        found = stage.compare(course, trainer)
+    model.train(was_training)
+    return found
+
+
+def restore_forward(model: Any) -> None:
+    """Takes back what TRL's chunked loss put in place of the model's forward pass."""
+    vars(own_model(model)).pop("forward", None)
+
+
+def own_model(model: Any) -> Any:
+    """The model under an adapter, whose layers stay in place."""
+    return model.get_base_model() if hasattr(model, "get_base_model") else model
+
+
+def own_logits(model: Any, ids: list[int]) -> torch.Tensor:
+    """What the class's own forward pass gives for one row, as Transformers wrote it, in 32 bits:
+    (tokens, vocabulary), or (1,) of a reward model."""
+    bare = own_model(model)
+    given = torch.tensor([ids], device=bare.device)
+    output = type(bare).forward(bare, input_ids=given, attention_mask=torch.ones_like(given))
+    return output.logits[0].float()
+
+
+def own_log_probabilities(model: Any, ids: list[int], temperature: float = 1.0) -> torch.Tensor:
+    """Of each token given those before it, (tokens - 1,)."""
+    logits = own_logits(model, ids)[:-1] / temperature
+    wanted = torch.tensor(ids[1:], device=logits.device)[:, None]
+    return torch.log_softmax(logits, dim=-1).gather(1, wanted)[:, 0]
+
+
+def trainers_measure(trainer: Trainer, row: dict[str, Any], name: str) -> float:
+    """What the trainer's own evaluation says of one row."""
+    state = trainer.state
+    kept = len(state.log_history)
+    found = trainer.evaluate(Dataset.from_list([row]))
+    del state.log_history[kept:]
+    return float(found[f"eval_{name}"])
