@@ -92,3 +92,26 @@ def train_here(tmp_path: Path) -> Callable[..., list[Any]]:
         return [line.event for line in wire.read_events(folder)]
 
     return run
+
+
+@pytest.fixture
+def speaking(tiny: Path, tmp_path: Path) -> Callable[..., Path]:
+    """The tiny model with a template that TRL ships, and that template's marks as tokens."""
+
+    def make(name: str, marks: list[str], end: str = "<|im_end|>") -> Path:
+        import trl
+        from transformers import AutoModelForCausalLM, AutoTokenizer
+
+        folder = tmp_path / name
+        tokenizer: Any = AutoTokenizer.from_pretrained(tiny)
+        tokenizer.add_special_tokens({"additional_special_tokens": marks})
+        tokenizer.eos_token, tokenizer.bos_token = end, "<|im_start|>"
+        template = Path(trl.__file__).parent / "chat_templates" / f"{name}.jinja"
+        tokenizer.chat_template = template.read_text()
+        model: Any = AutoModelForCausalLM.from_pretrained(tiny)
+        model.resize_token_embeddings(len(tokenizer))
+        model.save_pretrained(folder)
+        tokenizer.save_pretrained(folder)
+        return folder
+
+    return make

@@ -125,6 +125,7 @@ def with_adapter(
 ) -> PreTrainedModel:
     """The frozen model with a fresh LoRA adapter (Hu et al. 2021) on the named layers."""
     if four_bit:
+        _keep_differentiable(model)
         checkpointing = recipe.training.gradient_checkpointing
         model = prepare_model_for_kbit_training(model, use_gradient_checkpointing=checkpointing)
     config = LoraConfig(
@@ -143,6 +144,17 @@ def with_adapter(
             "lora.targets names layers that the model does not have.",
             "Set lora.targets = 'all-linear'.",
         ) from fault
+
+
+def _keep_differentiable(model: PreTrainedModel) -> None:
+    """Keeps four-bit layers from being packed for inference when they are first evaluated.
+
+    On processors with AVX-512 BF16, bitsandbytes packs a layer for good once it is called in eval
+    mode; the packed product has no gradient, so that nothing below it would be learnt afterwards.
+    """
+    for module in model.modules():
+        if hasattr(module, "support_avx512bf16_for_cpu"):
+            module.support_avx512bf16_for_cpu = False
 
 
 def target_modules(lora: Lora) -> str | list[str]:

@@ -102,6 +102,8 @@ class Resolved(msgspec.Struct, kw_only=True, frozen=True):
     """Each: `source`, `path`, `sha256`, `rows`, `format`; of those trained on also `limit`,
     `drawn`, `epochs` (within the mixture), `licence` and `licence_from`."""
     seeds: dict[str, int] = {}
+    coverage: dict[str, float] = {}
+    """How far the run goes through its examples: `rows`, `steps`, `seen` of the rows, `epochs`."""
 
 
 class Job(msgspec.Struct, kw_only=True, frozen=True):

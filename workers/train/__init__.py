@@ -61,13 +61,14 @@ def _train(recipe: Recipe, host: Host, engine: EngineModule, closing: ExitStack)
     located = locate_model(
         recipe.model.base, Path(host.job.home), lambda text: host.emit(Phase(name=text))
     )
-    loaded = _load(recipe, engine, located)
+    loaded = _load(recipe, engine, _to_load(recipe, host, located))
     here = course.Course(recipe, host, loaded, located, rows.training, rows.held_out, closing)
     course.resolve(here, rows.datasets)
 
     host.emit(Phase(name="Preparing"))
     here.held_out = presentable(here, here.held_out)
     trainer = build_checked(here, stage)
+    course.tell_coverage(here, trainer)
     report = Report(here, stage, trainer)
     trainer.add_callback(report)
 
@@ -94,6 +95,15 @@ def _train(recipe: Recipe, host: Host, engine: EngineModule, closing: ExitStack)
     report.measure("after")
     course.sample(here, trainer)
     host.emit(Finished(summary={"steps": steps}))
+
+
+def _to_load(recipe: Recipe, host: Host, located: Located) -> Located:
+    """What the weights are read from: for four bits a folder without adapters."""
+    if recipe.model.method != "qlora":
+        return located
+    from workers.engines.merged import merged_base
+
+    return merged_base(located, Path(host.job.home), lambda text: host.emit(Phase(name=text)))
 
 
 def _load(recipe: Recipe, engine: EngineModule, located: Located) -> Loaded:

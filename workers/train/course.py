@@ -24,7 +24,8 @@ from workers.fetch import Located, fingerprint
 from workers.folders import write_folder
 from workers.host import Host
 from workers.protocol import jobs
-from workers.protocol.events import Evaluated, Metrics, Phase, Resolved, Sampled
+from workers.protocol.coverage import coverage
+from workers.protocol.events import Evaluated, Metrics, Note, Phase, Resolved, Sampled
 from workers.protocol.recipe import Recipe
 from workers.protocol.wire import finite
 from workers.rewards import Rewards
@@ -159,6 +160,18 @@ def resolve(course: Course, datasets: list[dict[str, Any]]) -> None:
     details = {"model": model, "datasets": datasets, "device": resolved.device,
                "precision": resolved.precision}  # fmt: skip
     host.emit(Resolved(versions=versions, details=details))
+
+
+def tell_coverage(course: Course, trainer: Trainer) -> None:
+    """Says what share of its examples the run will see, and keeps it in job.json."""
+    dataset: Any = trainer.train_dataset
+    found = coverage(course.recipe, len(dataset))
+    host = course.host
+    assert host.job.resolved is not None
+    kept = msgspec.structs.asdict(found)
+    resolved = msgspec.structs.replace(host.job.resolved, coverage=kept)
+    host.resolve(msgspec.structs.replace(host.job, resolved=resolved))
+    host.emit(Note(text=found.words("examples")))
 
 
 def _version(package: str) -> str:

@@ -59,13 +59,12 @@ def build_trainer(course: Course) -> Trainer:
 
 def compare(course: Course, trainer: Trainer) -> Compared:
     """The divergence on the first row: Jensen-Shannon's, generalized by beta (Agarwal et al. 2024,
-    equation 1), a mean over the trained tokens."""
+    equation 1), a mean over the trained tokens. TRL takes it at temperature 1."""
     asked: Any = trainer
     row = first_example(trainer)
     trainers = trainers_measure(trainer, row, "loss")
-    warm = asked.temperature
     student, teacher = (
-        torch.log_softmax(own_logits(model, row["input_ids"])[:-1] / warm, dim=-1)
+        torch.log_softmax(own_logits(model, row["input_ids"])[:-1], dim=-1)
         for model in (course.loaded.model, asked.teacher_model)
     )
     beta = course.recipe.distill.divergence

@@ -20,8 +20,9 @@ from workers.train.course import Course, Stage
 
 TOLERANCE = 1e-3
 """Relative to the measure, or absolute where that is below 1. In 32 bits."""
-TOLERANCE_16_BITS = 1e-2
-"""Logits of 16 bits carry 3 decimal digits, and two ways to add them up round differently."""
+TOLERANCE_16_BITS = 5e-3
+"""Logits of 16 bits carry 3 decimal digits, and two ways to add them up round differently: up to
+8e-4 apart on SmolLM2 in bf16 on the CPU."""
 
 
 class Compared(NamedTuple):

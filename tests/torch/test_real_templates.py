@@ -1,0 +1,208 @@
+"""Templates that nobody here wrote: where answers begin and end, and rows that they refuse."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.torch.test_loss_check import learner, opened
+from workers.data.formats import Row, read
+from workers.data.mapping import IGNORED, tokenize
+from workers.engines.tokenizer import load_tokenizer
+from workers.engines.transformers import load_for_speaking, load_for_training
+from workers.fetch import Located
+from workers.protocol.events import Failed, Finished, Note
+from workers.protocol.recipe import RL, Recipe, Source
+from workers.protocol.rewards import Format
+from workers.protocol.rollouts import Rollouts
+from workers.train import _stage
+
+Run = Callable[..., list[Any]]
+Speaking = Callable[..., Path]
+MARKS: dict[str, tuple[list[str], str]] = {
+    "gemma4": (["<|turn>", "<turn|>", "<|channel>", "<channel|>"], "<turn|>"),
+    "deepseek_r1_distill": (
+        ["<｜User｜>", "<｜Assistant｜>", "<｜end▁of▁sentence｜>", "<think>", "</think>"],
+        "<｜end▁of▁sentence｜>",
+    ),
+    "qwen3": (["<think>", "</think>"], "<|im_end|>"),
+    "phi3_5": (["<|user|>", "<|assistant|>", "<|system|>", "<|end|>", "<|endoftext|>"], "<|end|>"),
+    "llama3": (
+        ["<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>", "<|end_of_text|>"], "<|eot_id|>",
+    ),
+}  # fmt: skip
+"""Marks of a template, and the one that ends an answer."""
+THOUGHT = ("gemma4", "deepseek_r1_distill")
+"""Templates whose prompt holds more than what stands before an answer that is given."""
+
+
+def write(path: Path, rows: list[dict[str, Any]]) -> str:
+    path.write_text("\n".join(map(json.dumps, rows)))
+    return str(path)
+
+
+def pairs(tmp_path: Path) -> str:
+    row = {"prompt": "Where does the Danube flow?", "chosen": "The Danube flows through Vienna.",
+           "rejected": "Nowhere that I know of."}  # fmt: skip
+    return write(
+        tmp_path / "pairs.jsonl", [row | {"prompt": f"{row['prompt']} {n}"} for n in range(9)]
+    )
+
+
+def shown(tokenizer: Any, ids: list[int]) -> str:
+    return tokenizer.decode([one for one in ids if one != IGNORED]).strip()
+
+
+@pytest.mark.parametrize("stage", ["dpo", "kto", "simpo", "orpo"])
+@pytest.mark.parametrize("name", THOUGHT)
+def test_pairs_are_learnt_from_their_first_word_to_their_end_of_turn(
+    tmp_path: Path, speaking: Speaking, name: str, stage: str
+) -> None:
+    marks, end = MARKS[name]
+    recipe = learner(stage, str(speaking(name, marks, end)), pairs(tmp_path), batch_size=4)
+    with opened(recipe, tmp_path) as course:
+        row = _stage(recipe).build_trainer(course).train_dataset[0]  # type: ignore[index]
+    learnt = row.get("chosen_labels") or row.get("chosen_ids") or row["completion_ids"]
+    assert shown(course.loaded.tokenizer, learnt) == f"The Danube flows through Vienna.{end}"
+
+
+@pytest.mark.parametrize("name", MARKS)
+def test_a_single_answer_is_learnt_whole(speaking: Speaking, name: str) -> None:
+    marks, end = MARKS[name]
+    tokenizer = load_tokenizer(Located(name, speaking(name, marks, end)))
+    talk = [{"role": "user", "content": "Hi?"}, {"role": "assistant", "content": "Vienna."}]
+    learnt = shown(tokenizer, tokenize(talk, tokenizer, 512).labels)
+    # Some templates write an empty thought before the answer, which is learnt with it.
+    assert learnt.removeprefix("<think>\n\n</think>\n\n").startswith(f"Vienna.{end}")
+
+
+def test_thinking_that_a_template_drops_is_not_dropped_in_silence(speaking: Speaking) -> None:
+    marks, end = MARKS["deepseek_r1_distill"]
+    tokenizer = load_tokenizer(Located("r1", speaking("deepseek_r1_distill", marks, end)))
+    talk = [{"role": "user", "content": "Hi?"},
+            {"role": "assistant", "content": "<think>Greet them.</think>Hello."}]  # fmt: skip
+    with pytest.raises(Exception, match="leaves out or changes a part of the answer"):
+        tokenize(talk, tokenizer, 512)
+
+
+# The end of a turn
+
+
+@pytest.mark.parametrize("name", ["phi3_5", "llama3", "gemma4"])
+def test_all_stop_at_the_token_that_ends_an_answer(speaking: Speaking, name: str) -> None:
+    """Though the tokenizer names another as its end token, the end of a document most often."""
+    marks, end = MARKS[name]
+    other = next(mark for mark in ("<|endoftext|>", "<|end_of_text|>", "<|im_end|>")
+                 if mark in [*marks, "<|im_end|>"])  # fmt: skip
+    located = Located(name, speaking(name, marks, other))
+    recipe = Recipe(data=[Source(source="builtin:sums")])
+    for loaded in (load_for_training(recipe, located), load_for_speaking(located)):
+        assert loaded.tokenizer.eos_token == end
+        stops: Any = loaded.model.generation_config.eos_token_id  # type: ignore[union-attr]
+        stops = stops if isinstance(stops, list) else [stops]
+        assert loaded.tokenizer.convert_tokens_to_ids(end) in stops
+
+
+def test_documents_keep_their_own_end_in_continued_pretraining(speaking: Speaking) -> None:
+    marks, _ = MARKS["phi3_5"]
+    located = Located("phi", speaking("phi3_5", marks, "<|endoftext|>"))
+    loaded = load_for_training(Recipe(stage="cpt", data=[]), located)
+    assert loaded.tokenizer.eos_token == "<|endoftext|>"
+
+
+def test_sampled_answers_end_where_answers_were_taught_to_end(
+    tmp_path: Path, speaking: Speaking, train_here: Run
+) -> None:
+    """Phi's tokenizer ends documents, its answers end with <|end|>: GRPO went on to the limit."""
+    marks, _ = MARKS["phi3_5"]
+    base = speaking("phi3_5", marks, "<|endoftext|>")
+    data = write(tmp_path / "d.jsonl",
+                 [{"prompt": f"Say yes, {n}.", "completion": "yes"} for n in range(8)])  # fmt: skip
+    taught = learner("sft", str(base), data, max_steps=60, learning_rate=5e-3)
+    taught = _full(taught, name="taught")
+    assert any(isinstance(event, Finished) for event in train_here(taught))
+    run = next(tmp_path.glob("jobs/taught-*"))
+    asked = _full(learner("grpo", f"run:{run.name}", data), name="asked")
+    asked = _replace(asked, rl=RL(max_completion_tokens=24, temperature=0.1),
+                     rewards=[Format(pattern="yes.*")])  # fmt: skip
+    events = train_here(asked)
+    assert [event for event in events if isinstance(event, Failed)] == []
+    import msgspec
+
+    path = next(next(tmp_path.glob("jobs/asked-*")).glob("samples/step-*.json"))
+    rollouts = msgspec.json.decode(path.read_bytes(), type=Rollouts)
+    samples = [sample for group in rollouts.groups for sample in group.samples]
+    assert not any(sample.truncated for sample in samples)
+
+
+def _full(recipe: Recipe, **changes: Any) -> Recipe:
+    return _replace(recipe, model=_replace(recipe.model, method="full"), **changes)
+
+
+def _replace(struct: Any, **changes: Any) -> Any:
+    import msgspec
+
+    return msgspec.structs.replace(struct, **changes)
+
+
+# Rows that a template does not take
+
+
+def conversations(tmp_path: Path) -> str:
+    one = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello."}]
+    rows = [{"messages": [{"role": "user", "content": f"Hi {n}"}, one[1]]} for n in range(12)]
+    two = [*one, {"role": "user", "content": "Bye"}, {"role": "assistant", "content": "Bye."}]
+    return write(tmp_path / "talk.jsonl", [*rows, {"messages": two}])
+
+
+def test_rows_that_cannot_be_masked_are_left_out_where_bad_rows_are(
+    tmp_path: Path, speaking: Speaking, train_here: Run
+) -> None:
+    """Qwen3 writes an empty thought before the last answer alone."""
+    base, data = speaking("qwen3", *MARKS["qwen3"]), conversations(tmp_path)
+    recipe = learner("sft", str(base), data, batch_size=4)
+    skipping = _replace(recipe, data=[Source(source=data, bad_rows="skip")])
+    events = train_here(skipping)
+    assert any(isinstance(event, Finished) for event in events)
+    notes = [event.text for event in events if isinstance(event, Note)]
+    assert any("1 of 1" in text and "rewrites earlier turns" in text for text in notes)
+    listed = next(tmp_path.glob("jobs/*/skipped.jsonl")).read_text().splitlines()
+    assert ["Bye" in json.loads(line)["excerpt"] for line in listed] == [True]
+
+
+def test_the_row_that_cannot_be_masked_is_named_where_bad_rows_are_refused(
+    tmp_path: Path, speaking: Speaking, train_here: Run
+) -> None:
+    base = speaking("qwen3", *MARKS["qwen3"])
+    events = train_here(learner("sft", str(base), conversations(tmp_path), batch_size=4))
+    (failed,) = (event for event in events if isinstance(event, Failed))
+    assert "“Bye”" in failed.what
+    assert "rewrites earlier turns" in failed.what
+
+
+def test_the_audit_blames_the_template_and_not_the_rows(tmp_path: Path, speaking: Speaking) -> None:
+    from workers.data.audit import Audit
+
+    tokenizer = load_tokenizer(Located("qwen3", speaking("qwen3", *MARKS["qwen3"])))
+    rows: list[Row] = []
+    read(conversations(tmp_path), rows=rows)
+    found = {one.kind: one for one in Audit(rows, tokenizer, "sft", 512).run().findings}
+    assert "roles" not in found
+    assert found["template_refuses"].count == 1
+    assert "The rows are sound" in found["template_refuses"].meaning
+    assert "template_refuses" not in {
+        one.kind for one in Audit(rows, tokenizer, "dpo", 512).run().findings
+    }
+
+
+def test_a_template_that_knows_no_system_turn_says_so_in_our_words(speaking: Speaking) -> None:
+    from workers.data.mapping import render
+    from workers.protocol.refusal import Refusal
+
+    tokenizer = load_tokenizer(Located("gemma", speaking("gemma", [])))
+    with pytest.raises(Refusal, match=r"does not take this conversation.*[Ss]ystem role"):
+        render([{"role": "system", "content": "Be brief."}], tokenizer)

@@ -1,0 +1,60 @@
+"""What share of its rows a run will see, from its options and the number of its rows."""
+
+from __future__ import annotations
+
+import math
+
+import msgspec
+
+from workers.protocol.recipe import Recipe
+
+
+class Coverage(msgspec.Struct, frozen=True):
+    """How far a run goes through its rows."""
+
+    rows: int
+    """Examples to learn from; questions, where answers are sampled."""
+    steps: int
+    seen: int
+    """Different rows at the most: a run longer than an epoch sees them all."""
+    epochs: float
+
+    @property
+    def share(self) -> float:
+        return self.seen / self.rows if self.rows else 0.0
+
+    def words(self, noun: str = "rows") -> str:
+        """One sentence, with what to change where rows are left unseen."""
+        if self.seen == self.rows:
+            return f"It sees all {self.rows:,} {noun}, {_number(self.epochs)} times over."
+        share = f"{self.share:.0%}" if self.share >= 0.01 else f"{self.share:.2%}"
+        return (
+            f"It sees {self.seen:,} of {self.rows:,} {noun} ({share}, {_number(self.epochs)} "
+            f"epochs): {self.steps} steps end before the rows do. Set steps to 0 and epochs to 1 "
+            "to see each row once."
+        )
+
+
+def coverage(recipe: Recipe, rows: int) -> Coverage:
+    """How far the recipe's steps, or its epochs, go through so many rows."""
+    each = rows_per_step(recipe)
+    steps = recipe.training.max_steps or math.ceil(recipe.training.epochs * rows / each)
+    through = steps * each
+    epochs = through / rows if rows else 0.0
+    return Coverage(rows, steps, min(rows, math.floor(through)), epochs)
+
+
+def rows_per_step(recipe: Recipe) -> float:
+    """Rows that are new in each optimizer step.
+
+    Where answers are sampled in groups a question stands for a whole group, and each batch of
+    answers is learnt from `rl.updates_per_batch` times.
+    """
+    batch = recipe.training.batch_size * recipe.training.gradient_accumulation
+    if recipe.stage in ("grpo", "rlhf") and recipe.rl.algorithm != "ppo":
+        return batch / recipe.rl.group_size / recipe.rl.updates_per_batch
+    return batch
+
+
+def _number(value: float) -> str:
+    return f"{value:.2g}" if value < 10 else f"{value:,.0f}"
