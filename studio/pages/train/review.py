@@ -36,6 +36,8 @@ LEARNT = {
     "distill": "Every word of the answers is to be as likely as the teacher thinks it",
 }
 """What a stage does with its examples."""
+TOO_LONG = {"cpt": "are split, without loss", "reward": "are left out"}
+"""What becomes of examples that are too long, where they are not cut."""
 WITH_REFERENCE = ("dpo", "ipo", "kto", "grpo", "rlhf")
 """Stages that hold the model to where it started."""
 
@@ -180,10 +182,11 @@ def _reads(recipe: Recipe) -> str:
     )
     alone = "The answers alone are learnt" if options.assistant_only else "Every token is learnt"
     what = LEARNT.get(recipe.stage, alone)
+    long = TOO_LONG.get(recipe.stage, "are cut")
     return (
         f"It learns from {_names(recipe)} for {length}, with a learning rate of "
         f"{options.learning_rate:g} and seed {options.seed}. {what}; examples longer than "
-        f"{options.max_length} tokens are cut."
+        f"{options.max_length} tokens {long}."
     )
 
 
