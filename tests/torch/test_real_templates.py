@@ -117,9 +117,9 @@ def test_documents_keep_their_own_end_in_continued_pretraining(speaking: Speakin
 def test_sampled_answers_end_where_answers_were_taught_to_end(
     tmp_path: Path, speaking: Speaking, train_here: Run
 ) -> None:
-    """Phi's tokenizer ends documents, its answers end with <|end|>: GRPO went on to the limit."""
-    marks, _ = MARKS["phi3_5"]
-    base = speaking("phi3_5", marks, "<|endoftext|>")
+    """Where the tokenizer's own end token ends documents, GRPO went on to the limit."""
+    marks, _ = MARKS["llama3"]
+    base = speaking("llama3", marks, "<|end_of_text|>")
     data = write(tmp_path / "d.jsonl",
                  [{"prompt": f"Say yes, {n}.", "completion": "yes"} for n in range(8)])  # fmt: skip
     taught = learner("sft", str(base), data, max_steps=60, learning_rate=5e-3)
