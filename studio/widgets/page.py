@@ -19,7 +19,10 @@ POLISHED_AT_ONCE = 8
 class Page(QWidget):
     """A screen. Subclasses fill `body`; `hear` gets the news, `refresh` the window's clock."""
 
-    def __init__(self, title: str, subtitle: str, *, scrolls: bool = True) -> None:
+    def __init__(
+        self, title: str, subtitle: str, *, scrolls: bool = True, wide: bool = False
+    ) -> None:
+        """With `wide` there is no end to the width: for tables and charts, not for text."""
         super().__init__()
         self.setObjectName("page")
         self.title = label(title, "title")
@@ -35,7 +38,8 @@ class Page(QWidget):
         column.addLayout(self.body, 1)
         outer = QVBoxLayout(self)
         outer.setContentsMargins(0, 0, 0, 0)
-        outer.addWidget(_scroll(column) if scrolls else _centred(column))
+        content = _filling(column) if wide else _centred(column)
+        outer.addWidget(_scroll(content) if scrolls else content)
 
     def _head(self) -> QHBoxLayout:
         words = QVBoxLayout()
@@ -72,10 +76,15 @@ def polish_ahead(widget: QWidget) -> None:
     QTimer.singleShot(0, widget, some)
 
 
-def _centred(column: QVBoxLayout) -> QWidget:
+def _filling(column: QVBoxLayout) -> QWidget:
     inner = QWidget()
     inner.setObjectName("scrolled")
     inner.setLayout(column)
+    return inner
+
+
+def _centred(column: QVBoxLayout) -> QWidget:
+    inner = _filling(column)
     inner.setMaximumWidth(WIDEST)
     holder = QWidget()
     holder.setObjectName("scrolled")
@@ -87,11 +96,11 @@ def _centred(column: QVBoxLayout) -> QWidget:
     return holder
 
 
-def _scroll(column: QVBoxLayout) -> QScrollArea:
+def _scroll(content: QWidget) -> QScrollArea:
     area = QScrollArea()
     area.setObjectName("scroll")
     area.setWidgetResizable(True)
     area.setFrameShape(QFrame.Shape.NoFrame)
     area.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
-    area.setWidget(_centred(column))
+    area.setWidget(content)
     return area

@@ -53,7 +53,7 @@ def _place(made: charts.Chart, page: RunPage) -> QRect:
 
 
 def _viewport(page: RunPage) -> QRect:
-    area = page.charts["loss"].parentWidget().parentWidget()
+    area = page.grid.viewport()
     return QRect(area.mapTo(page, QPoint(0, 0)), area.size())
 
 
@@ -62,6 +62,36 @@ def _in_sight(page: RunPage) -> bool:
     area, places = _viewport(page), [_place(made, page) for made in _shown(page)]
     inside = all(area.left() <= p.left() and p.right() <= area.right() for p in places)
     return _settled(page) and inside
+
+
+# Room
+
+
+@pytest.mark.parametrize("stage", ["sft", "grpo"])
+def test_every_chart_is_in_sight_at_every_width(
+    driver: Driver, recipe: Recipe, reinforced: Recipe, stage: str
+) -> None:
+    page = _finished(driver, reinforced if stage == "grpo" else recipe)
+    for width in WIDTHS:
+        driver.window.resize(width, 800)
+        driver.wait(lambda width=width: driver.window.width() == width and _in_sight(page), 5000)
+        shown = [_place(made, page).width() for made in _shown(page)]
+        assert min(shown) >= NARROWEST, width
+        assert max(shown) - min(shown) <= 1, width
+        rows = [_place(made, page).top() for made in _shown(page)]
+        first = rows.count(min(rows))
+        assert first == min(len(rows), (_viewport(page).width() + 12) // (NARROWEST + 12)), width
+
+
+def test_runs_and_data_use_the_whole_width(driver: Driver) -> None:
+    driver.window.resize(2560, 900)
+    for page in (driver.window.run, driver.window.runs, driver.window.data):
+        driver.window.show_page(page)
+        driver.wait(lambda page=page: page.width() > 2300)
+        head = page.subtitle.mapTo(page, QPoint(0, 0)).x()
+        assert head < 64, type(page).__name__
+    driver.window.show_page(driver.window.train)
+    assert driver.window.train.subtitle.mapTo(driver.window.train, QPoint(0, 0)).x() > 500
 
 
 # The value under the mouse
@@ -75,7 +105,7 @@ def test_the_step_under_the_mouse_is_never_cut(
     page = _finished(driver, reinforced)
     made = page.charts[metric]
     step = made.main.steps[-2]
-    made.parentWidget().parentWidget().parentWidget().ensureWidgetVisible(made)
+    page.grid.ensureWidgetVisible(made)
     driver.wait(lambda: made._item is not None and not made.stale)
     made._on_mouse_moved((made._item.vb.mapViewToScene(QPointF(step, made.main.values[-2])),))
     QApplication.processEvents()

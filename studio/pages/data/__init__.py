@@ -43,7 +43,7 @@ class DataPage(Page):
 
     def __init__(self, jobs: Jobs, theme: Theme) -> None:
         super().__init__("Data", "See your data as the model will, and mend it before training.",
-                         scrolls=False)  # fmt: skip
+                         scrolls=False, wide=True)  # fmt: skip
         self._jobs = jobs
         self._job = self._check = ""
         self._opening: Browse | None = None
