@@ -161,7 +161,8 @@ class Chart(Card):
     def _add_head(self, title: str) -> None:
         self._figure = label("–", "figure")
         self._figure.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Preferred)
-        self._figure.setVisible(not self._several)
+        if self._several:
+            self._figure.hide()
         self._legend = label(wrap=self._several)
         self._legend.setTextFormat(Qt.TextFormat.RichText)
         self._legend.hide()
