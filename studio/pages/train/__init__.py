@@ -62,7 +62,8 @@ class TrainPage(Page):
         self._check = ""
         """The job that looks at a dataset now, or did last."""
         self.advice = AdviceStep(theme)
-        self.stage, self.model, self.data = StageStep(theme), ModelStep(theme), DataStep(theme)
+        self.stage, self.model = StageStep(theme), ModelStep(theme)
+        self.data = DataStep(jobs, theme)
         self.rewards, self.settings = RewardsStep(theme), SettingsStep(theme)
         self.review = ReviewStep(theme)
         self._steps: list[Step] = [
@@ -167,7 +168,8 @@ class TrainPage(Page):
         self._jobs.stop(self._check, grace_s=2.0)
 
     def hear(self, news: list[Heard]) -> None:
-        """Follows the check of a dataset; nothing else here depends on running jobs."""
+        """Follows the check and the preview of a dataset."""
+        self.data.preview.hear(news)
         for heard in news:
             if heard.job == self._check:
                 self._follow_check(heard)
