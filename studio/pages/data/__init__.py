@@ -227,15 +227,13 @@ class DataPage(Page):
         except Refusal as refusal:
             self._on_told(refusal)
             return
-        browser.check.view.clear()
-        browser.check.tell("Starting", working=True)
+        browser.check.begin(browser.source.source)
 
     def _hear_check(self, heard: Heard) -> None:
         for line in heard.lines:
             self.browser.check.take(line.event)
         if heard.status != "running":
-            self.browser.check.tell(" ".join(self._jobs.failure(self._check)).strip(),
-                                    working=False)  # fmt: skip
+            self.browser.check.end(self._jobs.failure(self._check))
 
     # Handing on
 

@@ -161,8 +161,7 @@ class TrainPage(Page):
         except Refusal as refusal:
             self.banner.tell(refusal.what, refusal.cause, refusal.remedy)
             return
-        self.data.check.view.clear()
-        self.data.check.tell("Starting", working=True)
+        self.data.check.begin(source)
 
     def _on_check_cancelled(self) -> None:
         self._jobs.stop(self._check, grace_s=2.0)
@@ -178,8 +177,12 @@ class TrainPage(Page):
         for line in heard.lines:
             self.data.check.take(line.event)
         if heard.status != "running":
-            self.data.check.tell(" ".join(self._jobs.failure(self._check)).strip(),
-                                 working=False)  # fmt: skip
+            self.data.check.end(self._jobs.failure(self._check))
+
+    def leave(self) -> None:
+        self.data.preview.leave()
+
+    # The steps
 
     def go_to(self, index: int) -> None:
         self.banner.hide()
