@@ -61,6 +61,8 @@ class TrainPage(Page):
         self._adapting = False
         self._check = ""
         """The job that looks at a dataset now, or did last."""
+        self._at_fault: Step | None = None
+        """The step whose fault the banner tells."""
         self.advice = AdviceStep(theme)
         self.stage, self.model = StageStep(theme), ModelStep(theme)
         self.data = DataStep(jobs, theme)
@@ -90,6 +92,8 @@ class TrainPage(Page):
         for changed in (*(c.changed for c in choices), self.model.runs.currentIndexChanged):
             changed.connect(self._adapt)
         self.settings.fields["rl.algorithm"].changed.connect(self._adapt)
+        for step in self._steps:
+            step.changed.connect(lambda step=step: self._on_step_changed(step))
         self.advice.taken.connect(self._on_advice_taken)
         self.advice.skipped.connect(lambda: self._show_step(self.stage))
         self.rewards.judge.begin_asked.connect(self._on_reward_model_asked)
@@ -159,7 +163,7 @@ class TrainPage(Page):
         try:
             self._check = self._jobs.inspect(task)
         except Refusal as refusal:
-            self.banner.tell(refusal.what, refusal.cause, refusal.remedy)
+            self._refuse(refusal)
             return
         self.data.check.begin(source)
 
@@ -185,7 +189,7 @@ class TrainPage(Page):
     # The steps
 
     def go_to(self, index: int) -> None:
-        self.banner.hide()
+        self._clear_banner()
         self._furthest = max(self._furthest, index)
         self._present = index
         # No stack: its pages out of sight would make it as tall as the tallest.
@@ -207,12 +211,33 @@ class TrainPage(Page):
     def _show_step(self, step: Step) -> None:
         self.go_to(self._steps.index(step))
 
+    def _clear_banner(self) -> None:
+        self._at_fault = None
+        self.banner.hide()
+
+    def _refuse(self, refusal: Refusal, step: Step | None = None) -> None:
+        """Tells why not; a step's own fault is told no longer than it is there."""
+        self._at_fault = step
+        self.banner.tell(refusal.what, refusal.cause, refusal.remedy)
+
+    def _refuse_faults(self, step: Step) -> bool:
+        """Tells what is wrong with a step, if anything is."""
+        self._clear_banner()
+        if (fault := step.fault()) is None:
+            return False
+        self._refuse(fault, step)
+        return True
+
+    def _on_step_changed(self, step: Step) -> None:
+        if step is self._at_fault:
+            self._refuse_faults(step)
+
     def _refuse_the_impossible(self) -> bool:
         """Tells of what does not go together; bounds are checked as a file's would be."""
         try:
             parse_pipeline(format_pipeline(self.pipeline()), "The recipe")
         except Refusal as refusal:
-            self.banner.tell(refusal.what, refusal.cause, refusal.remedy)
+            self._refuse(refusal)
             return True
         return False
 
@@ -334,25 +359,18 @@ class TrainPage(Page):
             )
 
     def _on_next(self) -> None:
-        index = self._present
-        fault = self._steps[index].fault()
-        if fault is None:
+        if not self._refuse_faults(self._steps[self._present]):
             self.go_to(self._beside(1))
-        else:
-            self.banner.tell(fault.what, fault.cause, fault.remedy)
 
     def _on_try_asked(self) -> None:
-        self.banner.hide()
-        if (fault := self.rewards.fault()) is not None:
-            self.banner.tell(fault.what, fault.cause, fault.remedy)
-        else:
+        if not self._refuse_faults(self.rewards):
             self.rewards_tried.emit(self.recipe())
 
     def _on_start(self) -> None:
         for index in self._shown():
-            if (fault := self._steps[index].fault()) is not None:
+            if self._steps[index].fault() is not None:
                 self.go_to(index)
-                self.banner.tell(fault.what, fault.cause, fault.remedy)
+                self._refuse_faults(self._steps[index])
                 return
         if self._refuse_the_impossible():
             return
@@ -360,7 +378,7 @@ class TrainPage(Page):
         try:
             run = self._jobs.train(pipeline.stages[0], pipeline.stages[1:])
         except Refusal as refusal:
-            self.banner.tell(refusal.what, refusal.cause, refusal.remedy)
+            self._refuse(refusal)
             return
         self._show_step(self.stage)  # the next run begins there, with what was entered
         self.started.emit(run)
@@ -375,7 +393,7 @@ class TrainPage(Page):
         try:
             pipeline = read_pipeline(path)
         except Refusal as refusal:
-            self.banner.tell(refusal.what, refusal.cause, refusal.remedy)
+            self._refuse(refusal)
             return
         self.show_pipeline(pipeline)
         self.stage.mark_ready(path)
