@@ -97,7 +97,7 @@ def test_train_watch_export_and_talk(qtbot: Any, studio: Studio, dataset: Path) 
     driver.click("chat:gguf:Q4_K_M")
 
     chat = studio.window.chat
-    driver.wait(lambda: chat.composer.isEnabled(), 240_000)
+    driver.wait(lambda: chat.send.isEnabled(), 240_000)
     driver.type("field:temperature", "0")
     composer = driver.find("composer")
     qtbot.keyClicks(composer, "What is 12 + 30?")

@@ -12,11 +12,9 @@ from typing import Any, NamedTuple
 import msgspec
 from PySide6.QtCore import Qt, Signal
 from PySide6.QtWidgets import (
-    QGridLayout,
     QHBoxLayout,
     QPlainTextEdit,
     QProgressBar,
-    QScrollArea,
     QSplitter,
     QTabWidget,
     QVBoxLayout,
@@ -28,6 +26,7 @@ from studio.process import Rung
 from studio.store import JobRow
 from studio.theme import SPACE, Theme, fixed_font
 from studio.widgets import chart
+from studio.widgets.chartgrid import ChartGrid
 from studio.widgets.completions import FirstAndNow, StepsView
 from studio.widgets.findings import Finding, FindingList, HealthStrip
 from studio.widgets.log import LogView
@@ -181,10 +180,6 @@ SCORES = [
     ("loss", "Held-out loss", "{:.3f}"),
 ]
 """What a run is judged by, the most telling first."""
-CHART_WIDTH = 230
-"""Pixels that a chart needs at least; as many stand in a row as fit."""
-CHARTS_HEIGHT = 128
-"""Height of the charts at least, in a low window with much to say."""
 LOG_BYTES = 64 * 1024
 """Most of the log, and of what the run said, that is read on one tick."""
 PAINT_S = 0.008
@@ -211,7 +206,7 @@ class RunPage(Page):
     new_asked = Signal()
 
     def __init__(self, jobs: Jobs, theme: Theme) -> None:
-        super().__init__("Run", "No run is chosen.", scrolls=False)
+        super().__init__("Run", "No run is chosen.", scrolls=False, wide=True)
         self._jobs = jobs
         self.run = ""
         self._row: JobRow | None = None
@@ -222,7 +217,6 @@ class RunPage(Page):
         self._said: wire.Follower[wire.Line | None] | None = None
         self._answers: dict[int, str] = {}
         self._to_load: list[str] = []
-        self._placed: tuple[list[str], int] = ([], 0)
         self._split_by_hand = False
         self.pill = StatusPill(theme)
         self.banner = Banner(theme)
@@ -287,7 +281,8 @@ class RunPage(Page):
         self.split.setOrientation(Qt.Orientation.Vertical)
         self.split.setChildrenCollapsible(False)
         self.split.setHandleWidth(SPACE + SPACE // 2)
-        self.split.addWidget(self._make_grid())
+        self.grid = ChartGrid()
+        self.split.addWidget(self.grid)
         self.split.addWidget(self._make_tabs())
         self.split.setStretchFactor(0, 1)
         self.split.setStretchFactor(1, 1)
@@ -306,20 +301,6 @@ class RunPage(Page):
             column.addWidget(widget)
         column.addWidget(self.split, 1)
         return present
-
-    def _make_grid(self) -> QScrollArea:
-        holder = QWidget()
-        holder.setObjectName("scrolled")
-        self._grid = QGridLayout(holder)
-        self._grid.setContentsMargins(0, 0, 0, 0)
-        self._grid.setSpacing(SPACE + SPACE // 2)
-        area = QScrollArea()
-        area.setObjectName("scroll")
-        area.setWidgetResizable(True)
-        area.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
-        area.setMinimumHeight(CHARTS_HEIGHT)
-        area.setWidget(holder)
-        return area
 
     def _make_tabs(self) -> QTabWidget:
         self.tabs = QTabWidget()
@@ -388,21 +369,8 @@ class RunPage(Page):
     def _place_charts(self) -> None:
         stage = self._row.stage if self._row else ""
         order = [plan.key for plan in charts_for(stage, self._algorithm)]
-        shown = [key for key in order if self._tells(key)]
-        columns = max(1, (self.width() - 8 * SPACE) // CHART_WIDTH)
-        shown = shown or order[:columns]
-        if (shown, columns) == self._placed:
-            return
-        self._placed = (shown, columns)
-        for key, made in self.charts.items():
-            if key not in shown:
-                self._grid.removeWidget(made)
-                made.hide()
-        for place, key in enumerate(shown):
-            self._grid.addWidget(self.charts[key], place // columns, place % columns)
-            self.charts[key].show()
-        for column in range(self._grid.columnCount()):
-            self._grid.setColumnStretch(column, int(column < columns))
+        shown = [key for key in order if self._tells(key)] or order[: self.grid.room]
+        self.grid.show_charts([self.charts[key] for key in shown])
 
     def _tells(self, key: str) -> bool:
         made = self.charts[key]

@@ -124,7 +124,7 @@ class RunsPage(Page):
     base_chosen = Signal(str, str)
 
     def __init__(self, jobs: Jobs, theme: Theme) -> None:
-        super().__init__("Runs", "Everything that was trained here.", scrolls=False)
+        super().__init__("Runs", "Everything that was trained here.", scrolls=False, wide=True)
         self._jobs = jobs
         self._stale = True
         self.model = RunsModel(theme)

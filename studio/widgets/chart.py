@@ -30,6 +30,10 @@ FLAT = 1e-6
 """A line that varies by less than this share of its height is flat."""
 INKS = ("accent", "warning", "good", "muted")
 """Colours of a chart's lines, in order; when they are used up they come again, dashed."""
+WIDTH = 230
+"""Pixels that a chart needs at least."""
+SHARE_ROOM = 0.03
+"""Room above and below a chart of shares, so that a line at 0 or 100 % is drawn whole."""
 BAND_STRENGTH = 44
 """Opacity of a band, of 255: to be seen in both themes, with the line still clear on it."""
 Format = Callable[[float], str]
@@ -150,27 +154,31 @@ class Chart(Card):
         self.setAccessibleName(f"Chart of {title}")
         self._add_head(title)
         self.body.setContentsMargins(2 * SPACE, SPACE + 4, 2 * SPACE, SPACE + 4)
-        self.setMinimumHeight(184)
+        self.setMinimumSize(WIDTH, 184)
         self.forget()
         theme.changed.connect(self._on_theme_changed)
 
     def _add_head(self, title: str) -> None:
         self._figure = label("–", "figure")
         self._figure.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Preferred)
-        self._figure.setVisible(not self._several)
+        if self._several:
+            self._figure.hide()
         self._legend = label(wrap=self._several)
         self._legend.setTextFormat(Qt.TextFormat.RichText)
         self._legend.hide()
-        head = QHBoxLayout()
-        words = QVBoxLayout()
-        words.setSpacing(SPACE // 2 if self._several else 0)
-        words.addWidget(label(title, "muted"))
-        words.addWidget(self._figure)
-        head.addLayout(words, 1)
-        if self._several:
-            words.addWidget(self._legend)
-        else:
-            head.addWidget(self._legend, 0, Qt.AlignmentFlag.AlignTop)
+        self._step = label("", "muted")
+        self._step.hide()
+        name = label(title, "muted")
+        name.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Preferred)
+        titles, values = QHBoxLayout(), QHBoxLayout()
+        titles.addWidget(name, 1)
+        titles.addWidget(self._step)  # beside a long title, which gives way
+        values.addWidget(self._figure, 1)
+        values.addWidget(self._legend, int(self._several))
+        head = QVBoxLayout()
+        head.setSpacing(SPACE // 2 if self._several else 0)
+        head.addLayout(titles)
+        head.addLayout(values)
         self.body.addLayout(head)
         self.body.addStretch(0)
 
@@ -226,6 +234,8 @@ class Chart(Card):
                     self._item.removeItem(drawn)
         self._traces = {}
         self._at = None
+        if self._item is not None:
+            self._plot.hide()
         for line in self._declared:
             self._trace(line.metric, line)
         self.mark([])
@@ -255,16 +265,24 @@ class Chart(Card):
         if not self._stale:
             return
         self._stale = False
+        if not self.empty:
+            self._draw()
+        elif self._item is not None:
+            self._plot.hide()
+        self._write_figures()
+
+    def _draw(self) -> None:
         if self._item is None:
             self._make_plot()
         for trace in self._traces.values():
             self._paint_trace(trace)
         self._fit()
         self._paint_bands()
-        self._write_figures()
+        self._plot.show()
 
     def _fit(self) -> None:
-        """Room around a line that is flat, or one point: a share of its height, not of 1."""
+        """Shares stand between 0 and 100 %, unless one lies beyond. Around a line that is flat, or
+        one point, there is room by a share of its height, not of 1."""
         steps = [step for trace in self._traces.values() for step in trace.curve.steps[:1]]
         steps += [step for trace in self._traces.values() for step in trace.curve.steps[-1:]]
         values = np.array([v for trace in self._traces.values() for v in trace.curve.values])
@@ -275,7 +293,9 @@ class Chart(Card):
         if not len(values):
             return
         low, high = float(values.min()), float(values.max())
-        if high - low <= FLAT * max(abs(low), abs(high)):
+        if self._form is percent:
+            self._item.setYRange(min(low, 0.0), max(high, 1.0), padding=SHARE_ROOM)
+        elif high - low <= FLAT * max(abs(low), abs(high)):
             room = abs(high) / 2 or 1.0
             self._item.setYRange(low - room, high + room, padding=0)
 
@@ -313,6 +333,8 @@ class Chart(Card):
             self._regions.append(region)
 
     def _write_figures(self) -> None:
+        self._step.setText(f"step {self._at}")
+        self._step.setVisible(self._at is not None)
         if self._several:
             self._legend.setText(self._keys(list(self._traces.values()), values=True))
             self._legend.setVisible(not self.empty)
@@ -324,7 +346,7 @@ class Chart(Card):
 
     def _figure_of(self, curve: Curve) -> str:
         if self._at is not None and (point := curve.near(self._at)):
-            return f"{self._value(point[1])}  at step {point[0]}"
+            return self._value(point[1])
         return "–" if curve.last is None else self._form(curve.last)
 
     def _value(self, value: float) -> str:
@@ -343,8 +365,7 @@ class Chart(Card):
                 words += f" {self._worth(trace.curve)}"
             words = words.replace(" ", "&nbsp;").replace("-", "&#8209;")
             keys.append(f'<span style="color:{colour}">{sign}</span>&nbsp;{words}')
-        at = f" at&nbsp;step&nbsp;{self._at}" if values and self._at is not None else ""
-        return "&nbsp; ".join(keys) + at
+        return "&nbsp; ".join(keys)
 
     def _worth(self, curve: Curve) -> str:
         if self._at is not None and (point := curve.near(self._at)):
@@ -411,7 +432,7 @@ class Chart(Card):
 
     def _step_at(self, place: Any) -> int | None:
         """The measured step nearest to a place of the scene."""
-        if not self._item.vb.sceneBoundingRect().contains(place):
+        if self.empty or not self._item.vb.sceneBoundingRect().contains(place):
             return None
         at = self._item.vb.mapSceneToView(place).x()
         longest = max(self._traces.values(), key=lambda trace: len(trace.curve.steps))

@@ -27,6 +27,8 @@ class CheckCard(Card):
     ) -> None:
         """With `single` there is never more than one dataset to choose from."""
         super().__init__("Check before training")
+        self._source = ""
+        """The dataset of which something is told."""
         self.box = QComboBox()
         self.box.setAccessibleName("Dataset to check")
         self.start = button("Check", theme, "magnifying-glass", name="check-data")
@@ -58,8 +60,27 @@ class CheckCard(Card):
         self.box.clear()
         self.box.addItems(sources)
         self.box.setCurrentIndex(max(0, self.box.findText(present)))
-        if self.view.result is not None and self.view.result.source not in sources:
-            self.view.clear()
+        if self._source and self._source not in sources:
+            self.forget()
+
+    def begin(self, source: str) -> None:
+        """A check of a dataset was started."""
+        self._source = source
+        self.view.clear()
+        self.tell("Starting", working=True)
+
+    def end(self, failure: Collection[str]) -> None:
+        """The check has ended; why and what to do now where it failed."""
+        if self._source:
+            self.tell(" ".join(failure).strip(), working=False)
+
+    def forget(self) -> None:
+        """Tells nothing of the dataset any more; a check of it that still goes on is cancelled."""
+        if not self.start.isEnabled():
+            self.cancelled.emit()
+        self._source = ""
+        self.view.clear()
+        self.tell("", working=False)
 
     def tell(self, words: str, *, working: bool) -> None:
         self.state.setText(words)
@@ -72,6 +93,8 @@ class CheckCard(Card):
 
     def take(self, event: Event) -> None:
         """Follows what the check's job says."""
+        if not self._source:
+            return
         match event:
             case Phase(name=name):
                 self.tell(name, working=True)

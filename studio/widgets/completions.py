@@ -171,8 +171,6 @@ class StepsView(QWidget):
         self._words.setContentsMargins(SPACE, SPACE, SPACE, SPACE)
         self._answers = self._make_answers()
         self._stack = QStackedLayout()
-        self._stack.addWidget(self._words)
-        self._stack.addWidget(self._answers)
         left = QVBoxLayout()
         left.setSpacing(SPACE // 2)
         left.addWidget(self.steps, 1)
@@ -183,7 +181,9 @@ class StepsView(QWidget):
         row.setContentsMargins(SPACE, SPACE, SPACE, SPACE)
         row.setSpacing(SPACE)
         row.addLayout(left)
-        row.addLayout(self._stack, 1)
+        row.addLayout(self._stack, 1)  # first: what it shows needs a parent, or is a window
+        self._stack.addWidget(self._words)
+        self._stack.addWidget(self._answers)
         theme.changed.connect(self._show_answer)
         self.clear()
 

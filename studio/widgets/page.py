@@ -19,9 +19,14 @@ POLISHED_AT_ONCE = 8
 class Page(QWidget):
     """A screen. Subclasses fill `body`; `hear` gets the news, `refresh` the window's clock."""
 
-    def __init__(self, title: str, subtitle: str, *, scrolls: bool = True) -> None:
+    def __init__(
+        self, title: str, subtitle: str, *, scrolls: bool = True, wide: bool = False
+    ) -> None:
+        """With `wide` there is no end to the width: for tables and charts, not for text."""
         super().__init__()
         self.setObjectName("page")
+        self._lost: QWidget | None = None
+        """What had the keyboard's focus until it was disabled or hidden."""
         self.title = label(title, "title")
         self.subtitle = label(subtitle, "subtitle", wrap=True)
         self.action_row = QHBoxLayout()
@@ -35,7 +40,8 @@ class Page(QWidget):
         column.addLayout(self.body, 1)
         outer = QVBoxLayout(self)
         outer.setContentsMargins(0, 0, 0, 0)
-        outer.addWidget(_scroll(column) if scrolls else _centred(column))
+        content = _filling(column) if wide else _centred(column)
+        outer.addWidget(_scroll(content) if scrolls else content)
 
     def _head(self) -> QHBoxLayout:
         words = QVBoxLayout()
@@ -47,6 +53,31 @@ class Page(QWidget):
         head.addLayout(self.action_row)
         return head
 
+    def focusNextPrevChild(self, forward: bool) -> bool:
+        """Moves the focus on Tab, and, since Qt asks for that too, when what has it is disabled or
+        hidden: to the title, where keys do nothing. Tab then goes on from what was lost."""
+        at = self.window().focusWidget()
+        if at is None or not self.isVisible() or not self.isAncestorOf(at):
+            return super().focusNextPrevChild(forward)
+        if not _takes_keys(at):
+            self._lost = at
+            self.title.setFocus()
+            return True
+        lost, self._lost = self._lost, None
+        found = self._stop_from(lost, forward) if at is self.title else None
+        if found is None:
+            return super().focusNextPrevChild(forward)
+        found.setFocus(Qt.FocusReason.TabFocusReason)
+        return True
+
+    def _stop_from(self, begin: QWidget | None, forward: bool) -> QWidget | None:
+        """The first control that Tab leads to from a place of this page, that place included."""
+        at = begin if begin is not None and isValid(begin) else None
+        while at is not None and not (self.isAncestorOf(at) and _is_tab_stop(at)):
+            at = at.nextInFocusChain() if forward else at.previousInFocusChain()
+            at = None if at is begin else at
+        return at
+
     def hear(self, news: list[Any]) -> None:
         """What jobs said since the last tick."""
 
@@ -55,6 +86,14 @@ class Page(QWidget):
 
     def leave(self) -> None:
         """Called once when the window closes."""
+
+
+def _takes_keys(widget: QWidget) -> bool:
+    return widget.isEnabled() and widget.isVisible()
+
+
+def _is_tab_stop(widget: QWidget) -> bool:
+    return _takes_keys(widget) and bool(widget.focusPolicy() & Qt.FocusPolicy.TabFocus)
 
 
 def polish_ahead(widget: QWidget) -> None:
@@ -72,10 +111,15 @@ def polish_ahead(widget: QWidget) -> None:
     QTimer.singleShot(0, widget, some)
 
 
-def _centred(column: QVBoxLayout) -> QWidget:
+def _filling(column: QVBoxLayout) -> QWidget:
     inner = QWidget()
     inner.setObjectName("scrolled")
     inner.setLayout(column)
+    return inner
+
+
+def _centred(column: QVBoxLayout) -> QWidget:
+    inner = _filling(column)
     inner.setMaximumWidth(WIDEST)
     holder = QWidget()
     holder.setObjectName("scrolled")
@@ -87,11 +131,11 @@ def _centred(column: QVBoxLayout) -> QWidget:
     return holder
 
 
-def _scroll(column: QVBoxLayout) -> QScrollArea:
+def _scroll(content: QWidget) -> QScrollArea:
     area = QScrollArea()
     area.setObjectName("scroll")
     area.setWidgetResizable(True)
     area.setFrameShape(QFrame.Shape.NoFrame)
     area.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
-    area.setWidget(_centred(column))
+    area.setWidget(content)
     return area

@@ -44,7 +44,10 @@ class Look:
         self.count = MILLION if self.million else len(self.lines)
 
     def open(self) -> None:
-        first = json.loads(self.text(0))
+        try:
+            first = json.loads(self.text(0))
+        except ValueError:
+            raise Refusal("It cannot be read.", "It is not JSON.", "Write JSON lines.") from None
         known = {"prompt", "completion", "messages", "text", "chosen", "rejected", "answer"}
         found = {column: column for column in first if column in known}
         mapping = self.mapping or found

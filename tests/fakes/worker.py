@@ -200,6 +200,7 @@ def chat(host: Host) -> None:
     task = host.job.task
     assert isinstance(task, Chat)
     host.emit(events.Phase(name="Loading the model"))
+    time.sleep(STEP_S)
     host.emit(events.Ready(model=task.model, detail="a fake"))
     while not host.requests.stop_asked and owner_lives(task):
         for request in host.requests.take():

@@ -13,7 +13,7 @@ from PySide6.QtWidgets import QApplication, QPushButton, QWidget
 from studio.app import Studio
 from studio.paths import Home
 from studio.settings import Settings, save_settings
-from tests.conftest import end_all
+from tests.conftest import FAKE, end_all, played_by
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -65,6 +65,12 @@ class Driver:
 
     def button(self, text: str) -> QPushButton:
         return next(b for b in self.window.findChildren(QPushButton) if b.text() == text)
+
+
+@pytest.fixture
+def fake(tmp_path: Path) -> Settings:
+    """Settings under which every job is played by a fake, which shows rows too."""
+    return played_by(FAKE.with_name("browse.py"), tmp_path)
 
 
 @pytest.fixture

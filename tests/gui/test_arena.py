@@ -41,7 +41,7 @@ def arena(driver: Driver, runs: list[str]) -> Arena:
     for box, run in zip(made.models, runs, strict=True):
         box.setCurrentIndex(box.findData(run))
         box.activated.emit(box.currentIndex())
-    driver.wait(lambda: made.composer.isEnabled())
+    driver.wait(lambda: made.send.isEnabled())
     return made
 
 
@@ -60,7 +60,7 @@ def test_a_vote_is_kept_names_are_told_and_the_winner_goes_on(
 ) -> None:
     _ask(driver, arena, "hello there")
     assert not any("one" in side.title.text() for side in arena.sides)
-    assert not arena.composer.isEnabled()
+    assert not arena.send.isEnabled()
     assert [side.text.toPlainText() for side in arena.sides] == ["You said: hello there"] * 2
     driver.click("vote:right")
     kept = _votes(studio)
@@ -149,7 +149,7 @@ def test_the_same_model_twice_is_refused(driver: Driver, arena: Arena, runs: lis
     box.setCurrentIndex(box.findData(runs[0]))
     box.activated.emit(box.currentIndex())
     assert "same model" in arena.banner.text
-    assert not arena.composer.isEnabled()
+    assert not arena.send.isEnabled()
 
 
 def test_an_answer_that_was_left_is_not_heard_later(
@@ -168,7 +168,7 @@ def test_thumbs_on_answers_of_a_chat_are_kept(
     chat = driver.window.chat
     driver.go("Chat")
     chat.open(runs[0])
-    driver.wait(lambda: chat.composer.isEnabled())
+    driver.wait(lambda: chat.send.isEnabled())
     composer = driver.find("composer")
     for text in ("first", "second"):
         driver.qtbot.keyClicks(composer, text)

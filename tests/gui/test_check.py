@@ -10,6 +10,7 @@ from PySide6.QtWidgets import QLabel
 from tests.gui.conftest import Driver
 from workers.protocol import wire
 from workers.protocol.jobs import Inspect
+from workers.protocol.recipe import Source
 
 
 def _words(driver: Driver) -> str:
@@ -58,6 +59,57 @@ def test_a_check_that_fails_says_why(driver: Driver, tmp_path: Path, name: str) 
     check = driver.window.train.data.check
     driver.wait(lambda: "It is gone." in check.state.text())
     assert check.start.isEnabled()
+
+
+def test_what_was_said_of_a_removed_file_goes_with_it(driver: Driver, tmp_path: Path) -> None:
+    gone, other = tmp_path / "gone.csv", tmp_path / "other.csv"
+    gone.write_text("x")
+    other.write_text("x")
+    _check(driver, str(gone))
+    check = driver.window.train.data.check
+    driver.wait(lambda: "It is gone." in check.state.text())
+    driver.click(f"remove:{gone}")
+    driver.window.train.data.add(str(other))
+    assert check.isVisible()
+    assert not check.state.isVisible()
+    driver.click("check-data")
+    driver.wait(lambda: check.view.result is not None and check.start.isEnabled())
+    driver.window.train.data.add("builtin:arithmetic")
+    assert check.view.result is not None
+
+
+def test_a_check_ends_with_the_file_that_it_was_of(
+    driver: Driver, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FAKE_STEP_S", "0.5")
+    path = tmp_path / "rows.csv"
+    path.write_text("x")
+    _check(driver, str(path))
+    check = driver.window.train.data.check
+    driver.wait(check.cancel.isVisible)
+    driver.click(f"remove:{path}")
+    driver.window.train.data.add("builtin:arithmetic")
+    assert check.start.isEnabled()
+    jobs = driver.studio.jobs
+    driver.wait(lambda: not jobs.store.jobs("inspect")[0].live)
+    assert check.view.result is None
+    assert not check.state.isVisible()
+
+
+def test_the_data_page_tells_nothing_of_the_file_before(
+    driver: Driver, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FAKE_STEP_S", "0.5")
+    page = driver.window.data
+    driver.window.show_page(page)
+    page.open(Source(source=str(tmp_path / "one.jsonl")))
+    check = page.browser.check
+    page._on_check()
+    page.open(Source(source=str(tmp_path / "two.jsonl")))
+    jobs = driver.studio.jobs
+    driver.wait(lambda: not jobs.store.jobs("inspect")[0].live)
+    assert check.view.result is None
+    assert not check.state.text()
 
 
 def test_the_card_is_there_only_with_data(driver: Driver) -> None:

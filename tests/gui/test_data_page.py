@@ -13,22 +13,13 @@ from PySide6.QtWidgets import QLabel
 from studio.app import Studio
 from studio.pages.data import DataPage
 from studio.pages.data.ledger import Ledger, Mark
-from studio.settings import Settings, load_settings
+from studio.settings import load_settings
 from studio.widgets.tokens import TokenText, look_of
-from tests.conftest import played_by
 from tests.gui.conftest import Driver
 from workers.protocol import wire
 from workers.protocol.browse import Piece, RowView, TokenView
 from workers.protocol.recipe import Source
 from workers.protocol.requests import ShowRows
-
-FAKE = Path(__file__).parents[1] / "fakes" / "browse.py"
-
-
-@pytest.fixture
-def fake(tmp_path: Path) -> Settings:
-    """Settings under which every job is played by the fake reader."""
-    return played_by(FAKE, tmp_path)
 
 
 @pytest.fixture
@@ -137,7 +128,8 @@ def test_of_a_million_rows_those_in_sight_are_asked_for(driver: Driver, tmp_path
     driver.wait(lambda: _tokens_of(shown) == 700_123)
     assert _cell(shown, 700_123, 1) == "Question 700123"
     assert len(table.rows._rows) <= 600
-    asked = [one for one in _requests(driver.studio, shown._job) if isinstance(one, ShowRows)]
+    told = _requests(driver.studio, shown._dataset.job)
+    asked = [one for one in told if isinstance(one, ShowRows)]
     assert sum(one.count for one in asked) < 1000
 
 
@@ -295,7 +287,7 @@ def test_a_source_that_fails_says_why(driver: Driver, tmp_path: Path) -> None:
 
 
 def test_looks_that_ended_leave_no_folder(page: DataPage, driver: Driver, rows: Path) -> None:
-    job = page._job
+    job = page._dataset.job
     driver.click("open-another")
     driver.wait(lambda: not driver.studio.jobs.folder(job).exists())
     assert not driver.studio.jobs.store.jobs("browse")

@@ -190,7 +190,7 @@ def test_export_then_chat(driver: Driver, studio: Studio) -> None:
     assert driver.window.export.checks.isVisible()
     driver.click("chat:gguf:Q8_0")
     assert driver.window.page is driver.window.chat
-    driver.wait(lambda: driver.window.chat.composer.isEnabled())
+    driver.wait(lambda: driver.window.chat.send.isEnabled())
     composer = driver.find("composer")
     driver.qtbot.keyClicks(composer, "good morning to you")
     driver.qtbot.keyClick(composer, Qt.Key.Key_Return)
@@ -210,7 +210,7 @@ def test_an_answer_can_be_broken_off(
     _status(driver, "Finished")
     monkeypatch.setenv("FAKE_STEP_S", "0.2")
     driver.click("chat")
-    driver.wait(lambda: driver.window.chat.composer.isEnabled())
+    driver.wait(lambda: driver.window.chat.send.isEnabled())
     composer = driver.find("composer")
     driver.qtbot.keyClicks(composer, "one two three four five six seven eight nine ten")
     driver.click("send")

@@ -185,6 +185,7 @@ class ChatPage(Page):
         self.models.setCurrentIndex(self.models.findData(model))
         self._show_arena(False)
         self._on_model_chosen()
+        self.composer.setFocus()
 
     def open_run(self, run: str) -> None:
         self.open(str(self._jobs.folder(run)))
@@ -236,6 +237,7 @@ class ChatPage(Page):
         system = sampled.pop("system")
         head = [{"role": "system", "content": system}] if system else []
         self._partner.say(Say(messages=[*head, *self._messages], **sampled))
+        self.composer.setFocus()
         self._show_state()
 
     def _on_fresh(self) -> None:
@@ -256,7 +258,7 @@ class ChatPage(Page):
 
     def _on_told(self, words: str) -> None:
         self._show_state(words)
-        if self._partner.ready:
+        if self._partner.ready and self.models.hasFocus():
             self.composer.setFocus()
 
     def _on_answered(self, answer: Answered) -> None:
@@ -294,7 +296,6 @@ class ChatPage(Page):
         self.state.setText(text)
         self.send.setEnabled(self._partner.ready and not self._partner.answering)
         self.hush.setVisible(self._partner.answering)
-        self.composer.setEnabled(self._partner.ready)
 
 
 def _figures(answered: Answered) -> str:

@@ -281,6 +281,7 @@ class Arena(QWidget):
         head = [{"role": "system", "content": system}] if system else []
         for partner in self._partners:
             partner.say(Say(messages=[*head, *self._messages], **sampled))
+        self.composer.setFocus()
         self._show_state()
 
     def _on_answered(self, at: int, answer: Answered) -> None:
@@ -346,7 +347,7 @@ class Arena(QWidget):
 
     def _on_told(self, words: str) -> None:
         self._show_state("" if self._ready else words)
-        if self._ready:
+        if self._ready and any(box.hasFocus() for box in self.models):
             self.composer.setFocus()
 
     def _on_ended(self, cause: str, remedy: str) -> None:
@@ -361,7 +362,6 @@ class Arena(QWidget):
         waiting = "Vote, and the conversation goes on." if self._due else ""
         self.state.setText(waiting or text)
         self._vote_row.setVisible(self._due)
-        self.composer.setEnabled(self._ready and not self._due)
         self.send.setEnabled(self._ready and not self._due and not self._answering)
 
     # The votes

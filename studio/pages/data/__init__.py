@@ -6,16 +6,14 @@ as a version; the user's own file is never written to.
 
 from __future__ import annotations
 
-import contextlib
-import os
 from pathlib import Path
 from typing import Any
 
 import msgspec
-import psutil
 from PySide6.QtCore import Qt, QTimer, Signal
 from PySide6.QtGui import QDragEnterEvent, QDropEvent
 
+from studio.browse import STOP_GRACE_S, OpenDataset
 from studio.jobs import Heard, Jobs
 from studio.pages.data.browser import Browser
 from studio.pages.data.opener import Opener, saved_versions
@@ -25,13 +23,11 @@ from studio.widgets.notice import Banner
 from studio.widgets.page import Page, polish_ahead
 from studio.widgets.text import button
 from workers.protocol.events import VersionSaved
-from workers.protocol.jobs import Browse, Inspect
+from workers.protocol.jobs import Inspect
 from workers.protocol.recipe import Source
 from workers.protocol.refusal import Refusal
 from workers.protocol.requests import Request
 
-STOP_GRACE_S = 2.0
-"""Nothing is to be saved: edits are on this side."""
 MOST_RECENT = 12
 
 
@@ -43,12 +39,11 @@ class DataPage(Page):
 
     def __init__(self, jobs: Jobs, theme: Theme) -> None:
         super().__init__("Data", "See your data as the model will, and mend it before training.",
-                         scrolls=False)  # fmt: skip
+                         scrolls=False, wide=True)  # fmt: skip
         self._jobs = jobs
-        self._job = self._check = ""
-        self._opening: Browse | None = None
-        self._leaving: set[str] = set()
-        self._tidied = False
+        self._dataset = OpenDataset(jobs)
+        self._check = ""
+        self._due = self._tidied = False
         self.setAcceptDrops(True)
         self.banner = Banner(theme)
         self.opener = Opener(theme)
@@ -80,7 +75,8 @@ class DataPage(Page):
 
     def showEvent(self, event: Any) -> None:
         if not self._tidied:
-            self._tidy()
+            self._tidied = True
+            self._dataset.tidy()
             polish_ahead(self.browser)
         self._offer()
         runs = [(row.id, row.name) for row in self._jobs.store.jobs("train") if row.resting]
@@ -90,13 +86,6 @@ class DataPage(Page):
     def hideEvent(self, event: Any) -> None:
         self.browser.write()
         super().hideEvent(event)
-
-    def _tidy(self) -> None:
-        """Deletes what was left by looks that ended with an earlier window."""
-        self._tidied = True
-        for row in self._jobs.store.jobs("browse"):
-            if not row.live:
-                self._delete(row.id)
 
     def _offer(self) -> None:
         folder = self._jobs.home.root / "data"
@@ -116,9 +105,6 @@ class DataPage(Page):
             source = msgspec.structs.replace(source, source=str(path.absolute()))
         self._stop()
         self.banner.hide()
-        me, tokens = psutil.Process(os.getpid()), self.browser.tokens
-        task = Browse(source=source, owner_pid=me.pid, owner_started=me.create_time(),
-                      model=tokens.model, max_length=tokens.max_length)  # fmt: skip
         self.browser.start(source)
         self.opener.hide()
         self.browser.show()
@@ -126,16 +112,17 @@ class DataPage(Page):
         self.another.show()
         self.use.show()
         self.use.setEnabled(False)
-        self._opening = task
+        self._due = True
         QTimer.singleShot(0, self, self._begin)  # the page is painted first
 
     def _begin(self) -> None:
         """Starts the worker for what was opened last."""
-        task, self._opening = self._opening, None
-        if task is None:
+        due, self._due = self._due, False
+        if not due:
             return
+        tokens = self.browser.tokens
         try:
-            self._job = self._jobs.browse(task)
+            self._dataset.open(self.browser.source, tokens.model, tokens.max_length)
         except Refusal as refusal:
             self._show_opener()
             self._on_told(refusal)
@@ -166,18 +153,14 @@ class DataPage(Page):
     # The worker
 
     def _tell(self, request: Request) -> None:
-        if self._job:
-            self._jobs.tell(self._job, request)
+        self._dataset.ask(request)
 
     def hear(self, news: list[Heard]) -> None:
+        for heard in self._dataset.hear(news):
+            self._hear_browser(heard)
         for heard in news:
-            if heard.job == self._job:
-                self._hear_browser(heard)
-            elif heard.job == self._check:
+            if heard.job == self._check:
                 self._hear_check(heard)
-            elif heard.job in self._leaving and heard.status != "running":
-                self._leaving.discard(heard.job)
-                self._delete(heard.job)
 
     def _hear_browser(self, heard: Heard) -> None:
         for line in heard.lines:
@@ -191,7 +174,7 @@ class DataPage(Page):
         opening = self.browser.opening
         self.use.setEnabled(opening is not None and opening.format is not None)
         if heard.status != "running":
-            self._on_ended(heard.job)
+            self._on_ended()
 
     def _on_saved(self, saved: VersionSaved) -> None:
         """Goes on with the new version, which lacks nothing of the edits."""
@@ -208,37 +191,25 @@ class DataPage(Page):
             remark or "This is the new version; its source stays as it was.",
         )
 
-    def _on_ended(self, job: str) -> None:
-        row = self._jobs.store.job(job)
-        self._job = ""
+    def _on_ended(self) -> None:
         self.browser.stop_saving()
-        cause = row.cause if row is not None and row.status == "failed" else ""
-        remedy = row.remedy if row is not None else ""
-        self._delete(job)
+        cause, remedy = self._dataset.end()
         if self.browser.opening is None:
             self._show_opener()
         self.again.setVisible(self.browser.isVisible())
         self.banner.tell(cause or "The dataset is closed.", "", remedy or "Open it again.")
 
-    def _delete(self, job: str) -> None:
-        """Nobody wants to look at an ended look again."""
-        with contextlib.suppress(Refusal, OSError):
-            self._jobs.delete(job)
-
     def _stop(self) -> None:
         self.browser.write()
-        if self._job:
-            self._jobs.stop(self._job, STOP_GRACE_S)
-            self._leaving.add(self._job)
-        self._job = ""
-        self._opening = None
+        self._dataset.close()
+        self._due = False
 
     def leave(self) -> None:
         """Ends the worker; it would also end by itself when this process is gone."""
         self._stop()
 
     def refresh(self) -> None:
-        if self._job:
+        if self._dataset.job:
             self.browser.look()
 
     def _on_told(self, refusal: Refusal) -> None:
@@ -256,15 +227,13 @@ class DataPage(Page):
         except Refusal as refusal:
             self._on_told(refusal)
             return
-        browser.check.view.clear()
-        browser.check.tell("Starting", working=True)
+        browser.check.begin(browser.source.source)
 
     def _hear_check(self, heard: Heard) -> None:
         for line in heard.lines:
             self.browser.check.take(line.event)
         if heard.status != "running":
-            self.browser.check.tell(" ".join(self._jobs.failure(self._check)).strip(),
-                                    working=False)  # fmt: skip
+            self.browser.check.end(self._jobs.failure(self._check))
 
     # Handing on
 

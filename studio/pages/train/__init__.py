@@ -61,8 +61,11 @@ class TrainPage(Page):
         self._adapting = False
         self._check = ""
         """The job that looks at a dataset now, or did last."""
+        self._at_fault: Step | None = None
+        """The step whose fault the banner tells."""
         self.advice = AdviceStep(theme)
-        self.stage, self.model, self.data = StageStep(theme), ModelStep(theme), DataStep(theme)
+        self.stage, self.model = StageStep(theme), ModelStep(theme)
+        self.data = DataStep(jobs, theme)
         self.rewards, self.settings = RewardsStep(theme), SettingsStep(theme)
         self.review = ReviewStep(theme)
         self._steps: list[Step] = [
@@ -89,6 +92,8 @@ class TrainPage(Page):
         for changed in (*(c.changed for c in choices), self.model.runs.currentIndexChanged):
             changed.connect(self._adapt)
         self.settings.fields["rl.algorithm"].changed.connect(self._adapt)
+        for step in self._steps:
+            step.changed.connect(lambda step=step: self._on_step_changed(step))
         self.advice.taken.connect(self._on_advice_taken)
         self.advice.skipped.connect(lambda: self._show_step(self.stage))
         self.rewards.judge.begin_asked.connect(self._on_reward_model_asked)
@@ -158,16 +163,16 @@ class TrainPage(Page):
         try:
             self._check = self._jobs.inspect(task)
         except Refusal as refusal:
-            self.banner.tell(refusal.what, refusal.cause, refusal.remedy)
+            self._refuse(refusal)
             return
-        self.data.check.view.clear()
-        self.data.check.tell("Starting", working=True)
+        self.data.check.begin(source)
 
     def _on_check_cancelled(self) -> None:
         self._jobs.stop(self._check, grace_s=2.0)
 
     def hear(self, news: list[Heard]) -> None:
-        """Follows the check of a dataset; nothing else here depends on running jobs."""
+        """Follows the check and the preview of a dataset."""
+        self.data.preview.hear(news)
         for heard in news:
             if heard.job == self._check:
                 self._follow_check(heard)
@@ -176,11 +181,15 @@ class TrainPage(Page):
         for line in heard.lines:
             self.data.check.take(line.event)
         if heard.status != "running":
-            self.data.check.tell(" ".join(self._jobs.failure(self._check)).strip(),
-                                 working=False)  # fmt: skip
+            self.data.check.end(self._jobs.failure(self._check))
+
+    def leave(self) -> None:
+        self.data.preview.leave()
+
+    # The steps
 
     def go_to(self, index: int) -> None:
-        self.banner.hide()
+        self._clear_banner()
         self._furthest = max(self._furthest, index)
         self._present = index
         # No stack: its pages out of sight would make it as tall as the tallest.
@@ -202,12 +211,33 @@ class TrainPage(Page):
     def _show_step(self, step: Step) -> None:
         self.go_to(self._steps.index(step))
 
+    def _clear_banner(self) -> None:
+        self._at_fault = None
+        self.banner.hide()
+
+    def _refuse(self, refusal: Refusal, step: Step | None = None) -> None:
+        """Tells why not; a step's own fault is told no longer than it is there."""
+        self._at_fault = step
+        self.banner.tell(refusal.what, refusal.cause, refusal.remedy)
+
+    def _refuse_faults(self, step: Step) -> bool:
+        """Tells what is wrong with a step, if anything is."""
+        self._clear_banner()
+        if (fault := step.fault()) is None:
+            return False
+        self._refuse(fault, step)
+        return True
+
+    def _on_step_changed(self, step: Step) -> None:
+        if step is self._at_fault:
+            self._refuse_faults(step)
+
     def _refuse_the_impossible(self) -> bool:
         """Tells of what does not go together; bounds are checked as a file's would be."""
         try:
             parse_pipeline(format_pipeline(self.pipeline()), "The recipe")
         except Refusal as refusal:
-            self.banner.tell(refusal.what, refusal.cause, refusal.remedy)
+            self._refuse(refusal)
             return True
         return False
 
@@ -329,25 +359,18 @@ class TrainPage(Page):
             )
 
     def _on_next(self) -> None:
-        index = self._present
-        fault = self._steps[index].fault()
-        if fault is None:
+        if not self._refuse_faults(self._steps[self._present]):
             self.go_to(self._beside(1))
-        else:
-            self.banner.tell(fault.what, fault.cause, fault.remedy)
 
     def _on_try_asked(self) -> None:
-        self.banner.hide()
-        if (fault := self.rewards.fault()) is not None:
-            self.banner.tell(fault.what, fault.cause, fault.remedy)
-        else:
+        if not self._refuse_faults(self.rewards):
             self.rewards_tried.emit(self.recipe())
 
     def _on_start(self) -> None:
         for index in self._shown():
-            if (fault := self._steps[index].fault()) is not None:
+            if self._steps[index].fault() is not None:
                 self.go_to(index)
-                self.banner.tell(fault.what, fault.cause, fault.remedy)
+                self._refuse_faults(self._steps[index])
                 return
         if self._refuse_the_impossible():
             return
@@ -355,7 +378,7 @@ class TrainPage(Page):
         try:
             run = self._jobs.train(pipeline.stages[0], pipeline.stages[1:])
         except Refusal as refusal:
-            self.banner.tell(refusal.what, refusal.cause, refusal.remedy)
+            self._refuse(refusal)
             return
         self._show_step(self.stage)  # the next run begins there, with what was entered
         self.started.emit(run)
@@ -370,7 +393,7 @@ class TrainPage(Page):
         try:
             pipeline = read_pipeline(path)
         except Refusal as refusal:
-            self.banner.tell(refusal.what, refusal.cause, refusal.remedy)
+            self._refuse(refusal)
             return
         self.show_pipeline(pipeline)
         self.stage.mark_ready(path)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +10,8 @@ from PySide6.QtCore import Qt, Signal
 from PySide6.QtGui import QDragEnterEvent, QDropEvent
 from PySide6.QtWidgets import QComboBox, QFileDialog, QHBoxLayout, QLineEdit, QVBoxLayout, QWidget
 
+from studio.jobs import Jobs
+from studio.pages.train.preview import Preview, on_hub
 from studio.pages.train.step import Step
 from studio.theme import SPACE, Theme
 from studio.widgets.card import Card
@@ -23,25 +24,7 @@ from workers.protocol.licences import clashes
 from workers.protocol.recipe import Recipe, Source
 from workers.protocol.refusal import Refusal
 
-PREVIEW_BYTES = 64 * 1024
-PREVIEW_ROWS = 3
 FILES = "Data (*.jsonl *.json *.csv *.tsv *.parquet *.arrow *.feather *.txt *.gz *.zst)"
-PREVIEWED = (".jsonl", ".json")
-"""Files whose first rows are shown here; others are read by the check and by the run."""
-ACCEPTED = (
-    'Accepted are JSON, CSV, Parquet, Arrow and text files of rows with "messages", with "prompt" '
-    'and "completion", with "prompt" and "answer", or with "instruction" and "output" (Alpaca).'
-)
-SHAPES = [
-    ("chat", {"messages"}),
-    ("pairs of a better and a worse answer", {"prompt", "chosen", "rejected"}),
-    ("answers with a thumb up or down", {"prompt", "completion", "label"}),
-    ("prompt and completion", {"prompt", "completion"}),
-    ("prompt and answer", {"prompt", "answer"}),
-    ("Alpaca", {"instruction", "output"}),
-    ("plain text", {"text"}),
-]
-"""What rows look like, by the keys that they have; the first that fits counts."""
 PAIRS = {"prompt", "chosen", "rejected"}
 NEEDS: dict[str, set[str]] = {
     "sft": {"messages"},
@@ -59,8 +42,6 @@ NEEDS: dict[str, set[str]] = {
 """Keys that a built-in set's rows have where it serves a stage."""
 TEST = "-test"
 """How the names of the built-in sets end that are kept for measuring."""
-HUB = re.compile(r"[A-Za-z0-9][\w.-]*/(?!.*\.(jsonl?|csv|parquet)$)[\w.-]+(:[\w.-]+){0,2}")
-"""An id on the hub, perhaps with configuration and split; a file's name is none."""
 
 
 class SourceLine(QWidget):
@@ -200,7 +181,7 @@ class DataStep(Step):
     look_asked = Signal(object)
     """A `Source` that is to be seen row by row."""
 
-    def __init__(self, theme: Theme) -> None:
+    def __init__(self, jobs: Jobs, theme: Theme) -> None:
         super().__init__()
         self._theme = theme
         self._stage, self._offered = "sft", False
@@ -218,12 +199,7 @@ class DataStep(Step):
         self._list = QVBoxLayout()
         self._empty = label("Nothing chosen yet. Add a built-in set or a file of your own.",
                             "muted", wrap=True)  # fmt: skip
-        self._preview = Card("First rows")
-        self._shape = label("", "muted", wrap=True)
-        self._rows = label("", "", wrap=True, select=True)
-        self._preview.body.addWidget(self._shape)
-        self._preview.body.addWidget(self._rows)
-        self._preview.hide()
+        self.preview = Preview(jobs)
         self.check = CheckCard(theme, ("skip", "length"))
         self.check.view.skip_asked.connect(self._on_skip)
         self.mixture = MixtureBar(theme)
@@ -236,9 +212,10 @@ class DataStep(Step):
         self.body.addWidget(label("What to learn from", "heading"))
         self.body.addLayout(self._adders())
         self.body.addWidget(chosen)
-        self.body.addWidget(self._preview)
+        self.body.addWidget(self.preview)
         self.body.addWidget(self.check)
         self.test = TestChooser(theme)
+        self.test.box.currentIndexChanged.connect(self.changed)
         self.body.addWidget(self.test)
         self.body.addStretch(1)
 
@@ -296,9 +273,10 @@ class DataStep(Step):
         line.remove.clicked.connect(lambda: self._on_remove(line))
         line.look_asked.connect(lambda: self.look_asked.emit(line.value))
         line.changed.connect(self._show_mixture)
+        line.changed.connect(self.changed)
         self.lines.append(line)
         self._list.addWidget(line)
-        self._show(source)
+        self._show_lines()
 
     def use(self, source: Source) -> None:
         """Takes up a dataset as it was looked at, in place of the same one without that."""
@@ -326,8 +304,9 @@ class DataStep(Step):
     def _on_remove(self, line: SourceLine) -> None:
         self.lines.remove(line)
         self._list.removeWidget(line)
+        line.hide()
         line.deleteLater()
-        self._show(self.lines[-1].source if self.lines else "")
+        self._show_lines()
 
     def _on_add(self) -> None:
         self.add(self.path.text().strip())
@@ -348,16 +327,13 @@ class DataStep(Step):
         event.setDropAction(Qt.DropAction.CopyAction)
         event.accept()
 
-    def _show(self, source: str) -> None:
+    def _show_lines(self) -> None:
         self._empty.setVisible(not self.lines)
         self._show_mixture()
-        self._preview.setVisible(bool(source))
+        last = self.lines[-1].value if self.lines else None
+        self.preview.show_source(last and Source(source=last.source, mapping=last.mapping))
         self.check.offer([line.source for line in self.lines])
-        if source:
-            shape, rows = look(source)
-            self._shape.setText(f"{source}: {shape}")
-            self._rows.setText("\n\n".join(rows))
-            self._rows.setVisible(bool(rows))
+        self.changed.emit()
 
     # The recipe
 
@@ -403,7 +379,7 @@ def _may_be(source: str) -> bool:
     """Whether there may be such a dataset; what is on the hub is not asked for from here."""
     if source.startswith("builtin:"):
         return True
-    return Path(source).expanduser().exists() or HUB.fullmatch(source) is not None
+    return Path(source).expanduser().exists() or on_hub(source)
 
 
 def _weight(line: SourceLine) -> float | None:
@@ -428,51 +404,3 @@ def _serves(name: str, stage: str) -> bool:
     except (OSError, Refusal, msgspec.DecodeError):
         return False
     return isinstance(first, dict) and NEEDS.get(stage, set()) <= set(first)
-
-
-def look(source: str) -> tuple[str, list[str]]:
-    """The shape of a dataset and its first rows as text, from its first bytes alone."""
-    if not source.startswith("builtin:") and not Path(source).exists() and HUB.fullmatch(source):
-        return "a dataset on the hub; Check looks at all of it", []
-    if not source.startswith("builtin:") and Path(source).suffix.lower() not in PREVIEWED:
-        return "Check looks at all of it", []
-    try:
-        builtin = source.startswith("builtin:")
-        path = builtin_dataset(source.removeprefix("builtin:")) if builtin else Path(source)
-        with path.open("rb") as file:
-            text = file.read(PREVIEW_BYTES).decode("utf-8-sig", "replace")
-    except (OSError, Refusal) as fault:
-        return f"cannot be read ({fault})", []
-    rows = _first_rows(text)
-    if not rows:
-        return f"no rows were found. {ACCEPTED}", []
-    keys = set(rows[0]) if isinstance(rows[0], dict) else set()
-    for shape, needed in SHAPES:
-        if needed <= keys:
-            return shape, [_short(row) for row in rows]
-    return f"unknown shape. {ACCEPTED}", [_short(row) for row in rows]
-
-
-def _first_rows(text: str) -> list[Any]:
-    if text.lstrip().startswith("["):
-        try:
-            return list(msgspec.json.decode(text))[:PREVIEW_ROWS]
-        except msgspec.DecodeError:
-            return []  # longer than the preview: the job reads it whole
-    rows = []
-    for line in text.splitlines()[: PREVIEW_ROWS * 2]:
-        try:
-            rows.append(msgspec.json.decode(line))
-        except msgspec.DecodeError:
-            continue
-    return rows[:PREVIEW_ROWS]
-
-
-def _short(row: Any, width: int = 280) -> str:
-    if isinstance(row, dict) and isinstance(row.get("messages"), list):
-        turns = [f"{m.get('role')}: {m.get('content')}" for m in row["messages"]
-                 if isinstance(m, dict)]  # fmt: skip
-        text = "\n".join(turns)
-    else:
-        text = msgspec.json.encode(row).decode()
-    return text if len(text) <= width else text[: width - 1] + "…"

@@ -73,6 +73,9 @@ class ModelStep(Step):
         self.warning.hide()
         self._suggested = "lora"
         self.bases.changed.connect(self._on_base_changed)
+        for edited in (self.bases.changed, self.hub.textChanged, self.folder.textChanged,
+                       self.runs.currentIndexChanged):  # fmt: skip
+            edited.connect(self.changed)
         self.body.addWidget(label("What to start from", "heading"))
         self.body.addWidget(self.bases)
         self.body.addWidget(self._details)

@@ -128,6 +128,8 @@ class RewardsStep(Step):
         self.attempt = button("Try these rewards", theme, "medal", name="try-rewards")
         self.attempt.setToolTip("See what right, wrong and tricky answers would earn")
         self.attempt.clicked.connect(self.try_asked)
+        for edited in (self.editor.changed, self.judge.box.currentIndexChanged):
+            edited.connect(self.changed)
         words = QVBoxLayout()
         words.setSpacing(SPACE // 2)
         self._about = label("", "muted", wrap=True)

@@ -58,6 +58,8 @@ class SettingsStep(Step):
         self.own = {
             table: OptionForm(_options([table]), theme) for table in OWN if table in sections()
         }
+        for form in (self.form, *self.own.values()):
+            form.changed.connect(self.changed)
         named = Card("Name")
         named.body.addWidget(self.name)
         named.body.addWidget(label("What the run is called in lists.", "muted"))

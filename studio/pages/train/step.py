@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from PySide6.QtCore import Signal
 from PySide6.QtWidgets import QVBoxLayout, QWidget
 
 from studio.theme import SPACE
@@ -10,7 +11,9 @@ from workers.protocol.refusal import Refusal
 
 
 class Step(QWidget):
-    """One step. Subclasses fill `body`."""
+    """One step. Subclasses fill `body`, and say by `changed` that something was entered."""
+
+    changed = Signal()
 
     def __init__(self) -> None:
         super().__init__()
