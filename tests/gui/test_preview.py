@@ -171,3 +171,14 @@ def test_every_format_and_shape_is_shown_as_the_run_will_read_it(
     real.window.train.data.add(str(tmp_path / "none.csv"))
     real.wait(lambda: preview.state.property("role") == "fault", 60_000)
     assert str(tmp_path / "none.csv") in preview.state.text()
+
+
+def test_the_review_says_what_share_of_the_rows_is_seen(driver: Driver, tmp_path: Path) -> None:
+    data = _step(driver)
+    data.add(str(_write(tmp_path / "rows.jsonl", _rows(4000))))
+    train = driver.window.train
+    train.go_to(len(train._steps) - 1)
+    words = train.review._words
+    driver.wait(lambda: "rows to learn from" in words.text())
+    assert "It sees 960 of 3,600 rows to learn from (27%, 0.27 epochs)" in words.text()
+    driver.wait(lambda: not driver.studio.store.jobs("browse"))  # counted, and gone

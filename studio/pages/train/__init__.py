@@ -100,6 +100,7 @@ class TrainPage(Page):
         self.review.sft_asked.connect(self._on_sft_asked)
         self.stage.ready_chosen.connect(lambda path: self.open_recipe(Path(path)))
         self.rewards.try_asked.connect(self._on_try_asked)
+        self.data.preview.counted.connect(self._on_counted)
         self.data.check.asked.connect(self._on_check_asked)
         self.data.check.cancelled.connect(self._on_check_cancelled)
         self.review.save_asked.connect(self._on_save)
@@ -204,9 +205,18 @@ class TrainPage(Page):
         self.forward.setVisible(not last and index > 0)
         self.start.setVisible(last)
         if last:
-            self.review.show_pipeline(self.pipeline())
+            self._show_review()
             self.review.warn(self._warning())
             self._refuse_the_impossible()
+
+    def _show_review(self) -> None:
+        """Once more when the rows are counted, of which the review says how many will be seen."""
+        self.data.preview.begin()
+        self.review.show_pipeline(self.pipeline(), self.data.preview.counts)
+
+    def _on_counted(self) -> None:
+        if self._present == len(self._steps) - 1:
+            self._show_review()
 
     def _show_step(self, step: Step) -> None:
         self.go_to(self._steps.index(step))
@@ -422,7 +432,7 @@ class TrainPage(Page):
 
     def _on_followers_dropped(self) -> None:
         self._keep(msgspec.structs.replace(self._opened, stages=self._opened.stages[:1]))
-        self.review.show_pipeline(self.pipeline())
+        self._show_review()
 
     def _on_save(self) -> None:
         pipeline = self.pipeline()

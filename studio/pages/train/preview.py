@@ -1,4 +1,5 @@
-"""The first rows of a dataset of any format, read by the worker that reads it for training."""
+"""The first rows of a dataset of any format, and how many it has: read by the worker that reads it
+for training."""
 
 from __future__ import annotations
 
@@ -6,7 +7,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from PySide6.QtCore import QTimer
+from PySide6.QtCore import QTimer, Signal
 
 from studio.browse import OpenDataset
 from studio.jobs import Heard, Jobs
@@ -14,7 +15,7 @@ from studio.theme import set_look
 from studio.widgets.card import Card
 from studio.widgets.text import label
 from workers.protocol.browse import Opening, RowView
-from workers.protocol.events import Event, Opened, Phase, RowsShown
+from workers.protocol.events import Event, Opened, Phase, RowsCounted, RowsShown
 from workers.protocol.recipe import Source
 from workers.protocol.refusal import Refusal
 from workers.protocol.requests import ShowRows
@@ -27,13 +28,19 @@ HUB = re.compile(r"[A-Za-z0-9][\w.-]*/(?!.*\.(jsonl?|csv|parquet)$)[\w.-]+(:[\w.
 
 
 class Preview(Card):
-    """Reads once it is to be seen, and lets the worker go as soon as the rows are there."""
+    """Reads once it is to be seen, and lets the worker go as soon as the rows are counted."""
+
+    counted = Signal()
 
     def __init__(self, jobs: Jobs) -> None:
         super().__init__("First rows")
+        self.counts: dict[str, int] = {}
+        """Rows of every source that was read to its end."""
         self._dataset = OpenDataset(jobs)
         self._source: Source | None = None
         self._due = False
+        self._left: set[type[Event]] = set()
+        """What the worker is still to tell."""
         self.state = label("", "muted", wrap=True, select=True)
         self.rows = label("", "", wrap=True, select=True)
         self.body.addWidget(self.state)
@@ -57,12 +64,14 @@ class Preview(Card):
 
     def _begin_soon(self) -> None:
         if self._due and self.isVisible():
-            QTimer.singleShot(0, self, self._begin)  # what was clicked is painted first
+            QTimer.singleShot(0, self, self.begin)  # what was clicked is painted first
 
-    def _begin(self) -> None:
+    def begin(self) -> None:
+        """Starts reading, though it may not be on the screen: a count is wanted elsewhere too."""
         if not self._due or self._source is None:
             return
         self._due = False
+        self._left = {RowsShown, RowsCounted}
         try:
             self._dataset.open(self._source)
         except Refusal as refusal:
@@ -86,7 +95,16 @@ class Preview(Card):
             case RowsShown(rows=rows):
                 self.rows.setText("\n\n".join(_words(row) for row in rows))
                 self.rows.setVisible(bool(rows))
-                self._dataset.close()
+                self._done(RowsShown)
+            case RowsCounted(rows=count, complete=True) if self._source is not None:
+                self.counts[self._source.source] = count
+                self._done(RowsCounted)
+                self.counted.emit()
+
+    def _done(self, told: type[Event]) -> None:
+        self._left.discard(told)
+        if not self._left:
+            self._dataset.close()
 
     def _say(self, words: str, *, fault: bool = False) -> None:
         """What the rows are, how far reading is, or why there are none."""

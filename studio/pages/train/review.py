@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import msgspec
 from PySide6.QtCore import Qt, Signal
@@ -13,6 +13,7 @@ from studio.pages.train.step import Step
 from studio.theme import SPACE, Theme, fixed_font
 from studio.widgets.card import Card
 from studio.widgets.text import button, label
+from workers.protocol.coverage import coverage
 from workers.protocol.pipeline import Pipeline
 from workers.protocol.recipe import Recipe, format_recipe
 from workers.protocol.rewards import RewardModel, names_of
@@ -115,10 +116,15 @@ class ReviewStep(Step):
     def show_recipe(self, recipe: Recipe) -> None:
         self.show_pipeline(Pipeline(name=recipe.name, stages=[recipe]))
 
-    def show_pipeline(self, pipeline: Pipeline) -> None:
-        """The first stage in words, the others by name, all of it as a file."""
+    def show_pipeline(self, pipeline: Pipeline, counts: Mapping[str, int] | None = None) -> None:
+        """The first stage in words, the others by name, all of it as a file.
+
+        Args:
+            counts: rows of each source, as far as they are known.
+        """
         recipe, *then = pipeline.stages
-        self._words.setText(in_words(recipe))
+        told = (in_words(recipe), seen(recipe, counts or {}))
+        self._words.setText("\n\n".join(filter(None, told)))
         self.then.setText("\n".join(f"Then: {r.name} ({r.stage.upper()})" for r in then))
         self.afterwards.setVisible(bool(then))
         self.toml.setPlainText(format_pipeline(pipeline))
@@ -143,6 +149,15 @@ def in_words(recipe: Recipe) -> str:
     else:
         what = _tries(recipe) if recipe.stage in ("grpo", "rlhf") else _reads(recipe)
     return " ".join(filter(None, (base, what, _held_in_memory(recipe), _measured(recipe))))
+
+
+def seen(recipe: Recipe, counts: Mapping[str, int]) -> str:
+    """What share of its rows the run will see; nothing while a source is not counted."""
+    if not recipe.data or any(source.source not in counts for source in recipe.data):
+        return ""
+    rows = sum(min(counts[one.source], one.limit or counts[one.source]) for one in recipe.data)
+    held_out = 0.0 if recipe.evaluation.test else recipe.evaluation.holdout
+    return coverage(recipe, round(rows * (1 - held_out))).words("rows to learn from")
 
 
 def _held_in_memory(recipe: Recipe) -> str:
