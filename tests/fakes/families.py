@@ -87,6 +87,8 @@ class Family(NamedTuple):
     tokenizer: str = "PreTrainedTokenizerFast"
     """`tokenizer_class`, as the family's tokenizer_config.json has it."""
     renamed: dict[str, str] = {}  # noqa: RUF012
+    rstrip: bool = False
+    """Whether its special tokens swallow the blanks behind them."""
 
 
 QWEN_SPECIAL = (
@@ -182,7 +184,7 @@ FAMILIES: dict[str, Family] = {
     "phi3": Family(
         "Phi3Config", {}, "phi-3", "microsoft-Phi-3.5-mini-instruct.jinja", eos="<|endoftext|>",
         pad="<|endoftext|>", bos="<s>", stops=("<|end|>", "<|assistant|>"),
-        tokenizer="LlamaTokenizer",
+        tokenizer="LlamaTokenizer", rstrip=True,
     ),
     "phi4_mini": Family(
         "Phi3Config", {"tie_word_embeddings": True}, "gpt-2", PHI4, eos="<|endoftext|>",
@@ -325,10 +327,11 @@ def write_tokenizer(vocabulary: Vocabulary, family: Family, folder: Path) -> Non
     for at in added:
         token = vocabulary.tokens[at]
         special = vocabulary.types[at] != USER_DEFINED
-        made = AddedToken(token, special=special, normalized=False)
+        rstrip = family.rstrip and token not in ("<unk>", family.bos, family.eos)
+        made = AddedToken(token, special=special, normalized=False, rstrip=rstrip)
         (backend.add_special_tokens if special else backend.add_tokens)([made])
         decoder[str(at)] = {
-            "content": token, "lstrip": False, "normalized": False, "rstrip": False,
+            "content": token, "lstrip": False, "normalized": False, "rstrip": rstrip,
             "single_word": False, "special": special,
         }  # fmt: skip
         assert backend.token_to_id(token) == at, (token, at, backend.token_to_id(token))
