@@ -82,9 +82,9 @@ def _export(host: Host, task: Export, located: Located, exports: Path, work: Pat
     if "merged" in task.targets:
         _phase(host, "Writing merged 16-bit weights")
         folder = merge.save(merged, work / "merged-16bit", torch.bfloat16, base)
+        folder = _keep(host, folder, exports, "merged")
         check = _merged_check(folder)
         host.emit(check)
-        folder = _keep(host, folder, exports, "merged")
         record_parity(exports, folder.name, [check])
         same &= check.passed
     types = [target.removeprefix("gguf:") for target in task.targets if target != "merged"]
