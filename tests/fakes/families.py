@@ -106,6 +106,7 @@ QWEN: dict[str, Any] = {
     "pad": "<|endoftext|>", "stops": ("<|endoftext|>",), "special": QWEN_SPECIAL,
     "plain": QWEN_PLAIN,
 }  # fmt: skip
+QWEN_35: dict[str, Any] = {**QWEN, "vocabulary": "qwen35"}
 GRANITE = {
     "embedding_multiplier": 12.0, "logits_scaling": 8.0, "residual_multiplier": 0.22,
     "attention_multiplier": 0.0625, "tie_word_embeddings": True,
@@ -131,7 +132,7 @@ FAMILIES: dict[str, Family] = {
             "layer_types": ["linear_attention", "full_attention"],
         },
         template="Qwen3.5-4B.jinja",
-        **QWEN | {"vocabulary": "qwen35"},
+        **QWEN_35,
     ),
     "granite": Family(
         "GraniteConfig", GRANITE, "starcoder", "ibm-granite-granite-3.3-2B-Instruct.jinja",
@@ -419,7 +420,8 @@ def write_sentencepiece(vocabulary: Vocabulary, family: Family, path: Path) -> N
     """A real tokenizer.model; pieces behind its first unbroken part are added tokens elsewhere."""
     from sentencepiece import sentencepiece_model_pb2
 
-    proto = sentencepiece_model_pb2.ModelProto()
+    made_types: Any = sentencepiece_model_pb2  # protobuf makes its classes at run time
+    proto = made_types.ModelProto()
     own = len(vocabulary.tokens)
     if family.vocabulary == "phi-3":
         own = 32000  # its added tokens stand in tokenizer_config.json alone
@@ -468,7 +470,7 @@ def _config(family: Family, size: int, named: dict[str, Any]) -> Any:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description="Writes one family's snapshot.")
     parser.add_argument("name", choices=FAMILIES)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--models", type=Path, required=True)

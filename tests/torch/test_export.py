@@ -37,16 +37,16 @@ def trained(tmp_path: Path) -> Callable[..., Path]:
     from peft import LoraConfig, get_peft_model
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    def make(base: Path, prompt: str = "What is 12 + 30?") -> Path:
+    def make(base: Path, prompt: str = "What is 12 + 30?", *, full: bool = False) -> Path:
         recipe = Recipe(
             name="x", model=Model(base=str(base)), data=[Source(source="builtin:arithmetic")]
         )
         run = _job(tmp_path / "jobs" / "2026-01-01T00-00-00-x", tmp_path, Train(recipe=recipe))
         model: Any = AutoModelForCausalLM.from_pretrained(base)
-        get_peft_model(model, LoraConfig(r=2, target_modules="all-linear")).save_pretrained(
-            run / "adapter"
-        )
-        AutoTokenizer.from_pretrained(base).save_pretrained(run / "adapter")
+        learnt = run / ("model" if full else "adapter")
+        lora = LoraConfig(r=2, target_modules="all-linear")
+        (model if full else get_peft_model(model, lora)).save_pretrained(str(learnt))
+        AutoTokenizer.from_pretrained(base).save_pretrained(learnt)
         sampled = Sampled(step=0, prompt=prompt, completion="42")
         (run / wire.EVENTS).write_bytes(wire.encode_event(1, sampled))
         return run
@@ -157,6 +157,15 @@ def test_a_sentencepiece_vocabulary_comes_along(
     assert (merged / "tokenizer.model").is_file()
     named = json.loads((merged / "tokenizer_config.json").read_text())
     assert named["tokenizer_class"] == "LlamaTokenizer"
+
+
+def test_a_run_in_full_finds_the_vocabulary_of_its_base(
+    trained: Trained, export: Exported, sentencepiece_model: Path
+) -> None:
+    run = trained(sentencepiece_model, full=True)
+    assert not (run / "model" / "tokenizer.model").exists()
+    export(run, "merged")
+    assert (run / "exports" / "merged-16bit" / "tokenizer.model").is_file()
 
 
 def test_layers_that_training_dropped_are_not_promised(tmp_path: Path) -> None:
