@@ -24,6 +24,7 @@ from studio.paths import ENVIRONMENT
 from studio.store import JobRow
 from studio.terminal import Terminal, refusal_fields
 from workers.protocol.audit import AuditFinding, AuditResult
+from workers.protocol.exports import differs, read_parity
 from workers.protocol.jobs import Inspect, Train
 from workers.protocol.pipeline import read_pipeline, with_rewards
 from workers.protocol.recipe import Source, Template
@@ -161,6 +162,12 @@ def export(
         row, made = headless.export(headless.jobs.find(run), to or ["gguf:Q4_K_M"])
         headless.terminal.result(made | _failure(row))
         _exit_unless_finished(row, headless.terminal)
+        for check in made["parity"]:
+            if not check["passed"]:
+                headless.terminal.say(f"{check['check']} failed: {check['detail']} "
+                                      f"{check['remedy']}")  # fmt: skip
+        if not made["ok"]:
+            raise typer.Exit(1)
 
 
 @app.command()
@@ -377,8 +384,18 @@ def _speaker(headless: Headless, named: str, *, adapter: bool) -> Path:
         return path.absolute()
     run = headless.jobs.find(named)
     folder = headless.jobs.folder(run.id)
-    exported = sorted((folder / "exports").glob("*.gguf"), key=lambda p: p.stat().st_mtime)
-    return folder if adapter or not exported else exported[-1]
+    return (None if adapter else _exported(headless, folder / "exports")) or folder
+
+
+def _exported(headless: Headless, exports: Path) -> Path | None:
+    """The newest GGUF that speaks like the run, telling why newer ones are left out."""
+    checked = read_parity(exports)
+    for path in sorted(exports.glob("*.gguf"), key=lambda p: p.stat().st_mtime, reverse=True):
+        reason = differs(checked.get(path.name))
+        if not reason:
+            return path
+        headless.terminal.say(f"{path.name} is left out: {reason}")
+    return None
 
 
 def _ask() -> str | None:

@@ -30,6 +30,7 @@ def run(headless: Headless) -> dict[str, Any]:
     headless.terminal.say("2/3  Exporting to GGUF")
     exported, made = headless.export(rows[-1], [TARGET])
     _finished(exported)
+    _alike(made["parity"])
     headless.terminal.say("3/3  Asking the exported file")
     prompt = _held_out_prompt(headless, rows[-1])
     headless.terminal.say(f"Question: {prompt}")
@@ -58,6 +59,16 @@ def _finished(row: JobRow) -> JobRow:
     if row.status != "finished":
         raise Refusal(f"The tour ended at {row.name}: {row.cause}", row.status, row.remedy)
     return row
+
+
+def _alike(parity: list[dict[str, Any]]) -> None:
+    failed = next((check for check in parity if not check["passed"]), None)
+    if failed is not None:
+        raise Refusal(
+            f"The exported file does not speak like the trained model ({failed['check']}).",
+            failed["detail"],
+            failed["remedy"],
+        )
 
 
 def _held_out_prompt(headless: Headless, row: JobRow) -> str:

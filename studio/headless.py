@@ -124,12 +124,14 @@ class Headless:
             match event:
                 case Artifact(path=path, kind=kind, bytes=size):
                     files.append({"path": path, "kind": kind, "bytes": size})
-                case Checked(check=check, passed=passed, detail=detail):
-                    parity.append({"check": check, "passed": passed, "detail": detail})
+                case Checked(check=check, passed=passed, detail=detail, remedy=remedy):
+                    parity.append({"check": check, "passed": passed, "detail": detail,
+                                   "remedy": remedy})  # fmt: skip
 
         task = Export(run_folder=str(self.jobs.folder(run.id)), targets=targets)
         row = self.follow(self.jobs.start(task, f"export {run.name}", run.id), heard)
-        return row, {"run": run.id, "files": files, "parity": parity}
+        ok = row.status == "finished" and all(check["passed"] for check in parity)
+        return row, {"run": run.id, "ok": ok, "files": files, "parity": parity}
 
     def bench(self, recipe: Recipe, samples: int) -> tuple[JobRow, BenchResult | None]:
         """Tries a recipe's rewards; returns the job and what it found."""

@@ -17,6 +17,7 @@ from studio.widgets.notice import Banner, EmptyState
 from studio.widgets.page import Page
 from studio.widgets.text import button, label
 from workers.protocol.events import Artifact, Checked, Event, Phase
+from workers.protocol.exports import differs, read_parity
 from workers.protocol.jobs import Export
 from workers.protocol.refusal import Refusal
 
@@ -41,6 +42,8 @@ class ExportPage(Page):
         self._jobs = jobs
         self._theme = theme
         self._job = ""
+        self._made = ""
+        """The file that is being compared."""
         self.runs = QComboBox()
         self.runs.setObjectName("export-run")
         self.runs.setAccessibleName("Run to export")
@@ -118,6 +121,7 @@ class ExportPage(Page):
 
     def _on_run_chosen(self) -> None:
         if not self._job:
+            self.banner.hide()
             _clear(self._check_lines)
             self.checks.hide()
             self._show_files()
@@ -126,17 +130,24 @@ class ExportPage(Page):
         _clear(self._file_lines)
         exports = self._jobs.store.exports_of(self.runs.currentData() or "")
         kept = [file for file in exports if Path(file.path).exists()]
+        checked = read_parity(Path(kept[0].path).parent) if kept else {}
         for file in kept:
-            self._file_lines.addWidget(self._file_line(file.path, file.kind, file.bytes))
+            apart = "" if self._job else differs(checked.get(Path(file.path).name))
+            self._file_lines.addWidget(self._file_line(file.path, file.kind, file.bytes, apart))
         self.files.setVisible(bool(kept))
 
-    def _file_line(self, path: str, kind: str, size: int) -> QWidget:
+    def _file_line(self, path: str, kind: str, size: int, apart: str) -> QWidget:
+        """A file; `apart` says why it does not speak like the model, and is empty where it does."""
         line = QWidget()
         row = QHBoxLayout(line)
         row.setContentsMargins(0, 0, 0, 0)
         row.setSpacing(SPACE)
         row.addWidget(label(Path(path).name, "label", select=True))
-        row.addWidget(label(f"{size / 1e6:,.0f} MB", "muted"), 1)
+        row.addWidget(label(f"{size / 1e6:,.0f} MB", "muted"), 0 if apart else 1)
+        if apart:
+            warning = label("Differs from the trained model", "fault")
+            warning.setToolTip(apart)
+            row.addWidget(warning, 1)
         show = button("Show in folder", self._theme, "folder-open", kind="quiet")
         show.clicked.connect(lambda: _show_in_folder(path))
         row.addWidget(show)
@@ -184,11 +195,15 @@ class ExportPage(Page):
         match event:
             case Phase(name=name):
                 self.phase.setText(name)
-            case Artifact():
+            case Artifact(path=path):
+                self._made = Path(path).name
                 self._show_files()
             case Checked():
                 self._check_lines.addWidget(self._check_line(event))
                 self.checks.show()
+                if not event.passed and self.banner.isHidden():
+                    self.banner.tell(f"{self._made} does not speak like the trained model.",
+                                     f"{event.check}: {event.detail}", event.remedy)  # fmt: skip
 
     def _check_line(self, checked: Checked) -> QWidget:
         line = QWidget()

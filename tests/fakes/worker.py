@@ -3,7 +3,8 @@
 
 Named as the interpreter in the settings, it is started as `worker.py -m workers FOLDER`. A run's
 name tells it how to behave: one that holds `fails`, `dies` or `hangs` does so after three steps,
-and reinforcement learning under a name that holds `sick` is unwell from step 4 to step 12.
+and reinforcement learning under a name that holds `sick` is unwell from step 4 to step 12. The
+export of a run whose name holds `differs` reads text otherwise than the run does.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from workers.protocol.audit import (
     BadLine,
     TokenStatistics,
 )
+from workers.protocol.exports import record_parity
 from workers.protocol.jobs import Chat, Export, Inspect, Train
 from workers.protocol.jobs import Resolved as Pinned
 from workers.protocol.recipe import Recipe
@@ -160,13 +162,21 @@ def export(host: Host) -> None:
     assert isinstance(task, Export)
     exports = Path(task.run_folder) / "exports"
     exports.mkdir(exist_ok=True)
+    same = "differs" not in task.run_folder
     for target in task.targets:
         host.emit(events.Phase(name=f"Writing {target}"))
-        host.emit(events.Checked(check=f"{target}: loads", passed=True, detail="it does"))
         path = exports / f"{target.replace('gguf:', 'model-')}.gguf"
         path.write_bytes(b"GGUF" + b"0" * 4092)
         host.emit(events.Artifact(path=str(path), kind=target, bytes=4096))
-    host.emit(events.Finished())
+        checks = [
+            events.Checked(check=f"{target}: loads", passed=True, detail="it does"),
+            events.Checked(check=f"{target}: same tokens", passed=same, detail="so many",
+                           remedy="" if same else "Do not use it."),
+        ]  # fmt: skip
+        for check in checks:
+            host.emit(check)
+        record_parity(exports, path.name, checks)
+    host.emit(events.Finished(summary={"parity": "passed" if same else "failed"}))
 
 
 def look(host: Host) -> None:

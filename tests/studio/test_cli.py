@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 import pytest
 
 from studio.settings import Settings, save_settings
+from workers.protocol.exports import PARITY, record_parity
 from workers.protocol.recipe import Recipe, format_recipe
 
 
@@ -95,6 +97,45 @@ def test_refusals_are_one_object_and_a_code(cli: Cli, file: str, tmp_path: Path)
         assert {"error", "cause", "remedy"} <= set(said)
         assert word in said["error"]
         assert said["remedy"]
+
+
+def test_an_export_that_differs_is_told_and_not_talked_to(
+    cli: Cli, tmp_path: Path, recipe: Recipe
+) -> None:
+    import msgspec
+
+    path = tmp_path / "differs.toml"
+    path.write_text(format_recipe(msgspec.structs.replace(recipe, name="differs")))
+    run = cli("train", str(path))[1]
+    code, made, err = cli("export", "differs", "--to", "gguf:f16")
+    assert (code, made["ok"]) == (1, False)
+    assert [one["check"] for one in made["parity"] if not one["passed"]] == [
+        "gguf:f16: same tokens"
+    ]
+    assert Path(made["files"][0]["path"]).is_file()
+    assert "gguf:f16: same tokens" in err
+    assert "Do not use it." in err
+
+    code, said, err = cli("chat", "differs", "hello")
+    assert (code, said["model"]) == (0, run["folder"])
+    assert "gguf:f16: same tokens" in err
+    named = made["files"][0]["path"]
+    assert cli("chat", named, "hello")[1]["model"] == named
+
+
+def test_the_newest_file_that_speaks_alike_is_talked_to(cli: Cli, file: str) -> None:
+    exports = Path(cli("train", file)[1]["folder"]) / "exports"
+    made = cli("export", "small", "--to", "gguf:Q8_0", "--to", "gguf:f16")[1]
+    assert made["ok"]
+    older, newer = (Path(one["path"]) for one in made["files"])
+    os.utime(older, (1, 1))
+    assert cli("chat", "small", "hello")[1]["model"] == str(newer)
+    record_parity(exports, newer.name, [])
+    said, err = cli("chat", "small", "hello")[1:]
+    assert said["model"] == str(older)
+    assert f"{newer.name} is left out: its comparison with the trained model never ended" in err
+    (exports / PARITY).unlink()  # as an export of an earlier version left it
+    assert cli("chat", "small", "hello")[1]["model"] == str(newer)
 
 
 def test_a_failed_run_is_told_and_has_a_code(cli: Cli, tmp_path: Path, recipe: Recipe) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -41,3 +42,13 @@ def test_what_is_written_is_small_and_runs_no_code(tiny: Path, tmp_path: Path) -
     for path in folder.glob("*.json"):
         assert "auto_map" not in path.read_text(), path
     assert not list(folder.glob("*.py"))
+
+
+def test_a_changed_vocabulary_takes_nothing_of_the_base_along(tiny: Path, tmp_path: Path) -> None:
+    base = shutil.copytree(tiny, tmp_path / "base")
+    (base / "tokenizer.model").write_bytes(b"of the base")
+    merged = merge(Located("tiny", base))
+    assert (save(merged, tmp_path / "same", torch.bfloat16, base) / "tokenizer.model").is_file()
+    merged.tokenizer.add_tokens(["<new>"])
+    changed = save(merged, tmp_path / "changed", torch.bfloat16, base)
+    assert not (changed / "tokenizer.model").exists()

@@ -8,7 +8,7 @@ from typing import get_args
 
 import pytest
 
-from workers.data.formats import Row, inspect, read_table, serves
+from workers.data.formats import Row, inspect, likeliest, read_table, serves
 from workers.protocol.assets import builtin_datasets
 from workers.protocol.recipe import Column, Stage
 from workers.protocol.refusal import Refusal
@@ -304,6 +304,15 @@ PUBLISHED: dict[str, tuple[list[dict[str, object]], str, Row, set[str]]] = {
         [{"prompt": _turns("Hi"), "completion": GOOD, "label": True}],
         "feedback", Row(prompt=PROMPT, completion=GOOD, good=True), {"kto"},
     ),
+    "KTO as messages (LLaMA-Factory)": (
+        [{"messages": _turns("Hi", "Yes"), "label": False}],
+        "feedback", Row(prompt=PROMPT, completion=GOOD, good=False), {"kto"},
+    ),
+    "KTO as conversations": (
+        [{"conversations": [{"from": "human", "value": "Hi"}, {"from": "gpt", "value": "Yes"}],
+          "kto_tag": True}],
+        "feedback", Row(prompt=PROMPT, completion=GOOD, good=True), {"kto", "sft"},
+    ),
 }  # fmt: skip
 
 
@@ -369,7 +378,17 @@ def test_sharegpt_calls_become_tool_calls(tmp_path: Path) -> None:
          "does not answer"),
         ([{"role": "assistant", "tool_calls": [{"function": {"arguments": "{}"}}]}],
          "without a name"),
-        ([{"role": "assistant", "content": "x", "weight": 0}], "weight 0"),
+        ([{"role": "assistant", "content": "x", "weight": 0}], '"weight": 0'),
+        ([{"role": "assistant", "content": "x", "weight": 0.5}], '"weight": 0.5'),
+        ([{"role": "assistant", "content": "x", "train": False}], '"train": false'),
+        ([{"role": "assistant", "content": "x", "loss": False}], '"loss": false'),
+        ([{"role": "assistant", "content": "x", "loss_weight": 0.0}], '"loss_weight": 0.0'),
+        ([{"from": "gpt", "value": "x", "train": False}], '"train": false'),
+        ([{"role": "assistant", "content": "x", "train_detail": [
+            {"begin_offset": 0, "end_offset": 0, "train": False}]}], "train_detail"),
+        ([{"role": "assistant", "content": "x"}, {"role": "user", "content": "y", "train": True},
+          {"role": "assistant", "content": "z"}], 'message 3 has "train": true'),
+        ([{"role": "assistant", "content": "x", "images": ["a.png"]}], '"images"'),
         ([{"role": "assistant", "content": "x", "reasoning_content": "Hm."}], "reasoning_content"),
         ([{"role": "assistant", "content": [{"type": "image_url"}]}], "image_url"),
     ],
@@ -380,6 +399,61 @@ def test_turns_that_would_lose_their_meaning_are_refused(
     row = {"messages": [{"role": "user", "content": "1+2?"}, *turns]}
     with pytest.raises(Refusal, match=f"line 1: .*{reason}"):
         read_table(_write(tmp_path / "d.jsonl", row))
+
+
+@pytest.mark.parametrize("key", ["text", "value"])
+def test_content_in_parts_is_their_text(tmp_path: Path, key: str) -> None:
+    """OpenAI's parts, and those of LLaMA-Factory's newer form."""
+    parts = [{"type": "text", key: "Y"}, {"type": "text", key: "es"}]
+    row = {"messages": [CHAT["messages"][0], {"role": "assistant", "content": parts}]}
+    assert read_table(_write(tmp_path / "d.jsonl", row)).rows[0].messages == CHAT["messages"]
+
+
+def test_flags_that_ask_for_what_happens_anyway_pass(tmp_path: Path) -> None:
+    user = {"role": "user", "content": "Hi", "train": False, "loss_weight": 0.0, "weight": 0}
+    answer = {"role": "assistant", "content": "Yes", "train": True, "weight": 1, "loss": None,
+              "loss_weight": 1.0, "images": [],
+              "train_detail": [{"begin_offset": 0, "end_offset": 2, "train": True}]}  # fmt: skip
+    row = {"messages": [user, answer], "images": [], "audio": None, "image": "", "videos": [None]}
+    assert read_table(_write(tmp_path / "d.jsonl", row)).rows[0].messages == CHAT["messages"]
+
+
+@pytest.mark.parametrize("column", ["image", "images", "audio", "audios", "video", "videos"])
+@pytest.mark.parametrize("value", ["a.png", ["a.png"], {"bytes": None, "path": "a.png"}])
+def test_a_row_with_more_than_text_is_refused(tmp_path: Path, column: str, value: object) -> None:
+    turns = [{"role": "user", "content": "<image>What is it?"}, CHAT["messages"][1]]
+    rows = {"messages": turns, column: value}, {"prompt": "a", "completion": "b", column: value}
+    for row in rows:
+        with pytest.raises(Refusal, match=f'line 1: .*"{column}".*only text') as caught:
+            read_table(_write(tmp_path / "d.jsonl", row))
+        assert "No row is left" in caught.value.cause
+
+
+def test_a_word_for_a_picture_is_text_where_no_picture_is(tmp_path: Path) -> None:
+    turns = [{"role": "user", "content": "<image> or <img> in HTML?"}, CHAT["messages"][1]]
+    table = read_table(_write(tmp_path / "d.jsonl", {"messages": turns, "images": None}))
+    assert table.rows[0].messages == turns
+
+
+def test_a_mapped_column_of_that_name_is_what_it_is_mapped_to(tmp_path: Path) -> None:
+    source = _write(tmp_path / "d.jsonl", {"image": "A cat on a mat.", "said": "Nice."})
+    table = read_table(source, mapping={"image": "prompt", "said": "completion"})
+    assert table.rows[0].prompt == [{"role": "user", "content": "A cat on a mat."}]
+
+
+def test_messages_mapped_with_a_label_are_feedback(tmp_path: Path) -> None:
+    source = _write(tmp_path / "d.jsonl", {"talk": CHAT["messages"], "liked": "false"})
+    table = read_table(source, mapping={"talk": "messages", "liked": "label"})
+    assert (table.format, table.rows[0].good) == ("feedback", False)
+    assert likeliest(table.detected.stages) == "kto"
+
+
+def test_a_bad_answer_that_calls_tools_is_not_imitated(tmp_path: Path) -> None:
+    tools = [{"type": "function", "function": {"name": "add"}}]
+    row = {"messages": CHAT["messages"], "label": False, "tools": tools}
+    made = read_table(_write(tmp_path / "d.jsonl", row)).rows[0]
+    assert made.good is False
+    assert not serves(made, "sft")
 
 
 # Mapping by hand

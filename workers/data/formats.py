@@ -41,8 +41,8 @@ PREFERRED: tuple[Stage, ...] = ("dpo", "kto", "sft", "cpt", "grpo")
 
 def serves(row: Row, stage: Stage) -> bool:
     """Whether a stage can learn from the row."""
-    if row.uses_tools:
-        return stage in ("sft", "distill") and bool(row.completion)
+    if row.uses_tools and not (stage in ("sft", "distill") and row.completion):
+        return False
     match stage:
         case "sft" | "distill":
             return bool(row.completion) and row.good is not False

@@ -15,7 +15,15 @@ from typing import Any, Literal
 import msgspec
 
 from workers.data.lines import RowFault
-from workers.data.turns import Message, check_conversation, tools_of, transcript, turns_of
+from workers.data.turns import (
+    MEDIA,
+    Message,
+    check_conversation,
+    check_media,
+    tools_of,
+    transcript,
+    turns_of,
+)
 from workers.protocol.recipe import Column, Stage
 from workers.protocol.refusal import Refusal
 
@@ -27,7 +35,7 @@ SHAPES: dict[Format, str] = {
     "prompt_completion": 'a "prompt" with a "completion"',
     "alpaca": 'an "instruction" with an "output" (Alpaca)',
     "preference": 'a "prompt" with a "chosen" and a "rejected" answer',
-    "feedback": 'a "prompt" with a "completion" and a "label" (true is good)',
+    "feedback": 'a "prompt" with a "completion", or "messages", and a "label" (true is good)',
     "prompt_answer": 'a "prompt" with an "answer"',
     "text": 'a "text"',
 }
@@ -42,6 +50,8 @@ COMPLETIONS = ("completion", "response", "output", "generated_solution", "assist
 ANSWERS = ("answer", "expected_answer", "final_answer", "ground_truth")
 NESTED_ANSWER = "reward_model.ground_truth"
 """Where DAPO's and verl's sets keep it."""
+LABELS = ("label", "kto_tag")
+"""Where it stands whether an answer is good."""
 SYSTEMS = ("system", "system_prompt")
 TEXTS = ("text", "content")
 LONG = 100
@@ -160,18 +170,32 @@ def _preference(keys: Collection[str], evidence: Evidence) -> Detected | None:
 
 
 def _feedback(keys: Collection[str], evidence: Evidence) -> Detected | None:
-    if "label" not in keys:
+    label = _first(keys, LABELS)
+    if not label:
         return None
+    talk = _first(keys, CONVERSATIONS)
+    if talk and label in evidence.thumbs:
+        return _rated(keys, talk, label)
     plain = {"prompt", "completion"} <= set(keys)
     prompt = _first(keys, PROMPTS)
     completion = _first(set(keys) - {prompt}, (*COMPLETIONS, "answer"))
-    if not (plain or (prompt and completion and "label" in evidence.thumbs)):
+    if not (plain or (prompt and completion and label in evidence.thumbs)):
         return None
     mapping = _mapped(
-        system=_first(keys, SYSTEMS), prompt=prompt, completion=completion, label="label",
+        system=_first(keys, SYSTEMS), prompt=prompt, completion=completion, label=label,
         answer=_first(set(keys) - {completion}, ANSWERS),
     )  # fmt: skip
-    why = f"label says whether {completion} is a good answer to {prompt}."
+    why = f"{label} says whether {completion} is a good answer to {prompt}."
+    return Detected(format="feedback", mapping=mapping, why=why)
+
+
+def _rated(keys: Collection[str], talk: str, label: str) -> Detected:
+    """Whole conversations, each with a thumb for its last answer."""
+    mapping = _mapped(
+        messages=talk, label=label, system=_first(keys, SYSTEMS), tools=_first(keys, ("tools",)),
+        answer=_first(keys, ANSWERS),
+    )  # fmt: skip
+    why = f"{label} says whether the last answer of {talk} is good."
     return Detected(format="feedback", mapping=mapping, why=why)
 
 
@@ -244,6 +268,7 @@ def _text(keys: Collection[str], evidence: Evidence) -> Detected | None:
 NEEDED: list[tuple[Format, set[str]]] = [
     ("preference", {"chosen", "rejected"}),
     ("feedback", {"prompt", "completion", "label"}),
+    ("feedback", {"messages", "label"}),
     ("chat", {"messages"}),
     ("prompt_completion", {"prompt", "completion"}),
     ("prompt_answer", {"prompt", "answer"}),
@@ -306,6 +331,8 @@ class Shaper:
         if not isinstance(value, dict):
             raise RowFault(f"a row must be an object, this is {type(value).__name__}")
         found = self._fixed or self._detect(value)
+        if not MEDIA.isdisjoint(value):
+            check_media(value, found.mapping)
         made = READERS[found.format](Fields(value, found))
         self._remember(found)
         return made
@@ -427,17 +454,20 @@ class Fields:
 
 
 def _read_chat(fields: Fields) -> Row:
-    name = fields.name("messages")
-    value = fields.need("messages")
-    turns = turns_of(value, "user", name) if isinstance(value, str) else value
-    messages = check_conversation(fields.led(turns), name)
-    tools = fields.get("tools")
+    messages, tools = _conversation(fields), fields.get("tools")
     return Row(
         prompt=messages[:-1],
         completion=messages[-1:],
         answer=fields.answer(),
         tools=tools_of(tools) if tools else [],
     )
+
+
+def _conversation(fields: Fields) -> list[Message]:
+    name = fields.name("messages")
+    value = fields.need("messages")
+    turns = turns_of(value, "user", name) if isinstance(value, str) else value
+    return check_conversation(fields.led(turns), name)
 
 
 def _read_answered(fields: Fields) -> Row:
@@ -498,6 +528,8 @@ def _read_feedback(fields: Fields) -> Row:
     good = _thumb(fields.need("label"))
     if good is None:
         raise RowFault(f'"{fields.name("label")}" must be true or false')
+    if fields.get("messages") is not None:
+        return msgspec.structs.replace(_read_chat(fields), good=good)
     turns = check_conversation(fields.asked() + fields.said("completion"))
     return Row(prompt=turns[:-1], completion=turns[-1:], good=good, answer=fields.answer())
 

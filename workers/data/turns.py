@@ -9,6 +9,7 @@ from __future__ import annotations
 import itertools
 import json
 import re
+from collections.abc import Collection
 from typing import Any
 
 from workers.data.lines import RowFault
@@ -17,7 +18,8 @@ Message = dict[str, Any]
 """A turn: `role` and `content`, both text; of an assistant perhaps `tool_calls`, of a tool perhaps
 the `name` and the `tool_call_id` that it answers."""
 ROLES = ("system", "user", "assistant", "tool")
-PLAIN = {"role", "content"}
+PLAIN, SHARED = {"role", "content"}, {"from", "value"}
+"""The keys of a turn that says nothing beyond its text, by OpenAI and ShareGPT."""
 SPEAKERS = {
     "human": "user",
     "user": "user",
@@ -33,6 +35,10 @@ SPEAKERS = {
     "function_call": "assistant",
 }
 """Whom ShareGPT's `from` names."""
+MEDIA = frozenset(("image", "images", "audio", "audios", "video", "videos"))
+"""Columns of a row, and keys of a turn, with what goes beside the text."""
+FLAGS = ("train", "weight", "loss", "loss_weight")
+"""Keys of a turn that say how much it is learnt, by Axolotl, OpenAI, ms-swift and LLaMA-Factory."""
 
 
 def check_conversation(messages: Any, name: str = "messages") -> list[Message]:
@@ -115,13 +121,15 @@ def _turn(number: int, message: Any) -> Message:
     shared = message.get("role") is None and "from" in message
     role = message.get("from") if shared else message.get("role")
     content = message.get("content" if message.get("content") is not None else "value")
+    called = shared and role == "function_call"
     if shared and isinstance(role, str):
-        if role == "function_call":
-            return _called(number, content)
         role = SPEAKERS.get(role.lower(), role)
     if role not in ROLES:
         raise RowFault(f"message {number} has the role {role!r}; known are {', '.join(ROLES)}")
-    _check_extras(number, message)
+    if message.keys() != SHARED:
+        _check_extras(number, role, message)
+    if called:
+        return _called(number, content)
     calls = message.get("tool_calls") if role == "assistant" else None
     text = _content(number, content, optional=bool(calls))
     turn: Message = {"role": role, "content": text}
@@ -138,10 +146,32 @@ def _is_sound(message: dict[str, Any]) -> bool:
     return message["role"] in ROLES and isinstance(content, str) and bool(content.strip())
 
 
-def _check_extras(number: int, message: dict[str, Any]) -> None:
+def check_media(holder: dict[str, Any], known: Collection[str] = ()) -> None:
+    """Refuses pictures, sound and video beside the text, by the name of their column.
+
+    The column decides and not the text: a marker such as <image> stands for a picture where one
+    comes along, and is a word like any other where somebody asks about HTML.
+
+    Args:
+        holder: a row or a turn.
+        known: columns that are mapped, so that what they hold is text.
+    """
+    for name in sorted(MEDIA & holder.keys()):
+        if name not in known and _filled(holder[name]):
+            raise RowFault(f'"{name}" holds more than the text, and only text can be learnt so far')
+
+
+def _filled(value: Any) -> bool:
+    """Whether anything is in a value; Arrow pads lists and objects with nulls."""
+    if isinstance(value, dict):
+        value = list(value.values())
+    return any(map(_filled, value)) if isinstance(value, list) else bool(value)
+
+
+def _check_extras(number: int, role: str, message: dict[str, Any]) -> None:
     """Refuses what would change the meaning if it were passed over."""
-    if message.get("weight") == 0:
-        raise RowFault(f"message {number} has weight 0, and single answers cannot be left out")
+    check_media(message)
+    _check_flags(number, message, learnt=role == "assistant")
     for key in ("reasoning_content", "reasoning", "thinking"):
         if message.get(key):
             raise RowFault(
@@ -150,6 +180,25 @@ def _check_extras(number: int, message: dict[str, Any]) -> None:
             )
     if message.get("function_call"):
         raise RowFault(f'message {number} has "function_call"; write it as "tool_calls"')
+
+
+def _check_flags(number: int, message: dict[str, Any], *, learnt: bool) -> None:
+    """Refuses flags that ask for anything but what happens: answers are learnt in full, the other
+    turns not at all. OpenAI's weight is of answers alone."""
+    for key in FLAGS:
+        value = message.get(key)
+        if value is not None and value != learnt and (learnt or key != "weight"):
+            raise _unlike(number, key, value)
+    for part in message.get("train_detail") or ():
+        if not isinstance(part, dict) or bool(part.get("train")) != learnt:
+            raise _unlike(number, "train_detail", part)
+
+
+def _unlike(number: int, key: str, value: Any) -> RowFault:
+    return RowFault(
+        f'message {number} has "{key}": {json.dumps(value, default=str)}; '
+        "answers are learnt in full, and the other turns not at all"
+    )
 
 
 def _content(number: int, content: Any, *, optional: bool) -> str:
@@ -165,10 +214,13 @@ def _content(number: int, content: Any, *, optional: bool) -> str:
 
 
 def _part(number: int, part: Any) -> str:
-    if isinstance(part, dict) and part.get("type") == "text" and isinstance(part.get("text"), str):
-        return part["text"]
     kind = part.get("type") if isinstance(part, dict) else type(part).__name__
-    raise RowFault(f"message {number} holds a part of type {kind!r}; only text can be learnt")
+    text = part.get("text", part.get("value")) if kind == "text" else None
+    if isinstance(text, str):
+        return text
+    raise RowFault(
+        f"message {number} holds a part of type {kind!r}; only text can be learnt so far"
+    )
 
 
 # Tools

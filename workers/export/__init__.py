@@ -8,18 +8,20 @@ from __future__ import annotations
 import gc
 import re
 import shutil
+import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
 import torch
 
-from workers.fetch import Located, locate_run
+from workers.fetch import Located, locate_model, locate_run
 from workers.folders import size_of
 from workers.host import Host
 from workers.protocol import wire
 from workers.protocol.events import Artifact, Checked, Finished, Phase, Sampled, Stopped
-from workers.protocol.jobs import Export
+from workers.protocol.exports import record_parity
+from workers.protocol.jobs import Export, Train
 from workers.protocol.refusal import Refusal
 
 if TYPE_CHECKING:
@@ -46,8 +48,9 @@ def run(host: Host) -> None:
     work = exports / f".{host.job.id}"
     work.mkdir(parents=True, exist_ok=True)
     try:
-        _export(host, task, located, exports, work)
-        host.emit(Finished(summary={"targets": task.targets}))
+        same = _export(host, task, located, exports, work)
+        parity = "not compared" if not task.check else "passed" if same else "failed"
+        host.emit(Finished(summary={"targets": task.targets, "parity": parity}))
     except _Asked:
         host.emit(Stopped(detail="Stopped when asked; files already complete are kept."))
     finally:
@@ -64,8 +67,9 @@ def check_targets(targets: list[str]) -> None:
         )
 
 
-def _export(host: Host, task: Export, located: Located, exports: Path, work: Path) -> None:
-    from workers.export import merge, parity
+def _export(host: Host, task: Export, located: Located, exports: Path, work: Path) -> bool:
+    """Writes every target; returns whether each speaks like the trained model."""
+    from workers.export import gguf, merge, parity
 
     _phase(host, "Merging the adapter into the model")
     merged = merge.merge(located)
@@ -74,19 +78,43 @@ def _export(host: Host, task: Export, located: Located, exports: Path, work: Pat
     if task.check:
         _phase(host, "Asking the trained model, for comparison")
         reference = parity.ask(merged, _prompts(Path(task.run_folder)))
+    base, same = _base_folder(host, located.folder), True
     if "merged" in task.targets:
         _phase(host, "Writing merged 16-bit weights")
-        folder = merge.save(merged, work / "merged-16bit", torch.bfloat16)
-        host.emit(_merged_check(folder))
-        _keep(host, folder, exports, "merged")
+        folder = merge.save(merged, work / "merged-16bit", torch.bfloat16, base)
+        folder = _keep(host, folder, exports, "merged")
+        check = _merged_check(folder)
+        host.emit(check)
+        record_parity(exports, folder.name, [check])
+        same &= check.passed
     types = [target.removeprefix("gguf:") for target in task.targets if target != "merged"]
     if types:
         _phase(host, "Converting to GGUF")
         # f16 weights become an f16 file unchanged; bf16 would lose three bits on the way.
-        weights = merge.save(merged, work / "weights", torch.float16)
+        weights = merge.save(merged, work / "weights", torch.float16, base)
+        gguf.tell_space_prefix(weights, merged.tokenizer)
         del merged
         gc.collect()
-        _export_gguf(host, types, weights, reference, exports, work / run_name(task.run_folder))
+        stem = work / run_name(task.run_folder)
+        same &= _export_gguf(host, types, weights, reference, exports, stem)
+    return same
+
+
+def _base_folder(host: Host, folder: Path) -> Path | None:
+    """The model that was first trained on, where `folder` is that of a run in full; None where it
+    is gone since."""
+    run = folder.parent
+    if not (run / wire.JOB).is_file():
+        return folder
+    task = wire.read_job(run).task
+    assert isinstance(task, Train)
+    try:
+        under = locate_model(
+            task.recipe.model.base, Path(host.job.home), lambda text: _phase(host, text)
+        )
+    except Refusal:
+        return None
+    return _base_folder(host, under.folder)
 
 
 def _export_gguf(
@@ -96,10 +124,11 @@ def _export_gguf(
     reference: Reference | None,
     exports: Path,
     stem: Path,
-) -> None:
+) -> bool:
     """One conversion serves every type; f16 is kept last, since the others are made from it."""
-    from workers.export import gguf, parity
+    from workers.export import gguf
 
+    same = True
     full = gguf.convert(weights, stem.with_name(f"{stem.name}-f16.gguf"))
     shutil.rmtree(weights)
     for kind in sorted(set(types), key="f16".__eq__):
@@ -107,11 +136,38 @@ def _export_gguf(
         if kind != "f16":
             _phase(host, f"Writing {kind}")
             made = gguf.quantize(full, stem.with_name(f"{stem.name}-{kind}.gguf"), kind)
+        made = _keep(host, made, exports, f"gguf:{kind}", compared=reference is not None)
         if reference is not None:
             _phase(host, f"Comparing {kind} with the trained model")
-            for check in parity.compare(made, kind, reference):
-                host.emit(check)
-        _keep(host, made, exports, f"gguf:{kind}")
+            same &= _compare(host, made, kind, reference)
+    return same
+
+
+def _compare(host: Host, made: Path, kind: str, reference: Reference) -> bool:
+    """Tells and records whether a file speaks like the trained model.
+
+    The file is kept already: a comparison that breaks is a failed check and costs no file.
+    """
+    from workers.export import parity
+
+    checks: list[Checked] = []
+    try:
+        for check in parity.compare(made, kind, reference):
+            checks.append(check)
+            host.emit(check)
+    except Exception as fault:
+        print(traceback.format_exc())  # to worker.log
+        checks.append(
+            Checked(
+                check=f"{kind}: compared",
+                passed=False,
+                detail=f"The comparison broke off: {str(fault) or type(fault).__name__}",
+                remedy="Ask the file yourself before you trust it; the log holds the whole story.",
+            )
+        )
+        host.emit(checks[-1])
+    record_parity(made.parent, made.name, checks)
+    return all(check.passed for check in checks)
 
 
 def _phase(host: Host, name: str) -> None:
@@ -134,14 +190,17 @@ def _require_space(exports: Path, weights: int, targets: list[str]) -> None:
         )
 
 
-def _keep(host: Host, made: Path, exports: Path, kind: str) -> None:
-    """Moves a complete file or folder to its final place."""
+def _keep(host: Host, made: Path, exports: Path, kind: str, *, compared: bool = False) -> Path:
+    """Moves a complete file or folder to its final place; what was found about an older one of
+    its name holds no more."""
     target = exports / made.name
+    record_parity(exports, made.name, [] if compared else None)
     if target.is_dir():
         shutil.rmtree(target)
     made.replace(target)
     size = size_of(target) if target.is_dir() else target.stat().st_size
     host.emit(Artifact(path=str(target), kind=kind, bytes=size))
+    return target
 
 
 def run_name(run_folder: str) -> str:

@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
 import psutil
 import torch
 from safetensors import safe_open
+from transformers import AutoTokenizer
 
 from workers.engines import Loaded
 from workers.engines.transformers import load_tokenizer, load_weights, save_weights
 from workers.fetch import Located
 from workers.folders import write_folder
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+SENTENCEPIECE = "tokenizer.model"
 
 
 def merge(located: Located) -> Loaded:
@@ -27,16 +35,52 @@ def merge(located: Located) -> Loaded:
     return Loaded(load_weights(located, dtype).eval(), load_tokenizer(located), "cpu", dtype)
 
 
-def save(merged: Loaded, folder: Path, dtype: torch.dtype) -> Path:
-    """Writes the merged model in a 16-bit type with its tokenizer and chat template."""
+def save(merged: Loaded, folder: Path, dtype: torch.dtype, base: Path | None = None) -> Path:
+    """Writes the merged model in a 16-bit type with its tokenizer and chat template.
+
+    Args:
+        merged: what to write.
+        folder: where to.
+        dtype: of the weights.
+        base: the folder of the base model, for what Transformers does not write out again.
+    """
 
     def fill(target: Path) -> None:
         save_weights(merged.model, target, dtype)
         _name_dtype(target / "config.json", str(dtype).removeprefix("torch."))
         merged.tokenizer.save_pretrained(target)
+        if base is not None:
+            _carry_vocabulary(merged.tokenizer, base, target)
         _drop_code(target)
 
     return write_folder(folder, fill)
+
+
+def _carry_vocabulary(tokenizer: PreTrainedTokenizerBase, base: Path, target: Path) -> None:
+    """Puts the base's tokenizer class and its SentencePiece model beside an unchanged vocabulary.
+
+    Transformers 5 saves every tokenizer as `TokenizersBackend` in tokenizer.json alone. llama.cpp's
+    converter goes by the class (Phi), and without tokenizer.model it refuses a vocabulary (Gemma,
+    Phi) or takes it for another (Mistral). Added tokens have to stand in the configuration then:
+    those that tokenizer.model does not know would be read as plain text.
+    """
+    theirs = AutoTokenizer.from_pretrained(base, trust_remote_code=False)
+    if theirs.get_vocab() != tokenizer.get_vocab():
+        return
+    path = target / "tokenizer_config.json"
+    fields = msgspec.json.decode(path.read_bytes())
+    named = msgspec.json.decode((base / path.name).read_bytes()).get("tokenizer_class")
+    if named:
+        fields["tokenizer_class"] = named
+    if (base / SENTENCEPIECE).is_file():
+        shutil.copyfile(base / SENTENCEPIECE, target / SENTENCEPIECE)
+        fields["added_tokens_decoder"] = {
+            str(at): {"content": token.content, "special": token.special,
+                      "lstrip": token.lstrip, "rstrip": token.rstrip,
+                      "normalized": token.normalized, "single_word": token.single_word}
+            for at, token in tokenizer.added_tokens_decoder.items()
+        }  # fmt: skip
+    path.write_bytes(msgspec.json.format(msgspec.json.encode(fields), indent=2))
 
 
 def _drop_code(folder: Path) -> None:

@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 
 PROMPTS = ("Hello! Who are you?", "Name three colours.", "What is 12 + 30?")
 ANSWER_TOKENS = 32
+LONGEST_TOKENS = 2048
+"""Prompt and answer together: longer prompts lose their beginning, so that a comparison stays
+affordable. The logits alone take tokens times vocabulary times four bytes."""
 CLEAR_MARGIN = 0.1
 """A next token is clear when it is by so much more probable than the second. Only clear ones are
 held to agree: between two about equally likely words a rounding decides."""
@@ -35,7 +38,9 @@ class Spoken(msgspec.Struct):
 
     text: str
     """The prompt as rendered by the chat template."""
+    text_ids: list[int]
     prompt_ids: list[int]
+    """Those at the end of `text_ids` that were answered."""
     answer_ids: list[int]
     log_probabilities: np.ndarray
     """(answer tokens, vocabulary), float32: the trained model's, at each answer token."""
@@ -60,7 +65,8 @@ def ask(merged: Loaded, prompts: list[str]) -> Reference:
 
 def _speak(merged: Loaded, prompt: str) -> Spoken:
     text = render([{"role": "user", "content": prompt}], merged.tokenizer, generation=True)
-    ids = merged.tokenizer(text, add_special_tokens=False)["input_ids"]
+    text_ids: list[int] = merged.tokenizer(text, add_special_tokens=False)["input_ids"]
+    ids = text_ids[-_longest(merged) :]
     with torch.no_grad():
         output = merged.model.generate(  # type: ignore[operator]
             torch.tensor([ids]),
@@ -74,20 +80,33 @@ def _speak(merged: Loaded, prompt: str) -> Spoken:
     logits = torch.stack([step[0] for step in output.logits]).float()
     return Spoken(
         text=text,
-        prompt_ids=list(ids),
+        text_ids=text_ids,
+        prompt_ids=ids,
         answer_ids=output.sequences[0, len(ids) :].tolist(),
         log_probabilities=torch.log_softmax(logits, dim=-1).numpy(),
     )
+
+
+def _longest(merged: Loaded) -> int:
+    """Tokens of a prompt that are kept, the answer's room taken off."""
+    context = getattr(merged.model.config.get_text_config(), "max_position_embeddings", None)
+    return min(LONGEST_TOKENS, context or LONGEST_TOKENS) - ANSWER_TOKENS
 
 
 def compare(path: Path, kind: str, reference: Reference) -> Iterator[Checked]:
     """The checks of one GGUF file; a file that does not load fails the first and ends there."""
     import llama_cpp
 
+    context = max(len(spoken.prompt_ids) + len(spoken.answer_ids) for spoken in reference.spoken)
     try:
-        llama = llama_cpp.Llama(str(path), n_ctx=1024, logits_all=True, verbose=False, seed=0)
+        llama = llama_cpp.Llama(str(path), n_ctx=context, logits_all=True, verbose=False, seed=0)
     except (ValueError, RuntimeError) as fault:
-        yield Checked(check=f"{kind}: loads", passed=False, detail=str(fault))
+        yield Checked(
+            check=f"{kind}: loads",
+            passed=False,
+            detail=str(fault),
+            remedy="Do not use this file: export merged 16-bit, and talk to the run as trained.",
+        )
         return
     try:
         yield Checked(
@@ -106,11 +125,19 @@ def _same_tokens(llama: Llama, kind: str, reference: Reference) -> Checked:
     different = [
         spoken.text
         for spoken in reference.spoken
-        if llama.tokenize(spoken.text.encode(), add_bos=False, special=True) != spoken.prompt_ids
+        if llama.tokenize(spoken.text.encode(), add_bos=False, special=True) != spoken.text_ids
     ]
     total = len(reference.spoken)
     detail = f"{total - len(different)} of {total} prompts give the same token ids"
-    return Checked(check=f"{kind}: same tokens", passed=not different, detail=detail)
+    return Checked(
+        check=f"{kind}: same tokens",
+        passed=not different,
+        detail=detail,
+        remedy="The file reads text otherwise than it was trained: do not use it. Export merged "
+        "16-bit, and talk to the run as trained."
+        if different
+        else "",
+    )
 
 
 def _same_template(llama: Llama, kind: str, reference: Reference) -> Checked:
@@ -120,7 +147,14 @@ def _same_template(llama: Llama, kind: str, reference: Reference) -> Checked:
     detail = f"chat template {'same' if template else 'differs'}, end-of-turn token " + (
         "same" if end else "differs"
     )
-    return Checked(check=f"{kind}: same template", passed=template and end, detail=detail)
+    return Checked(
+        check=f"{kind}: same template",
+        passed=template and end,
+        detail=detail,
+        remedy=""
+        if template and end
+        else "Give the program that runs the file the run's own template and end-of-turn token.",
+    )
 
 
 def _same_words(llama: Llama, kind: str, reference: Reference) -> Checked:
@@ -139,9 +173,18 @@ def _same_words(llama: Llama, kind: str, reference: Reference) -> Checked:
         check=f"{kind}: same words",
         passed=passed,
         detail=f"{share:.1%} of {same.size} clear next tokens agree "
-        f"(at least {LEAST_AGREEMENT[kind]:.0%} asked), mean KL {divergence:.4f} nats",
+        f"(at least {LEAST_AGREEMENT[kind]:.0%} asked), mean KL {divergence:.4f} nats"
+        + _told_cut(reference),
         remedy="" if passed else "Take a less compressed type, or look at what the file answers.",
     )
+
+
+def _told_cut(reference: Reference) -> str:
+    cut = [one for one in reference.spoken if len(one.prompt_ids) < len(one.text_ids)]
+    if not cut:
+        return ""
+    last = max(len(one.prompt_ids) for one in cut)
+    return f"; of {len(cut)} long prompts only the last {last:,} tokens were asked"
 
 
 def _clear(log_probabilities: np.ndarray) -> np.ndarray:

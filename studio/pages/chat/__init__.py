@@ -29,6 +29,7 @@ from studio.widgets.notice import Banner, EmptyState
 from studio.widgets.page import Page
 from studio.widgets.text import button, label
 from workers.protocol.events import Answered
+from workers.protocol.exports import differs, read_parity
 from workers.protocol.options import Option
 from workers.protocol.refusal import Refusal
 from workers.protocol.requests import Say
@@ -148,9 +149,12 @@ class ChatPage(Page):
         self.models.clear()
         self.models.addItem("Choose a model…", "")
         for row in self._jobs.store.jobs("train"):
+            checked = read_parity(self._jobs.folder(row.id) / "exports")
             for file in self._jobs.store.exports_of(row.id):
-                if file.kind.startswith("gguf") and Path(file.path).exists():
-                    self.models.addItem(f"{Path(file.path).name}   of {row.name}", file.path)
+                path = Path(file.path)
+                if file.kind.startswith("gguf") and path.exists():
+                    apart = ", differs from it" if differs(checked.get(path.name)) else ""
+                    self.models.addItem(f"{path.name}   of {row.name}{apart}", file.path)
             if row.resting and row.stage != "reward":  # which scores and does not talk
                 folder = str(self._jobs.folder(row.id))
                 self.models.addItem(f"{row.name}, as trained   {row.id}", folder)
