@@ -36,7 +36,7 @@ def merged_base(located: Located, home: Path, say: Callable[[str], None]) -> Loc
         # Of the two 16-bit types float16 keeps three bits more of an update.
         largest = max(float(weight.abs().max()) for weight in merged.model.parameters())
         dtype = torch.float16 if largest < LARGEST_FLOAT16 else torch.bfloat16
-        save(merged, target, dtype)
+        save(merged, target, dtype, located.folder)
         manifest = {"base": located.base, "sha256": parts}
         wire.write_atomically(target / MANIFEST, msgspec.json.encode(manifest))
     return Located(located.base, target)

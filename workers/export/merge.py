@@ -13,7 +13,12 @@ from safetensors import safe_open
 from transformers import AutoTokenizer
 
 from workers.engines import Loaded
-from workers.engines.transformers import load_tokenizer, load_weights, save_weights
+from workers.engines.transformers import (
+    load_tokenizer,
+    load_weights,
+    save_weights,
+    stop_at_end,
+)
 from workers.fetch import Located
 from workers.folders import write_folder
 
@@ -32,7 +37,9 @@ def merge(located: Located) -> Loaded:
     size = sum(path.stat().st_size for path in located.folder.glob("*.safetensors"))
     roomy = psutil.virtual_memory().available > 3 * size
     dtype = torch.float32 if roomy else torch.bfloat16
-    return Loaded(load_weights(located, dtype).eval(), load_tokenizer(located), "cpu", dtype)
+    model, tokenizer = load_weights(located, dtype).eval(), load_tokenizer(located)
+    stop_at_end(model, tokenizer)
+    return Loaded(model, tokenizer, "cpu", dtype)
 
 
 def save(merged: Loaded, folder: Path, dtype: torch.dtype, base: Path | None = None) -> Path:
