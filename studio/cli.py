@@ -127,7 +127,10 @@ def resume(run: Run, json: Json = False, home: HomeDir = None) -> None:
 
 @app.command()
 def evaluate(run: Run, json: Json = False, home: HomeDir = None) -> None:
-    """Judge a run by its held-out measurements before and after, against its gate."""
+    """Judge a run by its held-out measurements before and after, against its gate.
+
+    The gate is passed, failed, cannot tell, not set or not measured.
+    """
     with open_headless(home, json=json) as headless:
         row = headless.jobs.find(run)
         job = read_job(headless.jobs.folder(row.id))
@@ -137,13 +140,10 @@ def evaluate(run: Run, json: Json = False, home: HomeDir = None) -> None:
         scores = headless.evaluation(row.id) or {}
         headless.terminal.result({
             "run": row.id, "before": scores.get("before"), "after": scores.get("after"),
-            "interval": verdict.interval, "gate": "passed" if verdict.passed else "failed",
-            "reasons": [verdict.reason],
+            "interval": verdict.interval, "gate": verdict.gate,
+            "reasons": [verdict.reason], "remedy": verdict.remedy,
         })  # fmt: skip
-        headless.terminal.say(verdict.reason)
-        if verdict.interval is not None:
-            low, high = verdict.interval
-            headless.terminal.say(f"95 % interval of the gain: {low:+.3f} to {high:+.3f}")
+        headless.terminal.say(f"Gate: {verdict.gate}. {verdict.reason} {verdict.remedy}".strip())
 
 
 @app.command()

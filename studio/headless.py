@@ -69,7 +69,7 @@ class Headless:
         """Shows a run and all that follow it in its pipeline; ends at one that did not finish."""
         rows = [self.follow(job)]
         while rows[-1].status == "finished" and (after := self.jobs.next_stage(rows[-1].id)):
-            self.terminal.say(f"Next stage: {after}")
+            self.terminal.say(f"{rows[-1].cause} Next stage: {after}")
             rows.append(self.follow(after))
         return rows
 

@@ -113,18 +113,28 @@ class Jobs:
         return path.read_text().strip() or None if path.is_file() else None
 
     def _follow_up(self, job: str) -> None:
-        """Starts the next stage after a finished run, if its gate lets it; once, whoever polls."""
+        """Starts the next stage after a finished run, if its gate lets it; once, whoever polls.
+
+        What was decided is told of the run by each who hears its end, so that an index made anew
+        tells it too.
+        """
         asked = wire.read_job(self.folder(job))
         if not asked.then or not isinstance(asked.task, Train):
             return
         verdict = judge(self.store.evaluations(job), asked.task.recipe.evaluation.gate)
+        if verdict.promotes:
+            self.store.set_status(job, "finished", verdict.reason)
+        else:
+            by_hand = f"Start the next stage by hand with model.base = 'run:{job}'."
+            remedy = f"{verdict.remedy} Or: {by_hand}" if verdict.remedy else by_hand
+            cause = f"The pipeline ends here. {verdict.reason}"
+            self.store.set_status(job, "finished", cause, remedy)
         try:
             marker = (self.folder(job) / NEXT).open("x")
         except FileExistsError:
             return
         with marker:
-            if not verdict.passed:
-                self.store.set_status(job, "finished", f"The pipeline ends here. {verdict.reason}")
+            if not verdict.promotes:
                 return
             first, *rest = following(asked.then, asked.task.recipe.name, job)
             try:

@@ -35,7 +35,7 @@ from workers.protocol.jobs import Job, Train
 from workers.protocol.wire import Line
 
 Status = Literal["running", "finished", "stopped", "paused", "failed"]
-SCHEMA = 2
+SCHEMA = 3
 
 _TABLES = """
 CREATE TABLE jobs (
@@ -52,7 +52,7 @@ CREATE TABLE metrics (
 ) WITHOUT ROWID;
 CREATE TABLE evaluations (
     job TEXT NOT NULL, moment TEXT NOT NULL, step INTEGER NOT NULL, rows INTEGER NOT NULL,
-    scores TEXT NOT NULL, PRIMARY KEY (job, moment, step)
+    scores TEXT NOT NULL, each TEXT NOT NULL, PRIMARY KEY (job, moment, step)
 ) WITHOUT ROWID;
 CREATE TABLE artifacts (
     job TEXT NOT NULL, path TEXT NOT NULL, kind TEXT NOT NULL, bytes INTEGER NOT NULL,
@@ -109,6 +109,8 @@ class Evaluation(msgspec.Struct, frozen=True):
     step: int
     rows: int
     scores: dict[str, float | None]
+    each: dict[str, list[float | None]] = {}
+    """Of some scores the single rows' values, in the rows' order."""
 
 
 class FindingRow(msgspec.Struct, frozen=True):
@@ -212,10 +214,11 @@ class Store:
                 self._set(job, steps=step, seconds=seconds)
             case Progress(done=done, total=total, unit="steps"):
                 self._set(job, steps=done, total_steps=total)
-            case Evaluated(when=when, step=step, rows=rows, values=values):
+            case Evaluated(when=when, step=step, rows=rows, values=values, each=each):
+                told = (msgspec.json.encode(part).decode() for part in (values, each))
                 self._db.execute(
-                    "INSERT OR REPLACE INTO evaluations VALUES (?, ?, ?, ?, ?)",
-                    (job, when, step, rows, msgspec.json.encode(values).decode()),
+                    "INSERT OR REPLACE INTO evaluations VALUES (?, ?, ?, ?, ?, ?)",
+                    (job, when, step, rows, *told),
                 )
             case Artifact(path=path, kind=kind, bytes=size):
                 self._db.execute(
@@ -325,9 +328,10 @@ class Store:
             "SELECT * FROM evaluations WHERE job = ? ORDER BY step, moment = 'after'", (job,)
         )
         return [
-            Evaluation(row["moment"], row["step"], row["rows"], msgspec.json.decode(row["scores"]))
+            Evaluation(row["moment"], row["step"], row["rows"],
+                       msgspec.json.decode(row["scores"]), msgspec.json.decode(row["each"]))
             for row in rows
-        ]
+        ]  # fmt: skip
 
     def findings(self, job: str) -> list[FindingRow]:
         """What the health coach noticed, in order of the steps."""

@@ -3,7 +3,8 @@
 
 Named as the interpreter in the settings, it is started as `worker.py -m workers FOLDER`. A run's
 name tells it how to behave: one that holds `fails`, `dies` or `hangs` does so after three steps,
-and reinforcement learning under a name that holds `sick` is unwell from step 4 to step 12.
+and reinforcement learning under a name that holds `sick` is unwell from step 4 to step 12, under
+one that holds `worsens` ends with fewer right answers than it began with.
 """
 
 from __future__ import annotations
@@ -111,9 +112,12 @@ def _finish(host: Host, recipe: Recipe, total: int) -> None:
 
 def _measure(host: Host, recipe: Recipe, when: str, step: int) -> None:
     values: dict[str, float | None] = {"loss": 0.5 if when == "after" else 3.0}
+    each: dict[str, list[float | None]] = {}
     if recipe.stage in ("grpo", "rlhf"):
-        values = learning.scores(step, recipe.training.max_steps)
-    host.emit(events.Evaluated(when=when, step=step, values=values, rows=4))
+        values = learning.scores(recipe, step)
+        each = learning.outcomes(values)
+    rows = learning.HELD_OUT
+    host.emit(events.Evaluated(when=when, step=step, values=values, rows=rows, each=each))
     curves = {f"eval_{name}": value for name, value in values.items()}
     host.emit(events.Metrics(step=step, values=curves))
 

@@ -45,7 +45,7 @@ def test_the_same_events_twice_change_nothing(store: Store) -> None:
         Progress(done=0, total=2),
         Metrics(step=1, values={"loss": 3.0}, seconds=1.0),
         Metrics(step=2, values={"loss": None}, seconds=2.0),
-        Evaluated(when="after", step=2, values={"loss": 1.0}, rows=4),
+        Evaluated(when="after", step=2, values={"reward": 1.0}, rows=2, each={"reward": [1, None]}),
         Finished(summary={"steps": 2}),
     )
     for _ in range(2):
@@ -58,7 +58,8 @@ def test_the_same_events_twice_change_nothing(store: Store) -> None:
     assert math.isnan(series.values[1])
     assert store.first_and_last("j") == ({"loss": 3.0}, {"loss": 3.0})
     assert store.last_value("j", "loss") == 3.0
-    assert len(store.evaluations("j")) == 1
+    (evaluation,) = store.evaluations("j")
+    assert (evaluation.scores, evaluation.each) == ({"reward": 1.0}, {"reward": [1.0, None]})
 
 
 def test_a_resume_takes_back_what_came_after_its_step(store: Store) -> None:

@@ -236,6 +236,9 @@ class Evaluated(Event, frozen=True):
     step: int
     values: dict[str, float | None]
     rows: int
+    each: dict[str, list[float | None]] = {}
+    """Of some of the values what they are the mean of: one number a row that they are measured on,
+    in the rows' order, which is the same before and after; null where a row has no score."""
 
 
 class Finished(Event, frozen=True):

@@ -9,7 +9,7 @@ from __future__ import annotations
 import difflib
 import re
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
 
@@ -520,7 +520,8 @@ class Evaluation(Section, frozen=True):
             advanced=True,
         ),
     ] = 256
-    gate: Gate = Gate()
+    gate: Gate | None = None
+    """Decides whether the next stage of a pipeline starts; without one it always does."""
 
 
 class Recipe(Section, frozen=True):
@@ -576,7 +577,18 @@ def parse_recipe(text: str, where: str = "the recipe") -> Recipe:
 
 def format_recipe(recipe: Recipe) -> str:
     """TOML text that `parse_recipe` reads back to an equal recipe."""
-    return msgspec.toml.encode(recipe).decode()
+    return toml_of(recipe)
+
+
+def toml_of(section: Section) -> str:
+    """TOML text of a section; what is not set is left out, since TOML has no null."""
+    return msgspec.toml.encode(_without_nulls(msgspec.to_builtins(section))).decode()
+
+
+def _without_nulls(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _without_nulls(part) for name, part in value.items() if part is not None}
+    return [_without_nulls(part) for part in value] if isinstance(value, list) else value
 
 
 def check_recipe(recipe: Recipe, where: str = "the recipe") -> None:

@@ -17,6 +17,7 @@ from datasets import Dataset
 from transformers import Trainer
 
 from workers.data.mix import Rows
+from workers.evaluate import Measured
 from workers.protocol.recipe import Preference
 from workers.train.course import Course, answered, common_arguments, drop_reference_copy, evaluated
 from workers.train.judged import judged
@@ -100,7 +101,7 @@ def balance(rows: Rows) -> dict[str, float]:
     }
 
 
-def measure(course: Course, trainer: Trainer) -> dict[str, float]:
+def measure(course: Course, trainer: Trainer) -> Measured:
     """Loss, margin and, of pairs, the share put in the right order, on the held-out rows.
 
     Where the recipe names rewards, the model's own answers are scored by them, and compared with

@@ -14,6 +14,7 @@ from trl import SFTConfig, SFTTrainer
 
 from workers.data.mapping import Example, read, tokenize
 from workers.data.mix import Rows
+from workers.evaluate import Measured
 from workers.protocol.events import Note
 from workers.protocol.refusal import Refusal
 from workers.train.course import Course, answered, common_arguments, evaluated
@@ -40,7 +41,7 @@ def build_trainer(course: Course) -> SFTTrainer:
     )
 
 
-def measure(course: Course, trainer: Trainer) -> dict[str, float]:
+def measure(course: Course, trainer: Trainer) -> Measured:
     """Loss, entropy and token accuracy on the held-out rows, and how many are answered right."""
     return evaluated(trainer, MEASURED) | answered(course, trainer)
 
