@@ -11,9 +11,10 @@ import re
 import shutil
 import subprocess
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
@@ -23,11 +24,13 @@ from studio.process import Rung, StopLadder, Worker, disown, launch
 from studio.settings import Settings
 from studio.store import JobRow, Status, Store
 from workers.protocol import wire
-from workers.protocol.jobs import AnyTask, Bench, Browse, Inspect, Job, Train
+from workers.protocol.checkpoints import last_step
+from workers.protocol.jobs import AnyTask, Bench, Browse, Change, Inspect, Job, Train
 from workers.protocol.pipeline import Pipeline, following, with_models
 from workers.protocol.recipe import Recipe, Source, check_recipe
 from workers.protocol.refusal import Refusal
-from workers.protocol.requests import Pause, Request
+from workers.protocol.requests import Pause, Request, Resume
+from workers.protocol.resume import differences, with_settings
 
 STOP_GRACE_S = 60.0
 """How long a worker may take to save before it is ended."""
@@ -158,22 +161,36 @@ class Jobs:
         self._launch(job)
         return job.id
 
-    def resume(self, job: str) -> None:
-        """Starts the worker again for a run that is paused or died; it goes on from its last
-        checkpoint."""
+    def resume(self, job: str, settings: Mapping[str, Any] | None = None) -> int:
+        """Starts the worker again for a run that is paused, failed or died.
+
+        Args:
+            settings: key path to another value than the run had so far.
+
+        Returns:
+            The step of the checkpoint that it goes on from; 0 where there is none and it begins
+            from the start.
+        """
         row = self.find(job)
-        died = row.status == "failed" and not wire.ending(wire.read_events(self.folder(row.id)))
-        if not (row.paused or died):
+        if not row.may_resume:
             raise Refusal(
                 f"The run {row.id} cannot go on.",
-                f"It is {row.status}; only a paused run, or one whose process died, can go on.",
+                f"It is {row.status}; only a paused run, or one that failed or whose process died, "
+                "can go on."
+                if row.kind == "train"
+                else f"It is no training run but a job of kind '{row.kind}'.",
                 f"Start a new run from it with model.base = 'run:{row.id}'.",
             )
         self.home.require_space()
-        (self.folder(row.id) / wire.ALIVE).unlink(missing_ok=True)  # the dead one's
-        (self.folder(row.id) / wire.JOB).touch()  # so that other studios wait for the new one
-        self._launch(wire.read_job(self.folder(row.id)))
+        folder = self.folder(row.id)
+        step = last_step(folder)
+        asked = _changed(wire.read_job(folder), settings or {}, step)
+        (folder / wire.ALIVE).unlink(missing_ok=True)  # the dead one's
+        wire.write_job(folder, asked)  # anew, so that other studios wait for the new worker
+        self.tell(row.id, Resume())
+        self._launch(asked)
         self.store.set_status(row.id, "running")
+        return step
 
     def _new_job(
         self, task: AnyTask, name: str, parent: str | None, then: list[Recipe], interpreter: str
@@ -260,6 +277,7 @@ class Jobs:
         if now - self._scanned >= SCAN_EVERY_S:
             self._scanned = now
             self._find_new_folders()
+            self._take_up_restarted()
         live = self.store.live()
         self._reap({row.id for row in live})
         heard = (self._hear(row, limit_bytes, now) for row in live)
@@ -345,8 +363,10 @@ class Jobs:
 
     def catch_up(self) -> None:
         """Reads on until everything said so far is in the store."""
+        self._take_up_restarted()
         while any(self._follower(row).behind for row in self.store.live()):
             self.poll(limit_bytes=8 << 20)
+            self._take_up_restarted()
         self.poll()
 
     def delete(self, job: str) -> None:
@@ -373,6 +393,12 @@ class Jobs:
             return set()
         return {path.name for path in self.home.jobs.iterdir() if (path / wire.JOB).is_file()}
 
+    def _take_up_restarted(self) -> None:
+        """Follows those again that said more since they paused or failed, whoever started them."""
+        for row in self.store.halted():
+            if next(wire.follow_events(self.folder(row.id), row.cursor).read(1), None):
+                self.store.set_status(row.id, "running")
+
     def _find_new_folders(self) -> None:
         for name in sorted(self._folder_names() - self.store.ids()):
             try:
@@ -391,6 +417,16 @@ def _remove(folder: Path) -> None:
 def slug(name: str) -> str:
     """A name as part of a folder's name: lower case, letters, digits and dashes, 40 at most."""
     return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")[:40].strip("-") or "job"
+
+
+def _changed(job: Job, settings: Mapping[str, Any], step: int) -> Job:
+    """The job with other settings from a step on, and a note of what they were."""
+    if not settings or not isinstance(job.task, Train):
+        return job
+    recipe = with_settings(job.task.recipe, settings, job.id)
+    differs = differences(job.task.recipe, recipe)
+    changes = [*job.changes, Change(step, differs)] if differs else job.changes
+    return msgspec.structs.replace(job, task=Train(recipe=recipe), changes=changes)
 
 
 def _with_paths(recipe: Recipe) -> Recipe:

@@ -19,6 +19,7 @@ import msgspec
 import psutil
 
 from workers.protocol import wire
+from workers.protocol.faults import kind_of_words
 from workers.protocol.requests import Stop
 
 STARTUP_GRACE_S = 30.0
@@ -90,6 +91,8 @@ class Worker:
         if code is not None and code < 0:
             return Outcome(_death_by(-code), "Start it again; it goes on from its last checkpoint.")
         last = last_words(self.folder)
+        if kind_of_words(last) == "out_of_memory":
+            return Outcome(f"The memory ran out: {last}", "Resume it with a smaller batch size.")
         if code:
             return Outcome(f"The worker could not start: {last}", "Mend that and start it again.")
         return Outcome(

@@ -44,7 +44,7 @@ CREATE TABLE jobs (
     remedy TEXT NOT NULL DEFAULT '', phase TEXT NOT NULL DEFAULT '',
     steps INTEGER NOT NULL DEFAULT 0, total_steps INTEGER NOT NULL DEFAULT 0,
     seconds REAL NOT NULL DEFAULT 0, cursor INTEGER NOT NULL DEFAULT 0,
-    summary TEXT NOT NULL DEFAULT '{}'
+    fault TEXT NOT NULL DEFAULT '', summary TEXT NOT NULL DEFAULT '{}'
 );
 CREATE TABLE metrics (
     job TEXT NOT NULL, name TEXT NOT NULL, step INTEGER NOT NULL, value REAL,
@@ -88,6 +88,8 @@ class JobRow(msgspec.Struct, frozen=True):
     total_steps: int
     seconds: float
     cursor: int
+    fault: str
+    """Of a failed job that left a last word, its kind: refused, out_of_memory, disk_full, error."""
     summary: dict[str, Any]
 
     @property
@@ -97,6 +99,11 @@ class JobRow(msgspec.Struct, frozen=True):
     @property
     def paused(self) -> bool:
         return self.status == "paused"
+
+    @property
+    def may_resume(self) -> bool:
+        """Ended before its time, so that it can go on from its last checkpoint."""
+        return self.kind == "train" and self.status in ("paused", "failed")
 
     @property
     def resting(self) -> bool:
@@ -239,9 +246,9 @@ class Store:
                     "INSERT OR REPLACE INTO rollouts VALUES (?, ?, ?)", (job, step, path)
                 )
             case Started():
-                self._set(job, status="running", cause="", remedy="", phase="Starting")
+                self._set(job, status="running", cause="", remedy="", fault="", phase="Starting")
             case Resumed(step=step):
-                for table in ("metrics", "rollouts"):
+                for table in ("metrics", "rollouts", "evaluations"):
                     self._db.execute(f"DELETE FROM {table} WHERE job = ? AND step > ?", (job, step))
                 self._db.execute("DELETE FROM findings WHERE job = ? AND since > ?", (job, step))
                 # The coach begins anew: what held is told again if it still holds.
@@ -267,9 +274,9 @@ class Store:
             case Paused(detail=detail):
                 remedy = "Resume goes on from there."
                 self._set(job, status="paused", phase="", cause=detail, remedy=remedy)
-            case Failed(what=what, cause=cause, remedy=remedy):
+            case Failed(what=what, cause=cause, remedy=remedy, kind=kind):
                 said = f"{what} {cause}".strip()
-                self._set(job, status="failed", phase="", cause=said, remedy=remedy)
+                self._set(job, status="failed", phase="", cause=said, remedy=remedy, fault=kind)
 
     # Reading
 
@@ -282,6 +289,11 @@ class Store:
     def job(self, job: str) -> JobRow | None:
         row = self._db.execute("SELECT * FROM jobs WHERE id = ?", (job,)).fetchone()
         return _row(row) if row else None
+
+    def halted(self) -> list[JobRow]:
+        """Jobs that were paused or failed, and may have been started again."""
+        rows = self._db.execute("SELECT * FROM jobs WHERE status IN ('paused', 'failed')")
+        return [_row(row) for row in rows]
 
     def live(self) -> list[JobRow]:
         rows = self._db.execute("SELECT * FROM jobs WHERE status = 'running' ORDER BY id")

@@ -4,7 +4,8 @@
 Named as the interpreter in the settings, it is started as `worker.py -m workers FOLDER`. A run's
 name tells it how to behave: one that holds `fails`, `dies` or `hangs` does so after three steps,
 and reinforcement learning under a name that holds `sick` is unwell from step 4 to step 12, under
-one that holds `worsens` ends with fewer right answers than it began with.
+one that holds `worsens` ends with fewer right answers than it began with. One that holds `greedy`
+runs out of memory after three steps, a checkpoint behind it, unless the batch size is 1.
 """
 
 from __future__ import annotations
@@ -52,9 +53,9 @@ def train(host: Host) -> None:
     host.emit(events.Phase(name="Loading the model"))
     host.emit(events.Resolved(versions={"torch": "fake"}))
     done = _last_saved(host)
-    if done:
+    if host.started_before:
         host.emit(events.Resumed(step=done))
-    else:
+    if not done:
         _measure(host, recipe, "before", 0)
         _sample(host, 0)
     host.emit(events.Phase(name="Training"))
@@ -63,7 +64,7 @@ def train(host: Host) -> None:
         time.sleep(STEP_S)
         _take_step(host, recipe, step)
         if step == 3:
-            _misbehave(host, recipe.name)
+            _misbehave(host, recipe)
         if _obeys(host, recipe, step):
             return
     _finish(host, recipe, total)
@@ -148,7 +149,11 @@ def _last_saved(host: Host) -> int:
     return max((int(path.name.rpartition("-")[2]) for path in found), default=0)
 
 
-def _misbehave(host: Host, name: str) -> None:
+def _misbehave(host: Host, recipe: Recipe) -> None:
+    name = recipe.name
+    if "greedy" in name and recipe.training.batch_size > 1:
+        _save(host, 2)
+        raise MemoryError
     if "fails" in name:
         raise Refusal("It failed.", "It was named so.", "Name it otherwise.")
     if "dies" in name:

@@ -104,6 +104,15 @@ class Resolved(msgspec.Struct, kw_only=True, frozen=True):
     seeds: dict[str, int] = {}
 
 
+class Change(msgspec.Struct, frozen=True):
+    """Settings that were changed when a run went on from a checkpoint."""
+
+    step: int
+    """From which on they hold."""
+    settings: dict[str, tuple[Any, Any]]
+    """Key path to the value before and after."""
+
+
 class Job(msgspec.Struct, kw_only=True, frozen=True):
     """The whole of job.json."""
 
@@ -123,6 +132,8 @@ class Job(msgspec.Struct, kw_only=True, frozen=True):
     """The Python that the studio started the worker with."""
     protocol: int = VERSION
     resolved: Resolved | None = None
+    changes: list[Change] = []
+    """What resumes changed, in order; `task` holds what is asked now."""
 
     @property
     def kind(self) -> Kind:

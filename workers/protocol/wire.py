@@ -18,7 +18,7 @@ from typing import Any, Generic, TypeVar
 
 import msgspec
 
-from workers.protocol.events import ENDINGS, KNOWN, Event, Unknown
+from workers.protocol.events import ENDINGS, KNOWN, Event, Started, Unknown
 from workers.protocol.jobs import Job
 from workers.protocol.refusal import Refusal
 from workers.protocol.requests import AnyRequest, Request
@@ -154,8 +154,10 @@ def read_events(folder: Path) -> list[Line]:
 
 
 def ending(lines: list[Line]) -> Event | None:
-    """The event with which a job ended, if it did."""
-    return next((line.event for line in reversed(lines) if isinstance(line.event, ENDINGS)), None)
+    """The event with which a job ended, if it did and was not started again since."""
+    turns = (line.event for line in reversed(lines) if isinstance(line.event, (Started, *ENDINGS)))
+    last = next(turns, None)
+    return None if isinstance(last, Started) else last
 
 
 def write_job(folder: Path, job: Job) -> None:

@@ -24,6 +24,7 @@ from workers.fetch import Located, fingerprint
 from workers.folders import write_folder
 from workers.host import Host
 from workers.protocol import jobs
+from workers.protocol.checkpoints import CHECKPOINTS
 from workers.protocol.events import Evaluated, Metrics, Phase, Resolved, Sampled
 from workers.protocol.recipe import Recipe
 from workers.protocol.wire import finite
@@ -53,7 +54,7 @@ class Course:
 
     @property
     def checkpoints(self) -> Path:
-        return self.host.folder / "checkpoints"
+        return self.host.folder / CHECKPOINTS
 
     def open_rewards(self) -> Rewards:
         """The recipe's rewards, made ready once and ended with the run."""
