@@ -30,7 +30,7 @@ from workers.protocol.pipeline import Pipeline, following, with_models
 from workers.protocol.recipe import Recipe, Source, check_recipe
 from workers.protocol.refusal import Refusal
 from workers.protocol.requests import Pause, Request, Resume
-from workers.protocol.resume import differences, with_settings
+from workers.protocol.resume import Proposal, differences, for_less_memory, with_settings
 
 STOP_GRACE_S = 60.0
 """How long a worker may take to save before it is ended."""
@@ -191,6 +191,15 @@ class Jobs:
         self._launch(asked)
         self.store.set_status(row.id, "running")
         return step
+
+    def resume_proposal(self, job: str) -> Proposal:
+        """What a run would go on from and with; with less memory where that ran out."""
+        asked = wire.read_job(self.folder(job))
+        assert isinstance(asked.task, Train)
+        recipe, row = asked.task.recipe, self.store.job(job)
+        short = row is not None and row.fault == "out_of_memory"
+        settings = for_less_memory(recipe) if short else {}
+        return Proposal(job, recipe, last_step(self.folder(job)), settings)
 
     def _new_job(
         self, task: AnyTask, name: str, parent: str | None, then: list[Recipe], interpreter: str

@@ -35,7 +35,7 @@ class Page(QWidget):
         column.addLayout(self.body, 1)
         outer = QVBoxLayout(self)
         outer.setContentsMargins(0, 0, 0, 0)
-        outer.addWidget(_scroll(column) if scrolls else _centred(column))
+        outer.addWidget(scrolling(column) if scrolls else _centred(column))
 
     def _head(self) -> QHBoxLayout:
         words = QVBoxLayout()
@@ -87,7 +87,8 @@ def _centred(column: QVBoxLayout) -> QWidget:
     return holder
 
 
-def _scroll(column: QVBoxLayout) -> QScrollArea:
+def scrolling(column: QVBoxLayout) -> QScrollArea:
+    """A column that scrolls where it is higher than its window, no wider than can be read."""
     area = QScrollArea()
     area.setObjectName("scroll")
     area.setWidgetResizable(True)

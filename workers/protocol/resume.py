@@ -16,19 +16,26 @@ from workers.protocol.recipe import Recipe, check_recipe, refusal_of, sections
 from workers.protocol.refusal import Refusal
 
 
-def all_options() -> dict[str, Option]:
-    """Every declared option by its key path."""
+class Proposal(msgspec.Struct, frozen=True):
+    """From where a run would go on, and with what."""
+
+    run: str
+    recipe: Recipe
+    """As it is so far."""
+    step: int
+    """Of the last whole checkpoint; 0 where there is none."""
+    settings: dict[str, Any]
+    """Key path to a value that would serve better than the one so far."""
+
+
+def resume_options() -> dict[str, Option]:
+    """The options that may be changed when a run goes on, by key path."""
     declared = (
         option
         for table, section in sections().items()
         for option in options_of(section, f"{table}." if table else "")
     )
-    return {option.path: option for option in declared}
-
-
-def resume_options() -> dict[str, Option]:
-    """The options that may be changed when a run goes on, by key path."""
-    return {path: option for path, option in all_options().items() if option.on_resume}
+    return {option.path: option for option in declared if option.on_resume}
 
 
 def with_settings(recipe: Recipe, settings: Mapping[str, Any], run: str) -> Recipe:
