@@ -260,4 +260,7 @@ def _with_less_memory(folder: Path) -> str:
         return LESS_MEMORY
     settings = for_less_memory(task.recipe)
     changes = " ".join(f"--set {path}={str(value).lower()}" for path, value in settings.items())
-    return f"Go on with less: python -m studio resume {folder.name} {changes}. Or: {LESS_MEMORY}"
+    return (
+        f"Resume it with less: python -m studio resume {folder.name} {changes}. Where that is "
+        "still too much, shorten the longest example or switch on gradient checkpointing."
+    )

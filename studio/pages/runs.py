@@ -200,7 +200,10 @@ class RunsPage(Page):
         index = self.table.indexAt(at)
         if not index.isValid():
             return
-        row = self._row_at(index)
+        self.menu_of(self._row_at(index)).exec(self.table.viewport().mapToGlobal(at))
+
+    def menu_of(self, row: JobRow) -> QMenu:
+        """What can be done with a run."""
         menu = QMenu(self)
         menu.addAction("Open", lambda: self.opened.emit(row.id))
         if row.may_resume:
@@ -211,7 +214,7 @@ class RunsPage(Page):
         menu.addSeparator()
         gone = menu.addAction("Delete…", lambda: self._delete(row))
         gone.setEnabled(not row.live)
-        menu.exec(self.table.viewport().mapToGlobal(at))
+        return menu
 
     def _resume_with(self, run: str) -> None:
         try:

@@ -108,5 +108,5 @@ def _words(proposal: Proposal) -> str:
         if proposal.step
         else "The run has no complete checkpoint and begins from the start."
     )
-    less = " These settings need less memory and train the same." if proposal.settings else ""
+    less = " These settings need less memory." if proposal.settings else ""
     return f"{begin}{less} What else the recipe says lives in the checkpoint and stays."

@@ -83,7 +83,7 @@ def close(studio: Studio) -> None:
     studio.window.deleteLater()
     studio.theme.deleteLater()
     QApplication.processEvents()
-    # Outside of a running event loop only this deletes; windows that pile up make every test slower.
+    # Outside of a running event loop only this deletes; windows that pile up slow every test down.
     QApplication.sendPostedEvents(None, QEvent.Type.DeferredDelete)
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 import pytest
 from PySide6.QtCore import Qt, QTimer
-from PySide6.QtWidgets import QApplication, QMenu
+from PySide6.QtWidgets import QApplication
 
 from studio.app import Studio
 from studio.widgets.resume import ResumeDialog
@@ -128,20 +128,14 @@ def test_only_settings_that_the_stage_looks_at_are_offered(
     assert dialog.changes == {}
 
 
-def test_the_list_of_runs_offers_it_too(
-    driver: Driver, studio: Studio, recipe: Recipe, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    run = _failed(driver, studio, recipe)
+def test_the_list_of_runs_offers_it_too(driver: Driver, studio: Studio, recipe: Recipe) -> None:
+    _failed(driver, studio, recipe)
     driver.go("Runs")
     page = driver.window.runs
     driver.wait(lambda: page.model.rowCount() == 1)
-    names: list[str] = []
-    monkeypatch.setattr(
-        QMenu, "exec", lambda menu, _: names.extend(a.text() for a in menu.actions())
-    )
-    page._on_menu_asked(page.table.visualRect(page.table.model().index(0, 0)).center())
-    assert {"Resume", "Resume…"} <= set(names)
+    actions = {a.text(): a for a in page.menu_of(page.model.rows[0][0]).actions()}
+    assert "Resume" in actions
     _in_dialog(driver, lambda dialog: _press(driver, dialog.go))
-    page._resume_with(run)
+    actions["Resume…"].trigger()
     assert driver.window.page is driver.window.run
     driver.wait(lambda: driver.window.run.pill.text == "Finished")
