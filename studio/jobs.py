@@ -11,7 +11,7 @@ import re
 import shutil
 import subprocess
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -133,18 +133,23 @@ class Jobs:
             cause = f"The pipeline ends here. {verdict.reason}"
             self.store.set_status(job, "finished", cause, remedy)
         try:
-            marker = (self.folder(job) / NEXT).open("x")
-        except FileExistsError:
-            return
-        with marker:
-            if not verdict.promotes:
-                return
-            first, *rest = following(asked.then, asked.task.recipe.name, job)
+            self._start_next(job, asked.task.recipe, asked.then if verdict.promotes else [])
+        except Refusal as refusal:
+            cause = f"The next stage could not start. {refusal.what} {refusal.cause}"
+            self.store.set_status(job, "finished", cause, refusal.remedy)
+
+    def _start_next(self, job: str, recipe: Recipe, then: Sequence[Recipe]) -> None:
+        """Starts the first of what is to follow a run, and leaves its id in the run's folder."""
+        folder = self.folder(job)
+        with _writing_to(folder):
             try:
-                marker.write(self.train(first, rest))
-            except Refusal as refusal:
-                cause = f"The next stage could not start. {refusal.what} {refusal.cause}"
-                self.store.set_status(job, "finished", cause, refusal.remedy)
+                marker = (folder / NEXT).open("x")
+            except FileExistsError:
+                return
+            with marker:
+                if then:
+                    first, *rest = following(then, recipe.name, job)
+                    marker.write(self.train(first, rest))
 
     def start(
         self, task: AnyTask, name: str, parent: str | None = None, then: Sequence[Recipe] = ()
@@ -186,7 +191,8 @@ class Jobs:
         step = last_step(folder)
         asked = _changed(wire.read_job(folder), settings or {}, step)
         (folder / wire.ALIVE).unlink(missing_ok=True)  # the dead one's
-        wire.write_job(folder, asked)  # anew, so that other studios wait for the new worker
+        with _writing_to(folder):
+            wire.write_job(folder, asked)  # anew, so that other studios wait for the new worker
         self.tell(row.id, Resume())
         self._launch(asked)
         self.store.set_status(row.id, "running")
@@ -217,14 +223,11 @@ class Jobs:
             interpreter=interpreter,
         )
         try:
-            wire.write_job(folder, job)
-        except OSError as fault:
+            with _writing_to(folder):
+                wire.write_job(folder, job)
+        except Refusal:
             shutil.rmtree(folder, ignore_errors=True)
-            raise Refusal(
-                f"The job could not be written to {folder}: {fault.strerror}.",
-                "The disk may be full or read-only.",
-                "Free some space, or name a folder on another disk with --home DIR.",
-            ) from fault
+            raise
         return job
 
     def _new_folder(self, stem: str) -> Path:
@@ -262,7 +265,9 @@ class Jobs:
     # Telling
 
     def tell(self, job: str, request: Request) -> None:
-        wire.append_request(self.folder(job), request)
+        """Asks something of a job; raises `Refusal` where that cannot be written."""
+        with _writing_to(self.folder(job)):
+            wire.append_request(self.folder(job), request)
 
     def failure(self, job: str) -> tuple[str, str]:
         """Why a job failed and what to do now; both empty where it did not."""
@@ -276,7 +281,8 @@ class Jobs:
     def stop(self, job: str, grace_s: float = STOP_GRACE_S) -> None:
         """Asks a job to stop; polling then climbs the ladder while it does not."""
         if job not in self._ladders:
-            self._ladders[job] = StopLadder(self._worker(job), grace_s, time.monotonic())
+            with _writing_to(self.folder(job)):
+                self._ladders[job] = StopLadder(self._worker(job), grace_s, time.monotonic())
 
     # Hearing
 
@@ -285,6 +291,8 @@ class Jobs:
         now = time.monotonic()
         if now - self._scanned >= SCAN_EVERY_S:
             self._scanned = now
+            if self.store.in_memory:
+                self._return_to_disk()
             self._find_new_folders()
             self._take_up_restarted()
         live = self.store.live()
@@ -370,6 +378,36 @@ class Jobs:
         self.catch_up()
         return len(self.store.ids())
 
+    @property
+    def index_fault(self) -> Refusal | None:
+        """Why the index is kept in memory for now; None while it is on the disk."""
+        if not self.store.in_memory:
+            return None
+        return Refusal(
+            f"The disk that holds {self.home.root} is full.",
+            "The list of runs is kept in memory until there is room. A run that cannot write its "
+            "checkpoints or events ends.",
+            "Free some space; what was said meanwhile is read from the runs' folders.",
+        )
+
+    def _return_to_disk(self) -> None:
+        """Writes the index on where the full disk broke it off, if there is room now."""
+        known = {row.id: row for row in self.store.jobs()}
+        with self.store.on_disk():
+            for gone in self.store.ids() - set(known):
+                self.store.remove(gone)
+            self._find_new_folders()
+            for behind in self.store.jobs():
+                row = known.get(behind.id, behind)
+                self._hear_again(behind, row.cursor)
+                self.store.set_status(row.id, row.status, row.cause, row.remedy)
+
+    def _hear_again(self, row: JobRow, until: int) -> None:
+        """Tells the store what a job said up to a byte of its events, which the pages know."""
+        follower = wire.follow_events(self.folder(row.id), row.cursor)
+        while follower.cursor < until and (lines := list(follower.read())):
+            self.store.hear(row.id, lines, follower.cursor)
+
     def catch_up(self) -> None:
         """Reads on until everything said so far is in the store."""
         self._take_up_restarted()
@@ -414,6 +452,19 @@ class Jobs:
                 self.store.add(wire.read_job(self.folder(name)))
             except Refusal:
                 continue  # not a job of ours; `doctor` names it
+
+
+@contextlib.contextmanager
+def _writing_to(folder: Path) -> Iterator[None]:
+    """Turns a failed write to a job's folder into a refusal."""
+    try:
+        yield
+    except OSError as fault:
+        raise Refusal(
+            f"{folder} could not be written to: {fault.strerror}.",
+            "The disk may be full or read-only.",
+            "Free some space, or name a folder on another disk with --home DIR.",
+        ) from fault
 
 
 def _remove(folder: Path) -> None:

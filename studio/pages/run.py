@@ -6,6 +6,7 @@ Samples and notes are read from the run's own events, from the first byte on, a 
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -615,22 +616,35 @@ class RunPage(Page):
 
     # What is asked
 
+    def _asked(self, ask: Callable[[], None]) -> bool:
+        """Asks something of the run; says why where that cannot be."""
+        try:
+            ask()
+        except Refusal as refusal:
+            self.banner.tell(refusal.what, refusal.cause, refusal.remedy)
+            return False
+        return True
+
     def _on_sample(self) -> None:
-        self._jobs.tell(self.run, SampleNow())
+        if not self._asked(lambda: self._jobs.tell(self.run, SampleNow())):
+            return
         self.tabs.setCurrentWidget(self.samples)
         self.notes.append_text("The model will answer the fixed prompts after the present step.")
 
     def _on_save(self) -> None:
-        self._jobs.tell(self.run, SaveNow())
+        if not self._asked(lambda: self._jobs.tell(self.run, SaveNow())):
+            return
         self.notes.append_text("A checkpoint will be written after the present step.")
 
     def _on_pause(self) -> None:
-        self._jobs.pause(self.run)
+        if not self._asked(lambda: self._jobs.pause(self.run)):
+            return
         self.pause.setEnabled(False)
         self.notes.append_text("The run will pause after the present step.")
 
     def _on_stop(self) -> None:
-        self._jobs.stop(self.run)
+        if not self._asked(lambda: self._jobs.stop(self.run)):
+            return
         self.stop.setEnabled(False)
         self.notes.append_text(f"The worker was {Rung.ASKED.value}.")
 
