@@ -29,7 +29,7 @@ from workers.protocol.jobs import AnyTask, Bench, Browse, Change, Inspect, Job, 
 from workers.protocol.pipeline import Pipeline, following, with_models
 from workers.protocol.recipe import Recipe, Source, check_recipe
 from workers.protocol.refusal import Refusal
-from workers.protocol.requests import Pause, Request, Resume
+from workers.protocol.requests import Pause, Request, Resume, Stop
 from workers.protocol.resume import Proposal, differences, for_less_memory, with_settings
 
 STOP_GRACE_S = 60.0
@@ -279,10 +279,21 @@ class Jobs:
         self.tell(job, Pause())
 
     def stop(self, job: str, grace_s: float = STOP_GRACE_S) -> None:
-        """Asks a job to stop; polling then climbs the ladder while it does not."""
-        if job not in self._ladders:
-            with _writing_to(self.folder(job)):
-                self._ladders[job] = StopLadder(self._worker(job), grace_s, time.monotonic())
+        """Asks a job to stop; polling then climbs the ladder while it does not.
+
+        Raises:
+            Refusal: a training run cannot be asked, and ending it unasked would lose its work. Any
+                other job is ended all the same.
+        """
+        if job in self._ladders:
+            return
+        try:
+            self.tell(job, Stop())
+        except Refusal:
+            row = self.store.job(job)
+            if row is not None and row.kind == "train":
+                raise
+        self._ladders[job] = StopLadder(self._worker(job), grace_s, time.monotonic())
 
     # Hearing
 

@@ -20,7 +20,6 @@ import psutil
 
 from workers.protocol import wire
 from workers.protocol.faults import kind_of_words
-from workers.protocol.requests import Stop
 
 STARTUP_GRACE_S = 30.0
 """A folder that nobody has taken is thought to be starting for so long after it was made."""
@@ -171,14 +170,13 @@ class Rung(Enum):
 
 
 class StopLadder:
-    """Request, grace, terminate, kill: moved on by `climb`, called on the owner's clock."""
+    """Grace after the request, terminate, kill: moved on by `climb`, on the owner's clock."""
 
     def __init__(self, worker: Worker, grace_s: float, now: float) -> None:
         self.rung = Rung.ASKED
         self._worker = worker
         self._grace_s = grace_s
         self._since = now
-        wire.append_request(worker.folder, Stop())
 
     def climb(self, now: float) -> Rung | None:
         """The rung reached by this call, None while nothing changes."""

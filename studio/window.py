@@ -94,7 +94,10 @@ class Window(QMainWindow):
         self.fault.setObjectName("index-fault")
         column = QVBoxLayout()
         column.setSpacing(0)
-        column.addWidget(self.fault)
+        above = QHBoxLayout()
+        above.setContentsMargins(4 * SPACE, 2 * SPACE, 4 * SPACE, 0)
+        above.addWidget(self.fault)
+        column.addLayout(above)
         column.addWidget(self._stack, 1)
         return column
 

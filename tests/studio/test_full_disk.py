@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import psutil
 import pytest
 
 import studio.store
@@ -20,7 +21,7 @@ from studio.store import JobRow, Store
 from studio.terminal import Terminal
 from workers.protocol import wire
 from workers.protocol.events import Metrics
-from workers.protocol.jobs import Job, Train
+from workers.protocol.jobs import Chat, Job, Train
 from workers.protocol.recipe import Recipe
 from workers.protocol.refusal import Refusal
 from workers.protocol.wire import Line
@@ -158,6 +159,17 @@ def test_what_cannot_be_asked_of_a_job_is_refused_with_a_remedy(
                 ask(run)
             assert "Free some space" in refused.value.remedy
     assert follow(jobs, run).status == "finished"
+
+
+def test_a_job_that_has_no_work_to_lose_is_ended_unasked(
+    jobs: Jobs, follow: Follow, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    me = psutil.Process()
+    task = Chat(model="m", owner_pid=me.pid, owner_started=me.create_time())
+    talk = jobs.start(task, "chat")
+    Full(monkeypatch, "append_request")
+    jobs.stop(talk, grace_s=0.0)
+    assert follow(jobs, talk).status == "stopped"
 
 
 def test_a_resume_that_cannot_be_written_is_refused_and_starts_nothing(

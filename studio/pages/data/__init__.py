@@ -166,8 +166,12 @@ class DataPage(Page):
     # The worker
 
     def _tell(self, request: Request) -> None:
-        if self._job:
+        if not self._job:
+            return
+        try:
             self._jobs.tell(self._job, request)
+        except Refusal as refusal:
+            self._on_told(refusal)
 
     def hear(self, news: list[Heard]) -> None:
         for heard in news:
