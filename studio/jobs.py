@@ -320,12 +320,13 @@ class Jobs:
     def _hear(self, row: JobRow, limit_bytes: int, now: float) -> Heard | None:
         lives = self._worker(row.id).lives  # before reading: the last words of the dead are heard
         follower = self._follower(row)
+        before = follower.cursor
         lines = list(follower.read(limit_bytes))
         if lines or follower.cursor != row.cursor:
             self.store.hear(row.id, lines, follower.cursor)
         rung = self._ladders[row.id].climb(now) if row.id in self._ladders else None
-        if not lives and not follower.behind:
-            self._close(row.id)
+        if not lives and (not follower.behind or follower.cursor == before):
+            self._close(row.id)  # what is behind and not read is a line that was cut off
         after = self.store.job(row.id)
         if after is None or not (lines or rung or after.status != row.status):
             return None

@@ -90,8 +90,11 @@ class Worker:
         if code is not None and code < 0:
             return Outcome(_death_by(-code), "Start it again; it goes on from its last checkpoint.")
         last = last_words(self.folder)
-        if kind_of_words(last) == "out_of_memory":
+        kind = kind_of_words(last)
+        if kind == "out_of_memory":
             return Outcome(f"The memory ran out: {last}", "Resume it with a smaller batch size.")
+        if kind == "disk_full":
+            return Outcome(f"The disk is full: {last}", "Free some space, then resume it.")
         if code:
             return Outcome(f"The worker could not start: {last}", "Mend that and start it again.")
         return Outcome(

@@ -86,6 +86,7 @@ class Host:
         self._quiet = threading.Event()
         self._beat = threading.Thread(target=self._keep_beating, name="heartbeat", daemon=True)
         self._lock = threading.Lock()
+        self._torn = False
         self.started_before = False
         """Whether this start goes on with a run that was begun earlier."""
 
@@ -123,10 +124,17 @@ class Host:
             (self.folder / wire.ALIVE).unlink(missing_ok=True)
 
     def emit(self, event: Event) -> None:
-        """Says something; the line is handed to the system when this returns."""
+        """Says something; the line is handed to the system when this returns.
+
+        A line that a full disk cuts off is ended before the next one, so that it spoils no other.
+        """
         with self._lock:
+            line = b"\n" * self._torn + wire.encode_event(self._number + 1, event)
+            while line:
+                self._torn = True
+                line = line[self._events.write(line) :]
+            self._torn = False
             self._number += 1
-            self._events.write(wire.encode_event(self._number, event))
 
     def resolve(self, job: Job) -> None:
         """Keeps in job.json what the request came to mean."""

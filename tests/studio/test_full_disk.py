@@ -172,6 +172,19 @@ def test_a_job_that_has_no_work_to_lose_is_ended_unasked(
     assert follow(jobs, talk).status == "stopped"
 
 
+def test_a_line_cut_off_by_the_full_disk_keeps_no_dead_run_alive(
+    jobs: Jobs, recipe: Recipe, follow: Follow
+) -> None:
+    run = jobs.train(msgspec.structs.replace(recipe, name="dies"))
+    jobs._children[run].wait()
+    with (jobs.folder(run) / wire.EVENTS).open("ab") as file:
+        file.write(b'{"n": 99, "t"')
+    row = follow(jobs, run, 5.0)
+    assert (row.status, row.steps) == ("failed", 3)
+    jobs._take_up_restarted()
+    assert jobs.store.live() == []
+
+
 def test_a_resume_that_cannot_be_written_is_refused_and_starts_nothing(
     jobs: Jobs, recipe: Recipe, follow: Follow, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -103,6 +104,36 @@ def test_numbers_go_on_after_a_death_in_mid_line(folder: Path) -> None:
     with Host(folder) as host:
         host.emit(Finished())
     assert [line.n for line in wire.read_events(folder)] == [1, 2, 3, 4]
+
+
+class Disk:
+    """A file on a disk that takes so many bytes more."""
+
+    def __init__(self, file: Any, room: int) -> None:
+        self._file = file
+        self.room = room
+
+    def write(self, data: bytes) -> int:
+        if not self.room:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        written = self._file.write(data[: self.room])
+        self.room -= written
+        return written
+
+    def close(self) -> None:
+        self._file.close()
+
+
+def test_a_line_that_found_no_room_spoils_no_later_one(folder: Path) -> None:
+    with Host(folder) as host:
+        disk = host._events = Disk(host._events, room=20)  # type: ignore[assignment]
+        with pytest.raises(OSError, match="No space left"):
+            host.emit(Phase(name="lost"))
+        disk.room = 10_000
+        host.emit(Finished())
+    lines = wire.read_events(folder)
+    assert [line.n for line in lines] == [1, 2]
+    assert wire.ending(lines) == Finished()
 
 
 def test_stray_prints_of_c_code_too_go_to_the_log(
