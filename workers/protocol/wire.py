@@ -1,6 +1,7 @@
 """Jobs, events and requests on disk: who writes what, how lines are followed, files that survive.
 
-job.json         written once by the studio; `resolved` is filled in by the worker
+job.json         written by the studio, anew when a resume changes settings; `resolved` is filled in
+                 by the worker
 events.jsonl     appended by the worker alone, numbered from 1
 requests.jsonl   appended by the studio
 alive            written by the worker: pid and start time; touched once a second
