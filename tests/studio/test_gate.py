@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Sequence
 
 import pytest
 
 from studio.gate import gain_interval, judge, newcombe, wilson
 from studio.store import Evaluation
 from workers.protocol.recipe import Gate
+
+Each = Sequence[float | None]
 
 
 def measured(metric: str, before: float, after: float) -> list[Evaluation]:
@@ -18,11 +21,11 @@ def measured(metric: str, before: float, after: float) -> list[Evaluation]:
     ]
 
 
-def by_rows(metric: str, before: list[float | None], after: list[float | None]) -> list[Evaluation]:
-    def one(moment: str, each: list[float | None]) -> Evaluation:
+def by_rows(metric: str, before: Each, after: Each) -> list[Evaluation]:
+    def one(moment: str, each: Each) -> Evaluation:
         scored = [value for value in each if value is not None]
         mean = sum(scored) / len(scored)
-        return Evaluation(moment, 0, len(each), {metric: mean}, {metric: each})
+        return Evaluation(moment, 0, len(each), {metric: mean}, {metric: [*each]})
 
     return [one("before", before), one("after", after)]
 

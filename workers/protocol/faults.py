@@ -39,25 +39,30 @@ NUMBERS: dict[Kind, tuple[int, ...]] = {
 
 def kind_of(fault: BaseException) -> Kind:
     """The kind of a fault, or of what caused it."""
-    kinds = (_kind_of_one(one) for one in _with_causes(fault))
-    return next((kind for kind in kinds if kind != "error"), "error")
+    for one in _with_causes(fault):
+        kind = _kind_of_one(one)
+        if kind != "error":
+            return kind
+    return "error"
 
 
 def kind_of_words(text: str) -> Kind:
     """The kind of fault that a library's own words tell of."""
     told = text.casefold()
-    return next(
-        (kind for kind, words in WORDS.items() if any(word.casefold() in told for word in words)),
-        "error",
-    )
+    for kind, words in WORDS.items():
+        if any(word.casefold() in told for word in words):
+            return kind
+    return "error"
 
 
 def _kind_of_one(fault: BaseException) -> Kind:
     if isinstance(fault, MemoryError) or type(fault).__name__ == "OutOfMemoryError":
         return "out_of_memory"
-    number = fault.errno if isinstance(fault, OSError) else None
-    numbered = (kind for kind, numbers in NUMBERS.items() if number in numbers)
-    return next(numbered, None) or kind_of_words(str(fault))
+    if isinstance(fault, OSError):
+        for kind, numbers in NUMBERS.items():
+            if fault.errno in numbers:
+                return kind
+    return kind_of_words(str(fault))
 
 
 def _with_causes(fault: BaseException) -> Iterator[BaseException]:
