@@ -116,11 +116,29 @@ def pause(run: Run, json: Json = False, home: HomeDir = None) -> None:
 
 
 @app.command()
-def resume(run: Run, json: Json = False, home: HomeDir = None) -> None:
-    """Go on with a run that was paused or whose process died, and follow it to its end."""
+def resume(
+    run: Run,
+    changes: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            metavar="KEY=VALUE",
+            help="Go on with another setting, such as training.batch_size=4; may be repeated.",
+        ),
+    ] = None,
+    json: Json = False,
+    home: HomeDir = None,
+) -> None:
+    """Go on with a run that was paused, failed or died, and follow it to its end."""
+    settings = dict(_setting(change) for change in changes or [])
     with open_headless(home, json=json) as headless:
         row = headless.jobs.find(run)
-        headless.jobs.resume(row.id)
+        step = headless.jobs.resume(row.id, settings)
+        headless.terminal.say(
+            f"Going on from the checkpoint of step {step}."
+            if step
+            else "No checkpoint was complete when the run ended; it begins from the start."
+        )
         rows = headless.follow_all(row.id)
         _tell_run(headless, rows[-1], before=rows[:-1])
         _exit_unless_finished(rows[-1])
@@ -128,7 +146,10 @@ def resume(run: Run, json: Json = False, home: HomeDir = None) -> None:
 
 @app.command()
 def evaluate(run: Run, json: Json = False, home: HomeDir = None) -> None:
-    """Judge a run by its held-out measurements before and after, against its gate."""
+    """Judge a run by its held-out measurements before and after, against its gate.
+
+    The gate is passed, failed, cannot tell, not set or not measured.
+    """
     with open_headless(home, json=json) as headless:
         row = headless.jobs.find(run)
         job = read_job(headless.jobs.folder(row.id))
@@ -138,13 +159,10 @@ def evaluate(run: Run, json: Json = False, home: HomeDir = None) -> None:
         scores = headless.evaluation(row.id) or {}
         headless.terminal.result({
             "run": row.id, "before": scores.get("before"), "after": scores.get("after"),
-            "interval": verdict.interval, "gate": "passed" if verdict.passed else "failed",
-            "reasons": [verdict.reason],
+            "interval": verdict.interval, "gate": verdict.gate,
+            "reasons": [verdict.reason], "remedy": verdict.remedy,
         })  # fmt: skip
-        headless.terminal.say(verdict.reason)
-        if verdict.interval is not None:
-            low, high = verdict.interval
-            headless.terminal.say(f"95 % interval of the gain: {low:+.3f} to {high:+.3f}")
+        headless.terminal.say(f"Gate: {verdict.gate}. {verdict.reason} {verdict.remedy}".strip())
 
 
 @app.command()
@@ -305,6 +323,21 @@ def rebuild_index(json: Json = False, home: HomeDir = None) -> None:
         count = headless.jobs.rebuild()
         headless.terminal.result({"jobs": count})
         headless.terminal.say(f"The index holds {count} jobs.")
+
+
+def _setting(change: str) -> tuple[str, Any]:
+    """KEY=VALUE, with the value as a recipe file writes it; bare words are text."""
+    path, equals, text = change.partition("=")
+    if not equals:
+        raise Refusal(
+            f"--set {change} gives no value.",
+            "A change is written KEY=VALUE.",
+            "For example: --set training.batch_size=4",
+        )
+    try:
+        return path.strip(), msgspec.toml.decode(f"value = {text}")["value"]
+    except msgspec.DecodeError:
+        return path.strip(), text.strip()
 
 
 def _end(headless: Headless, run: str, ask: Callable[[str], None]) -> None:

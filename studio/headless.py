@@ -39,6 +39,7 @@ class Headless:
     def __init__(self, jobs: Jobs, terminal: Terminal) -> None:
         self.jobs = jobs
         self.terminal = terminal
+        self._in_memory = False
 
     def do(self, task: AnyTask, name: str, parent: str | None = None) -> JobRow:
         """Starts a job and follows it to its end."""
@@ -69,14 +70,23 @@ class Headless:
         """Shows a run and all that follow it in its pipeline; ends at one that did not finish."""
         rows = [self.follow(job)]
         while rows[-1].status == "finished" and (after := self.jobs.next_stage(rows[-1].id)):
-            self.terminal.say(f"Next stage: {after}")
+            self.terminal.say(f"{rows[-1].cause} Next stage: {after}")
             rows.append(self.follow(after))
         return rows
 
     def _events(self, job: str) -> Iterator[Event]:
-        for news in self.jobs.poll():
+        heard = self.jobs.poll()
+        self._tell_index_fault()
+        for news in heard:
             if news.job == job:
                 yield from (line.event for line in news.lines)
+
+    def _tell_index_fault(self) -> None:
+        """Says once that the index cannot be written, and once that it can again."""
+        fault = self.jobs.index_fault
+        if self._in_memory != (fault is not None):
+            self._in_memory = fault is not None
+            self.terminal.say(str(fault) if fault else "There is room on the disk again.")
 
     def _row(self, job: str) -> JobRow:
         row = self.jobs.store.job(job)

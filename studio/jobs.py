@@ -11,9 +11,10 @@ import re
 import shutil
 import subprocess
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
@@ -23,11 +24,13 @@ from studio.process import Rung, StopLadder, Worker, disown, launch
 from studio.settings import Settings
 from studio.store import JobRow, Status, Store
 from workers.protocol import wire
-from workers.protocol.jobs import AnyTask, Bench, Browse, Inspect, Job, Train
+from workers.protocol.checkpoints import last_step
+from workers.protocol.jobs import AnyTask, Bench, Browse, Change, Inspect, Job, Train
 from workers.protocol.pipeline import Pipeline, following, with_models
 from workers.protocol.recipe import Recipe, Source, check_recipe
 from workers.protocol.refusal import Refusal
-from workers.protocol.requests import Pause, Request
+from workers.protocol.requests import Pause, Request, Resume, Stop
+from workers.protocol.resume import Proposal, differences, for_less_memory, with_settings
 
 STOP_GRACE_S = 60.0
 """How long a worker may take to save before it is ended."""
@@ -113,25 +116,40 @@ class Jobs:
         return path.read_text().strip() or None if path.is_file() else None
 
     def _follow_up(self, job: str) -> None:
-        """Starts the next stage after a finished run, if its gate lets it; once, whoever polls."""
+        """Starts the next stage after a finished run, if its gate lets it; once, whoever polls.
+
+        What was decided is told of the run by each who hears its end, so that an index made anew
+        tells it too.
+        """
         asked = wire.read_job(self.folder(job))
         if not asked.then or not isinstance(asked.task, Train):
             return
         verdict = judge(self.store.evaluations(job), asked.task.recipe.evaluation.gate)
+        if verdict.promotes:
+            self.store.set_status(job, "finished", verdict.reason)
+        else:
+            by_hand = f"Start the next stage by hand with model.base = 'run:{job}'."
+            remedy = f"{verdict.remedy} Or: {by_hand}" if verdict.remedy else by_hand
+            cause = f"The pipeline ends here. {verdict.reason}"
+            self.store.set_status(job, "finished", cause, remedy)
         try:
-            marker = (self.folder(job) / NEXT).open("x")
-        except FileExistsError:
-            return
-        with marker:
-            if not verdict.passed:
-                self.store.set_status(job, "finished", f"The pipeline ends here. {verdict.reason}")
-                return
-            first, *rest = following(asked.then, asked.task.recipe.name, job)
+            self._start_next(job, asked.task.recipe, asked.then if verdict.promotes else [])
+        except Refusal as refusal:
+            cause = f"The next stage could not start. {refusal.what} {refusal.cause}"
+            self.store.set_status(job, "finished", cause, refusal.remedy)
+
+    def _start_next(self, job: str, recipe: Recipe, then: Sequence[Recipe]) -> None:
+        """Starts the first of what is to follow a run, and leaves its id in the run's folder."""
+        folder = self.folder(job)
+        with _writing_to(folder):
             try:
-                marker.write(self.train(first, rest))
-            except Refusal as refusal:
-                cause = f"The next stage could not start. {refusal.what} {refusal.cause}"
-                self.store.set_status(job, "finished", cause, refusal.remedy)
+                marker = (folder / NEXT).open("x")
+            except FileExistsError:
+                return
+            with marker:
+                if then:
+                    first, *rest = following(then, recipe.name, job)
+                    marker.write(self.train(first, rest))
 
     def start(
         self, task: AnyTask, name: str, parent: str | None = None, then: Sequence[Recipe] = ()
@@ -148,22 +166,46 @@ class Jobs:
         self._launch(job)
         return job.id
 
-    def resume(self, job: str) -> None:
-        """Starts the worker again for a run that is paused or died; it goes on from its last
-        checkpoint."""
+    def resume(self, job: str, settings: Mapping[str, Any] | None = None) -> int:
+        """Starts the worker again for a run that is paused, failed or died.
+
+        Args:
+            settings: key path to another value than the run had so far.
+
+        Returns:
+            The step of the checkpoint that it goes on from; 0 where there is none and it begins
+            from the start.
+        """
         row = self.find(job)
-        died = row.status == "failed" and not wire.ending(wire.read_events(self.folder(row.id)))
-        if not (row.paused or died):
+        if not row.may_resume:
             raise Refusal(
                 f"The run {row.id} cannot go on.",
-                f"It is {row.status}; only a paused run, or one whose process died, can go on.",
+                f"It is {row.status}; only a paused run, or one that failed or whose process died, "
+                "can go on."
+                if row.kind == "train"
+                else f"It is no training run but a job of kind '{row.kind}'.",
                 f"Start a new run from it with model.base = 'run:{row.id}'.",
             )
         self.home.require_space()
-        (self.folder(row.id) / wire.ALIVE).unlink(missing_ok=True)  # the dead one's
-        (self.folder(row.id) / wire.JOB).touch()  # so that other studios wait for the new one
-        self._launch(wire.read_job(self.folder(row.id)))
+        folder = self.folder(row.id)
+        step = last_step(folder)
+        asked = _changed(wire.read_job(folder), settings or {}, step)
+        (folder / wire.ALIVE).unlink(missing_ok=True)  # the dead one's
+        with _writing_to(folder):
+            wire.write_job(folder, asked)  # anew, so that other studios wait for the new worker
+        self.tell(row.id, Resume())
+        self._launch(asked)
         self.store.set_status(row.id, "running")
+        return step
+
+    def resume_proposal(self, job: str) -> Proposal:
+        """What a run would go on from and with; with less memory where that ran out."""
+        asked = wire.read_job(self.folder(job))
+        assert isinstance(asked.task, Train)
+        recipe, row = asked.task.recipe, self.store.job(job)
+        short = row is not None and row.fault == "out_of_memory"
+        settings = for_less_memory(recipe) if short else {}
+        return Proposal(job, recipe, last_step(self.folder(job)), settings)
 
     def _new_job(
         self, task: AnyTask, name: str, parent: str | None, then: list[Recipe], interpreter: str
@@ -181,14 +223,11 @@ class Jobs:
             interpreter=interpreter,
         )
         try:
-            wire.write_job(folder, job)
-        except OSError as fault:
+            with _writing_to(folder):
+                wire.write_job(folder, job)
+        except Refusal:
             shutil.rmtree(folder, ignore_errors=True)
-            raise Refusal(
-                f"The job could not be written to {folder}: {fault.strerror}.",
-                "The disk may be full or read-only.",
-                "Free some space, or name a folder on another disk with --home DIR.",
-            ) from fault
+            raise
         return job
 
     def _new_folder(self, stem: str) -> Path:
@@ -226,7 +265,9 @@ class Jobs:
     # Telling
 
     def tell(self, job: str, request: Request) -> None:
-        wire.append_request(self.folder(job), request)
+        """Asks something of a job; raises `Refusal` where that cannot be written."""
+        with _writing_to(self.folder(job)):
+            wire.append_request(self.folder(job), request)
 
     def failure(self, job: str) -> tuple[str, str]:
         """Why a job failed and what to do now; both empty where it did not."""
@@ -238,9 +279,21 @@ class Jobs:
         self.tell(job, Pause())
 
     def stop(self, job: str, grace_s: float = STOP_GRACE_S) -> None:
-        """Asks a job to stop; polling then climbs the ladder while it does not."""
-        if job not in self._ladders:
-            self._ladders[job] = StopLadder(self._worker(job), grace_s, time.monotonic())
+        """Asks a job to stop; polling then climbs the ladder while it does not.
+
+        Raises:
+            Refusal: a training run cannot be asked, and ending it unasked would lose its work. Any
+                other job is ended all the same.
+        """
+        if job in self._ladders:
+            return
+        try:
+            self.tell(job, Stop())
+        except Refusal:
+            row = self.store.job(job)
+            if row is not None and row.kind == "train":
+                raise
+        self._ladders[job] = StopLadder(self._worker(job), grace_s, time.monotonic())
 
     # Hearing
 
@@ -249,7 +302,10 @@ class Jobs:
         now = time.monotonic()
         if now - self._scanned >= SCAN_EVERY_S:
             self._scanned = now
+            if self.store.in_memory:
+                self._return_to_disk()
             self._find_new_folders()
+            self._take_up_restarted()
         live = self.store.live()
         self._reap({row.id for row in live})
         heard = (self._hear(row, limit_bytes, now) for row in live)
@@ -264,12 +320,13 @@ class Jobs:
     def _hear(self, row: JobRow, limit_bytes: int, now: float) -> Heard | None:
         lives = self._worker(row.id).lives  # before reading: the last words of the dead are heard
         follower = self._follower(row)
+        before = follower.cursor
         lines = list(follower.read(limit_bytes))
         if lines or follower.cursor != row.cursor:
             self.store.hear(row.id, lines, follower.cursor)
         rung = self._ladders[row.id].climb(now) if row.id in self._ladders else None
-        if not lives and not follower.behind:
-            self._close(row.id)
+        if not lives and (not follower.behind or follower.cursor == before):
+            self._close(row.id)  # what is behind and not read is a line that was cut off
         after = self.store.job(row.id)
         if after is None or not (lines or rung or after.status != row.status):
             return None
@@ -333,10 +390,42 @@ class Jobs:
         self.catch_up()
         return len(self.store.ids())
 
+    @property
+    def index_fault(self) -> Refusal | None:
+        """Why the index is kept in memory for now; None while it is on the disk."""
+        if not self.store.in_memory:
+            return None
+        return Refusal(
+            f"The disk that holds {self.home.root} is full.",
+            "The list of runs is kept in memory until there is room. A run that cannot write its "
+            "checkpoints or events ends.",
+            "Free some space; what was said meanwhile is read from the runs' folders.",
+        )
+
+    def _return_to_disk(self) -> None:
+        """Writes the index on where the full disk broke it off, if there is room now."""
+        known = {row.id: row for row in self.store.jobs()}
+        with self.store.on_disk():
+            for gone in self.store.ids() - set(known):
+                self.store.remove(gone)
+            self._find_new_folders()
+            for behind in self.store.jobs():
+                row = known.get(behind.id, behind)
+                self._hear_again(behind, row.cursor)
+                self.store.set_status(row.id, row.status, row.cause, row.remedy)
+
+    def _hear_again(self, row: JobRow, until: int) -> None:
+        """Tells the store what a job said up to a byte of its events, which the pages know."""
+        follower = wire.follow_events(self.folder(row.id), row.cursor)
+        while follower.cursor < until and (lines := list(follower.read())):
+            self.store.hear(row.id, lines, follower.cursor)
+
     def catch_up(self) -> None:
         """Reads on until everything said so far is in the store."""
+        self._take_up_restarted()
         while any(self._follower(row).behind for row in self.store.live()):
             self.poll(limit_bytes=8 << 20)
+            self._take_up_restarted()
         self.poll()
 
     def delete(self, job: str) -> None:
@@ -363,12 +452,31 @@ class Jobs:
             return set()
         return {path.name for path in self.home.jobs.iterdir() if (path / wire.JOB).is_file()}
 
+    def _take_up_restarted(self) -> None:
+        """Follows those again that said more since they paused or failed, whoever started them."""
+        for row in self.store.halted():
+            if next(wire.follow_events(self.folder(row.id), row.cursor).read(1), None):
+                self.store.set_status(row.id, "running")
+
     def _find_new_folders(self) -> None:
         for name in sorted(self._folder_names() - self.store.ids()):
             try:
                 self.store.add(wire.read_job(self.folder(name)))
             except Refusal:
                 continue  # not a job of ours; `doctor` names it
+
+
+@contextlib.contextmanager
+def _writing_to(folder: Path) -> Iterator[None]:
+    """Turns a failed write to a job's folder into a refusal."""
+    try:
+        yield
+    except OSError as fault:
+        raise Refusal(
+            f"{folder} could not be written to: {fault.strerror}.",
+            "The disk may be full or read-only.",
+            "Free some space, or name a folder on another disk with --home DIR.",
+        ) from fault
 
 
 def _remove(folder: Path) -> None:
@@ -381,6 +489,16 @@ def _remove(folder: Path) -> None:
 def slug(name: str) -> str:
     """A name as part of a folder's name: lower case, letters, digits and dashes, 40 at most."""
     return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")[:40].strip("-") or "job"
+
+
+def _changed(job: Job, settings: Mapping[str, Any], step: int) -> Job:
+    """The job with other settings from a step on, and a note of what they were."""
+    if not settings or not isinstance(job.task, Train):
+        return job
+    recipe = with_settings(job.task.recipe, settings, job.id)
+    differs = differences(job.task.recipe, recipe)
+    changes = [*job.changes, Change(step, differs)] if differs else job.changes
+    return msgspec.structs.replace(job, task=Train(recipe=recipe), changes=changes)
 
 
 def _with_paths(recipe: Recipe) -> Recipe:

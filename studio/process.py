@@ -19,7 +19,7 @@ import msgspec
 import psutil
 
 from workers.protocol import wire
-from workers.protocol.requests import Stop
+from workers.protocol.faults import kind_of_words
 
 STARTUP_GRACE_S = 30.0
 """A folder that nobody has taken is thought to be starting for so long after it was made."""
@@ -90,6 +90,11 @@ class Worker:
         if code is not None and code < 0:
             return Outcome(_death_by(-code), "Start it again; it goes on from its last checkpoint.")
         last = last_words(self.folder)
+        kind = kind_of_words(last)
+        if kind == "out_of_memory":
+            return Outcome(f"The memory ran out: {last}", "Resume it with a smaller batch size.")
+        if kind == "disk_full":
+            return Outcome(f"The disk is full: {last}", "Free some space, then resume it.")
         if code:
             return Outcome(f"The worker could not start: {last}", "Mend that and start it again.")
         return Outcome(
@@ -168,14 +173,13 @@ class Rung(Enum):
 
 
 class StopLadder:
-    """Request, grace, terminate, kill: moved on by `climb`, called on the owner's clock."""
+    """Grace after the request, terminate, kill: moved on by `climb`, on the owner's clock."""
 
     def __init__(self, worker: Worker, grace_s: float, now: float) -> None:
         self.rung = Rung.ASKED
         self._worker = worker
         self._grace_s = grace_s
         self._since = now
-        wire.append_request(worker.folder, Stop())
 
     def climb(self, now: float) -> Rung | None:
         """The rung reached by this call, None while nothing changes."""

@@ -1,16 +1,18 @@
 """The index of job folders, in SQLite: fast to ask, never the truth, rebuilt from the folders.
 
 Applying the same events twice changes nothing, so a studio and a headless twin can both follow
-one job. Knows no processes and no toolkit.
+one job. Where the disk is full it goes on in memory, until `on_disk` finds room again. Knows no
+processes and no toolkit.
 """
 
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from functools import wraps
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Concatenate, Literal, ParamSpec
 
 import msgspec
 
@@ -35,7 +37,7 @@ from workers.protocol.jobs import Job, Train
 from workers.protocol.wire import Line
 
 Status = Literal["running", "finished", "stopped", "paused", "failed"]
-SCHEMA = 2
+SCHEMA = 3
 
 _TABLES = """
 CREATE TABLE jobs (
@@ -44,7 +46,7 @@ CREATE TABLE jobs (
     remedy TEXT NOT NULL DEFAULT '', phase TEXT NOT NULL DEFAULT '',
     steps INTEGER NOT NULL DEFAULT 0, total_steps INTEGER NOT NULL DEFAULT 0,
     seconds REAL NOT NULL DEFAULT 0, cursor INTEGER NOT NULL DEFAULT 0,
-    summary TEXT NOT NULL DEFAULT '{}'
+    fault TEXT NOT NULL DEFAULT '', summary TEXT NOT NULL DEFAULT '{}'
 );
 CREATE TABLE metrics (
     job TEXT NOT NULL, name TEXT NOT NULL, step INTEGER NOT NULL, value REAL,
@@ -52,7 +54,7 @@ CREATE TABLE metrics (
 ) WITHOUT ROWID;
 CREATE TABLE evaluations (
     job TEXT NOT NULL, moment TEXT NOT NULL, step INTEGER NOT NULL, rows INTEGER NOT NULL,
-    scores TEXT NOT NULL, PRIMARY KEY (job, moment, step)
+    scores TEXT NOT NULL, each TEXT NOT NULL, PRIMARY KEY (job, moment, step)
 ) WITHOUT ROWID;
 CREATE TABLE artifacts (
     job TEXT NOT NULL, path TEXT NOT NULL, kind TEXT NOT NULL, bytes INTEGER NOT NULL,
@@ -88,6 +90,8 @@ class JobRow(msgspec.Struct, frozen=True):
     total_steps: int
     seconds: float
     cursor: int
+    fault: str
+    """Of a failed job that left a last word, its kind: refused, out_of_memory, disk_full, error."""
     summary: dict[str, Any]
 
     @property
@@ -97,6 +101,11 @@ class JobRow(msgspec.Struct, frozen=True):
     @property
     def paused(self) -> bool:
         return self.status == "paused"
+
+    @property
+    def may_resume(self) -> bool:
+        """Ended before its time, so that it can go on from its last checkpoint."""
+        return self.kind == "train" and self.status in ("paused", "failed")
 
     @property
     def resting(self) -> bool:
@@ -109,6 +118,8 @@ class Evaluation(msgspec.Struct, frozen=True):
     step: int
     rows: int
     scores: dict[str, float | None]
+    each: dict[str, list[float | None]] = {}
+    """Of some scores the single rows' values, in the rows' order."""
 
 
 class FindingRow(msgspec.Struct, frozen=True):
@@ -136,21 +147,77 @@ class Series(msgspec.Struct, frozen=True):
     values: list[float]
 
 
+def _disk_is_full(fault: sqlite3.OperationalError) -> bool:
+    """SQLite tells a full disk as such, or as a failed write where it shares memory."""
+    return (fault.sqlite_errorcode & 0xFF) in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR)
+
+
+P = ParamSpec("P")
+
+
+def _writes(write: Callable[Concatenate[Store, P], None]) -> Callable[Concatenate[Store, P], None]:
+    """A write that is done in memory where the disk turns out to be full."""
+
+    @wraps(write)
+    def written(store: Store, *args: P.args, **kwargs: P.kwargs) -> None:
+        try:
+            write(store, *args, **kwargs)
+        except sqlite3.OperationalError as fault:
+            if store.in_memory or store._returning or not _disk_is_full(fault):
+                raise
+            store._go_into_memory()
+            write(store, *args, **kwargs)
+
+    return written
+
+
 class Store:
     """Open it once and hand it on; close it at the end."""
 
     def __init__(self, path: Path | str) -> None:
-        self._db = sqlite3.connect(path, isolation_level=None)
-        self._db.row_factory = sqlite3.Row
-        self._db.execute("PRAGMA journal_mode=WAL")
-        self._db.execute("PRAGMA synchronous=NORMAL")
-        self._db.execute("PRAGMA busy_timeout=5000")
+        self._db = self._disk = _connect(path)
+        self._returning = False
+        self._require_schema()
+
+    @property
+    def in_memory(self) -> bool:
+        """Whether the disk was full and what is written is kept in memory alone."""
+        return self._db is not self._disk
+
+    @contextmanager
+    def on_disk(self) -> Iterator[None]:
+        """Within, the index on the disk, which may lack what was written since, is the one in use.
+
+        It stays so afterwards, unless the disk is still full: then memory is taken up again.
+        """
+        memory, self._db, self._returning = self._db, self._disk, True
+        try:
+            self._require_schema()
+            yield
+        except sqlite3.OperationalError as fault:
+            self._db = memory
+            if not _disk_is_full(fault):
+                raise
+        else:
+            memory.close()
+        finally:
+            self._returning = False
+
+    def _go_into_memory(self) -> None:
+        memory = _connect(":memory:")
+        self._disk.backup(memory)
+        self._db = memory
+        self._require_schema()
+
+    def _require_schema(self) -> None:
         if self._db.execute("PRAGMA user_version").fetchone()[0] != SCHEMA:
             self.clear()
 
     def close(self) -> None:
         self._db.close()
+        self._disk.close()
 
+    @_writes
     def clear(self) -> None:
         """Empties the index, giving it the present schema."""
         with self._transaction():
@@ -162,16 +229,19 @@ class Store:
 
     @contextmanager
     def _transaction(self) -> Iterator[None]:
-        self._db.execute("BEGIN IMMEDIATE")
+        db = self._db
+        db.execute("BEGIN IMMEDIATE")
         try:
             yield
+            db.execute("COMMIT")
         except BaseException:
-            self._db.execute("ROLLBACK")
+            if db.in_transaction:  # a full disk has ended it already
+                db.execute("ROLLBACK")
             raise
-        self._db.execute("COMMIT")
 
     # Writing, by studio.jobs alone
 
+    @_writes
     def add(self, job: Job) -> None:
         """Enters a job as running; one that is known already stays as it is."""
         stage = job.task.recipe.stage if isinstance(job.task, Train) else ""
@@ -182,19 +252,22 @@ class Store:
             (job.id, job.kind, job.name, stage, job.created, job.parent, total),
         )
 
+    @_writes
     def remove(self, job: str) -> None:
         with self._transaction():
             self._db.execute("DELETE FROM jobs WHERE id = ?", (job,))
             for table in OF_JOBS:
                 self._db.execute(f"DELETE FROM {table} WHERE job = ?", (job,))
 
-    def hear(self, job: str, lines: Iterable[Line], cursor: int) -> None:
+    @_writes
+    def hear(self, job: str, lines: Sequence[Line], cursor: int) -> None:
         """Applies what a job said, and how far its events have been read, in one transaction."""
         with self._transaction():
             for line in lines:
                 self._apply(job, line)
             self._set(job, cursor=cursor)
 
+    @_writes
     def set_status(self, job: str, status: Status, cause: str = "", remedy: str = "") -> None:
         self._set(job, status=status, cause=cause, remedy=remedy)
 
@@ -212,10 +285,11 @@ class Store:
                 self._set(job, steps=step, seconds=seconds)
             case Progress(done=done, total=total, unit="steps"):
                 self._set(job, steps=done, total_steps=total)
-            case Evaluated(when=when, step=step, rows=rows, values=values):
+            case Evaluated(when=when, step=step, rows=rows, values=values, each=each):
+                told = (msgspec.json.encode(part).decode() for part in (values, each))
                 self._db.execute(
-                    "INSERT OR REPLACE INTO evaluations VALUES (?, ?, ?, ?, ?)",
-                    (job, when, step, rows, msgspec.json.encode(values).decode()),
+                    "INSERT OR REPLACE INTO evaluations VALUES (?, ?, ?, ?, ?, ?)",
+                    (job, when, step, rows, *told),
                 )
             case Artifact(path=path, kind=kind, bytes=size):
                 self._db.execute(
@@ -236,9 +310,9 @@ class Store:
                     "INSERT OR REPLACE INTO rollouts VALUES (?, ?, ?)", (job, step, path)
                 )
             case Started():
-                self._set(job, status="running", cause="", remedy="", phase="Starting")
+                self._set(job, status="running", cause="", remedy="", fault="", phase="Starting")
             case Resumed(step=step):
-                for table in ("metrics", "rollouts"):
+                for table in ("metrics", "rollouts", "evaluations"):
                     self._db.execute(f"DELETE FROM {table} WHERE job = ? AND step > ?", (job, step))
                 self._db.execute("DELETE FROM findings WHERE job = ? AND since > ?", (job, step))
                 # The coach begins anew: what held is told again if it still holds.
@@ -264,9 +338,9 @@ class Store:
             case Paused(detail=detail):
                 remedy = "Resume goes on from there."
                 self._set(job, status="paused", phase="", cause=detail, remedy=remedy)
-            case Failed(what=what, cause=cause, remedy=remedy):
+            case Failed(what=what, cause=cause, remedy=remedy, kind=kind):
                 said = f"{what} {cause}".strip()
-                self._set(job, status="failed", phase="", cause=said, remedy=remedy)
+                self._set(job, status="failed", phase="", cause=said, remedy=remedy, fault=kind)
 
     # Reading
 
@@ -279,6 +353,11 @@ class Store:
     def job(self, job: str) -> JobRow | None:
         row = self._db.execute("SELECT * FROM jobs WHERE id = ?", (job,)).fetchone()
         return _row(row) if row else None
+
+    def halted(self) -> list[JobRow]:
+        """Jobs that were paused or failed, and may have been started again."""
+        rows = self._db.execute("SELECT * FROM jobs WHERE status IN ('paused', 'failed')")
+        return [_row(row) for row in rows]
 
     def live(self) -> list[JobRow]:
         rows = self._db.execute("SELECT * FROM jobs WHERE status = 'running' ORDER BY id")
@@ -325,9 +404,10 @@ class Store:
             "SELECT * FROM evaluations WHERE job = ? ORDER BY step, moment = 'after'", (job,)
         )
         return [
-            Evaluation(row["moment"], row["step"], row["rows"], msgspec.json.decode(row["scores"]))
+            Evaluation(row["moment"], row["step"], row["rows"],
+                       msgspec.json.decode(row["scores"]), msgspec.json.decode(row["each"]))
             for row in rows
-        ]
+        ]  # fmt: skip
 
     def findings(self, job: str) -> list[FindingRow]:
         """What the health coach noticed, in order of the steps."""
@@ -357,6 +437,16 @@ class Store:
     def artifacts(self, job: str) -> list[ArtifactRow]:
         rows = self._db.execute("SELECT * FROM artifacts WHERE job = ? ORDER BY path", (job,))
         return [ArtifactRow(row["path"], row["kind"], row["bytes"]) for row in rows]
+
+
+def _connect(path: Path | str) -> sqlite3.Connection:
+    db = sqlite3.connect(path, isolation_level=None)
+    db.row_factory = sqlite3.Row
+    db.execute("PRAGMA busy_timeout=5000")
+    with suppress(sqlite3.OperationalError):  # a full disk: what cannot be written is told then
+        db.execute("PRAGMA journal_mode=WAL")
+    db.execute("PRAGMA synchronous=NORMAL")
+    return db
 
 
 def _row(row: sqlite3.Row) -> JobRow:

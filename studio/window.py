@@ -23,6 +23,7 @@ from PySide6.QtWidgets import (
 
 from studio.jobs import Jobs
 from studio.theme import SPACE, Theme
+from studio.widgets.notice import Banner
 from studio.widgets.page import Page
 from studio.widgets.text import button, label
 from workers.protocol.recipe import Source
@@ -75,7 +76,7 @@ class Window(QMainWindow):
         row.setContentsMargins(0, 0, 0, 0)
         row.setSpacing(0)
         row.addWidget(self._sidebar())
-        row.addWidget(self._stack, 1)
+        row.addLayout(self._pages(), 1)
         self.setCentralWidget(centre)
         self.clock = QTimer(self)
         self.clock.setInterval(TICK_MS)
@@ -86,6 +87,19 @@ class Window(QMainWindow):
         self._idle = QTimer(self, singleShot=True, interval=IDLE_MS)
         self._idle.timeout.connect(self._on_idle)
         self._idle.start()
+
+    def _pages(self) -> QVBoxLayout:
+        """The pages, and above them what concerns them all."""
+        self.fault = Banner(self._theme)
+        self.fault.setObjectName("index-fault")
+        column = QVBoxLayout()
+        column.setSpacing(0)
+        above = QHBoxLayout()
+        above.setContentsMargins(4 * SPACE, 2 * SPACE, 4 * SPACE, 0)
+        above.addWidget(self.fault)
+        column.addLayout(above)
+        column.addWidget(self._stack, 1)
+        return column
 
     def _sidebar(self) -> QFrame:
         bar = QFrame()
@@ -268,7 +282,16 @@ class Window(QMainWindow):
             for page in self._built.values():
                 page.hear(news)
         self._show_live()
+        self._show_fault()
         self.page.refresh()
+
+    def _show_fault(self) -> None:
+        """Tells while the index cannot be written to the disk."""
+        fault = self._jobs.index_fault
+        if fault is None:
+            self.fault.hide()
+        elif self.fault.isHidden():
+            self.fault.tell(fault.what, fault.cause, fault.remedy)
 
     def _show_live(self) -> None:
         names = [row.name for row in self._jobs.store.live() if row.kind == "train"]

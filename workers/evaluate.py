@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import nullcontext
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from workers.data.mapping import render
@@ -105,7 +106,19 @@ def _turn_ends(model: Any, tokenizer: Any) -> set[int]:
     return {token for token in (*listed, tokenizer.eos_token_id) if token is not None}
 
 
-def checked(rows: Sequence[Row], said: Sequence[Said]) -> dict[str, float]:
+@dataclass(frozen=True)
+class Measured:
+    """What was measured on held-out rows, by name."""
+
+    values: dict[str, float] = field(default_factory=dict)
+    each: dict[str, list[float | None]] = field(default_factory=dict)
+    """Of some values what they are the mean of, one number a row; None where it has no score."""
+
+    def __or__(self, other: Measured) -> Measured:
+        return Measured(self.values | other.values, self.each | other.each)
+
+
+def checked(rows: Sequence[Row], said: Sequence[Said]) -> Measured:
     """The share of rows answered right: the final answer must equal the row's.
 
     Also the mean length in tokens and the share that was cut off, which explains a low share.
@@ -113,8 +126,9 @@ def checked(rows: Sequence[Row], said: Sequence[Said]) -> dict[str, float]:
     from workers.rewards.answers import is_right
 
     right = [is_right(answer.text, row.answer) for answer, row in zip(said, rows, strict=True)]
-    return {
+    values = {
         "accuracy": sum(right) / len(rows),
         "answer_tokens": sum(answer.tokens for answer in said) / len(rows),
         "cut_off_share": sum(answer.truncated for answer in said) / len(rows),
     }
+    return Measured(values, {"accuracy": [float(one) for one in right]})

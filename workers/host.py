@@ -7,7 +7,6 @@ to worker.log. Knows no particular job.
 from __future__ import annotations
 
 import contextlib
-import errno
 import os
 import sys
 import threading
@@ -22,11 +21,17 @@ import psutil
 
 from workers.protocol import VERSION, wire
 from workers.protocol.events import Event, Failed, Paused, Started
-from workers.protocol.jobs import Job
+from workers.protocol.faults import kind_of
+from workers.protocol.jobs import Job, Train
 from workers.protocol.refusal import Refusal
-from workers.protocol.requests import AnyRequest, Pause, Stop
+from workers.protocol.requests import AnyRequest, Pause, Request, Resume, Stop
+from workers.protocol.resume import for_less_memory
 
 Emit = Callable[[Event], None]
+LESS_MEMORY = (
+    "Halve the batch size and double gradient accumulation, shorten the longest example, switch on "
+    "gradient checkpointing, or take method qlora."
+)
 
 
 class Requests:
@@ -43,21 +48,25 @@ class Requests:
         """Whether the job is to end soon, for good or for now."""
         return self.stop_asked or self.pause_asked
 
-    def forget_until_pause(self) -> None:
-        """Passes over what led to the pause that this start ends."""
+    def forget_until(self, *kinds: type[Request]) -> None:
+        """Passes over all that was asked up to the last request of these: an earlier start's."""
         asked = self.take()
-        pauses = [at for at, request in enumerate(asked) if isinstance(request, Pause)]
-        self.put_back(asked[pauses[-1] + 1 :] if pauses else asked)
-        self.pause_asked = False
-        self.stop_asked = any(isinstance(request, Stop) for request in self._waiting)
+        found = [at for at, request in enumerate(asked) if isinstance(request, kinds)]
+        kept = asked[found[-1] + 1 :] if found else asked
+        self.stop_asked = self.pause_asked = False
+        self.put_back(kept)
+        self._note(kept)
 
     def take(self) -> list[AnyRequest]:
         """Everything new, in order. Stop and Pause are remembered as well."""
         new = [request for request in self._follower.read() if request is not None]
-        self.stop_asked = self.stop_asked or any(isinstance(request, Stop) for request in new)
-        self.pause_asked = self.pause_asked or any(isinstance(request, Pause) for request in new)
+        self._note(new)
         taken, self._waiting = self._waiting + new, []
         return taken
+
+    def _note(self, asked: list[AnyRequest]) -> None:
+        self.stop_asked = self.stop_asked or any(isinstance(request, Stop) for request in asked)
+        self.pause_asked = self.pause_asked or any(isinstance(request, Pause) for request in asked)
 
     def put_back(self, requests: list[AnyRequest]) -> None:
         """Leaves requests for whoever looks next."""
@@ -77,10 +86,13 @@ class Host:
         self._quiet = threading.Event()
         self._beat = threading.Thread(target=self._keep_beating, name="heartbeat", daemon=True)
         self._lock = threading.Lock()
+        self._torn = False
+        self.started_before = False
+        """Whether this start goes on with a run that was begun earlier."""
 
     def __enter__(self) -> Host:
         lines = wire.read_events(self.folder)
-        if wire.ending(lines) is not None:
+        if not isinstance(wire.ending(lines), Failed | None):
             raise Refusal(
                 f"The job in {self.folder} has already ended.",
                 "A folder holds one run and is never written over.",
@@ -89,8 +101,10 @@ class Host:
         claim(self.folder)
         self._mend_torn_line()
         self._number = lines[-1].n if lines else 0
-        if lines and isinstance(lines[-1].event, Paused):
-            self.requests.forget_until_pause()
+        self.started_before = bool(lines)
+        if lines:
+            paused = isinstance(lines[-1].event, Paused)
+            self.requests.forget_until(*((Resume, Pause) if paused else (Resume,)))
         self._events = (self.folder / wire.EVENTS).open("ab", buffering=0)
         self._beat.start()
         self.emit(Started(pid=os.getpid(), protocol=VERSION, python=sys.version.split()[0]))
@@ -110,10 +124,17 @@ class Host:
             (self.folder / wire.ALIVE).unlink(missing_ok=True)
 
     def emit(self, event: Event) -> None:
-        """Says something; the line is handed to the system when this returns."""
+        """Says something; the line is handed to the system when this returns.
+
+        A line that a full disk cuts off is ended before the next one, so that it spoils no other.
+        """
         with self._lock:
+            line = b"\n" * self._torn + wire.encode_event(self._number + 1, event)
+            while line:
+                self._torn = True
+                line = line[self._events.write(line) :]
+            self._torn = False
             self._number += 1
-            self._events.write(wire.encode_event(self._number, event))
 
     def resolve(self, job: Job) -> None:
         """Keeps in job.json what the request came to mean."""
@@ -211,21 +232,22 @@ def failed(fault: BaseException, folder: Path) -> Failed:
     trace = "".join(traceback.format_exception(fault))
     if isinstance(fault, Refusal):
         return Failed(what=fault.what, cause=fault.cause, remedy=fault.remedy, kind="refused")
-    if isinstance(fault, MemoryError) or type(fault).__name__ == "OutOfMemoryError":
+    kind = kind_of(fault)
+    if kind == "out_of_memory":
         return Failed(
             what="The memory ran out.",
             cause="Weights, activations and optimizer state together need more than there is.",
-            remedy="Halve the batch size and double gradient accumulation, shorten the longest "
-            "example, switch on gradient checkpointing, or take method qlora.",
-            kind="out_of_memory",
+            remedy=_with_less_memory(folder),
+            kind=kind,
             traceback=trace,
         )
-    if isinstance(fault, OSError) and fault.errno in (errno.ENOSPC, errno.EDQUOT):
+    if kind == "disk_full":
+        filename = fault.filename if isinstance(fault, OSError) else None
         return Failed(
-            what=f"The disk that holds {fault.filename or folder} is full.",
+            what=f"The disk that holds {filename or folder} is full.",
             cause="Checkpoints and exports are large.",
-            remedy="Free some space, or move the studio's home with --home, then start again.",
-            kind="disk_full",
+            remedy=f"Free some space, then go on: python -m studio resume {folder.name}",
+            kind=kind,
             traceback=trace,
         )
     return Failed(
@@ -233,4 +255,20 @@ def failed(fault: BaseException, folder: Path) -> Failed:
         cause="The program did not expect this; the log holds the whole story.",
         remedy=f"Read {folder / wire.LOG}; if it is our fault, report it with that file.",
         traceback=trace,
+    )
+
+
+def _with_less_memory(folder: Path) -> str:
+    """What to do now: of a training run, the command that goes on with less memory."""
+    try:
+        task = wire.read_job(folder).task
+    except Refusal:
+        return LESS_MEMORY
+    if not isinstance(task, Train):
+        return LESS_MEMORY
+    settings = for_less_memory(task.recipe)
+    changes = " ".join(f"--set {path}={str(value).lower()}" for path, value in settings.items())
+    return (
+        f"Resume it with less: python -m studio resume {folder.name} {changes}. Where that is "
+        "still too much, shorten the longest example or switch on gradient checkpointing."
     )

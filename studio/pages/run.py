@@ -6,6 +6,7 @@ Samples and notes are read from the run's own events, from the first byte on, a 
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -32,6 +33,7 @@ from studio.widgets.findings import Finding, FindingList, HealthStrip
 from studio.widgets.log import LogView
 from studio.widgets.notice import Banner, EmptyState, StatusPill
 from studio.widgets.page import Page
+from studio.widgets.resume import ResumeDialog
 from studio.widgets.text import button, label
 from workers.protocol import wire
 from workers.protocol.events import (
@@ -208,6 +210,7 @@ class RunPage(Page):
     def __init__(self, jobs: Jobs, theme: Theme) -> None:
         super().__init__("Run", "No run is chosen.", scrolls=False, wide=True)
         self._jobs = jobs
+        self._theme = theme
         self.run = ""
         self._row: JobRow | None = None
         self._stale = False
@@ -254,16 +257,19 @@ class RunPage(Page):
         self.pause = button("Pause", theme, "pause", name="pause")
         self.stop = button("Stop", theme, "stop", name="stop")
         self.resume = button("Resume", theme, "play", kind="primary", name="resume")
+        self.resume_with = button("Resume…", theme, "faders-horizontal", name="resume-with")
         self.export = button("Export", theme, "package", kind="primary", name="export")
         self.chat = button("Chat", theme, "chat-circle", name="chat")
         self.sample.setToolTip("Let the model answer the run's fixed prompts now, and go on")
         self.save.setToolTip("Write a checkpoint after the present step and go on")
         self.pause.setToolTip("Write a checkpoint and rest; Resume goes on from it")
         self.stop.setToolTip("End within one step; what was learnt is saved first")
+        self.resume.setToolTip("Go on from the last complete checkpoint, or from the start")
+        self.resume_with.setToolTip("Go on with another batch size, length or number of steps")
         slots = {self.sample: self._on_sample, self.save: self._on_save,
                  self.pause: self._on_pause, self.stop: self._on_stop,
-                 self.resume: self._on_resume, self.export: self._on_export,
-                 self.chat: self._on_chat}  # fmt: skip
+                 self.resume_with: self._on_resume_with, self.resume: self._on_resume,
+                 self.export: self._on_export, self.chat: self._on_chat}  # fmt: skip
         for made, slot in slots.items():
             made.clicked.connect(slot)
             made.hide()
@@ -433,7 +439,7 @@ class RunPage(Page):
             case Paused(detail=detail):
                 self.notes.append_text(detail)
             case Resumed(step=step):
-                self.notes.append_text(f"Resumed after step {step}")
+                self.notes.append_text(f"Resumed after step {step}" if step else "Begun anew")
             case Evaluated(when=when, step=step, values=values, rows=rows):
                 shown = ", ".join(f"{name} {value:.4f}" for name, value in values.items()
                                   if value is not None)  # fmt: skip
@@ -485,7 +491,7 @@ class RunPage(Page):
         self.progress.setVisible(row.live or row.paused)
         self.scores.setText(self._scores_in_words())
         can = {self.sample: row.live, self.save: row.live, self.pause: row.live,
-               self.stop: row.live, self.resume: row.paused or self._died(row),
+               self.stop: row.live, self.resume: row.may_resume, self.resume_with: row.may_resume,
                self.export: row.resting, self.chat: row.resting}  # fmt: skip
         for made, visible in can.items():
             made.setVisible(visible)
@@ -559,12 +565,6 @@ class RunPage(Page):
             return f"{words} → {form.format(now)} so far" if now is not None else words
         return ""
 
-    def _died(self, row: JobRow) -> bool:
-        """Whether the run's process ended without a word, so that it can be started again."""
-        if row.status != "failed":
-            return False
-        return wire.ending(wire.read_events(self._jobs.folder(row.id))) is None
-
     # Steps
 
     def _on_step_wanted(self, step: int) -> None:
@@ -584,31 +584,60 @@ class RunPage(Page):
 
     # What is asked
 
+    def _asked(self, ask: Callable[[], None]) -> bool:
+        """Asks something of the run; says why where that cannot be."""
+        try:
+            ask()
+        except Refusal as refusal:
+            self.banner.tell(refusal.what, refusal.cause, refusal.remedy)
+            return False
+        return True
+
     def _on_sample(self) -> None:
-        self._jobs.tell(self.run, SampleNow())
+        if not self._asked(lambda: self._jobs.tell(self.run, SampleNow())):
+            return
         self.tabs.setCurrentWidget(self.samples)
         self.notes.append_text("The model will answer the fixed prompts after the present step.")
 
     def _on_save(self) -> None:
-        self._jobs.tell(self.run, SaveNow())
+        if not self._asked(lambda: self._jobs.tell(self.run, SaveNow())):
+            return
         self.notes.append_text("A checkpoint will be written after the present step.")
 
     def _on_pause(self) -> None:
-        self._jobs.pause(self.run)
+        if not self._asked(lambda: self._jobs.pause(self.run)):
+            return
         self.pause.setEnabled(False)
         self.notes.append_text("The run will pause after the present step.")
 
     def _on_stop(self) -> None:
-        self._jobs.stop(self.run)
+        if not self._asked(lambda: self._jobs.stop(self.run)):
+            return
         self.stop.setEnabled(False)
         self.notes.append_text(f"The worker was {Rung.ASKED.value}.")
 
     def _on_resume(self) -> None:
+        self._resume({})
+
+    def _on_resume_with(self) -> None:
         try:
-            self._jobs.resume(self.run)
+            proposal = self._jobs.resume_proposal(self.run)
         except Refusal as refusal:
             self.banner.tell(refusal.what, refusal.cause, refusal.remedy)
             return
+        settings = ResumeDialog.ask(proposal, self._theme, self)
+        if settings is not None:
+            self._resume(settings)
+
+    def _resume(self, settings: dict[str, Any]) -> None:
+        try:
+            step = self._jobs.resume(self.run, settings)
+        except Refusal as refusal:
+            self.banner.tell(refusal.what, refusal.cause, refusal.remedy)
+            return
+        if not step:
+            self.notes.append_text("No checkpoint was complete; the run begins from the start.")
+        self._show_recipe()
         self._stale = True
         self.refresh()
 

@@ -21,6 +21,7 @@ from studio.store import JobRow, Store
 from studio.theme import Theme
 from studio.widgets.notice import STATUS, EmptyState
 from studio.widgets.page import Page
+from studio.widgets.resume import ResumeDialog
 from workers.protocol.refusal import Refusal
 
 COLUMNS = ["Name", "Stage", "Status", "Steps", "Measure", "Started", "Time"]
@@ -126,6 +127,7 @@ class RunsPage(Page):
     def __init__(self, jobs: Jobs, theme: Theme) -> None:
         super().__init__("Runs", "Everything that was trained here.", scrolls=False, wide=True)
         self._jobs = jobs
+        self._theme = theme
         self._stale = True
         self.model = RunsModel(theme)
         self._proxy = QSortFilterProxyModel()
@@ -198,15 +200,40 @@ class RunsPage(Page):
         index = self.table.indexAt(at)
         if not index.isValid():
             return
-        row = self._row_at(index)
+        self.menu_of(self._row_at(index)).exec(self.table.viewport().mapToGlobal(at))
+
+    def menu_of(self, row: JobRow) -> QMenu:
+        """What can be done with a run."""
         menu = QMenu(self)
         menu.addAction("Open", lambda: self.opened.emit(row.id))
+        if row.may_resume:
+            menu.addAction("Resume", lambda: self._resume(row.id, {}))
+            menu.addAction("Resume…", lambda: self._resume_with(row.id))
         onward = menu.addAction("Train on from it", lambda: self.base_chosen.emit(row.id, row.name))
         onward.setEnabled(row.resting and row.stage != "reward")  # it has no words to go on from
         menu.addSeparator()
         gone = menu.addAction("Delete…", lambda: self._delete(row))
         gone.setEnabled(not row.live)
-        menu.exec(self.table.viewport().mapToGlobal(at))
+        return menu
+
+    def _resume_with(self, run: str) -> None:
+        try:
+            proposal = self._jobs.resume_proposal(run)
+        except Refusal as refusal:
+            QMessageBox.warning(self, "Resume", str(refusal))
+            return
+        settings = ResumeDialog.ask(proposal, self._theme, self)
+        if settings is not None:
+            self._resume(run, settings)
+
+    def _resume(self, run: str, settings: dict[str, Any]) -> None:
+        """Starts a run again and shows it."""
+        try:
+            self._jobs.resume(run, settings)
+        except Refusal as refusal:
+            QMessageBox.warning(self, "Resume", str(refusal))
+            return
+        self.opened.emit(run)
 
     def _delete(self, row: JobRow) -> None:
         buttons = QMessageBox.StandardButton

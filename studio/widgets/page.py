@@ -40,8 +40,8 @@ class Page(QWidget):
         column.addLayout(self.body, 1)
         outer = QVBoxLayout(self)
         outer.setContentsMargins(0, 0, 0, 0)
-        content = _filling(column) if wide else _centred(column)
-        outer.addWidget(_scroll(content) if scrolls else content)
+        content = _filling(column) if wide else centred(column)
+        outer.addWidget(scrolling(content) if scrolls else content)
 
     def _head(self) -> QHBoxLayout:
         words = QVBoxLayout()
@@ -118,7 +118,8 @@ def _filling(column: QVBoxLayout) -> QWidget:
     return inner
 
 
-def _centred(column: QVBoxLayout) -> QWidget:
+def centred(column: QVBoxLayout) -> QWidget:
+    """A column no wider than can be read."""
     inner = _filling(column)
     inner.setMaximumWidth(WIDEST)
     holder = QWidget()
@@ -131,7 +132,8 @@ def _centred(column: QVBoxLayout) -> QWidget:
     return holder
 
 
-def _scroll(content: QWidget) -> QScrollArea:
+def scrolling(content: QWidget) -> QScrollArea:
+    """Content that scrolls where it is higher than its window."""
     area = QScrollArea()
     area.setObjectName("scroll")
     area.setWidgetResizable(True)

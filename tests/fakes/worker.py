@@ -3,8 +3,10 @@
 
 Named as the interpreter in the settings, it is started as `worker.py -m workers FOLDER`. A run's
 name tells it how to behave: one that holds `fails`, `dies` or `hangs` does so after three steps,
-and reinforcement learning under a name that holds `sick` is unwell from step 4 to step 12. The
-export of a run whose name holds `differs` reads text otherwise than the run does.
+and reinforcement learning under a name that holds `sick` is unwell from step 4 to step 12, under
+one that holds `worsens` ends with fewer right answers than it began with. One that holds `greedy`
+runs out of memory after three steps, a checkpoint behind it, unless the batch size is 1. The export
+of a run whose name holds `differs` reads text otherwise than the run does.
 """
 
 from __future__ import annotations
@@ -53,9 +55,9 @@ def train(host: Host) -> None:
     host.emit(events.Phase(name="Loading the model"))
     host.emit(events.Resolved(versions={"torch": "fake"}))
     done = _last_saved(host)
-    if done:
+    if host.started_before:
         host.emit(events.Resumed(step=done))
-    else:
+    if not done:
         _measure(host, recipe, "before", 0)
         _sample(host, 0)
     host.emit(events.Phase(name="Training"))
@@ -64,7 +66,7 @@ def train(host: Host) -> None:
         time.sleep(STEP_S)
         _take_step(host, recipe, step)
         if step == 3:
-            _misbehave(host, recipe.name)
+            _misbehave(host, recipe)
         if _obeys(host, recipe, step):
             return
     _finish(host, recipe, total)
@@ -113,9 +115,12 @@ def _finish(host: Host, recipe: Recipe, total: int) -> None:
 
 def _measure(host: Host, recipe: Recipe, when: str, step: int) -> None:
     values: dict[str, float | None] = {"loss": 0.5 if when == "after" else 3.0}
+    each: dict[str, list[float | None]] = {}
     if recipe.stage in ("grpo", "rlhf"):
-        values = learning.scores(step, recipe.training.max_steps)
-    host.emit(events.Evaluated(when=when, step=step, values=values, rows=4))
+        values = learning.scores(recipe, step)
+        each = learning.outcomes(values)
+    rows = learning.HELD_OUT
+    host.emit(events.Evaluated(when=when, step=step, values=values, rows=rows, each=each))
     curves = {f"eval_{name}": value for name, value in values.items()}
     host.emit(events.Metrics(step=step, values=curves))
 
@@ -146,7 +151,11 @@ def _last_saved(host: Host) -> int:
     return max((int(path.name.rpartition("-")[2]) for path in found), default=0)
 
 
-def _misbehave(host: Host, name: str) -> None:
+def _misbehave(host: Host, recipe: Recipe) -> None:
+    name = recipe.name
+    if "greedy" in name and recipe.training.batch_size > 1:
+        _save(host, 2)
+        raise MemoryError
     if "fails" in name:
         raise Refusal("It failed.", "It was named so.", "Name it otherwise.")
     if "dies" in name:

@@ -150,6 +150,30 @@ def test_a_failed_run_is_told_and_has_a_code(cli: Cli, tmp_path: Path, recipe: R
     assert "Name it otherwise" in err
 
 
+def test_a_failed_run_is_resumed_with_other_settings(
+    cli: Cli, tmp_path: Path, recipe: Recipe
+) -> None:
+    import msgspec
+
+    path = tmp_path / "greedy.toml"
+    path.write_text(format_recipe(msgspec.structs.replace(recipe, name="greedy")))
+    _, run, _ = cli("train", str(path))
+    for change, word in (
+        ("training.learning_rate=1e-5", "training.learning_rate cannot be changed"),
+        ("training.batch_size", "gives no value"),
+        ("training.batch_size=many", "training.batch_size is not usable"),
+    ):
+        code, said, _ = cli("resume", run["run"], "--set", change)
+        assert code == 1
+        assert word in said["error"]
+    code, said, err = cli(
+        "resume", run["run"], "--set", "training.batch_size=1",
+        "--set", "training.gradient_accumulation=2",
+    )  # fmt: skip
+    assert (code, said["status"], said["steps"]) == (0, "finished", 8)
+    assert "from the checkpoint of step 2" in err
+
+
 def test_a_home_that_cannot_be_is_refused(tmp_path: Path, file: str) -> None:
     blocked = tmp_path / "file"
     blocked.write_text("")

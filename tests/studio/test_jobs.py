@@ -12,13 +12,15 @@ import pytest
 
 from studio.jobs import Jobs, slug
 from studio.paths import Home
-from studio.process import Rung
+from studio.process import Rung, launch
 from studio.settings import Settings
 from studio.store import JobRow, Store
 from workers.protocol import wire
-from workers.protocol.events import Metrics, Note
+from workers.protocol.events import Metrics, Note, Resumed
+from workers.protocol.jobs import Change, Train
 from workers.protocol.recipe import Model, Recipe
 from workers.protocol.refusal import Refusal
+from workers.protocol.requests import Stop
 
 Follow = Callable[[Jobs, str], JobRow]
 Wait = Callable[[Callable[[], object]], None]
@@ -140,16 +142,119 @@ def test_a_dead_run_can_be_resumed_an_ended_one_cannot(
 ) -> None:
     run = jobs.train(_named(recipe, "dies"))
     follow(jobs, run)
-    job = wire.read_job(jobs.folder(run))
-    alive = _named(job.task.recipe, "lives")  # type: ignore[union-attr]
-    task = msgspec.structs.replace(job.task, recipe=alive)
-    wire.write_job(jobs.folder(run), msgspec.structs.replace(job, task=task))
+    _rename(jobs, run, "lives")
     jobs.resume(run)
     assert follow(jobs, run).status == "finished"
     numbers = [line.n for line in wire.read_events(jobs.folder(run))]
     assert numbers == list(range(1, len(numbers) + 1))
     with pytest.raises(Refusal, match="cannot go on"):
         jobs.resume(run)
+
+
+SMALLER = {"training.batch_size": 1, "training.gradient_accumulation": 2}
+
+
+def test_a_run_that_was_out_of_memory_goes_on_with_a_smaller_batch(
+    jobs: Jobs, recipe: Recipe, follow: Follow
+) -> None:
+    run = jobs.train(_named(recipe, "greedy"))
+    row = follow(jobs, run)
+    assert (row.status, row.fault, row.steps) == ("failed", "out_of_memory", 2)
+    assert f"resume {run} --set training.batch_size=1" in row.remedy
+    assert jobs.resume(run, SMALLER) == 2
+    row = follow(jobs, run)
+    assert (row.status, row.cause, row.steps) == ("finished", "", 8)
+    lines = wire.read_events(jobs.folder(run))
+    assert [line.n for line in lines] == list(range(1, len(lines) + 1))
+    assert [line.event.step for line in lines if isinstance(line.event, Resumed)] == [2]
+    assert jobs.store.series(run, "loss").steps == list(range(1, 9))
+    job = wire.read_job(jobs.folder(run))
+    assert job.task.recipe.training.batch_size == 1  # type: ignore[union-attr]
+    assert job.changes == [
+        Change(2, {"training.batch_size": (2, 1), "training.gradient_accumulation": (1, 2)})
+    ]
+    jobs.rebuild()
+    assert jobs.store.job(run) == row
+
+
+def test_a_resume_that_fails_again_can_be_resumed_again(
+    jobs: Jobs, recipe: Recipe, follow: Follow
+) -> None:
+    run = jobs.train(_named(recipe, "greedy"))
+    follow(jobs, run)
+    jobs.resume(run, {"training.max_steps": 5})
+    assert follow(jobs, run).fault == "out_of_memory"
+    jobs.resume(run, SMALLER)
+    row = follow(jobs, run)
+    assert (row.status, row.steps) == ("finished", 5)
+    changes = wire.read_job(jobs.folder(run)).changes
+    assert [list(change.settings) for change in changes] == [["training.max_steps"], [*SMALLER]]
+
+
+def test_a_run_that_failed_before_its_first_checkpoint_begins_anew(
+    jobs: Jobs, recipe: Recipe, follow: Follow
+) -> None:
+    run = jobs.train(_named(recipe, "fails"))
+    assert follow(jobs, run).fault == "refused"
+    _rename(jobs, run, "well")
+    assert jobs.resume(run) == 0
+    assert follow(jobs, run).status == "finished"
+    assert jobs.store.series(run, "loss").steps == list(range(1, 9))
+
+
+def test_settings_that_live_in_the_checkpoint_are_refused_and_start_nothing(
+    jobs: Jobs, recipe: Recipe, follow: Follow
+) -> None:
+    run = jobs.train(_named(recipe, "greedy"))
+    follow(jobs, run)
+    before = (jobs.folder(run) / wire.JOB).read_bytes()
+    with pytest.raises(Refusal, match="learning_rate cannot be changed"):
+        jobs.resume(run, {"training.learning_rate": 1e-5})
+    assert (jobs.folder(run) / wire.JOB).read_bytes() == before
+    assert not (jobs.folder(run) / wire.REQUESTS).exists()
+    assert follow(jobs, run).status == "failed"
+
+
+def test_a_run_that_was_stopped_is_not_resumed(jobs: Jobs, recipe: Recipe, follow: Follow) -> None:
+    training = msgspec.structs.replace(recipe.training, max_steps=10_000)
+    run = jobs.train(msgspec.structs.replace(recipe, training=training))
+    jobs.stop(run)
+    follow(jobs, run)
+    with pytest.raises(Refusal, match="cannot go on"):
+        jobs.resume(run)
+
+
+def test_a_failed_run_that_was_started_by_hand_is_followed_again(
+    jobs: Jobs, recipe: Recipe, follow: Follow, wait_until: Wait
+) -> None:
+    run = jobs.train(_named(recipe, "fails"))
+    follow(jobs, run)
+    _rename(jobs, run, "well")
+    launch(jobs.folder(run), wire.read_job(jobs.folder(run)).interpreter).wait()
+    jobs._scanned = float("-inf")
+
+    def finished() -> bool:
+        jobs.poll()
+        return [row.status for row in jobs.store.jobs()] == ["finished"]
+
+    wait_until(finished)
+
+
+def test_a_stop_before_the_failure_does_not_end_the_resumed_run(
+    jobs: Jobs, recipe: Recipe, follow: Follow
+) -> None:
+    run = jobs.train(_named(recipe, "greedy"))
+    follow(jobs, run)
+    jobs.tell(run, Stop())  # too late
+    jobs.resume(run, SMALLER)
+    assert follow(jobs, run).status == "finished"
+
+
+def _rename(jobs: Jobs, run: str, name: str) -> None:
+    """Changes a run's name, which tells the fake worker how to behave, in its job.json."""
+    job = wire.read_job(jobs.folder(run))
+    task = Train(recipe=_named(job.task.recipe, name))  # type: ignore[union-attr]
+    wire.write_job(jobs.folder(run), msgspec.structs.replace(job, task=task))
 
 
 def test_a_run_of_another_process_appears_by_itself(

@@ -16,10 +16,10 @@ from studio.jobs import Jobs
 from studio.settings import Settings, save_settings
 from studio.store import JobRow
 from workers.protocol import wire
-from workers.protocol.pipeline import Pipeline
+from workers.protocol.pipeline import Pipeline, format_pipeline
 from workers.protocol.recipe import Evaluation, Gate, Model, Recipe, Training, format_recipe
 from workers.protocol.refusal import Refusal
-from workers.protocol.rewards import RewardModel
+from workers.protocol.rewards import MathAnswer, RewardModel
 
 Follow = Callable[..., JobRow]
 
@@ -76,6 +76,56 @@ def test_a_closed_gate_ends_the_pipeline_and_says_why(
     assert "3.000 to 0.500" in row.cause
 
 
+def _grpo(recipe: Recipe, evaluation: Evaluation, name: str = "small") -> Recipe:
+    """A run of the fake worker that is measured by accuracy, from 1 to 5 of 8 rows."""
+    return msgspec.structs.replace(
+        recipe, name=name, stage="grpo", training=Training(max_steps=8, batch_size=8),
+        rewards=[MathAnswer()], evaluation=evaluation,
+    )  # fmt: skip
+
+
+def test_without_a_gate_a_loss_holds_nothing_up_and_is_told(
+    jobs: Jobs, stages: list[Recipe], recipe: Recipe, follow: Follow
+) -> None:
+    stages[0] = _grpo(recipe, Evaluation(), "worsens")
+    rows = follow_all(jobs, jobs.train_all(Pipeline(name="p", stages=stages[:2])), follow)
+    assert [row.name for row in rows] == ["worsens", "second"]
+    first = jobs.store.job(rows[0].id) or rows[0]
+    assert "0.625 to 0.125" in first.cause
+    assert "no gate is set" in first.cause
+    jobs.rebuild()
+    assert jobs.store.job(first.id) == first
+
+
+@pytest.mark.parametrize(
+    ("gate", "words"),
+    [
+        (Gate(min_gain=0.2), "too few to tell"),
+        (Gate(metric="pair_accuracy"), "was not measured"),
+        (Gate(min_gain=0.99), "not reached"),
+    ],
+)
+def test_a_gate_that_was_not_passed_ends_the_pipeline_with_a_remedy(
+    jobs: Jobs, stages: list[Recipe], recipe: Recipe, follow: Follow, gate: Gate, words: str
+) -> None:
+    stages[0] = _grpo(recipe, Evaluation(gate=gate))
+    (row,) = follow_all(jobs, jobs.train_all(Pipeline(name="p", stages=stages)), follow)
+    row = jobs.store.job(row.id) or row
+    assert row.cause.startswith("The pipeline ends here.")
+    assert words in row.cause
+    assert f"model.base = 'run:{row.id}'" in row.remedy
+    jobs.rebuild()
+    assert jobs.store.job(row.id) == row
+
+
+def test_a_gate_whose_interval_lies_above_lets_the_next_stage_start(
+    jobs: Jobs, stages: list[Recipe], recipe: Recipe, follow: Follow
+) -> None:
+    stages[0] = _grpo(recipe, Evaluation(gate=Gate()))
+    rows = follow_all(jobs, jobs.train_all(Pipeline(name="p", stages=stages[:2])), follow)
+    assert [row.name for row in rows] == ["small", "second"]
+
+
 def test_a_next_stage_that_cannot_start_is_told(
     jobs: Jobs, stages: list[Recipe], follow: Follow, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -130,7 +180,7 @@ def test_a_pipeline_file_is_trained_stage_by_stage(
     cli: Cli, stages: list[Recipe], tmp_path: Path
 ) -> None:
     path = tmp_path / "p.toml"
-    path.write_bytes(msgspec.toml.encode(Pipeline(name="p", stages=stages[:2])))
+    path.write_text(format_pipeline(Pipeline(name="p", stages=stages[:2])))
     code, told = cli("train", str(path))
     assert code == 0
     assert told["name"] == "second"
@@ -165,3 +215,31 @@ def test_a_run_is_evaluated_against_its_gate(cli: Cli, recipe: Recipe, tmp_path:
     assert told["gate"] == "passed"
     assert told["before"]["loss"] > told["after"]["loss"]
     assert told["reasons"]
+
+
+@pytest.mark.parametrize(
+    ("gate", "said"),
+    [(None, "not set"), (Gate(), "not measured"), (Gate(metric="loss", min_gain=9), "failed")],
+)
+def test_nothing_is_said_to_have_passed_that_was_not(
+    cli: Cli, recipe: Recipe, tmp_path: Path, gate: Gate | None, said: str
+) -> None:
+    path = tmp_path / "r.toml"
+    path.write_text(
+        format_recipe(msgspec.structs.replace(recipe, evaluation=Evaluation(gate=gate)))
+    )
+    _, run = cli("train", str(path))
+    code, told = cli("evaluate", run["run"])
+    assert (code, told["gate"]) == (0, said)
+    assert told["reasons"][0]
+    assert bool(told["remedy"]) == (said == "not measured")
+
+
+def test_the_interval_is_given_without_a_gate_too(cli: Cli, recipe: Recipe, tmp_path: Path) -> None:
+    path = tmp_path / "r.toml"
+    path.write_text(format_recipe(_grpo(recipe, Evaluation())))
+    _, run = cli("train", str(path))
+    told = cli("evaluate", run["run"])[1]
+    assert told["gate"] == "not set"
+    low, high = told["interval"]
+    assert 0 < low < 0.5 < high

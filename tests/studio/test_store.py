@@ -45,7 +45,7 @@ def test_the_same_events_twice_change_nothing(store: Store) -> None:
         Progress(done=0, total=2),
         Metrics(step=1, values={"loss": 3.0}, seconds=1.0),
         Metrics(step=2, values={"loss": None}, seconds=2.0),
-        Evaluated(when="after", step=2, values={"loss": 1.0}, rows=4),
+        Evaluated(when="after", step=2, values={"reward": 1.0}, rows=2, each={"reward": [1, None]}),
         Finished(summary={"steps": 2}),
     )
     for _ in range(2):
@@ -58,7 +58,8 @@ def test_the_same_events_twice_change_nothing(store: Store) -> None:
     assert math.isnan(series.values[1])
     assert store.first_and_last("j") == ({"loss": 3.0}, {"loss": 3.0})
     assert store.last_value("j", "loss") == 3.0
-    assert len(store.evaluations("j")) == 1
+    (evaluation,) = store.evaluations("j")
+    assert (evaluation.scores, evaluation.each) == ({"reward": 1.0}, {"reward": [1.0, None]})
 
 
 def test_a_resume_takes_back_what_came_after_its_step(store: Store) -> None:
@@ -74,6 +75,23 @@ def test_a_failure_keeps_cause_and_remedy(store: Store) -> None:
     row = store.job("j")
     assert row is not None
     assert (row.status, row.cause, row.remedy) == ("failed", "A. B.", "C.")
+
+
+def test_a_start_after_a_failure_is_live_and_its_end_is_the_new_one(store: Store) -> None:
+    store.add(_job())
+    failed = Failed(what="A.", cause="B.", remedy="C.", kind="out_of_memory")
+    values = [Metrics(step=s, values={"loss": float(s)}) for s in (1, 2, 3)]
+    measured = [Evaluated(when="during", step=s, values={"loss": 1.0}, rows=4) for s in (0, 2, 3)]
+    store.hear("j", _lines(STARTED, *values, *measured, failed), 1)
+    assert [row.fault for row in store.halted()] == ["out_of_memory"]
+    store.hear("j", _lines(STARTED, Resumed(step=2)), 2)
+    row = store.job("j")
+    assert row is not None
+    assert (row.live, row.cause, row.fault, row.steps) == (True, "", "", 2)
+    assert store.series("j", "loss").steps == [1, 2]
+    assert [one.step for one in store.evaluations("j")] == [0, 2]
+    store.hear("j", _lines(Finished()), 3)
+    assert [row.status for row in store.jobs()] == ["finished"]
 
 
 def test_a_pause_keeps_its_reason_and_a_new_start_forgets_it(store: Store) -> None:

@@ -92,6 +92,11 @@ def test_a_step_tells_all_that_a_chart_shows(train_here: Run, method: str) -> No
     before, after = of(Evaluated, events)
     assert (before.when, after.when) == ("before", "after")
     assert {"accuracy", "reward", "answer_tokens", "cut_off_share"} <= set(after.values)
+    for measured in (before, after):
+        for name in ("accuracy", "reward"):
+            rows = measured.each[name]
+            assert len(rows) == measured.rows
+            assert sum(rows) / len(rows) == pytest.approx(measured.values[name])
     assert {event.step for event in of(Sampled, events)} == {0, 2}
 
 

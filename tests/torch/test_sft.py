@@ -20,8 +20,11 @@ from studio.settings import Settings
 from studio.store import JobRow, Store
 from tests.conftest import end_all
 from workers.protocol import wire
-from workers.protocol.events import Artifact, Evaluated, Metrics, Note, Resumed, Saved
+from workers.protocol.checkpoints import last_step
+from workers.protocol.events import Artifact, Evaluated, Finished, Metrics, Note, Resumed, Saved
+from workers.protocol.jobs import Train
 from workers.protocol.recipe import Evaluation, Lora, Model, Recipe, Source, Training
+from workers.protocol.resume import for_less_memory, with_settings
 
 Follow = Callable[..., JobRow]
 
@@ -242,3 +245,46 @@ def test_a_missing_model_is_told(
     except Refusal as refusal:
         told = str(refusal)
     assert words in told
+
+
+def test_out_of_memory_goes_on_from_the_checkpoint_with_a_smaller_batch(
+    tiny: Path,
+    train_here: Callable[..., list[Any]],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The same examples a step in smaller batches: the losses are those of a run left alone."""
+    import torch
+
+    from workers.train.report import Report
+
+    options = {"max_steps": 6, "save_every_steps": 3}
+    recipe = learner(tiny, training=options)
+    alone = train_here(recipe)
+    began = Report.on_step_end
+
+    def fail_once(self: Any, args: Any, state: Any, control: Any, **more: Any) -> None:
+        began(self, args, state, control, **more)
+        if state.global_step == 4 and recipe.training.batch_size == args.train_batch_size:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+
+    monkeypatch.setattr(Report, "on_step_end", fail_once)
+    told = train_here(recipe)
+    assert (told[-1].kind, told[-1].what) == ("out_of_memory", "The memory ran out.")
+    folder = max((tmp_path / "jobs").iterdir())
+    assert last_step(folder) == 3
+    job = wire.read_job(folder)
+    settings = for_less_memory(recipe) | {"training.save_every_steps": 2}
+    changed = with_settings(recipe, settings, job.id)
+    assert (changed.training.batch_size, changed.training.gradient_accumulation) == (2, 2)
+    wire.write_job(folder, msgspec.structs.replace(job, task=Train(recipe=changed)))
+    told = train_here(changed, folder)
+    assert isinstance(told[-1], Finished)
+    assert [event.step for event in told if isinstance(event, Resumed)] == [3]
+    assert [event.step for event in told if isinstance(event, Saved)] == [3, 4, 6]
+    assert _losses(told) == pytest.approx(_losses(alone), abs=2e-3)
+
+
+def _losses(events: list[Any]) -> dict[int, float]:
+    measured = [event for event in events if isinstance(event, Metrics)]
+    return {event.step: event.values["loss"] for event in measured if "loss" in event.values}

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -14,9 +15,10 @@ from workers.__main__ import run_folder
 from workers.host import Host, failed
 from workers.protocol import wire
 from workers.protocol.events import Failed, Finished, Note, Phase, Started
-from workers.protocol.jobs import Job, Probe
+from workers.protocol.jobs import Job, Probe, Train
+from workers.protocol.recipe import Recipe, Training
 from workers.protocol.refusal import Refusal
-from workers.protocol.requests import SaveNow, Say, Stop
+from workers.protocol.requests import Pause, Resume, SaveNow, Say, Stop
 
 
 @pytest.fixture
@@ -57,6 +59,42 @@ def test_an_ended_folder_is_never_written_over(folder: Path) -> None:
     assert (folder / wire.EVENTS).read_bytes() == before
 
 
+def test_a_failed_folder_goes_on_and_ends_anew(folder: Path) -> None:
+    assert run_folder(folder, lambda task: _run_out) == 1
+    with Host(folder) as host:
+        assert host.started_before
+        host.emit(Finished())
+    lines = wire.read_events(folder)
+    assert [line.n for line in lines] == [1, 2, 3, 4]
+    assert wire.ending(lines) == Finished()
+    with pytest.raises(Refusal, match="already ended"):
+        Host(folder).__enter__()
+
+
+def _run_out(_: Host) -> None:
+    raise MemoryError
+
+
+def test_what_was_asked_before_a_resume_is_done_with(folder: Path) -> None:
+    run_folder(folder, lambda task: _run_out)
+    for request in (SaveNow(), Stop(), Pause(), Resume(), SaveNow()):
+        wire.append_request(folder, request)
+    with Host(folder) as host:
+        assert not host.requests.end_asked
+        assert host.requests.take() == [SaveNow()]
+
+
+def test_out_of_memory_names_the_resume_that_needs_less(folder: Path) -> None:
+    recipe = Recipe(training=Training(batch_size=8, gradient_accumulation=2))
+    job = Job(id="j", name="j", created="", home="", task=Train(recipe=recipe))
+    wire.write_job(folder, job)
+    told = failed(MemoryError(), folder)
+    assert (
+        f"python -m studio resume {folder.name} --set training.batch_size=4 "
+        "--set training.gradient_accumulation=4" in told.remedy
+    )
+
+
 def test_numbers_go_on_after_a_death_in_mid_line(folder: Path) -> None:
     with Host(folder) as host:
         host.emit(Note(text="one"))
@@ -66,6 +104,36 @@ def test_numbers_go_on_after_a_death_in_mid_line(folder: Path) -> None:
     with Host(folder) as host:
         host.emit(Finished())
     assert [line.n for line in wire.read_events(folder)] == [1, 2, 3, 4]
+
+
+class Disk:
+    """A file on a disk that takes so many bytes more."""
+
+    def __init__(self, file: Any, room: int) -> None:
+        self._file = file
+        self.room = room
+
+    def write(self, data: bytes) -> int:
+        if not self.room:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        written = self._file.write(data[: self.room])
+        self.room -= written
+        return written
+
+    def close(self) -> None:
+        self._file.close()
+
+
+def test_a_line_that_found_no_room_spoils_no_later_one(folder: Path) -> None:
+    with Host(folder) as host:
+        disk = host._events = Disk(host._events, room=20)  # type: ignore[assignment]
+        with pytest.raises(OSError, match="No space left"):
+            host.emit(Phase(name="lost"))
+        disk.room = 10_000
+        host.emit(Finished())
+    lines = wire.read_events(folder)
+    assert [line.n for line in lines] == [1, 2]
+    assert wire.ending(lines) == Finished()
 
 
 def test_stray_prints_of_c_code_too_go_to_the_log(

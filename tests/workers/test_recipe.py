@@ -10,8 +10,15 @@ import pytest
 from workers.protocol.assets import assets_folder, builtin_datasets
 from workers.protocol.catalogue import known_dataset, read_catalogue
 from workers.protocol.options import options_of
-from workers.protocol.pipeline import following, parse_pipeline, read_pipeline
+from workers.protocol.pipeline import (
+    Pipeline,
+    following,
+    format_pipeline,
+    parse_pipeline,
+    read_pipeline,
+)
 from workers.protocol.recipe import (
+    Gate,
     Model,
     Source,
     Training,
@@ -30,6 +37,16 @@ def test_what_is_written_reads_back_equal() -> None:
     recipe = parse_recipe(GOOD + "[training]\nlearning_rate = 3e-4\nseed = 7\n")
     assert parse_recipe(format_recipe(recipe)) == recipe
     assert recipe.training.learning_rate == 3e-4
+
+
+def test_a_gate_is_there_only_where_it_is_set() -> None:
+    plain = parse_recipe(GOOD)
+    assert plain.evaluation.gate is None
+    assert "gate" not in format_recipe(plain)
+    gated = parse_recipe(GOOD + '[evaluation]\ngate = { metric = "reward" }\n')
+    assert gated.evaluation.gate == Gate(metric="reward", min_gain=0.0)
+    pipeline = Pipeline(name="two", stages=[plain, gated])
+    assert parse_pipeline(format_pipeline(pipeline)) == pipeline
 
 
 @pytest.mark.parametrize(

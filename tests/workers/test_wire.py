@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from workers.protocol import wire
-from workers.protocol.events import Finished, Metrics, Phase, Unknown
+from workers.protocol.events import Event, Failed, Finished, Metrics, Phase, Started, Unknown
 from workers.protocol.jobs import Job, Train
 from workers.protocol.recipe import Recipe
 from workers.protocol.refusal import Refusal
@@ -65,6 +65,17 @@ def test_a_line_that_is_no_event_is_passed_over(tmp_path: Path) -> None:
     good = wire.encode_event(1, Finished())
     (tmp_path / wire.EVENTS).write_bytes(b'{"n": 1, "t"\n' + good)
     assert [line.event for line in wire.read_events(tmp_path)] == [Finished()]
+
+
+def test_a_job_that_was_started_again_has_not_ended(tmp_path: Path) -> None:
+    failed = Failed(what="A.", cause="B.", remedy="C.")
+    started = Started(pid=1, protocol=1, python="3.11")
+    said: list[Event] = [started, failed]
+    for more, end in ((None, failed), (started, None), (Finished(), Finished())):
+        said += [more] if more else []
+        lines = b"".join(wire.encode_event(n, event) for n, event in enumerate(said, start=1))
+        (tmp_path / wire.EVENTS).write_bytes(lines)
+        assert wire.ending(wire.read_events(tmp_path)) == end
 
 
 def test_a_file_is_written_whole_or_not_at_all(tmp_path: Path) -> None:

@@ -27,7 +27,8 @@ class Started(Event, frozen=True):
 
 
 class Resumed(Event, frozen=True):
-    """Training goes on from a checkpoint; what was measured after `step` is measured anew."""
+    """Training goes on from a checkpoint, or from the start (step 0) where there was none; what was
+    measured after `step` is measured anew."""
 
     step: int
 
@@ -236,6 +237,9 @@ class Evaluated(Event, frozen=True):
     step: int
     values: dict[str, float | None]
     rows: int
+    each: dict[str, list[float | None]] = {}
+    """Of some of the values what they are the mean of: one number a row that they are measured on,
+    in the rows' order, which is the same before and after; null where a row has no score."""
 
 
 class Finished(Event, frozen=True):
@@ -277,7 +281,8 @@ class Unknown(Event, frozen=True):
 
 
 ENDINGS = (Finished, Stopped, Failed)
-"""After one of these a job says nothing more. A paused one may go on."""
+"""After one of these a job says nothing more, unless it is started again: a paused and a failed one
+may be, and then the last of these holds."""
 
 KNOWN: dict[str, type[Event]] = {
     kind.__name__: kind

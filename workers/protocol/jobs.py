@@ -106,6 +106,15 @@ class Resolved(msgspec.Struct, kw_only=True, frozen=True):
     """How far the run goes through its examples: `rows`, `steps`, `seen` of the rows, `epochs`."""
 
 
+class Change(msgspec.Struct, frozen=True):
+    """Settings that were changed when a run went on from a checkpoint."""
+
+    step: int
+    """From which on they hold."""
+    settings: dict[str, tuple[Any, Any]]
+    """Key path to the value before and after."""
+
+
 class Job(msgspec.Struct, kw_only=True, frozen=True):
     """The whole of job.json."""
 
@@ -125,6 +134,8 @@ class Job(msgspec.Struct, kw_only=True, frozen=True):
     """The Python that the studio started the worker with."""
     protocol: int = VERSION
     resolved: Resolved | None = None
+    changes: list[Change] = []
+    """What resumes changed, in order; `task` holds what is asked now."""
 
     @property
     def kind(self) -> Kind:

@@ -23,10 +23,14 @@ def option(
     le: float | None = None,
     lt: float | None = None,
     advanced: bool = False,
+    on_resume: bool = False,
 ) -> msgspec.Meta:
-    """Metadata for `Annotated[type, option(...)]`; the bounds are checked when a recipe is read."""
+    """Metadata for `Annotated[type, option(...)]`; the bounds are checked when a recipe is read.
+
+    `on_resume` says that a run's last checkpoint can be continued with another value.
+    """
     bounds: dict[str, Any] = {"ge": ge, "gt": gt, "le": le, "lt": lt}
-    extra = {"unit": unit, "advanced": advanced}
+    extra = {"unit": unit, "advanced": advanced, "on_resume": on_resume}
     return msgspec.Meta(title=label, description=help, extra=extra, **bounds)
 
 
@@ -45,6 +49,7 @@ class Option(msgspec.Struct, frozen=True):
     minimum: float | None = None
     maximum: float | None = None
     advanced: bool = False
+    on_resume: bool = False
 
     @property
     def key(self) -> str:
@@ -80,4 +85,5 @@ def _option(path: str, inner: Any, default: Any, meta: msgspec.Meta) -> Option:
         minimum=meta.ge if meta.ge is not None else meta.gt,
         maximum=meta.le if meta.le is not None else meta.lt,
         advanced=extra.get("advanced", False),
+        on_resume=extra.get("on_resume", False),
     )

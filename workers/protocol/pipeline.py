@@ -20,6 +20,7 @@ from workers.protocol.recipe import (
     parse_recipe,
     read_text,
     refusal_of,
+    toml_of,
 )
 from workers.protocol.refusal import Refusal
 from workers.protocol.rewards import RewardModel
@@ -70,6 +71,11 @@ def parse_pipeline(text: str, where: str = "the pipeline") -> Pipeline:
                 "Name a base model, for example starter.",
             )
     return pipeline
+
+
+def format_pipeline(pipeline: Pipeline) -> str:
+    """TOML that `parse_pipeline` reads back; one stage alone is a plain recipe."""
+    return toml_of(pipeline if len(pipeline.stages) > 1 else pipeline.stages[0])
 
 
 def following(recipes: Sequence[Recipe], name: str, run: str) -> list[Recipe]:

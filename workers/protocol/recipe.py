@@ -9,7 +9,7 @@ from __future__ import annotations
 import difflib
 import re
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
 
@@ -151,10 +151,16 @@ class Source(Section, frozen=True):
 class Training(Section, frozen=True):
     max_steps: Annotated[
         int,
-        option("Steps", "Optimizer steps; 0 trains for the given epochs instead.", ge=0),
+        option(
+            "Steps",
+            "Optimizer steps; 0 trains for the given epochs instead.",
+            ge=0,
+            on_resume=True,
+        ),
     ] = 60
     epochs: Annotated[
-        float, option("Epochs", "Passes over the data when steps is 0.", gt=0, le=1000)
+        float,
+        option("Epochs", "Passes over the data when steps is 0.", gt=0, le=1000, on_resume=True),
     ] = 1.0
     learning_rate: Annotated[
         float,
@@ -168,11 +174,18 @@ class Training(Section, frozen=True):
             unit="examples",
             ge=1,
             le=1024,
+            on_resume=True,
         ),
     ] = 8
     gradient_accumulation: Annotated[
         int,
-        option("Gradient accumulation", "Batches added up before each step.", ge=1, le=1024),
+        option(
+            "Gradient accumulation",
+            "Batches added up before each step.",
+            ge=1,
+            le=1024,
+            on_resume=True,
+        ),
     ] = 1
     max_length: Annotated[
         int,
@@ -182,6 +195,7 @@ class Training(Section, frozen=True):
             unit="tokens",
             ge=8,
             le=1_048_576,
+            on_resume=True,
         ),
     ] = 1024
     seed: Annotated[
@@ -207,6 +221,7 @@ class Training(Section, frozen=True):
             "Longest gradient let through; 0 lets all through.",
             ge=0,
             advanced=True,
+            on_resume=True,
         ),
     ] = 1.0
     precision: Annotated[
@@ -217,7 +232,12 @@ class Training(Section, frozen=True):
     ] = "auto"
     gradient_checkpointing: Annotated[
         bool,
-        option("Gradient checkpointing", "Less memory for about a third more time.", advanced=True),
+        option(
+            "Gradient checkpointing",
+            "Less memory for about a third more time.",
+            advanced=True,
+            on_resume=True,
+        ),
     ] = False
     packing: Annotated[
         bool,
@@ -239,6 +259,7 @@ class Training(Section, frozen=True):
             unit="steps",
             ge=0,
             advanced=True,
+            on_resume=True,
         ),
     ] = 50
 
@@ -374,6 +395,7 @@ class RL(Section, frozen=True):
             ge=1,
             le=131_072,
             unit="tokens",
+            on_resume=True,
         ),
     ] = 256
     mask_truncated: Annotated[
@@ -382,6 +404,7 @@ class RL(Section, frozen=True):
             "Leave out cut-off answers",
             "Answers that were cut off teach nothing (DAPO).",
             advanced=True,
+            on_resume=True,
         ),
     ] = False
     temperature: Annotated[
@@ -424,7 +447,10 @@ class RL(Section, frozen=True):
     fast_generation: Annotated[
         Literal["auto", "transformers", "vllm"],
         option(
-            "Generation", "auto samples with vLLM on a GPU where it is installed.", advanced=True
+            "Generation",
+            "auto samples with vLLM on a GPU where it is installed.",
+            advanced=True,
+            on_resume=True,
         ),
     ] = "auto"
     pause_on: Annotated[
@@ -473,9 +499,14 @@ class Distill(Section, frozen=True):
 class Gate(Section, frozen=True):
     """What a run must reach on the held-out rows to be promoted."""
 
-    metric: Annotated[str, option("Gate metric", "The held-out measure looked at.")] = "accuracy"
+    metric: Annotated[
+        str, option("Gate metric", "The held-out measure looked at.", on_resume=True)
+    ] = "accuracy"
     min_gain: Annotated[
-        float, option("Least gain", "How much it must rise (for loss: fall) over the start.")
+        float,
+        option(
+            "Least gain", "How much it must rise (for loss: fall) over the start.", on_resume=True
+        ),
     ] = 0.0
 
 
@@ -492,6 +523,7 @@ class Evaluation(Section, frozen=True):
             unit="steps",
             ge=0,
             advanced=True,
+            on_resume=True,
         ),
     ] = 0
     max_rows: Annotated[
@@ -502,6 +534,7 @@ class Evaluation(Section, frozen=True):
             unit="rows",
             ge=1,
             advanced=True,
+            on_resume=True,
         ),
     ] = 64
 
@@ -518,9 +551,11 @@ class Evaluation(Section, frozen=True):
             ge=1,
             le=131_072,
             advanced=True,
+            on_resume=True,
         ),
     ] = 256
-    gate: Gate = Gate()
+    gate: Gate | None = None
+    """Decides whether the next stage of a pipeline starts; without one it always does."""
 
 
 class Recipe(Section, frozen=True):
@@ -576,7 +611,18 @@ def parse_recipe(text: str, where: str = "the recipe") -> Recipe:
 
 def format_recipe(recipe: Recipe) -> str:
     """TOML text that `parse_recipe` reads back to an equal recipe."""
-    return msgspec.toml.encode(recipe).decode()
+    return toml_of(recipe)
+
+
+def toml_of(section: Section) -> str:
+    """TOML text of a section; what is not set is left out, since TOML has no null."""
+    return msgspec.toml.encode(_without_nulls(msgspec.to_builtins(section))).decode()
+
+
+def _without_nulls(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _without_nulls(part) for name, part in value.items() if part is not None}
+    return [_without_nulls(part) for part in value] if isinstance(value, list) else value
 
 
 def check_recipe(recipe: Recipe, where: str = "the recipe") -> None:

@@ -20,6 +20,10 @@ class Pause(Request, frozen=True):
     """Write a checkpoint and end for now; the same folder started again goes on from there."""
 
 
+class Resume(Request, frozen=True):
+    """The job is started again: what was asked before this is done with."""
+
+
 class SaveNow(Request, frozen=True):
     """Write a checkpoint after the present step and go on."""
 
@@ -89,6 +93,6 @@ class ScoreAnswers(Request, frozen=True):
 
 
 AnyRequest = (
-    Stop | Pause | SaveNow | SampleNow | Say | Hush
+    Stop | Pause | Resume | SaveNow | SampleNow | Say | Hush
     | ShowRows | MapColumns | ShowTokens | SaveVersion | ScoreAnswers
 )  # fmt: skip

@@ -1,6 +1,7 @@
 """Jobs, events and requests on disk: who writes what, how lines are followed, files that survive.
 
-job.json         written once by the studio; `resolved` is filled in by the worker
+job.json         written by the studio, anew when a resume changes settings; `resolved` is filled in
+                 by the worker
 events.jsonl     appended by the worker alone, numbered from 1
 requests.jsonl   appended by the studio
 alive            written by the worker: pid and start time; touched once a second
@@ -18,7 +19,7 @@ from typing import Any, Generic, TypeVar
 
 import msgspec
 
-from workers.protocol.events import ENDINGS, KNOWN, Event, Unknown
+from workers.protocol.events import ENDINGS, KNOWN, Event, Started, Unknown
 from workers.protocol.jobs import Job
 from workers.protocol.refusal import Refusal
 from workers.protocol.requests import AnyRequest, Request
@@ -154,8 +155,10 @@ def read_events(folder: Path) -> list[Line]:
 
 
 def ending(lines: list[Line]) -> Event | None:
-    """The event with which a job ended, if it did."""
-    return next((line.event for line in reversed(lines) if isinstance(line.event, ENDINGS)), None)
+    """The event with which a job ended, if it did and was not started again since."""
+    turns = (line.event for line in reversed(lines) if isinstance(line.event, (Started, *ENDINGS)))
+    last = next(turns, None)
+    return None if isinstance(last, Started) else last
 
 
 def write_job(folder: Path, job: Job) -> None:

@@ -73,11 +73,11 @@ def _train(recipe: Recipe, host: Host, engine: EngineModule, closing: ExitStack)
     trainer.add_callback(report)
 
     resumed = checkpoints.last_whole(here.checkpoints)
+    if host.started_before:
+        host.emit(Resumed(step=resumed[1] if resumed else 0))
     if resumed is None:
         report.measure("before")
         course.sample(here, trainer)
-    else:
-        host.emit(Resumed(step=resumed[1]))
     trainer.train(resume_from_checkpoint=str(resumed[0]) if resumed else None)
 
     steps = trainer.state.global_step

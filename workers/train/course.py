@@ -19,11 +19,12 @@ from transformers import Trainer
 from workers.data.mix import Rows
 from workers.engines import Loaded
 from workers.engines.transformers import save_weights
-from workers.evaluate import Answering, checked
+from workers.evaluate import Answering, Measured, checked
 from workers.fetch import Located, fingerprint
 from workers.folders import write_folder
 from workers.host import Host
 from workers.protocol import jobs
+from workers.protocol.checkpoints import CHECKPOINTS
 from workers.protocol.coverage import coverage
 from workers.protocol.events import Evaluated, Metrics, Note, Phase, Resolved, Sampled
 from workers.protocol.recipe import Recipe
@@ -59,7 +60,7 @@ class Course:
 
     @property
     def checkpoints(self) -> Path:
-        return self.host.folder / "checkpoints"
+        return self.host.folder / CHECKPOINTS
 
     def open_rewards(self) -> Rewards:
         """The recipe's rewards, made ready once and ended with the run."""
@@ -79,8 +80,8 @@ class Stage(Protocol):
         for one."""
         ...
 
-    def measure(self, course: Course, trainer: Trainer) -> dict[str, float]:
-        """Scores on the held-out rows, by name; empty when there is nothing to measure."""
+    def measure(self, course: Course, trainer: Trainer) -> Measured:
+        """Scores on the held-out rows; empty when there is nothing to measure."""
         ...
 
 
@@ -193,34 +194,39 @@ def measure(
         return {}
     if moment != "during":
         course.host.emit(Phase(name=f"Measuring {moment} training"))
-    values = finite(stage.measure(course, trainer))
+    measured = stage.measure(course, trainer)
+    values = finite(measured.values)
     step = trainer.state.global_step
     rows = len(course.held_out)
-    course.host.emit(Evaluated(when=moment, step=step, values=values, rows=rows))
+    course.host.emit(
+        Evaluated(when=moment, step=step, values=values, rows=rows, each=measured.each)
+    )
     curves = {f"eval_{name}": value for name, value in values.items()}
     course.host.emit(Metrics(step=step, values=curves, seconds=seconds))
     return curves
 
 
-def evaluated(trainer: Trainer, names: Mapping[str, str]) -> dict[str, float]:
+def evaluated(trainer: Trainer, names: Mapping[str, str]) -> Measured:
     """What the trainer measures on its held-out dataset, if it has one, under the wire's names.
 
     Args:
         names: TRL's names to those on the wire; what TRL did not measure is left out.
     """
     found = trainer.evaluate() if trainer.eval_dataset is not None else {}
-    return {
-        ours: float(found[f"eval_{name}"])
-        for name, ours in names.items()
-        if f"eval_{name}" in found
-    }
+    return Measured(
+        {
+            ours: float(found[f"eval_{name}"])
+            for name, ours in names.items()
+            if f"eval_{name}" in found
+        }
+    )
 
 
-def answered(course: Course, trainer: Trainer) -> dict[str, float]:
+def answered(course: Course, trainer: Trainer) -> Measured:
     """The share of held-out questions answered right, where the rows say what is right."""
     asked = [row for row in course.held_out if row.answer and row.prompt]
     if not asked:
-        return {}
+        return Measured()
     longest = course.recipe.evaluation.max_answer_tokens
     said = answering(course, trainer).answers([row.prompt for row in asked], longest)
     return checked(asked, said)

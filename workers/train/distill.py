@@ -17,6 +17,7 @@ from trl.experimental.gkd import GKDConfig, GKDTrainer
 
 from workers.data.mapping import IGNORED
 from workers.engines.transformers import load_tokenizer, load_weights
+from workers.evaluate import Measured
 from workers.fetch import locate_model
 from workers.protocol.events import Phase
 from workers.protocol.refusal import Refusal
@@ -79,7 +80,7 @@ def compare(course: Course, trainer: Trainer) -> Compared:
     return Compared("divergence", trainers, float(apart.cpu()[trained].mean()))
 
 
-def measure(course: Course, trainer: Trainer) -> dict[str, float]:
+def measure(course: Course, trainer: Trainer) -> Measured:
     """The divergence from the teacher on held-out rows, and how many are answered right."""
     return evaluated(trainer, MEASURED) | answered(course, trainer)
 

@@ -24,6 +24,7 @@ from trl import GRPOConfig, GRPOTrainer, RLOOConfig, RLOOTrainer
 
 from workers.data.formats import Row
 from workers.data.mapping import render
+from workers.evaluate import Measured
 from workers.protocol.events import Note, Rollout
 from workers.protocol.refusal import Refusal
 from workers.protocol.rollouts import Group, Rollouts, Sampling, path_of
@@ -83,7 +84,7 @@ def compare(course: Course, trainer: Trainer) -> Compared:
     return Compared("log-probability", float(trainers.sum()), float(own[-answer:].sum()))
 
 
-def measure(course: Course, trainer: Trainer) -> dict[str, float]:
+def measure(course: Course, trainer: Trainer) -> Measured:
     """Mean reward of greedy answers to the held-out prompts, and the share that is right."""
     assert isinstance(trainer, Watched)
     return judged(course, trainer, trainer.rewards, course.recipe.rl.max_completion_tokens)

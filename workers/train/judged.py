@@ -8,7 +8,7 @@ import msgspec
 import torch
 from transformers import Trainer
 
-from workers.evaluate import checked
+from workers.evaluate import Measured, checked
 from workers.protocol.wire import write_atomically
 from workers.rewards import EQUAL, Rewards, Sample
 from workers.train.course import Course, answering
@@ -17,7 +17,7 @@ FIRST = "held-out-before.json"
 """What the answers before training earned, in the run's folder: a resumed run compares with it."""
 
 
-def judged(course: Course, trainer: Trainer, rewards: Rewards, longest: int) -> dict[str, float]:
+def judged(course: Course, trainer: Trainer, rewards: Rewards, longest: int) -> Measured:
     """Answers to the held-out prompts, scored: greedy ones, or in stage `rlhf`, whose aim is the
     mean over what the policy says, sampled at rl.temperature with fixed dice.
 
@@ -28,7 +28,7 @@ def judged(course: Course, trainer: Trainer, rewards: Rewards, longest: int) -> 
     """
     rows = [row for row in course.held_out if row.prompt]
     if not rows:
-        return {}
+        return Measured()
     speaker = answering(course, trainer)
     prompts = [row.prompt for row in rows]
     if course.recipe.stage == "rlhf":
@@ -43,10 +43,11 @@ def judged(course: Course, trainer: Trainer, rewards: Rewards, longest: int) -> 
     ]
     totals = rewards.score(samples).totals
     scored = [total for total in totals if total is not None]
-    found = {"reward": sum(scored) / len(scored)} if scored else {}
-    found |= _compared(course.host.folder / FIRST, totals)
+    found = Measured(_compared(course.host.folder / FIRST, totals))
+    if scored:
+        found |= Measured({"reward": sum(scored) / len(scored)}, {"reward": totals})
     known = [(row, answer) for row, answer in zip(rows, said, strict=True) if row.answer]
-    return found | (checked(*map(list, zip(*known, strict=True))) if known else {})
+    return found | checked(*map(list, zip(*known, strict=True))) if known else found
 
 
 def _compared(path: Path, totals: list[float | None]) -> dict[str, float]:

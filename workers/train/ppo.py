@@ -27,6 +27,7 @@ from trl.experimental.ppo import PPOConfig, PPOTrainer
 
 from workers.data.formats import Row
 from workers.engines.transformers import load_judge, with_adapter
+from workers.evaluate import Measured
 from workers.fetch import locate_model
 from workers.protocol.refusal import Refusal
 from workers.protocol.rewards import RewardModel
@@ -78,7 +79,7 @@ def compare(course: Course, trainer: Trainer) -> None:
     """Nothing: TRL's loop takes the model's own logits, and measures nothing outside of itself."""
 
 
-def measure(course: Course, trainer: Trainer) -> dict[str, float]:
+def measure(course: Course, trainer: Trainer) -> Measured:
     """What the rewards give to answers to the held-out prompts."""
     assert isinstance(trainer, WatchedPPO)
     return judged(course, trainer, trainer.rewards, course.recipe.rl.max_completion_tokens)

@@ -17,6 +17,7 @@ from datasets import Dataset
 from transformers import Trainer
 
 from workers.data.mix import Rows
+from workers.evaluate import Measured
 from workers.protocol.recipe import Preference
 from workers.protocol.refusal import Refusal
 from workers.train.course import (
@@ -124,7 +125,7 @@ def compare(course: Course, trainer: Trainer) -> Compared | None:
     return Compared("log-probability", trainers, float(own.mean() if mean else own.sum()))
 
 
-def measure(course: Course, trainer: Trainer) -> dict[str, float]:
+def measure(course: Course, trainer: Trainer) -> Measured:
     """Loss, margin and, of pairs, the share put in the right order, on the held-out rows.
 
     Where the recipe names rewards, the model's own answers are scored by them, and compared with

@@ -96,6 +96,7 @@ class Report(TrainerCallback):
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
     ) -> None:
+        state.compute_steps(args, state.max_steps)  # a checkpoint brings those it was made with
         self._host.emit(Phase(name="Training"))
         self._host.emit(Progress(done=state.global_step, total=state.max_steps))
         self._began = self._last_log = time.perf_counter()

@@ -16,6 +16,7 @@ from trl import RewardConfig, RewardTrainer
 
 from workers.data.mapping import render
 from workers.data.mix import Rows
+from workers.evaluate import Measured
 from workers.rewards.models import scores
 from workers.train.course import Course, common_arguments, evaluated
 from workers.train.loss_check import Compared, own_logits, trainers_measure
@@ -73,13 +74,13 @@ def compare(course: Course, trainer: Trainer) -> Compared:
     return Compared("loss", trainers, float(np.logaddexp(0, worse - better)) + centring)
 
 
-def measure(course: Course, trainer: Trainer) -> dict[str, float]:
+def measure(course: Course, trainer: Trainer) -> Measured:
     """On held-out pairs: loss, margin, the share put in the right order, how well the probabilities
     are calibrated, and how often the longer answer wins against how often it is the better one."""
     rows = [row for row in course.held_out if row.rejected]
     if not rows:
-        return {}
-    return evaluated(trainer, MEASURED) | _looked_at(course, trainer, rows)
+        return Measured()
+    return evaluated(trainer, MEASURED) | Measured(_looked_at(course, trainer, rows))
 
 
 def _looked_at(course: Course, trainer: Trainer, rows: Rows) -> dict[str, float]:

@@ -18,6 +18,7 @@ from trl import SFTConfig, SFTTrainer
 from workers.data.formats import Row
 from workers.data.mapping import IGNORED, Example, tokenize, windows
 from workers.data.mix import Rows
+from workers.evaluate import Measured
 from workers.protocol.events import Note
 from workers.protocol.refusal import Refusal
 from workers.train.course import (
@@ -71,7 +72,7 @@ def first_example(trainer: Trainer) -> dict[str, list[int]]:
     return {name: row[name][:length] for name in ("input_ids", "labels")}
 
 
-def measure(course: Course, trainer: Trainer) -> dict[str, float]:
+def measure(course: Course, trainer: Trainer) -> Measured:
     """Loss, entropy and token accuracy on the held-out rows, and how many are answered right."""
     return evaluated(trainer, MEASURED) | answered(course, trainer)
 

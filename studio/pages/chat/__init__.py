@@ -240,7 +240,10 @@ class ChatPage(Page):
         self.bubbles.begin_answer()
         system = sampled.pop("system")
         head = [{"role": "system", "content": system}] if system else []
-        self._partner.say(Say(messages=[*head, *self._messages], **sampled))
+        try:
+            self._partner.say(Say(messages=[*head, *self._messages], **sampled))
+        except Refusal as refusal:
+            self.banner.tell(refusal.what, refusal.cause, refusal.remedy)
         self.composer.setFocus()
         self._show_state()
 

@@ -279,8 +279,11 @@ class Arena(QWidget):
         self._answers.show()
         system = sampled.pop("system")
         head = [{"role": "system", "content": system}] if system else []
-        for partner in self._partners:
-            partner.say(Say(messages=[*head, *self._messages], **sampled))
+        try:
+            for partner in self._partners:
+                partner.say(Say(messages=[*head, *self._messages], **sampled))
+        except Refusal as refusal:
+            self.banner.tell(refusal.what, refusal.cause, refusal.remedy)
         self.composer.setFocus()
         self._show_state()
 

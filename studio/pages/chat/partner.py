@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 
 import psutil
@@ -10,6 +11,7 @@ from PySide6.QtCore import QObject, Signal
 from studio.jobs import Heard, Jobs
 from workers.protocol.events import Answered, Event, Phase, Ready, Token
 from workers.protocol.jobs import Chat
+from workers.protocol.refusal import Refusal
 from workers.protocol.requests import Hush, Say
 
 STOP_GRACE_S = 5.0
@@ -55,13 +57,15 @@ class Partner(QObject):
         self.ready = self.answering = False
 
     def say(self, say: Say) -> None:
+        """Asks for an answer; raises `Refusal` where that cannot be written."""
         self._jobs.tell(self._job, say)
         self.answering = True
 
     def hush(self) -> None:
         """Breaks the answer off; what there is of it still comes."""
         if self.answering:
-            self._jobs.tell(self._job, Hush())
+            with contextlib.suppress(Refusal):  # a full disk: the answer goes on to its end
+                self._jobs.tell(self._job, Hush())
 
     def drop(self) -> None:
         """Breaks the answer off and hears no more of it."""

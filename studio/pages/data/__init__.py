@@ -153,7 +153,10 @@ class DataPage(Page):
     # The worker
 
     def _tell(self, request: Request) -> None:
-        self._dataset.ask(request)
+        try:
+            self._dataset.ask(request)
+        except Refusal as refusal:
+            self._on_told(refusal)
 
     def hear(self, news: list[Heard]) -> None:
         for heard in self._dataset.hear(news):

@@ -174,11 +174,12 @@ class ScoreView(QWidget):
             if not self._job:
                 self.banner.hide()
                 self._start()
+            turns = [{"role": "user", "content": prompt}]
+            answers = [texts[at] for at in filled]
+            self._jobs.tell(self._job, ScoreAnswers(prompt=turns, answers=answers))
         except Refusal as refusal:
             self.banner.tell(refusal.what, refusal.cause, refusal.remedy)
             return
-        turns = [{"role": "user", "content": prompt}]
-        self._jobs.tell(self._job, ScoreAnswers(prompt=turns, answers=[texts[at] for at in filled]))
         self._asked = filled
 
     def _clear(self) -> None:

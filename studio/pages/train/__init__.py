@@ -25,7 +25,7 @@ from studio.jobs import Heard, Jobs
 from studio.pages.train.advice import AdviceStep
 from studio.pages.train.data import DataStep
 from studio.pages.train.model import ModelStep
-from studio.pages.train.review import ReviewStep, format_pipeline
+from studio.pages.train.review import ReviewStep
 from studio.pages.train.rewards import Judge, RewardsStep
 from studio.pages.train.settings import SettingsStep, with_suggestions
 from studio.pages.train.stage import StageStep
@@ -38,7 +38,13 @@ from studio.widgets.text import button
 from workers.protocol import wire
 from workers.protocol.catalogue import ModelEntry, read_catalogue
 from workers.protocol.jobs import Inspect, Train
-from workers.protocol.pipeline import PREVIOUS, Pipeline, parse_pipeline, read_pipeline
+from workers.protocol.pipeline import (
+    PREVIOUS,
+    Pipeline,
+    format_pipeline,
+    parse_pipeline,
+    read_pipeline,
+)
 from workers.protocol.recipe import Recipe, Source
 from workers.protocol.refusal import Refusal
 

@@ -18,7 +18,7 @@ from workers.protocol.browse import Opening, RowView
 from workers.protocol.events import Event, Opened, Phase, RowsCounted, RowsShown
 from workers.protocol.recipe import Source
 from workers.protocol.refusal import Refusal
-from workers.protocol.requests import ShowRows
+from workers.protocol.requests import Request, ShowRows
 
 ROWS = 3
 LETTERS = 280
@@ -91,7 +91,7 @@ class Preview(Card):
                 self._say(f"{name}…")
             case Opened(opening=opening):
                 self._say(_shape(opening), fault=opening.format is None)
-                self._dataset.ask(ShowRows(first=0, count=ROWS))
+                self._ask(ShowRows(first=0, count=ROWS))
             case RowsShown(rows=rows):
                 self.rows.setText("\n\n".join(_words(row) for row in rows))
                 self.rows.setVisible(bool(rows))
@@ -100,6 +100,12 @@ class Preview(Card):
                 self.counts[self._source.source] = count
                 self._done(RowsCounted)
                 self.counted.emit()
+
+    def _ask(self, request: Request) -> None:
+        try:
+            self._dataset.ask(request)
+        except Refusal as refusal:
+            self._say(str(refusal), fault=True)
 
     def _done(self, told: type[Event]) -> None:
         self._left.discard(told)

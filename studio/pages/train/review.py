@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-import msgspec
 from PySide6.QtCore import Qt, Signal
 from PySide6.QtGui import QGuiApplication
 from PySide6.QtWidgets import QHBoxLayout, QPlainTextEdit
@@ -14,8 +13,8 @@ from studio.theme import SPACE, Theme, fixed_font
 from studio.widgets.card import Card
 from studio.widgets.text import button, label
 from workers.protocol.coverage import coverage
-from workers.protocol.pipeline import Pipeline
-from workers.protocol.recipe import Recipe, format_recipe
+from workers.protocol.pipeline import Pipeline, format_pipeline
+from workers.protocol.recipe import Recipe
 from workers.protocol.rewards import RewardModel, names_of
 
 METHODS = {
@@ -131,13 +130,6 @@ class ReviewStep(Step):
 
     def fill(self, recipe: Recipe) -> Recipe:
         return recipe
-
-
-def format_pipeline(pipeline: Pipeline) -> str:
-    """TOML that `parse_pipeline` reads back; one stage alone is a plain recipe."""
-    if len(pipeline.stages) == 1:
-        return format_recipe(pipeline.stages[0])
-    return msgspec.toml.encode(pipeline).decode()
 
 
 def in_words(recipe: Recipe) -> str:

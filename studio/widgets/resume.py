@@ -1,0 +1,112 @@
+"""What a run goes on with from its last checkpoint: the settings that may change, in a dialog."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+from PySide6.QtWidgets import QDialog, QHBoxLayout, QVBoxLayout, QWidget
+
+from studio.theme import SPACE, Theme
+from studio.widgets.form import OptionForm
+from studio.widgets.notice import Banner
+from studio.widgets.page import centred, scrolling
+from studio.widgets.text import button, label
+from workers.protocol.options import Option
+from workers.protocol.refusal import Refusal
+from workers.protocol.resume import Proposal, resume_options, settings_of, with_settings
+
+SIZE = (720, 620)
+SAMPLED = ("grpo", "rlhf")
+"""Stages that learn from their own answers and look at all of rl."""
+
+
+class ResumeDialog(QDialog):
+    """A form of the settings that a run had so far; `changes` holds what is to be different."""
+
+    def __init__(self, proposal: Proposal, theme: Theme, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self.setWindowTitle("Resume")
+        self.setObjectName("resume-dialog")
+        self.resize(*SIZE)
+        self._proposal = proposal
+        self._so_far = settings_of(proposal.recipe)
+        self.form = OptionForm(_options(proposal.recipe.stage, self._so_far), theme)
+        self.form.set_values(proposal.settings)
+        self.banner = Banner(theme)
+        self.go = button("Resume", theme, "play", kind="primary", name="resume-go")
+        self.leave = button("Cancel", theme, name="resume-cancel")
+        self.go.clicked.connect(self._on_go)
+        self.leave.clicked.connect(self.reject)
+        self.form.changed.connect(self._on_changed)
+        self._lay_out(_words(proposal))
+
+    def _lay_out(self, words: str) -> None:
+        column = QVBoxLayout()
+        column.setContentsMargins(3 * SPACE, 2 * SPACE, 3 * SPACE, 2 * SPACE)
+        column.setSpacing(2 * SPACE)
+        column.addWidget(label("Resume with other settings", "heading"))
+        column.addWidget(label(words, "muted", wrap=True))
+        column.addWidget(self.banner)
+        column.addWidget(self.form)
+        column.addStretch(1)
+        buttons = QHBoxLayout()
+        buttons.setContentsMargins(3 * SPACE, SPACE, 3 * SPACE, 2 * SPACE)
+        buttons.addStretch(1)
+        buttons.addWidget(self.leave)
+        buttons.addWidget(self.go)
+        outer = QVBoxLayout(self)
+        outer.setContentsMargins(0, 0, 0, 0)
+        outer.setSizeConstraint(QVBoxLayout.SizeConstraint.SetNoConstraint)  # it scrolls
+        outer.addWidget(scrolling(centred(column)), 1)
+        outer.addLayout(buttons)
+
+    @classmethod
+    def ask(cls, proposal: Proposal, theme: Theme, parent: QWidget) -> dict[str, Any] | None:
+        """Key path to the new value of what is to change; None where the run is left as it is."""
+        dialog = cls(proposal, theme, parent)
+        accepted = dialog.exec() == QDialog.DialogCode.Accepted
+        dialog.deleteLater()
+        return dialog.changes if accepted else None
+
+    @property
+    def changes(self) -> dict[str, Any]:
+        values = self.form.values
+        return {path: value for path, value in values.items() if value != self._so_far[path]}
+
+    def _on_changed(self) -> None:
+        self.banner.hide()
+        self.go.setEnabled(not self.form.faults)
+
+    def _on_go(self) -> None:
+        try:
+            with_settings(self._proposal.recipe, self.changes, self._proposal.run)
+        except Refusal as refusal:
+            self.banner.tell(refusal.what, refusal.cause, refusal.remedy)
+            return
+        self.accept()
+
+
+def _options(stage: str, so_far: dict[str, Any]) -> list[Option]:
+    """What may change and matters to the stage; its default is what the run had so far."""
+    return [
+        msgspec.structs.replace(option, default=so_far[path])
+        for path, option in resume_options().items()
+        if path in so_far and _matters(path, stage)
+    ]
+
+
+def _matters(path: str, stage: str) -> bool:
+    if not path.startswith("rl.") or stage in SAMPLED:
+        return True
+    return stage == "distill" and path == "rl.max_completion_tokens"
+
+
+def _words(proposal: Proposal) -> str:
+    begin = (
+        f"The run goes on from its checkpoint of step {proposal.step}."
+        if proposal.step
+        else "The run has no complete checkpoint and begins from the start."
+    )
+    less = " These settings need less memory." if proposal.settings else ""
+    return f"{begin}{less} What else the recipe says lives in the checkpoint and stays."

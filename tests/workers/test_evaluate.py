@@ -1,0 +1,23 @@
+"""What is measured on held-out rows: means, and what each row gave."""
+
+from __future__ import annotations
+
+from workers.data.formats import Row
+from workers.evaluate import Measured, Said, checked
+
+
+def _row(answer: str) -> Row:
+    return Row(prompt=[{"role": "user", "content": "What is 1 + 1?"}], answer=answer)
+
+
+def test_right_answers_are_counted_and_kept_row_by_row() -> None:
+    said = [Said("2", 1, truncated=False), Said("It is 3", 3, truncated=True)]
+    measured = checked([_row("2"), _row("2")], said)
+    assert measured.values == {"accuracy": 0.5, "answer_tokens": 2.0, "cut_off_share": 0.5}
+    assert measured.each == {"accuracy": [1.0, 0.0]}
+
+
+def test_what_is_measured_in_two_ways_is_put_together() -> None:
+    one, other = Measured({"loss": 1.0}), Measured({"reward": 0.5}, {"reward": [0.5, None]})
+    both = Measured({"loss": 1.0, "reward": 0.5}, {"reward": [0.5, None]})
+    assert one | other == both

@@ -1,0 +1,118 @@
+"""How a run goes on from its last checkpoint with other settings than it began with.
+
+Which settings a checkpoint can be continued with is declared on the options themselves.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+
+from workers.protocol.options import Option, options_of
+from workers.protocol.recipe import Recipe, check_recipe, refusal_of, sections
+from workers.protocol.refusal import Refusal
+
+
+class Proposal(msgspec.Struct, frozen=True):
+    """From where a run would go on, and with what."""
+
+    run: str
+    recipe: Recipe
+    """As it is so far."""
+    step: int
+    """Of the last whole checkpoint; 0 where there is none."""
+    settings: dict[str, Any]
+    """Key path to a value that would serve better than the one so far."""
+
+
+def resume_options() -> dict[str, Option]:
+    """The options that may be changed when a run goes on, by key path."""
+    declared = (
+        option
+        for table, section in sections().items()
+        for option in options_of(section, f"{table}." if table else "")
+    )
+    return {option.path: option for option in declared if option.on_resume}
+
+
+def with_settings(recipe: Recipe, settings: Mapping[str, Any], run: str) -> Recipe:
+    """The recipe of a run that goes on, with other values at some key paths.
+
+    Raises:
+        Refusal: a key that is not known or lives in the checkpoint, a value that does not fit it,
+            or a recipe that cannot be as a whole.
+    """
+    plain = msgspec.to_builtins(recipe)
+    for path, value in settings.items():
+        _require_resumable(path, run)
+        *tables, key = path.split(".")
+        place = plain
+        for table in tables:
+            place[table] = place[table] or {}
+            place = place[table]
+        place[key] = value
+    try:
+        changed = msgspec.convert(plain, Recipe)
+    except msgspec.ValidationError as fault:
+        raise refusal_of(str(fault), "the changed recipe") from None
+    check_recipe(changed, "the changed recipe")
+    return changed
+
+
+def _require_resumable(path: str, run: str) -> None:
+    known = resume_options()
+    if path in known:
+        return
+    names = {f"{t}.{f}" if t else f for t, s in sections().items() for f in s.__struct_fields__}
+    if path in names:
+        raise Refusal(
+            f"{path} cannot be changed when a run goes on.",
+            "The learning rate and its schedule live in the checkpoint; model and data made it.",
+            f"Start a new run from this one with model.base = 'run:{run}'. On resume may change: "
+            f"{', '.join(known)}.",
+        )
+    close = difflib.get_close_matches(path, known, n=1)
+    raise Refusal(
+        f"There is no setting '{path}'.",
+        "It may be misspelt.",
+        f"Did you mean '{close[0]}'?" if close else f"On resume may change: {', '.join(known)}.",
+    )
+
+
+def differences(before: Recipe, after: Recipe) -> dict[str, tuple[Any, Any]]:
+    """What was changed for a resume: key path to the value before and after."""
+    found = {path: (_value(before, path), _value(after, path)) for path in resume_options()}
+    return {path: values for path, values in found.items() if values[0] != values[1]}
+
+
+def settings_of(recipe: Recipe) -> dict[str, Any]:
+    """The values of the options that may be changed; of a gate that is not set there are none."""
+    found = {path: _value(recipe, path) for path in resume_options()}
+    return {path: value for path, value in found.items() if value is not None}
+
+
+def _value(recipe: Recipe, path: str) -> Any:
+    value: Any = recipe
+    for key in path.split("."):
+        value = getattr(value, key) if value is not None else None
+    return value
+
+
+def for_less_memory(recipe: Recipe) -> dict[str, Any]:
+    """Settings under which the same training needs less memory, by key path.
+
+    A smaller batch with the same number of examples a step; where the batch cannot be made
+    smaller, gradient checkpointing, and after that shorter examples.
+    """
+    training = recipe.training
+    smaller = next((n for n in range(training.batch_size // 2, 0, -1)
+                    if training.batch_size % n == 0), 0)  # fmt: skip
+    accumulation = training.gradient_accumulation * training.batch_size // max(smaller, 1)
+    if smaller >= (2 if recipe.stage == "kto" else 1) and accumulation <= 1024:
+        return {"training.batch_size": smaller, "training.gradient_accumulation": accumulation}
+    if not training.gradient_checkpointing:
+        return {"training.gradient_checkpointing": True}
+    return {"training.max_length": max(training.max_length // 2, 8)}
