@@ -36,10 +36,11 @@ def scores(recipe: Recipe, step: int) -> dict[str, float | None]:
 def outcomes(values: dict[str, float | None]) -> dict[str, list[float | None]]:
     """Single rows that come to these means, before and after a run; the first ones are right."""
     right = round((values["accuracy"] or 0.0) * HELD_OUT)
-    return {
+    made: dict[str, list[float | None]] = {
         "reward": [values["reward"]] * HELD_OUT,
-        "accuracy": [1.0] * right + [0.0] * (HELD_OUT - right),
+        "accuracy": [*[1.0] * right, *[0.0] * (HELD_OUT - right)],
     }
+    return made
 
 
 def say_metrics(host: Host, recipe: Recipe, step: int, seconds: float) -> None:

@@ -174,10 +174,11 @@ def test_mixtures_of_experts_are_trained_and_speak(
     """TRL switches the router's logits on in the config, and sampling then ended the run."""
     from transformers import Qwen3MoeConfig
 
-    config = Qwen3MoeConfig(
-        **SHAPE, num_experts=4, num_experts_per_tok=2, moe_intermediate_size=64, head_dim=16,
-        decoder_sparse_step=1,
-    )  # fmt: skip
+    experts: dict[str, Any] = SHAPE | {
+        "num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 64, "head_dim": 16,
+        "decoder_sparse_step": 1,
+    }  # fmt: skip
+    config = Qwen3MoeConfig(**experts)
     base = family(tmp_path / "moe", tiny, config)
     events = train_here(learner("sft", str(base), str(tiny / "sums.jsonl")))
     assert [event for event in events if isinstance(event, Failed)] == []

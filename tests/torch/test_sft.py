@@ -285,6 +285,6 @@ def test_out_of_memory_goes_on_from_the_checkpoint_with_a_smaller_batch(
     assert _losses(told) == pytest.approx(_losses(alone), abs=2e-3)
 
 
-def _losses(events: list[Any]) -> dict[int, float]:
+def _losses(events: list[Any]) -> dict[int, float | None]:
     measured = [event for event in events if isinstance(event, Metrics)]
     return {event.step: event.values["loss"] for event in measured if "loss" in event.values}

@@ -102,7 +102,7 @@ def windows(text: str, tokenizer: PreTrainedTokenizerBase, max_length: int) -> l
     return [first, *(Example(one.input_ids, [IGNORED, *one.labels[1:]]) for one in others)]
 
 
-def lay_out_text(text: str, tokenizer: PreTrainedTokenizerBase, end: int | None = None) -> Layout:
+def lay_out_text(text: str, tokenizer: Any, end: int | None = None) -> Layout:
     """Plain text between the tokens that begin and end a document, all of them trained.
 
     Args:
@@ -111,7 +111,7 @@ def lay_out_text(text: str, tokenizer: PreTrainedTokenizerBase, end: int | None 
     """
     ids, offsets = encode(text, tokenizer)
     if begins_documents(tokenizer):
-        ids, offsets = [tokenizer.bos_token_id, *ids], [(0, 0), *offsets]  # type: ignore[list-item]
+        ids, offsets = [tokenizer.bos_token_id, *ids], [(0, 0), *offsets]
     end = tokenizer.eos_token_id if end is None else end
     if end is not None:
         ids, offsets = [*ids, end], [*offsets, (len(text), len(text))]

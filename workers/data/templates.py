@@ -144,7 +144,7 @@ def turn_end(tokenizer: PreTrainedTokenizerBase, known: Iterable[int] = ()) -> i
     ids = cast("list[int]", tokenizer(behind.lstrip(), add_special_tokens=False)["input_ids"])
     marks = {*tokenizer.all_special_ids, *tokenizer.added_tokens_decoder}
     run = list(itertools.takewhile(marks.__contains__, ids))
-    stops = {*known, tokenizer.eos_token_id}
+    stops = [*known, tokenizer.eos_token_id]
     return next((token for token in run if token in stops), run[0] if run else None)
 
 

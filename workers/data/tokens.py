@@ -59,7 +59,7 @@ class Viewer:
         """
         self._own: Any = tokenizer.chat_template
         self._template: Template = template
-        self._document_end = tokenizer.eos_token_id
+        self._document_end: Any = tokenizer.eos_token_id
         self.name = dress(tokenizer, template)
         end_turns(tokenizer, stops_at)
         self._tokenizer: Any = tokenizer

@@ -146,15 +146,19 @@ def with_adapter(
         ) from fault
 
 
+PACKING = "support_avx512bf16_for_cpu"
+"""What bitsandbytes calls a layer's leave to be packed."""
+
+
 def _keep_differentiable(model: PreTrainedModel) -> None:
     """Keeps four-bit layers from being packed for inference when they are first evaluated.
 
     On processors with AVX-512 BF16, bitsandbytes packs a layer for good once it is called in eval
     mode; the packed product has no gradient, so that nothing below it would be learnt afterwards.
     """
-    for module in model.modules():
-        if hasattr(module, "support_avx512bf16_for_cpu"):
-            module.support_avx512bf16_for_cpu = False
+    layers: list[Any] = [one for one in model.modules() if hasattr(one, PACKING)]
+    for layer in layers:
+        setattr(layer, PACKING, False)
 
 
 def target_modules(lora: Lora) -> str | list[str]:

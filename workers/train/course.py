@@ -85,7 +85,7 @@ class Stage(Protocol):
         ...
 
 
-NO_ROUTER_LOSS = {"router_aux_loss_coef": 0.0}
+NO_ROUTER_LOSS: dict[str, Any] = {"router_aux_loss_coef": 0.0}
 """For trainers that would add the load-balancing loss of mixtures of experts. For it they switch
 the router's logits on in the model for good, which breaks its generation; adapters leave the router
 alone, so there is nothing to balance."""

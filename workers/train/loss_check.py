@@ -112,6 +112,7 @@ def trainers_measure(trainer: Trainer, row: dict[str, Any], name: str) -> float:
     """What the trainer's own evaluation says of one row."""
     state = trainer.state
     kept = len(state.log_history)
-    found = trainer.evaluate(Dataset.from_list([row]))
+    rows: Any = Dataset.from_list([row])
+    found = trainer.evaluate(rows)
     del state.log_history[kept:]
     return float(found[f"eval_{name}"])
