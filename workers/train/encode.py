@@ -140,18 +140,30 @@ def pair_of(row: Row, tokenizer: Any) -> Pair:
 # Rows that are too long
 
 
-def tell_long(course: Course, what: str, total: int, cut: int, dropped: int) -> None:
-    """Says how many rows are cut at training.max_length and how many are left out for it."""
+def tell_long(
+    course: Course, what: str, total: int, cut: int, dropped: int, *, whole: bool = False
+) -> None:
+    """Says how many rows are cut at training.max_length and how many are left out for it.
+
+    Args:
+        what: what the rows are called.
+        whole: they are left out wherever they do not fit, instead of being cut.
+    """
     if not (cut or dropped):
         return
     longest = course.recipe.training.max_length
-    told = [f"{cut} are cut at {longest} tokens"] * bool(cut)
-    told += [f"{dropped} are left out: no token of an answer fits into {longest}"] * bool(dropped)
+    told = [f"{cut} {_are(cut)} cut at {longest} tokens"] * bool(cut)
+    why = f"longer than {longest} tokens" if whole else f"no answer begins in {longest} tokens"
+    told += [f"{dropped} {_are(dropped)} left out ({why})"] * bool(dropped)
     share = (cut + dropped) / total
     course.host.emit(
         Note(
-            text=f"Of {total} {what}, {' and '.join(told)} ({share:.0%}). training.max_length "
-            "takes longer ones.",
+            text=f"Of {total} {what}, {' and '.join(told)}: {share:.0%} in all. "
+            "Raise training.max_length to take them whole.",
             level="warning" if share > TOO_MANY else "info",
         )
     )
+
+
+def _are(number: int) -> str:
+    return "is" if number == 1 else "are"

@@ -33,7 +33,7 @@ from workers.rewards import Rewards, Sample, Scored, equal_share
 from workers.train.course import NO_ROUTER_LOSS, Course, common_arguments, drop_reference_copy
 from workers.train.encode import encoded
 from workers.train.judged import judged
-from workers.train.loss_check import Compared, own_log_probabilities
+from workers.train.loss_check import TOKENS, Compared, own_log_probabilities
 
 SHOWN_GROUPS = 8
 LONGEST_SHOWN = 8000
@@ -70,11 +70,11 @@ def build_trainer(course: Course) -> Trainer:
 
 
 def compare(course: Course, trainer: Trainer) -> Compared:
-    """The log-probability of the end of the first prompt, as of an answer, at the run's
+    """The log-probability of a part of the first prompt, as of an answer, at the run's
     temperature."""
     asked: Any = trainer
     prompt: str = render(asked.train_dataset[0]["prompt"], course.loaded.tokenizer, generation=True)
-    ids: list[int] = asked.processing_class(prompt, add_special_tokens=False)["input_ids"]
+    ids: list[int] = asked.processing_class(prompt, add_special_tokens=False)["input_ids"][:TOKENS]
     answer = len(ids) // 2
     given = torch.tensor([ids], device=asked.accelerator.device)
     trainers, *_ = asked._get_per_token_logps_and_entropies(

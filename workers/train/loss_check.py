@@ -24,6 +24,10 @@ TOLERANCE_16_BITS = 5e-3
 """Logits of 16 bits carry 3 decimal digits, and two ways to add them up round differently: up to
 8e-4 apart on SmolLM2 in bf16 on the CPU."""
 
+ROWS, TOKENS = 64, 64
+"""The row is looked for among so many, and so many of its answer's tokens are taken: logits are as
+wide as the vocabulary, and a long row's would need more memory than training does."""
+
 
 class Compared(NamedTuple):
     """One measure of one row."""

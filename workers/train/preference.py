@@ -30,7 +30,24 @@ from workers.train.course import (
 )
 from workers.train.encode import answer_of, encoded, pair_of, tell_long
 from workers.train.judged import judged
-from workers.train.loss_check import Compared, own_log_probabilities, trainers_measure
+from workers.train.loss_check import (
+    ROWS,
+    TOKENS,
+    Compared,
+    own_log_probabilities,
+    trainers_measure,
+)
+from workers.train.tokenized import (
+    CPOConfig,
+    DPOConfig,
+    KTOConfig,
+    ORPOConfig,
+    TokenizedCPO,
+    TokenizedDPO,
+    TokenizedKTO,
+    TokenizedORPO,
+    labelled,
+)
 
 MEASURED = {
     "loss": "loss",
@@ -40,6 +57,8 @@ MEASURED = {
     "rewards/rejected": "reward_rejected",
 }
 """TRL's names of what is measured on held-out rows, to those on the wire."""
+ANSWERS = ("chosen_ids", "rejected_ids", "completion_ids", "KL_completion_ids")
+"""The columns of answers in a dataset."""
 WITH_REFERENCE = ("dpo", "ipo", "kto")
 
 
@@ -75,21 +94,13 @@ def _kind(stage: str, preference: Preference, rows: Rows) -> tuple[Any, Any, dic
     beta = {"beta": preference.beta}
     match stage:
         case "simpo":
-            from workers.train.tokenized import CPOConfig, TokenizedCPO
-
             pure = {"loss_type": "simpo", "cpo_alpha": 0.0, "simpo_gamma": preference.simpo_gamma}
             return TokenizedCPO, CPOConfig, beta | pure
         case "orpo":
-            from workers.train.tokenized import ORPOConfig, TokenizedORPO
-
             return TokenizedORPO, ORPOConfig, beta
         case "kto":
-            from workers.train.tokenized import KTOConfig, TokenizedKTO
-
             return TokenizedKTO, KTOConfig, beta | balance(rows) | NO_ROUTER_LOSS
         case _:
-            from workers.train.tokenized import DPOConfig, TokenizedDPO
-
             loss = "ipo" if stage == "ipo" else preference.loss
             options = beta | NO_ROUTER_LOSS | {"label_smoothing": preference.label_smoothing}
             if not preference.sft_weight:
@@ -112,12 +123,17 @@ def balance(rows: Rows) -> dict[str, float]:
 
 
 def compare(course: Course, trainer: Trainer) -> Compared | None:
-    """The log-probability of the first better answer: a sum over its tokens, or their mean where
-    the stage divides by length."""
+    """The log-probability of one better answer: a sum over its tokens, or their mean where the
+    stage divides by length. The answer to the shortest of the first prompts is taken."""
     dataset: Any = trainer.train_dataset
-    row = next((one for one in dataset if one.get("label", True)), None)
-    if row is None:
+    first = dataset.select(range(min(ROWS, len(dataset))))
+    good = [row for row in first if row.get("label", True)]
+    if not good:
         return None
+    row = min(good, key=lambda one: len(one["prompt_ids"]))
+    row |= {name: row[name][:TOKENS] for name in ANSWERS if name in row}
+    if "chosen_labels" in row:
+        row |= labelled(row)
     prompt, answer = row["prompt_ids"], row.get("chosen_ids") or row["completion_ids"]
     trainers = trainers_measure(trainer, row, "logps/chosen")
     own = own_log_probabilities(course.loaded.model, prompt + answer)[-len(answer) :]
@@ -155,7 +171,7 @@ def pairs(course: Course, rows: Rows, *, held_out: bool = False, whole: bool = F
     kept = [pair.cut(longest) for pair in fitting]
     if not held_out:
         cut = sum(one != other for one, other in zip(kept, fitting, strict=True))
-        _tell_long(course, "pairs", len(made), cut, len(made) - len(kept))
+        _tell_long(course, "pairs", len(made), cut, len(made) - len(kept), whole=whole)
     columns = {
         "prompt_ids": [pair.prompt for pair in kept],
         "chosen_ids": [pair.chosen for pair in kept],
@@ -186,8 +202,10 @@ def _thumbs(course: Course, rows: Rows, *, held_out: bool = False) -> Dataset:
     return Dataset.from_dict(columns)
 
 
-def _tell_long(course: Course, what: str, total: int, cut: int, dropped: int) -> None:
-    tell_long(course, what, total, cut, dropped)
+def _tell_long(
+    course: Course, what: str, total: int, cut: int, dropped: int, *, whole: bool = False
+) -> None:
+    tell_long(course, what, total, cut, dropped, whole=whole)
     if total and dropped == total:
         raise Refusal(
             f"None of the {what} is short enough to train on.",

@@ -29,7 +29,13 @@ from workers.train.course import (
     evaluated,
 )
 from workers.train.encode import encoded, tell_long
-from workers.train.loss_check import Compared, own_log_probabilities, trainers_measure
+from workers.train.loss_check import (
+    ROWS,
+    TOKENS,
+    Compared,
+    own_log_probabilities,
+    trainers_measure,
+)
 
 MEASURED = {"loss": "loss", "entropy": "entropy", "mean_token_accuracy": "token_accuracy"}
 """TRL's names of what is measured on held-out rows, to those on the wire."""
@@ -56,7 +62,7 @@ def build_trainer(course: Course) -> SFTTrainer:
 
 
 def compare(course: Course, trainer: Trainer) -> Compared:
-    """The loss of the first row."""
+    """The loss of one row."""
     row = first_example(trainer)
     trainers = trainers_measure(trainer, row, "loss")
     trained = torch.tensor(row["labels"][1:]) != IGNORED
@@ -65,11 +71,17 @@ def compare(course: Course, trainer: Trainer) -> Compared:
 
 
 def first_example(trainer: Trainer) -> dict[str, list[int]]:
-    """The ids and labels of the first example, also where several are packed into one."""
+    """Ids and labels of one of the first examples, to the first trained tokens: of the one that is
+    shortest so. Where several are packed together the first of them counts."""
     dataset: Any = trainer.train_dataset
-    row = dataset[0]
-    length = row.get("seq_lengths", [len(row["input_ids"])])[0]
-    return {name: row[name][:length] for name in ("input_ids", "labels")}
+    shortest: list[dict[str, list[int]]] = []
+    for row in dataset.select(range(min(ROWS, len(dataset)))):
+        length = row.get("seq_lengths", [len(row["input_ids"])])[0]
+        begin = next(at for at, label in enumerate(row["labels"]) if label != IGNORED)
+        end = min(length, begin + TOKENS)
+        if end > begin and (not shortest or end < len(shortest[0]["labels"])):
+            shortest = [{name: row[name][:end] for name in ("input_ids", "labels")}]
+    return shortest[0]
 
 
 def measure(course: Course, trainer: Trainer) -> Measured:
