@@ -50,6 +50,7 @@ HEARTBEAT_S = 60.0
 GRACE_S = 10.0
 GB = 10**9
 LLAMA_PACKAGE = "llama-cpp-python"
+WITHOUT_AMX = "-mno-amx-tile -mno-amx-int8 -mno-amx-bf16"
 
 # What QtGui is linked with (readelf on the 6.11.3 wheel), the offscreen platform included, and
 # what the X11 platform loads beyond that. Library to Debian package.
@@ -554,12 +555,32 @@ def install_llama(gpu: bool) -> None:
     require_compiler()
     if gpu:
         compile_for_gpu()
-    pip("install", "-c", CONSTRAINTS, f"{LLAMA_PACKAGE}=={pinned(LLAMA_PACKAGE)}")
+    pip("install", "-c", CONSTRAINTS, f"{LLAMA_PACKAGE}=={pinned(LLAMA_PACKAGE)}",
+        environment={"CMAKE_ARGS": cmake_arguments()})  # fmt: skip
+
+
+def cmake_arguments() -> str:
+    """The user's own, and without AMX where the processor has it.
+
+    llama.cpp then multiplies quantized weights in tile registers, which virtual machines may refuse
+    to hand out: the first answer ends the process (seen on a Xeon, signal 11 at `ldtilecfg`).
+    """
+    asked = os.environ.get("CMAKE_ARGS", "")
+    if not has_amx():
+        return asked
+    return f"{asked} -DCMAKE_C_FLAGS='{WITHOUT_AMX}' -DCMAKE_CXX_FLAGS='{WITHOUT_AMX}'".strip()
+
+
+def has_amx() -> bool:
+    try:
+        return "amx_tile" in Path("/proc/cpuinfo").read_text()
+    except OSError:
+        return False
 
 
 def compile_for_gpu() -> None:
     """Tries the CUDA build. pip's cache cannot tell it from a CPU one, so it stays out of that."""
-    flags = f"{os.environ.get('CMAKE_ARGS', '')} -DGGML_CUDA=on".strip()
+    flags = f"{cmake_arguments()} -DGGML_CUDA=on".strip()
     afresh = ("--force-reinstall", "--no-deps", "--no-cache-dir", "--no-binary", LLAMA_PACKAGE)
     try:
         pip("install", *afresh, f"{LLAMA_PACKAGE}=={pinned(LLAMA_PACKAGE)}",

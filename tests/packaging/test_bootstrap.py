@@ -107,6 +107,7 @@ def machine(bootstrap: ModuleType, monkeypatch: pytest.MonkeyPatch) -> Machine:
         "environment_version": lambda: "3.11" if bootstrap.PYTHON.exists() else "",
         "has_nvidia_driver": lambda: False,
         "has_compiler": lambda: True,
+        "has_amx": lambda: False,
         "loads": lambda _library: True,
         "is_root": lambda: False,
         "require_space": lambda _needed: None,
@@ -498,6 +499,18 @@ def test_a_gpu_build_of_llama_stays_out_of_pips_cache(
     build, rest = machine.commands
     assert {"--no-cache-dir", "--force-reinstall", "-DGGML_CUDA=on"} <= set(build)
     assert "--no-cache-dir" not in rest
+
+
+@pytest.mark.parametrize("gpu", [False, True])
+def test_llama_is_compiled_without_amx_where_the_processor_has_it(
+    bootstrap: ModuleType, machine: Machine, monkeypatch: pytest.MonkeyPatch, gpu: bool
+) -> None:
+    """Virtual machines name the feature and refuse its registers: chat then ends by signal 11."""
+    monkeypatch.setattr(bootstrap, "has_amx", lambda: True)
+    monkeypatch.setenv("CMAKE_ARGS", "-DMINE=1")
+    bootstrap.install_llama(gpu)
+    assert machine.asked("-mno-amx-int8") == machine.commands
+    assert machine.asked("-DMINE=1") == machine.commands
 
 
 def test_a_gpu_build_that_fails_gives_way_to_the_cpu_build(
