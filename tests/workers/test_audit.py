@@ -150,7 +150,7 @@ def test_a_row_that_the_template_refuses_is_named(audit: Any, tokenizer: Any) ->
     rows = clean()
     rows[7] = Row(prompt=[{"role": "system", "content": "Brief."}, *rows[7].prompt],
                   completion=rows[7].completion)  # fmt: skip
-    found = named(audit(rows, tokenizer=tokenizer))["roles"]
+    found = named(audit(rows, tokenizer=tokenizer))["template_refuses"]
     assert [example.row for example in found.examples] == [8]
     assert "No system role" in found.examples[0].text
 
@@ -163,7 +163,7 @@ def test_tools_that_the_template_does_not_show_are_named(audit: Any) -> None:
                 {"role": "tool", "content": "high"}],
         completion=[{"role": "assistant", "content": "It is high."}],
     )  # fmt: skip
-    found = named(audit(rows))["roles"]
+    found = named(audit(rows))["template_refuses"]
     assert [example.row for example in found.examples] == [3]
     assert "tool" in found.examples[0].text
 

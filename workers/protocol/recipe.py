@@ -191,7 +191,7 @@ class Training(Section, frozen=True):
         int,
         option(
             "Longest example",
-            "Longer examples are cut at this many tokens.",
+            "Longer examples are cut at this many tokens; plain text is split.",
             unit="tokens",
             ge=8,
             le=1_048_576,
