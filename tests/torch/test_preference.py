@@ -42,8 +42,8 @@ MEASURE = {"dpo": "pair_accuracy", "ipo": "pair_accuracy", "simpo": "margin", "o
            "kto": "margin"}  # fmt: skip
 """Without a reference the starter model puts nearly all pairs in order from the start."""
 LEAST_GAIN = {"dpo": 0.3, "ipo": 0.3, "simpo": 0.1, "orpo": 0.01, "kto": 0.05}
-"""ORPO's loss begins at 0.40. TRL's own tokens put a second end behind the template's, whose learning
-made most of a fall from 0.74; the answers' part is the same."""
+"""ORPO's loss begins at 0.40. TRL's own tokens put a second end behind the template's, and learning
+that made most of a fall from 0.74; the answers' part is the same."""
 
 
 def learner(stage: Stage, data: str = "builtin:preferences", **changes: Any) -> Recipe:
