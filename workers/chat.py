@@ -187,13 +187,14 @@ class TransformersSpeaker:
         import torch
 
         from workers.data.mapping import render
+        from workers.evaluate import turn_ends
 
         model, tokenizer = self._loaded.model, self._loaded.tokenizer
         self.finish, self.tokens = "length", 0
         text = render(say.messages, tokenizer, generation=True)
         ids = tokenizer(text, add_special_tokens=False, return_tensors="pt")["input_ids"]
         pick = _sampler(say, torch.Generator(device="cpu"))
-        ends = _end_tokens(model, tokenizer)
+        ends = turn_ends(model, tokenizer)
         cache, shown, written = None, "", []
         given = ids.to(model.device)
         for _ in range(say.max_tokens):
@@ -211,12 +212,6 @@ class TransformersSpeaker:
                 continue  # half a character: its other bytes are still to come
             yield so_far[len(shown) :]
             shown = so_far
-
-
-def _end_tokens(model: Any, tokenizer: Any) -> set[int]:
-    named = model.generation_config.eos_token_id
-    ends = set(named) if isinstance(named, list) else {named}
-    return {end for end in ends | {tokenizer.eos_token_id} if end is not None}
 
 
 def _sampler(say: Say, generator: Any) -> Callable[[Any], int]:

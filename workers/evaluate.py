@@ -40,7 +40,7 @@ class Answering:
         self._tokenizer = tokenizer
         self._device = device
         self._dtype = dtype
-        self._ends = _turn_ends(model, tokenizer)
+        self._ends = turn_ends(model, tokenizer)
 
     def answers(
         self, prompts: Sequence[list[Message]], longest: int, temperature: float = 0.0
@@ -99,7 +99,7 @@ class Answering:
         return Said(text, length, truncated=end is None)
 
 
-def _turn_ends(model: Any, tokenizer: Any) -> set[int]:
+def turn_ends(model: Any, tokenizer: Any) -> set[int]:
     """Every token that ends a turn: the tokenizer's, and those that the model was made with."""
     known = model.generation_config.eos_token_id
     listed = known if isinstance(known, list) else [known]

@@ -15,15 +15,13 @@ import msgspec
 from jinja2.exceptions import TemplateError
 
 from workers.data.formats import Message
+from workers.data.templates import PROBE
 from workers.protocol.refusal import Refusal
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 IGNORED = -100
-MARK = "\ue000"
-"""Stands for an answer where only what a template writes around it is looked at; in no vocabulary's
-text and of no meaning to a template."""
 Span = tuple[int, int]
 Tools = Sequence[dict[str, Any]]
 """Definitions of tools, as a template takes them."""
@@ -219,7 +217,7 @@ def answer_start(
     asked = render(prompt, tokenizer, generation=True, tools=tools)
     if text.startswith(asked):
         return len(asked)
-    probe = render([*prompt, answer | {"content": MARK}], tokenizer, tools=tools)
+    probe = render([*prompt, answer | {"content": PROBE}], tokenizer, tools=tools)
     start = shared_length(asked, probe)
     question = prompt[-1]["content"].strip() if prompt else ""
     if not text.startswith(asked[:start]) or (question in asked and question not in asked[:start]):

@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 PROBE = "\ue000"
-"""Stands for an answer where only what a template writes behind it is looked at."""
+"""Stands for an answer where only what a template writes around it is looked at; of no meaning to
+a template."""
 OWN = "own"
 """What the model's own template is called, where it is none of ours."""
 
