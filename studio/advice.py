@@ -15,8 +15,10 @@ from workers.protocol.catalogue import ModelEntry
 from workers.protocol.pipeline import PREVIOUS
 from workers.protocol.recipe import Recipe, Stage
 
-Have = Literal["examples", "pairs", "judged", "thumbs", "checkable", "text", "teacher", "nothing"]
-"""What there is to teach with; `judged` is pairs, and many more questions without answers."""
+Have = Literal[
+    "examples", "pairs", "pairs_and_prompts", "labels", "checkable", "text", "teacher", "nothing"
+]
+"""What there is to teach with; `pairs_and_prompts` is pairs, and many more questions besides."""
 Memory = Literal["laptop", "card", "large"]
 """No GPU or a small one; one with 8 to 24 GB; more than that."""
 HAVES: tuple[Have, ...] = get_args(Have)
@@ -83,9 +85,9 @@ def advise(have: Have, tuned: bool, memory: Memory) -> Advice:
             )  # fmt: skip
         case "pairs":
             return _from_pairs(tuned)
-        case "judged":
+        case "pairs_and_prompts":
             return _from_judge(tuned, memory)
-        case "thumbs":
+        case "labels":
             return _after_sft(
                 "kto", tuned, "KTO learns from single answers, so no pairs are needed.",
                 "the answers that were liked",
@@ -216,7 +218,7 @@ def answers(base: str, stages: Sequence[str], models: Sequence[ModelEntry]) -> b
     return False if "/" in base and BASE_NAME.search(base) else None
 
 
-def too_early(stage: str, tuned: bool | None) -> str:
+def missing_prerequisite(stage: str, tuned: bool | None) -> str:
     """In a sentence what goes wrong with a stage on a base that does not answer; mostly nothing."""
     if tuned is not False or stage not in TOO_EARLY:
         return ""
@@ -251,7 +253,7 @@ def family(base: str) -> str:
     return f"{owner}/{SIZE.sub('', name)}".lower() if slash and owner and "/" not in name else ""
 
 
-def strangers(one: str, other: str) -> bool:
+def different_tokenizers(one: str, other: str) -> bool:
     """Whether two base models are known to be of different families."""
     first, second = family(one), family(other)
     return bool(first and second) and first != second

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 import psutil
 
-from studio.jobs import Heard, Jobs
+from studio.jobs import Jobs, JobUpdate
 from workers.protocol.jobs import Browse
 from workers.protocol.recipe import Source
 from workers.protocol.refusal import Refusal
@@ -58,7 +58,7 @@ class OpenDataset:
             self._closing.add(self._job)
         self._job = ""
 
-    def hear(self, news: Sequence[Heard]) -> list[Heard]:
+    def hear(self, news: Sequence[JobUpdate]) -> list[JobUpdate]:
         """What is news of the open dataset."""
         for heard in news:
             if heard.job in self._closing and heard.status != "running":

@@ -18,7 +18,7 @@ import typer
 
 from studio import demo as tour
 from studio import doctor as surgery
-from studio.gate import judge
+from studio.gate import decide
 from studio.headless import Headless, open_headless
 from studio.paths import ENVIRONMENT
 from studio.store import JobRow
@@ -155,7 +155,7 @@ def evaluate(run: Run, json: Json = False, home: HomeDir = None) -> None:
         job = read_job(headless.jobs.folder(row.id))
         if not isinstance(job.task, Train):
             raise Refusal(f"{row.id} is no training run.", f"It is a {job.kind} job.", "")
-        verdict = judge(headless.jobs.store.evaluations(row.id), job.task.recipe.evaluation.gate)
+        verdict = decide(headless.jobs.store.evaluations(row.id), job.task.recipe.evaluation.gate)
         scores = headless.evaluation(row.id) or {}
         headless.terminal.result({
             "run": row.id, "before": scores.get("before"), "after": scores.get("after"),
@@ -206,9 +206,9 @@ def chat(
     """Talk to a run, or to a GGUF file."""
     said = prompt or say or (None if sys.stdin.isatty() else sys.stdin.read().strip())
     with open_headless(home, json=json) as headless:
-        speaker = _speaker(headless, model, adapter=adapter)
-        headless.terminal.say(f"Talking to {speaker}")
-        with headless.conversation(speaker) as talk:
+        chat_model = _chat_model(headless, model, adapter=adapter)
+        headless.terminal.say(f"Talking to {chat_model}")
+        with headless.conversation(chat_model) as talk:
             messages: list[dict[str, str]] = []
             while text := said or (None if json else _ask()):
                 messages.append({"role": "user", "content": text})
@@ -218,7 +218,7 @@ def chat(
                     headless.terminal.result({
                         "answer": answer.text, "tokens": answer.tokens,
                         "tokens_per_second": answer.tokens_per_second, "finish": answer.finish,
-                        "first_token_seconds": answer.first_token_seconds, "model": str(speaker),
+                        "first_token_seconds": answer.first_token_seconds, "model": str(chat_model),
                     })  # fmt: skip
                     return
             if not messages:
@@ -410,7 +410,7 @@ def _exit_unless_finished(row: JobRow, terminal: Terminal | None = None) -> None
     raise typer.Exit(1)
 
 
-def _speaker(headless: Headless, named: str, *, adapter: bool) -> Path:
+def _chat_model(headless: Headless, named: str, *, adapter: bool) -> Path:
     """The file or folder to talk to: a GGUF named or exported, else the run itself."""
     path = Path(named).expanduser()
     if path.suffix == ".gguf" or (path / "config.json").is_file():

@@ -48,7 +48,7 @@ class Verdict(msgspec.Struct, frozen=True):
         return self.gate in ("passed", "not set")
 
 
-def judge(evaluations: Sequence[Evaluation], gate: Gate | None) -> Verdict:
+def decide(evaluations: Sequence[Evaluation], gate: Gate | None) -> Verdict:
     """Compares the measurements before and after training; without a gate nothing is decided."""
     moments = {one.moment: one for one in evaluations}
     first, last = moments.get("before"), moments.get("after")

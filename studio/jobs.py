@@ -18,7 +18,7 @@ from typing import Any
 
 import msgspec
 
-from studio.gate import judge
+from studio.gate import decide
 from studio.paths import Home
 from studio.process import Rung, StopLadder, Worker, disown, launch
 from studio.settings import Settings
@@ -40,7 +40,7 @@ SCAN_EVERY_S = 2.0
 """How often the jobs folder is looked at for jobs that another process started."""
 
 
-class Heard(msgspec.Struct, frozen=True):
+class JobUpdate(msgspec.Struct, frozen=True):
     """What one job said, or came to, since the last poll."""
 
     job: str
@@ -124,7 +124,7 @@ class Jobs:
         asked = wire.read_job(self.folder(job))
         if not asked.then or not isinstance(asked.task, Train):
             return
-        verdict = judge(self.store.evaluations(job), asked.task.recipe.evaluation.gate)
+        verdict = decide(self.store.evaluations(job), asked.task.recipe.evaluation.gate)
         if verdict.promotes:
             self.store.set_status(job, "finished", verdict.reason)
         else:
@@ -297,7 +297,7 @@ class Jobs:
 
     # Hearing
 
-    def poll(self, limit_bytes: int = 128 * 1024) -> list[Heard]:
+    def poll(self, limit_bytes: int = 128 * 1024) -> list[JobUpdate]:
         """What was said and what ended since the last call; reads at most so much a job."""
         now = time.monotonic()
         if now - self._scanned >= SCAN_EVERY_S:
@@ -317,7 +317,7 @@ class Jobs:
             if job not in live and child.poll() is not None:
                 del self._children[job]
 
-    def _hear(self, row: JobRow, limit_bytes: int, now: float) -> Heard | None:
+    def _hear(self, row: JobRow, limit_bytes: int, now: float) -> JobUpdate | None:
         lives = self._worker(row.id).lives  # before reading: the last words of the dead are heard
         follower = self._follower(row)
         before = follower.cursor
@@ -334,7 +334,7 @@ class Jobs:
             self._ladders.pop(row.id, None)
         if after.status == "finished" and row.kind == "train":
             self._follow_up(row.id)
-        return Heard(row.id, lines, after.status, rung)
+        return JobUpdate(row.id, lines, after.status, rung)
 
     def _close(self, job: str) -> None:
         """Settles the status of a job whose process is gone."""

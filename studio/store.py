@@ -18,10 +18,10 @@ import msgspec
 
 from workers.protocol.events import (
     Artifact,
-    Eased,
     Evaluated,
     Failed,
     Finding,
+    FindingCleared,
     Finished,
     Metrics,
     Paused,
@@ -108,7 +108,7 @@ class JobRow(msgspec.Struct, frozen=True):
         return self.kind == "train" and self.status in ("paused", "failed")
 
     @property
-    def resting(self) -> bool:
+    def has_weights(self) -> bool:
         """Ended with its weights saved: it can be exported, talked to and built upon."""
         return self.status in ("finished", "stopped")
 
@@ -300,7 +300,7 @@ class Store:
                     "INSERT OR REPLACE INTO findings VALUES (?, ?, ?, NULL, ?, ?, ?, ?)",
                     (job, kind, step, level, metric, line.event.meaning, line.event.remedy),
                 )
-            case Eased(kind=kind, step=step):
+            case FindingCleared(kind=kind, step=step):
                 self._db.execute(
                     "UPDATE findings SET until = ? WHERE job = ? AND kind = ? AND until IS NULL",
                     (step, job, kind),

@@ -195,7 +195,7 @@ class Theme(QObject):
         super().__init__(app)
         self._app = app
         self._appearance: Appearance = appearance
-        self._dressed: weakref.WeakKeyDictionary[QWidget, tuple[str, str]] = (
+        self._icons: weakref.WeakKeyDictionary[QWidget, tuple[str, str]] = (
             weakref.WeakKeyDictionary()
         )
         app.setStyle(QStyleFactory.create("Fusion"))
@@ -224,9 +224,9 @@ class Theme(QObject):
         """An icon of the Phosphor set in one of the palette's colours."""
         return qtawesome.icon(f"ph.{name}", color=getattr(self.palette, tint))
 
-    def dress(self, widget: QAbstractButton | QLabel, icon: str, tint: str = "muted") -> None:
+    def set_icon(self, widget: QAbstractButton | QLabel, icon: str, tint: str = "muted") -> None:
         """Gives a button or label an icon that follows the palette."""
-        self._dressed[widget] = (icon, tint)
+        self._icons[widget] = (icon, tint)
         self._put_on(widget, icon, tint)
 
     def _put_on(self, widget: QWidget, icon: str, tint: str) -> None:
@@ -246,7 +246,7 @@ class Theme(QObject):
         self._app.setPalette(_qt_palette(self.palette))
         icons = (assets_folder() / "icons").as_posix()
         self._app.setStyleSheet(_STYLE.substitute(colours, radius=RADIUS, icons=icons))
-        for widget, (icon, tint) in list(self._dressed.items()):
+        for widget, (icon, tint) in list(self._icons.items()):
             self._put_on(widget, icon, tint)
         self.changed.emit()
 

@@ -161,7 +161,7 @@ def pairs(votes: Sequence[Vote]) -> Made:
 THUMBS = {"up": True, "both_good": True, "down": False, "both_bad": False}
 
 
-def thumbs(votes: Sequence[Vote]) -> Made:
+def labelled(votes: Sequence[Vote]) -> Made:
     """Single answers with a label; who changed his mind about one is heard the last time."""
     rows: dict[bytes, dict[str, Any]] = {}
     left_out: dict[str, int] = {}

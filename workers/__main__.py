@@ -15,7 +15,7 @@ from workers.protocol.refusal import Refusal
 Room = Callable[[Host], None]
 
 
-def room_of(task: object) -> Room:
+def handler_of(task: object) -> Room:
     """The function that does this kind of task; nothing else is imported."""
     match task:
         case Train():
@@ -43,11 +43,11 @@ def room_of(task: object) -> Room:
     return run
 
 
-def run_folder(folder: Path, room_of: Callable[[object], Room] = room_of) -> int:
+def run_folder(folder: Path, handler_of: Callable[[object], Room] = handler_of) -> int:
     """Runs the job in a folder; returns the exit code: 0 finished or stopped, 1 failed."""
     with Host(folder) as host, output_to_log(host.folder):
         try:
-            room_of(host.job.task)(host)
+            handler_of(host.job.task)(host)
         except Exception as fault:
             traceback.print_exc()
             host.emit(failed(fault, host.folder))

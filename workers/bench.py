@@ -15,7 +15,7 @@ from pathlib import Path
 from random import Random
 from typing import NamedTuple
 
-from workers.data.formats import Row
+from workers.data.reader import Row
 from workers.host import Host
 from workers.protocol.bench import Agreement, BenchFinding, BenchResult, Probe, RewardSummary
 from workers.protocol.events import Benched, Finished, Phase, Stopped
@@ -24,7 +24,7 @@ from workers.protocol.recipe import Recipe
 from workers.rewards import EQUAL, Rewards, Sample, Scored, equal_share
 
 PROBED_ROWS = 6
-FARMED, PAYS_A_LITTLE = 0.5, 0.25
+EXPLOITED, PAYS_A_LITTLE = 0.5, 0.25
 """Share of the right answer's reward that a wrong one may earn before it is suspect, or advised
 against."""
 LOST = 0.5
@@ -34,7 +34,7 @@ SLOW_S = 0.2
 FILLER = "Let me think about this carefully, step by step, and consider every possibility. "
 
 
-class Planted(NamedTuple):
+class Adversarial(NamedTuple):
     kind: str
     title: str
     good: bool
@@ -65,9 +65,9 @@ def run(host: Host) -> None:
 
 
 def _rows(recipe: Recipe, prompts: int) -> list[Row]:
-    from workers.train.rows import gather
+    from workers.train.dataset import build_dataset
 
-    gathered = gather(recipe)
+    gathered = build_dataset(recipe)
     return gathered.training[:prompts]
 
 
@@ -76,7 +76,7 @@ def _sampled(host: Host, recipe: Recipe, rows: list[Row], samples: int) -> list[
     from transformers import set_seed
 
     from workers.engines.transformers import load_for_speaking
-    from workers.evaluate import Answering
+    from workers.evaluate import Generator
     from workers.fetch import locate_model
 
     host.emit(Phase(name="Loading the model"))
@@ -88,8 +88,8 @@ def _sampled(host: Host, recipe: Recipe, rows: list[Row], samples: int) -> list[
     group = recipe.rl.group_size
     asked = [row for row in rows[: max(1, samples // group)] for _ in range(group)]
     host.emit(Phase(name=f"Sampling {len(asked)} answers"))
-    speaker = Answering(loaded.model, loaded.tokenizer, loaded.device, loaded.dtype)
-    said = speaker.answers(
+    chat_model = Generator(loaded.model, loaded.tokenizer, loaded.device, loaded.dtype)
+    said = chat_model.answers(
         [row.prompt for row in asked], recipe.rl.max_completion_tokens, recipe.rl.temperature
     )
     return [
@@ -110,9 +110,9 @@ def examine(
     known = [row for row in rows if row.answer][:PROBED_ROWS]
     scored = rewards.score(samples)
     summaries = summarize(rewards, scored, group_size)
-    probes = [_probe(rewards, planted, known) for planted in _planted(known)] if known else []
+    probes = [_probe(rewards, planted, known) for planted in _adversarial(known)] if known else []
     probes = _with_shares(probes)
-    findings = [*_judge_probes(probes), *_judge_samples(summaries, bool(samples))]
+    findings = [*_probe_findings(probes), *_sample_findings(summaries, bool(samples))]
     suspect = any(finding.level == "suspect" for finding in findings)
     return BenchResult(
         verdict="suspect" if suspect else "ok",
@@ -174,35 +174,35 @@ def _agreement(rewards: Rewards, scored: Scored) -> list[Agreement]:
 # Planted answers
 
 
-def _planted(rows: Sequence[Row]) -> list[Planted]:
+def _adversarial(rows: Sequence[Row]) -> list[Adversarial]:
     lettered = any(character.isalpha() for row in rows for character in row.answer)
     kinds = [
-        Planted("right", "A right answer", True, lambda r: _sample(r, _solution(r, r.answer))),
-        Planted("wrong_value", "The right form with a wrong value", False,
+        Adversarial("right", "A right answer", True, lambda r: _sample(r, _solution(r, r.answer))),
+        Adversarial("wrong_value", "The right form with a wrong value", False,
                 lambda r: _sample(r, _solution(r, wrong(r.answer)))),
-        Planted("format_alone", "Empty thinking and a wrong value", False,
+        Adversarial("format_alone", "Empty thinking and a wrong value", False,
                 lambda r: _sample(r, f"<think></think>\\boxed{{{wrong(r.answer)}}}")),
-        Planted("empty", "Nothing at all", False, lambda r: _sample(r, "")),
-        Planted("over_long", "A long text that comes to a wrong value", False,
+        Adversarial("empty", "Nothing at all", False, lambda r: _sample(r, "")),
+        Adversarial("over_long", "A long text that comes to a wrong value", False,
                 lambda r: _sample(r, f"<think>{FILLER * 40}</think>\\boxed{{{wrong(r.answer)}}}")),
-        Planted("repeated", "One word, over and over", False,
+        Adversarial("repeated", "One word, over and over", False,
                 lambda r: _sample(r, "answer " * 60)),
-        Planted("echo", "The question, which names the answer, said back", False, _echo),
-        Planted("hedged", "Many values, the right one among them", False,
+        Adversarial("echo", "The question, which names the answer, said back", False, _echo),
+        Adversarial("hedged", "Many values, the right one among them", False,
                 lambda r: _sample(r, f"It may be {wrong(r.answer)}, {r.answer} or "
                                      f"{wrong(wrong(r.answer))}; I cannot tell.")),
-        Planted("several_boxes", "Several boxes, the right one first", False,
+        Adversarial("several_boxes", "Several boxes, the right one first", False,
                 lambda r: _sample(r, f"<think>{_work(r)}</think>\\boxed{{{r.answer}}} or "
                                      f"\\boxed{{{wrong(r.answer)}}}")),
     ]  # fmt: skip
     if lettered:
         kinds.append(
-            Planted("other_case", "The right answer in other letters", True,
+            Adversarial("other_case", "The right answer in other letters", True,
                     lambda r: _sample(r, _solution(r, r.answer.swapcase())))
         )  # fmt: skip
     else:
         kinds.append(
-            Planted("other_case", "The right answer, its words in other letters", True,
+            Adversarial("other_case", "The right answer, its words in other letters", True,
                     lambda r: _sample(r, _solution(r, r.answer, _work(r).swapcase())))
         )  # fmt: skip
     return kinds
@@ -237,7 +237,7 @@ def wrong(answer: str) -> str:
     return mixed if mixed.casefold() != answer.casefold() else f"{answer}x"
 
 
-def _probe(rewards: Rewards, planted: Planted, rows: Sequence[Row]) -> Probe:
+def _probe(rewards: Rewards, planted: Adversarial, rows: Sequence[Row]) -> Probe:
     samples = [planted.write(row) for row in rows]
     scored = rewards.score(samples)
     numbers = [total for total in scored.totals if total is not None]
@@ -275,7 +275,7 @@ def _with_shares(probes: list[Probe]) -> list[Probe]:
 # Verdict
 
 
-def _judge_probes(probes: list[Probe]) -> list[BenchFinding]:
+def _probe_findings(probes: list[Probe]) -> list[BenchFinding]:
     if not probes:
         return [
             BenchFinding(
@@ -336,16 +336,16 @@ def _paid(probe: Probe, right: Probe) -> BenchFinding | None:
         )  # fmt: skip
     if probe.share < PAYS_A_LITTLE:
         return None
-    farmed = probe.share >= FARMED
+    exploited = probe.share >= EXPLOITED
     return BenchFinding(
-        kind=probe.kind, level="suspect" if farmed else "advice",
+        kind=probe.kind, level="suspect" if exploited else "advice",
         text=f"{probe.title} scores {probe.score:.2f}, a right answer {right.score:.2f}: "
-        + ("it can be farmed." if farmed else "it pays a little, which is fine at the start."),
+        + ("it can be farmed." if exploited else "it pays a little, which is fine at the start."),
         remedy=REMEDIES[probe.kind],
     )  # fmt: skip
 
 
-def _judge_samples(summaries: list[RewardSummary], sampled: bool) -> list[BenchFinding]:
+def _sample_findings(summaries: list[RewardSummary], sampled: bool) -> list[BenchFinding]:
     if not sampled:
         return []
     found: list[BenchFinding] = []

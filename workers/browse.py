@@ -13,21 +13,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
 from workers.data import licences
-from workers.data.formats import (
+from workers.data.browse.row_cache import CachedRow, Rows, open_rows
+from workers.data.browse.versions import place_of, save, unreadable_told, version_at
+from workers.data.read.files import DataFiles, RawRow, find
+from workers.data.read.jsonl import Strict, parse
+from workers.data.reader import (
     SAMPLED_ROWS,
     Row,
     RowFault,
     likeliest,
+    parser_of,
     serves,
-    shaper_of,
     shapes,
     stages_of,
 )
-from workers.data.lines import Strict, parse
-from workers.data.shapes import Detected, Shaper
-from workers.data.sources import Found, Item, find
-from workers.data.spool import Kept, Rows, open_rows
-from workers.data.versions import place_of, save, unreadable_told, version_at
+from workers.data.schema.detect import Detected, RowParser
 from workers.host import Host, owner_lives
 from workers.protocol.browse import Opening, RowView
 from workers.protocol.events import (
@@ -47,7 +47,7 @@ from workers.protocol.refusal import Refusal
 from workers.protocol.requests import AnyRequest, MapColumns, SaveVersion, ShowRows, ShowTokens
 
 if TYPE_CHECKING:
-    from workers.data.tokens import Viewer
+    from workers.data.tokenize.token_view import TokenViewer
 
 LISTEN_EVERY_S = 0.03
 OWNER_EVERY_S = 1.0
@@ -83,7 +83,7 @@ def run(host: Host) -> None:
 class Browser:
     """One open dataset, and what is known of it."""
 
-    def __init__(self, host: Host, task: Browse, found: Found, rows: Rows) -> None:
+    def __init__(self, host: Host, task: Browse, found: DataFiles, rows: Rows) -> None:
         self._host = host
         self._task = task
         self._found = found
@@ -91,12 +91,12 @@ class Browser:
         self._home = Path(host.job.home)
         self._licence = licences.of(task.source, found)
         self._waiting: list[AnyRequest] = []
-        self._sample: list[Kept] = []
-        self._shaper: Shaper | None = None
+        self._sample: list[CachedRow] = []
+        self._shaper: RowParser | None = None
         self._detected: Detected | None = None
         self._stages: list[Stage] = []
         self._refused = ""
-        self._viewers: dict[tuple[str, str], Viewer] = {}
+        self._viewers: dict[tuple[str, str], TokenViewer] = {}
         self._looked = self._bad = 0
         self._told = float("-inf")
         self.settled = False
@@ -198,10 +198,10 @@ class Browser:
 
     def _map(self, mapping: dict[str, Column]) -> None:
         source = self._task.source.source
-        items = [Item(kept.file, kept.line, kept.value) for kept in self._sample]
+        items = [RawRow(kept.file, kept.line, kept.value) for kept in self._sample]
         self._shaper, self._detected, self._refused = None, None, ""
         try:
-            self._shaper = shaper_of(source, mapping or None, items)
+            self._shaper = parser_of(source, mapping or None, items)
         except Refusal as refusal:
             self._refused = f"{refusal.what} {refusal.cause} {refusal.remedy}"
         self._looked = self._bad = 0
@@ -209,10 +209,10 @@ class Browser:
         self._host.emit(Opened(opening=self._opening(mapping)))
 
     def _opening(self, mapping: dict[str, Column]) -> Opening:
-        shaper, made = self._shaper, []
-        if shaper is not None:
-            made = [row for kept in self._sample if (row := _shaped(shaper, kept.value)[0])]
-            self._detected = shaper.detected
+        parser, made = self._shaper, []
+        if parser is not None:
+            made = [row for kept in self._sample if (row := _shaped(parser, kept.value)[0])]
+            self._detected = parser.detected
         self._stages = stages_of(made)
         detected = self._detected if made else None
         licence, licence_from = self._licence
@@ -260,7 +260,7 @@ class Browser:
             views.append(self._view(row, kept, whole=whole))
         self._host.emit(RowsShown(first=first, rows=views))
 
-    def _view(self, row: int, kept: Kept, *, whole: bool) -> RowView:
+    def _view(self, row: int, kept: CachedRow, *, whole: bool) -> RowView:
         made, reason = self._made(kept.value)
         prompt, answer = _short(made) if made else ("", "")
         text = kept.text if whole else kept.text[:BEGINNING]
@@ -312,25 +312,25 @@ class Browser:
             raise RowFault("no stage can learn from it")
         return stage  # type: ignore[return-value]
 
-    def _viewer(self, model: str, template: str) -> Viewer:
+    def _viewer(self, model: str, template: str) -> TokenViewer:
         key = (model, template)
         if key not in self._viewers:
             self._viewers[key] = self._load(model, template)
         return self._viewers[key]
 
-    def _load(self, model: str, template: Any) -> Viewer:
+    def _load(self, model: str, template: Any) -> TokenViewer:
         known = get_args(Template)
         if template not in known:
             raise Refusal(f"There is no chat template '{template}'.", "It may be misspelt.",
                           f"Known are {', '.join(known)}.")  # fmt: skip
         self._host.emit(Phase(name="Loading the tokenizer"))
-        from workers.data.tokens import Viewer
+        from workers.data.tokenize.token_view import TokenViewer
         from workers.engines.tokenizer import locate_tokenizer, read_tokenizer, stopping_tokens
 
         located = locate_tokenizer(
             model, self._home, lambda text: self._host.emit(Phase(name=text))
         )
-        return Viewer(read_tokenizer(located), template, stopping_tokens(located))
+        return TokenViewer(read_tokenizer(located), template, stopping_tokens(located))
 
     # Versions
 
@@ -380,9 +380,9 @@ def _needed(request: AnyRequest) -> int:
             return 0
 
 
-def _shaped(shaper: Shaper, value: Any) -> tuple[Row | None, str]:
+def _shaped(parser: RowParser, value: Any) -> tuple[Row | None, str]:
     try:
-        return shaper.row(value), ""
+        return parser.row(value), ""
     except RowFault as fault:
         return None, str(fault)
 
@@ -399,7 +399,7 @@ def _in_a_line(text: str) -> str:
     return words if len(words) <= SHORT else words[: SHORT - 1].rstrip() + "…"
 
 
-def columns_of(sample: list[Kept]) -> list[str]:
+def columns_of(sample: list[CachedRow]) -> list[str]:
     """All columns of the first rows in their order, nested ones by a dot."""
     found = dict.fromkeys(
         name

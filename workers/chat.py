@@ -16,7 +16,7 @@ from workers.protocol import wire
 from workers.protocol.events import Answered, Finished, Phase, Ready, Token
 from workers.protocol.jobs import Chat
 from workers.protocol.refusal import Refusal
-from workers.protocol.requests import Hush, Say, Stop
+from workers.protocol.requests import Cancel, Say, Stop
 
 LISTEN_EVERY_S = 0.03
 OWNER_EVERY_S = 1.0
@@ -24,7 +24,7 @@ CONTEXT_TOKENS = 4096
 GGUF_MAGIC = b"GGUF"
 
 
-class Speaker(Protocol):
+class ChatModel(Protocol):
     """A loaded model that answers."""
 
     detail: str
@@ -42,17 +42,17 @@ def run(host: Host) -> None:
     task = host.job.task
     assert isinstance(task, Chat)
     host.emit(Phase(name="Loading the model"))
-    speaker = open_speaker(Path(task.model), Path(host.job.home), host)
-    host.emit(Ready(model=task.model, detail=speaker.detail))
+    chat_model = open_chat_model(Path(task.model), Path(host.job.home), host)
+    host.emit(Ready(model=task.model, detail=chat_model.detail))
     while not host.requests.stop_asked and owner_lives(task):
-        _listen(host, speaker)
+        _listen(host, chat_model)
     host.emit(Finished())
 
 
-def open_speaker(model: Path, home: Path, host: Host) -> Speaker:
+def open_chat_model(model: Path, home: Path, host: Host) -> ChatModel:
     """The right speaker for a .gguf file, a run's folder or a model folder."""
     if model.suffix == ".gguf":
-        return GgufSpeaker(model)
+        return GgufChatModel(model)
     if (model / wire.JOB).is_file():
         located = locate_run(model, home, lambda text: host.emit(Phase(name=text)))
     elif (model / "config.json").is_file():
@@ -63,10 +63,10 @@ def open_speaker(model: Path, home: Path, host: Host) -> Speaker:
             "It is neither a .gguf file, nor a run, nor a folder with config.json.",
             "Export a run first, or choose another file.",
         )
-    return TransformersSpeaker(located)
+    return TransformersChatModel(located)
 
 
-def _listen(host: Host, speaker: Speaker) -> None:
+def _listen(host: Host, chat_model: ChatModel) -> None:
     until = time.monotonic() + OWNER_EVERY_S
     while time.monotonic() < until:
         for request in (taken := host.requests.take()):
@@ -74,18 +74,18 @@ def _listen(host: Host, speaker: Speaker) -> None:
                 return
             if isinstance(request, Say):
                 host.requests.put_back(taken[taken.index(request) + 1 :])
-                _answer(host, speaker, request)
+                _answer(host, chat_model, request)
                 break
         else:
             time.sleep(LISTEN_EVERY_S)
 
 
-def _answer(host: Host, speaker: Speaker, say: Say) -> None:
+def _answer(host: Host, chat_model: ChatModel, say: Say) -> None:
     began = time.perf_counter()
     first: float | None = None
     pieces: list[str] = []
     finish = ""
-    for piece in speaker.answer(say):
+    for piece in chat_model.answer(say):
         first = first or time.perf_counter()
         pieces.append(piece)
         host.emit(Token(text=piece))
@@ -98,10 +98,10 @@ def _answer(host: Host, speaker: Speaker, say: Say) -> None:
     host.emit(
         Answered(
             text="".join(pieces),
-            tokens=speaker.tokens,
-            tokens_per_second=round(max(speaker.tokens - 1, 0) / writing, 2),
+            tokens=chat_model.tokens,
+            tokens_per_second=round(max(chat_model.tokens - 1, 0) / writing, 2),
             first_token_seconds=round((first or ended) - began, 3),
-            finish=finish or speaker.finish,
+            finish=finish or chat_model.finish,
         )
     )
 
@@ -109,10 +109,10 @@ def _answer(host: Host, speaker: Speaker, say: Say) -> None:
 def _hushed(host: Host) -> bool:
     taken = host.requests.take()
     host.requests.put_back([request for request in taken if isinstance(request, Say)])
-    return any(isinstance(request, Hush | Stop) for request in taken)
+    return any(isinstance(request, Cancel | Stop) for request in taken)
 
 
-class GgufSpeaker:
+class GgufChatModel:
     """A GGUF file in llama.cpp, with the chat template that the file carries."""
 
     def __init__(self, path: Path) -> None:
@@ -171,7 +171,7 @@ def _check_gguf(path: Path) -> None:
         )
 
 
-class TransformersSpeaker:
+class TransformersChatModel:
     """A run's weights in Transformers, adapters merged: the model exactly as it was trained."""
 
     def __init__(self, located: Located) -> None:
@@ -186,7 +186,7 @@ class TransformersSpeaker:
         """Token by token with a key-value cache, so that an answer can be broken off anywhere."""
         import torch
 
-        from workers.data.mapping import render
+        from workers.data.tokenize.encode import render
         from workers.evaluate import turn_ends
 
         model, tokenizer = self._loaded.model, self._loaded.tokenizer

@@ -7,13 +7,13 @@ from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from workers.data.mapping import render
+from workers.data.tokenize.encode import render
 
 if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedTokenizerBase
 
-    from workers.data.formats import Message, Row
+    from workers.data.reader import Message, Row
 
 BATCH = 64
 LARGE_MODEL = 1_000_000_000
@@ -21,7 +21,7 @@ LARGE_BATCH = 16
 """Fewer at once for a model whose cache would fill the memory."""
 
 
-class Said(NamedTuple):
+class Completion(NamedTuple):
     """One answer, as text and by its length."""
 
     text: str
@@ -30,7 +30,7 @@ class Said(NamedTuple):
     """It did not end by itself within the longest answer."""
 
 
-class Answering:
+class Generator:
     """A loaded model that answers many prompts at once."""
 
     def __init__(
@@ -44,7 +44,7 @@ class Answering:
 
     def answers(
         self, prompts: Sequence[list[Message]], longest: int, temperature: float = 0.0
-    ) -> list[Said]:
+    ) -> list[Completion]:
         """An answer to each conversation, in order; greedy at temperature 0.
 
         Prompts of like length are answered together, padded on the left.
@@ -52,7 +52,7 @@ class Answering:
         texts = [render(prompt, self._tokenizer, generation=True) for prompt in prompts]
         order = sorted(range(len(texts)), key=lambda at: len(texts[at]))
         batch = BATCH if self._model.num_parameters() < LARGE_MODEL else LARGE_BATCH
-        said: list[Said | None] = [None] * len(texts)
+        said: list[Completion | None] = [None] * len(texts)
         was_training = self._model.training
         self._model.eval()
         try:
@@ -65,7 +65,7 @@ class Answering:
             self._model.train(was_training)
         return [answer for answer in said if answer is not None]
 
-    def _generate(self, texts: list[str], longest: int, temperature: float) -> list[Said]:
+    def _generate(self, texts: list[str], longest: int, temperature: float) -> list[Completion]:
         import torch
 
         tokenizer: Any = self._tokenizer
@@ -91,12 +91,12 @@ class Answering:
         width = encoded["input_ids"].shape[1]
         return [self._said(ids) for ids in output[:, width:].tolist()]
 
-    def _said(self, ids: list[int]) -> Said:
+    def _said(self, ids: list[int]) -> Completion:
         tokenizer: Any = self._tokenizer
         end = next((at for at, token in enumerate(ids) if token in self._ends), None)
         length = len(ids) if end is None else end + 1
         text = tokenizer.decode(ids[:length], skip_special_tokens=True)
-        return Said(text, length, truncated=end is None)
+        return Completion(text, length, truncated=end is None)
 
 
 def turn_ends(model: Any, tokenizer: Any) -> set[int]:
@@ -118,7 +118,7 @@ class Measured:
         return Measured(self.values | other.values, self.each | other.each)
 
 
-def checked(rows: Sequence[Row], said: Sequence[Said]) -> Measured:
+def checked(rows: Sequence[Row], said: Sequence[Completion]) -> Measured:
     """The share of rows answered right: the final answer must equal the row's.
 
     Also the mean length in tokens and the share that was cut off, which explains a low share.

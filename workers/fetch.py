@@ -37,7 +37,7 @@ class Located(msgspec.Struct, frozen=True):
 
 
 def locate_model(
-    base: str, home: Path, say: Callable[[str], None], *, judge: bool = False
+    base: str, home: Path, say: Callable[[str], None], *, reward_model: bool = False
 ) -> Located:
     """Finds a base model, bringing it first when it is not there.
 
@@ -45,7 +45,7 @@ def locate_model(
         base: as a recipe names it.
         home: the studio's home; converted models are kept under its `models/`.
         say: told, in the user's words, when something slow begins.
-        judge: a reward model is wanted; without it, one is refused, since it cannot speak.
+        reward_model: a reward model is wanted; without it, one is refused, since it cannot speak.
 
     Raises:
         Refusal: it does not exist, cannot be fetched, or holds no safetensors.
@@ -55,7 +55,7 @@ def locate_model(
     if base == "smollm2":
         return Located(base, _smollm2(home / "models" / "smollm2", say))
     if base.startswith("run:"):
-        return _run(base, home, say, judge=judge)
+        return _run(base, home, say, reward_model=reward_model)
     folder = Path(base).expanduser()
     if folder.is_dir():
         return Located(base, _checked(folder))
@@ -68,14 +68,14 @@ def locate_model(
     )
 
 
-def _run(base: str, home: Path, say: Callable[[str], None], *, judge: bool) -> Located:
+def _run(base: str, home: Path, say: Callable[[str], None], *, reward_model: bool) -> Located:
     """An earlier run: its own base, then its adapter, or its whole model."""
     folder = home / "jobs" / base.removeprefix("run:")
-    return locate_run(folder, home, say, judge=judge)
+    return locate_run(folder, home, say, reward_model=reward_model)
 
 
 def locate_run(
-    folder: Path, home: Path, say: Callable[[str], None], *, judge: bool = False
+    folder: Path, home: Path, say: Callable[[str], None], *, reward_model: bool = False
 ) -> Located:
     """What a run learnt, with all that it stands on."""
     job = wire.read_job(folder)
@@ -84,8 +84,8 @@ def locate_run(
             f"{folder.name} is not a training run.", f"It is a job of kind {job.kind}.",
             "Name a training run.",
         )  # fmt: skip
-    if (job.task.recipe.stage == "reward") != judge:
-        raise _wrong_kind(folder.name, judge=judge)
+    if (job.task.recipe.stage == "reward") != reward_model:
+        raise _wrong_kind(folder.name, reward_model=reward_model)
     if (folder / "model").is_dir():
         return Located(f"run:{job.id}", folder / "model")
     if not (folder / "adapter").is_dir():
@@ -98,11 +98,11 @@ def locate_run(
     return Located(f"run:{job.id}", under.folder, (*under.adapters, folder / "adapter"))
 
 
-def _wrong_kind(run: str, *, judge: bool) -> Refusal:
-    if judge:
+def _wrong_kind(run: str, *, reward_model: bool) -> Refusal:
+    if reward_model:
         return Refusal(
             f"The run {run} is no reward model.",
-            "It learnt to answer, not to judge.",
+            "It learnt to answer, not to score.",
             'Name a run of stage "reward".',
         )
     return Refusal(

@@ -8,8 +8,9 @@ import time
 from pathlib import Path
 from typing import get_args
 
-from workers.data import audit, formats
-from workers.data.rowfile import RowFile
+from workers.data import reader as formats
+from workers.data.audit import audit
+from workers.data.row_store import RowStore
 from workers.engines.tokenizer import load_tokenizer, locate_tokenizer, stopping_tokens
 from workers.host import Host
 from workers.protocol.audit import AuditResult
@@ -25,11 +26,11 @@ def run(host: Host) -> None:
     task = host.job.task
     assert isinstance(task, Inspect)
     began = time.monotonic()
-    with RowFile(host.folder) as rows:
+    with RowStore(host.folder) as rows:
         _inspect(host, task, rows, began)
 
 
-def _inspect(host: Host, task: Inspect, rows: RowFile, began: float) -> None:
+def _inspect(host: Host, task: Inspect, rows: RowStore, began: float) -> None:
     host.emit(Phase(name="Reading the data"))
     bad = audit.BadLines()
     table = formats.read(
@@ -90,7 +91,7 @@ def _stage(task: Inspect, stages: list[Stage]) -> Stage | None:
     return formats.likeliest(stages, task.stage)
 
 
-def _audited(host: Host, task: Inspect, rows: RowFile, stage: Stage) -> audit.Audited:
+def _audited(host: Host, task: Inspect, rows: RowStore, stage: Stage) -> audit.Audited:
     test = formats.read_table(task.test, bad_rows="skip").rows if task.test else None
     host.emit(Phase(name="Loading the tokenizer"))
     home, say = Path(host.job.home), lambda text: host.emit(Phase(name=text))

@@ -25,14 +25,14 @@ def run(host: Host) -> None:
     task = host.job.task
     assert isinstance(task, Score)
     host.emit(Phase(name="Loading the reward model"))
-    judge = TrainedModel(task.model, Path(host.job.home))
-    host.emit(Ready(model=task.model, detail=f"{judge.model.num_parameters():,} weights"))
+    model = TrainedModel(task.model, Path(host.job.home))
+    host.emit(Ready(model=task.model, detail=f"{model.model.num_parameters():,} weights"))
     looked = time.monotonic()
     while not host.requests.stop_asked:
         for request in host.requests.take():
             if isinstance(request, ScoreAnswers):
                 began = time.perf_counter()
-                outcomes = judge.score(
+                outcomes = model.score(
                     [Sample(request.prompt, answer, "", 0) for answer in request.answers]
                 )
                 scores = [outcome.value for outcome in outcomes]

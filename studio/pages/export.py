@@ -9,7 +9,7 @@ from PySide6.QtCore import QUrl, Signal
 from PySide6.QtGui import QDesktopServices
 from PySide6.QtWidgets import QComboBox, QHBoxLayout, QProgressBar, QVBoxLayout, QWidget
 
-from studio.jobs import Heard, Jobs
+from studio.jobs import Jobs, JobUpdate
 from studio.store import JobRow
 from studio.theme import SPACE, Theme
 from studio.widgets.card import Card, Choices
@@ -102,7 +102,7 @@ class ExportPage(Page):
 
     def _offer_runs(self) -> None:
         present = self.runs.currentData()
-        rows = [row for row in self._jobs.store.jobs("train") if row.resting]
+        rows = [row for row in self._jobs.store.jobs("train") if row.has_weights]
         self.runs.blockSignals(True)
         self.runs.clear()
         for row in rows:
@@ -182,7 +182,7 @@ class ExportPage(Page):
         self.runs.setEnabled(not working)
         self.phase.setText("Starting" if working else "")
 
-    def hear(self, news: list[Heard]) -> None:
+    def hear(self, news: list[JobUpdate]) -> None:
         for heard in news:
             if heard.job == self._job:
                 for line in heard.lines:
@@ -212,7 +212,7 @@ class ExportPage(Page):
         row.setSpacing(SPACE)
         icon = label()
         passed = checked.passed
-        self._theme.dress(icon, "check-circle" if passed else "x-circle",
+        self._theme.set_icon(icon, "check-circle" if passed else "x-circle",
                           "good" if passed else "bad")  # fmt: skip
         row.addWidget(icon)
         name = label(checked.check, "label")

@@ -22,7 +22,7 @@ from PySide6.QtWidgets import (
     QWidget,
 )
 
-from studio.jobs import Heard, Jobs
+from studio.jobs import Jobs, JobUpdate
 from studio.process import Rung
 from studio.store import JobRow
 from studio.theme import SPACE, Theme, fixed_font
@@ -86,19 +86,19 @@ PARTS = Plan("Parts of the reward", chart.plain, [], "reward/")
 LENGTH = Plan("Answer length, tokens", chart.count, [chart.Line("completion_length")])
 CLIPPED = Plan(
     "Clipped tokens", chart.percent,
-    [chart.Line("clip_share", "all"), chart.Line("clip_low", "below"),
+    [chart.Line("clip_fraction", "all"), chart.Line("clip_low", "below"),
      chart.Line("clip_high", "above")],
 )  # fmt: skip
-CUT_OFF = Plan("Cut-off answers", chart.percent, [chart.Line("truncated_share")])
+CUT_OFF = Plan("Cut-off answers", chart.percent, [chart.Line("truncation_rate")])
 TIMES = Plan(
     "Time of a step", chart.seconds,
     [chart.Line("rollout_seconds", "sampling"), chart.Line("update_seconds", "learning")],
 )  # fmt: skip
-FORESEEN = [
+VALUE_CHARTS = [
     Plan("Policy loss", chart.plain, [chart.Line("policy_loss")]),
     Plan("Value loss", chart.plain, [chart.Line("value_loss")]),
     Plan("Returns foreseen", chart.percent, [chart.Line("explained_variance")]),
-    Plan("Clipped values", chart.percent, [chart.Line("value_clip_share")]),
+    Plan("Clipped values", chart.percent, [chart.Line("value_clip_fraction")]),
 ]
 """What the value model of PPO does, and the policy beside it."""
 KL = Plan("KL from the start, nats", chart.plain, [chart.Line("kl")])
@@ -111,13 +111,13 @@ GENERAL = [
     Plan("Tokens", chart.rate, [chart.Line("tokens_per_second")]),
     Plan("Memory", chart.size, [chart.Line("memory_bytes", "", "exact")]),
 ]
-REINFORCED = [
+GRPO_CHARTS = [
     REWARD, ACCURACY, PARTS,
     KL,
     ENTROPY, LENGTH,
     CUT_OFF,
     Plan("Reward spread in a group", chart.plain, [chart.Line("reward_std")]),
-    Plan("Groups without spread", chart.percent, [chart.Line("zero_std_share")]),
+    Plan("Groups without spread", chart.percent, [chart.Line("frac_reward_zero_std")]),
     CLIPPED,
     Plan("Answers without a score", chart.percent, [chart.Line("unscored_share")],
          quiet=True),
@@ -156,8 +156,8 @@ PREFERRED = [
         chart.plain,
         [
             chart.Line("mean_reward", "mean"),
-            chart.Line("lowest_reward", "lowest"),
-            chart.Line("highest_reward", "highest"),
+            chart.Line("min_reward", "lowest"),
+            chart.Line("max_reward", "highest"),
         ],
     ),
     Plan(
@@ -166,15 +166,15 @@ PREFERRED = [
         [chart.Line("logp_chosen", "better"), chart.Line("logp_rejected", "worse")],
     ),
 ]
-TAUGHT = [LOSS, TOKEN_ACCURACY, ACCURACY, ENTROPY]
-"""Charts of reinforcement learning, of learning from judged answers and from examples, the telling
+SFT_CHARTS = [LOSS, TOKEN_ACCURACY, ACCURACY, ENTROPY]
+"""Charts of reinforcement learning, of learning from preferences and from examples, the telling
 ones first."""
-PURSUED = [REWARD, WINS, KL, ENTROPY, *FORESEEN, LENGTH, CUT_OFF, CLIPPED]
+PPO_CHARTS = [REWARD, WINS, KL, ENTROPY, *VALUE_CHARTS, LENGTH, CUT_OFF, CLIPPED]
 """Charts of PPO, which looks ahead and compares no groups."""
 REINFORCING = ("grpo", "rlhf")
 """Stages that learn from their own answers."""
 JUDGED = ("dpo", "ipo", "simpo", "orpo", "kto", "reward")
-"""Stages that learn from judged answers."""
+"""Stages that learn from preferences."""
 SCORES = [
     ("accuracy", "Right on held-out rows", "{:.1%}"),
     ("reward", "Held-out reward", "{:.3f}"),
@@ -193,12 +193,12 @@ ANSWERS_BYTES = 4_000_000
 def charts_for(stage: str, algorithm: str = "") -> list[Plan]:
     """Every chart, in the order that tells most of a stage; of rlhf, by its algorithm."""
     if stage == "rlhf" and algorithm == "ppo":
-        mine = PURSUED
+        mine = PPO_CHARTS
     elif stage in REINFORCING:
-        mine = [REWARD, WINS, *REINFORCED] if stage == "rlhf" else REINFORCED
+        mine = [REWARD, WINS, *GRPO_CHARTS] if stage == "rlhf" else GRPO_CHARTS
     else:
-        mine = PREFERRED if stage in JUDGED else TAUGHT
-    plans = [*mine, *GENERAL, *TAUGHT, *PREFERRED, *REINFORCED, *PURSUED]
+        mine = PREFERRED if stage in JUDGED else SFT_CHARTS
+    plans = [*mine, *GENERAL, *SFT_CHARTS, *PREFERRED, *GRPO_CHARTS, *PPO_CHARTS]
     return list({plan.key: plan for plan in plans}.values())
 
 
@@ -395,7 +395,7 @@ class RunPage(Page):
             self._algorithm = job.task.recipe.rl.algorithm
             self.recipe.setPlainText(format_recipe(job.task.recipe))
 
-    def hear(self, news: list[Heard]) -> None:
+    def hear(self, news: list[JobUpdate]) -> None:
         for heard in news:
             if heard.job != self.run:
                 continue
@@ -492,7 +492,7 @@ class RunPage(Page):
         self.scores.setText(self._scores_in_words())
         can = {self.sample: row.live, self.save: row.live, self.pause: row.live,
                self.stop: row.live, self.resume: row.may_resume, self.resume_with: row.may_resume,
-               self.export: row.resting, self.chat: row.resting}  # fmt: skip
+               self.export: row.has_weights, self.chat: row.has_weights}  # fmt: skip
         for made, visible in can.items():
             made.setVisible(visible)
         if not row.live:

@@ -16,7 +16,7 @@ from PySide6.QtCore import (
 from PySide6.QtGui import QColor
 from PySide6.QtWidgets import QHeaderView, QLineEdit, QMenu, QMessageBox, QTableView
 
-from studio.jobs import Heard, Jobs
+from studio.jobs import Jobs, JobUpdate
 from studio.store import JobRow, Store
 from studio.theme import Theme
 from studio.widgets.notice import STATUS, EmptyState
@@ -172,7 +172,7 @@ class RunsPage(Page):
         table.clicked.connect(self._on_activated)
         return table
 
-    def hear(self, news: list[Heard]) -> None:
+    def hear(self, news: list[JobUpdate]) -> None:
         self._stale = self._stale or bool(news)
 
     def showEvent(self, event: Any) -> None:
@@ -210,7 +210,9 @@ class RunsPage(Page):
             menu.addAction("Resume", lambda: self._resume(row.id, {}))
             menu.addAction("Resume…", lambda: self._resume_with(row.id))
         onward = menu.addAction("Train on from it", lambda: self.base_chosen.emit(row.id, row.name))
-        onward.setEnabled(row.resting and row.stage != "reward")  # it has no words to go on from
+        onward.setEnabled(
+            row.has_weights and row.stage != "reward"
+        )  # it has no words to go on from
         menu.addSeparator()
         gone = menu.addAction("Delete…", lambda: self._delete(row))
         gone.setEnabled(not row.live)

@@ -147,7 +147,7 @@ class AuditView(QWidget):
         row.setSpacing(SPACE)
         picture = label()
         picture.setProperty("iconSize", QSize(16, 16))
-        self._theme.dress(picture, icon, colour)
+        self._theme.set_icon(picture, icon, colour)
         words = QVBoxLayout()
         words.setSpacing(0)
         words.addWidget(label(what, "", wrap=True, select=True))

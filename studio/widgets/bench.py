@@ -147,7 +147,7 @@ class BenchView(QWidget):
         self.result = result
         words, colour, icon = VERDICTS.get(result.verdict, VERDICTS["suspect"])
         self.verdict.setText(words)
-        self._theme.dress(self._mark, icon, colour)
+        self._theme.set_icon(self._mark, icon, colour)
         self._about.setText(about)
         for card in self._cards:
             card.hide()
@@ -173,7 +173,7 @@ def findings_card(findings: list[BenchFinding], theme: Theme) -> Card:
     for finding in sorted(findings, key=lambda found: found.level != "suspect"):
         colour, icon = LEVELS.get(finding.level, LEVELS["advice"])
         mark = label()
-        theme.dress(mark, icon, colour)
+        theme.set_icon(mark, icon, colour)
         words = QVBoxLayout()
         words.setSpacing(0)
         words.addWidget(label(finding.text, "", wrap=True, select=True))

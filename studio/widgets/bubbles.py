@@ -12,9 +12,9 @@ WIDEST = 680
 
 
 class Bubble(QFrame):
-    """One turn, with a small line under it for figures, and thumbs where it may be judged."""
+    """One turn, with a small line under it for figures, and thumbs where it may be rated."""
 
-    judged = Signal(bool)
+    rated = Signal(bool)
 
     def __init__(self, role: str, text: str) -> None:
         super().__init__()
@@ -43,7 +43,7 @@ class Bubble(QFrame):
         self._note.setText(text)
         self._note.setVisible(bool(text))
 
-    def offer_thumbs(self, theme: Theme) -> None:
+    def offer_labels(self, theme: Theme) -> None:
         """Two buttons; the one that was pressed last is filled."""
         thumbs = {True: ("thumbs-up", "Good answer"), False: ("thumbs-down", "Bad answer")}
         made = {
@@ -59,15 +59,15 @@ class Bubble(QFrame):
         def press(good: bool) -> None:
             for which, (icon, _) in thumbs.items():
                 pressed = which is good
-                theme.dress(made[which], f"{icon}-fill" if pressed else icon,
+                theme.set_icon(made[which], f"{icon}-fill" if pressed else icon,
                             "accent" if pressed else "muted")  # fmt: skip
-            self.judged.emit(good)
+            self.rated.emit(good)
 
 
 class Bubbles(QScrollArea):
     """All turns, oldest first; `paint` shows what was streamed since the last time."""
 
-    judged = Signal(int, bool)
+    rated = Signal(int, bool)
     """A turn, by its place, got a thumb up (true) or down."""
 
     def __init__(self, hint: str, theme: Theme) -> None:
@@ -111,15 +111,15 @@ class Bubbles(QScrollArea):
     def stream(self, piece: str) -> None:
         self._streamed += piece
 
-    def end_answer(self, text: str, note: str, *, judge: bool = False) -> None:
-        """Settles the growing answer; `judge` offers thumbs on it."""
+    def end_answer(self, text: str, note: str, *, rateable: bool = False) -> None:
+        """Settles the growing answer; `rateable` offers thumbs on it."""
         if self._growing is not None:
             self._growing.set_text(text or "(no words)")
             self._growing.note(note)
-            if judge:
-                self._growing.offer_thumbs(self._theme)
+            if rateable:
+                self._growing.offer_labels(self._theme)
                 place = self.turns.index(self._growing)
-                self._growing.judged.connect(lambda good: self.judged.emit(place, good))
+                self._growing.rated.connect(lambda good: self.rated.emit(place, good))
         self._growing = None
 
     def paint(self) -> None:

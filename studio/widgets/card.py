@@ -41,7 +41,7 @@ class ChoiceCard(Card):
         self.setCursor(Qt.CursorShape.PointingHandCursor)
         picture = label()
         picture.setProperty("iconSize", QSize(22, 22))
-        theme.dress(picture, icon, "accent")
+        theme.set_icon(picture, icon, "accent")
         head = QHBoxLayout()
         head.setSpacing(SPACE)
         head.addWidget(picture)

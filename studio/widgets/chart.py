@@ -395,9 +395,9 @@ class Chart(Card):
         )
         item.scene().sigMouseClicked.connect(self._on_mouse_clicked)
         self.body.addWidget(self._plot, 1)
-        self._dress()
+        self._apply_colours()
 
-    def _dress(self) -> None:
+    def _apply_colours(self) -> None:
         colours = self._theme.palette
         self._plot.setBackground(colours.surface)
         for trace in self._traces.values():
@@ -425,7 +425,7 @@ class Chart(Card):
 
     def _on_theme_changed(self) -> None:
         if self._item is not None:
-            self._dress()
+            self._apply_colours()
         self._stale = True
 
     # The mouse

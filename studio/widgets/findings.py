@@ -91,7 +91,7 @@ class HealthStrip(QFrame):
         if told != self._told:
             self._told = told
             _, icon, tint = LEVELS.get(first.level, LEVELS["advice"])
-            self._theme.dress(self._picture, icon, tint)
+            self._theme.set_icon(self._picture, icon, tint)
             set_look(self, banner="bad" if first.level == "alarm" else "info")
             self._meaning.setText(first.meaning)
             self._remedy.setText(f"{first.when}.  {first.remedy}")
@@ -152,7 +152,7 @@ class FindingList(QScrollArea):
 
     def _row(self, icon: str, tint: str, words: list[QLabel]) -> QHBoxLayout:
         picture = label()
-        self._theme.dress(picture, icon, tint)
+        self._theme.set_icon(picture, icon, tint)
         column = QVBoxLayout()
         column.setSpacing(SPACE // 2)
         self._words += words

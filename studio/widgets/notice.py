@@ -25,7 +25,7 @@ class EmptyState(QWidget):
         super().__init__()
         picture = label()
         picture.setProperty("iconSize", QSize(48, 48))
-        theme.dress(picture, icon, "faint")
+        theme.set_icon(picture, icon, "faint")
         self.action: QPushButton = button(action, theme, kind="primary", name="empty-action")
         column = QVBoxLayout(self)
         column.setSpacing(SPACE)
@@ -52,7 +52,7 @@ class Banner(QFrame):
         self._cause = label("", "", wrap=True, select=True)
         self._remedy = label("", "", wrap=True, select=True)
         self._picture = label()
-        theme.dress(self._picture, "warning", "bad")
+        theme.set_icon(self._picture, "warning", "bad")
         words = QVBoxLayout()
         words.setSpacing(SPACE // 2)
         for widget in (self._what, self._cause, self._remedy):
@@ -75,7 +75,7 @@ class Banner(QFrame):
 
     def _look(self, look: str, icon: str, tint: str) -> None:
         if self.property("banner") != look:
-            self._theme.dress(self._picture, icon, tint)
+            self._theme.set_icon(self._picture, icon, tint)
             set_look(self, banner=look)
 
     def _say(self, what: str, cause: str, remedy: str) -> None:
@@ -107,7 +107,7 @@ class StatusPill(QWidget):
     def show_status(self, status: str) -> None:
         word, tint, icon = STATUS.get(status, (status, "muted", "circle"))
         self._word.setText(word)
-        self._theme.dress(self._icon, icon, tint)
+        self._theme.set_icon(self._icon, icon, tint)
         set_look(self._word, role="label")
 
     @property

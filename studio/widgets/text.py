@@ -29,5 +29,5 @@ def button(text: str, theme: Theme, icon: str = "", kind: str = "", name: str = 
     made.setAccessibleName(text)
     made.setAutoDefault(True)
     if icon:
-        theme.dress(made, icon, "on_accent" if kind == "primary" else "muted")
+        theme.set_icon(made, icon, "on_accent" if kind == "primary" else "muted")
     return made

@@ -119,12 +119,12 @@ class TokenText(QAbstractScrollArea):
         runs: list[Run] = []
         x = 0.0
         for index, piece in enumerate(view.pieces):
-            if index == view.cut_at:
+            if index == view.truncated_at:
                 if runs:
                     self._lines.append(Line("text", "", runs))
                 runs, x = [], 0.0
                 self._lines.append(Line("cut", f"cut here at {index:,} tokens", []))
-            look = look_of(piece, index, view.cut_at)
+            look = look_of(piece, index, view.truncated_at)
             for part, ends in _parts(piece):
                 for text, width in self._fitting(part, look, metrics, room):
                     if x + width > room and runs:
@@ -305,9 +305,9 @@ def _paint_frame(painter: QPainter, box: QRectF, colours: Palette, *, learnt: bo
     painter.setPen(QColor(colours.accent if learnt else colours.muted))
 
 
-def look_of(piece: Piece, index: int, cut_at: int | None) -> str:
+def look_of(piece: Piece, index: int, truncated_at: int | None) -> str:
     """How a token is painted."""
-    if cut_at is not None and index >= cut_at:
+    if truncated_at is not None and index >= truncated_at:
         return "behind"
     if piece.special:
         return "special_trained" if piece.trained else "special"
@@ -317,7 +317,7 @@ def look_of(piece: Piece, index: int, cut_at: int | None) -> str:
 def counted(view: TokenView) -> str:
     """'412 tokens, 128 learnt', and where it is cut."""
     told = f"{view.tokens:,} tokens, {view.trained:,} learnt"
-    return told if view.cut_at is None else f"{told}, cut at {view.cut_at:,}"
+    return told if view.truncated_at is None else f"{told}, cut at {view.truncated_at:,}"
 
 
 def _parts(piece: Piece) -> Iterator[tuple[str, bool]]:

@@ -21,10 +21,10 @@ import time
 from pathlib import Path
 from typing import Any
 
-from workers.data import formats
-from workers.data.audit import Audit
-from workers.data.mapping import render
-from workers.data.rowfile import RowFile
+from workers.data import reader as formats
+from workers.data.audit.audit import Audit
+from workers.data.row_store import RowStore
+from workers.data.tokenize.encode import render
 from workers.protocol.assets import assets_folder
 
 BARE, EVERY = 1000, 10_000
@@ -78,7 +78,7 @@ class Memory:
 class Bare:
     """The tokenizer alone, by turns with the audit."""
 
-    def __init__(self, tokenizer: Any, rows: RowFile) -> None:
+    def __init__(self, tokenizer: Any, rows: RowStore) -> None:
         self._tokenizer, self._rows = tokenizer, rows
         self.clock, self.aside = Clock(), Clock()
         self.done = 0
@@ -99,7 +99,7 @@ def main(count: int) -> None:
 
     tokenizer: Any = AutoTokenizer.from_pretrained(assets_folder() / "starter" / "model")
     tokenizer(["warm up"])
-    with tempfile.TemporaryDirectory() as folder, RowFile(Path(folder)) as rows:
+    with tempfile.TemporaryDirectory() as folder, RowStore(Path(folder)) as rows:
         path = Path(folder) / "rows.jsonl"
         write(path, count)
         reading, auditing, memory = Clock(), Clock(), Memory()

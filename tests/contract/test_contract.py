@@ -242,9 +242,10 @@ def test_reinforcement_learning_shows_its_answers(
     events = _said(studio, run)
     curves = {name for e in events if isinstance(e, Metrics) for name in e.values}
     assert {
-        "loss", "reward", "reward_std", "zero_std_share", "reward/format", "reward/math_answer",
-        "kl", "entropy", "clip_low", "clip_high", "clip_share", "completion_length",
-        "truncated_share", "unscored_share", "gradient_norm", "learning_rate", "rollout_seconds",
+        "loss", "reward", "reward_std", "frac_reward_zero_std", "reward/format",
+        "reward/math_answer", "kl", "entropy", "clip_low", "clip_high", "clip_fraction",
+        "completion_length", "truncation_rate", "unscored_share",
+        "gradient_norm", "learning_rate", "rollout_seconds",
         "update_seconds", "eval_reward", "eval_accuracy",
     } <= curves  # fmt: skip
     scores = [event.values for event in events if isinstance(event, Evaluated)]

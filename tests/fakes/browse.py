@@ -114,7 +114,7 @@ class Look:
         cut = request.max_length if len(pieces) > request.max_length else None
         return TokenView(
             row=request.row, title=side, pieces=pieces, tokens=len(pieces),
-            trained=sum(piece.trained for piece in pieces[:cut]), cut_at=cut,
+            trained=sum(piece.trained for piece in pieces[:cut]), truncated_at=cut,
             template=request.template or "chatml",
             warnings=[f"{request.model} is a fake."] if request.stage == "dpo" else [],
         )  # fmt: skip
@@ -152,9 +152,9 @@ def browse(host: Host) -> None:
     host.emit(events.Finished())
 
 
-def room_of(task: object) -> object:
-    return browse if isinstance(task, Browse) else worker.room_of(task)
+def handler_of(task: object) -> object:
+    return browse if isinstance(task, Browse) else worker.handler_of(task)
 
 
 if __name__ == "__main__":
-    sys.exit(run_folder(Path(sys.argv[-1]), room_of))  # type: ignore[arg-type]
+    sys.exit(run_folder(Path(sys.argv[-1]), handler_of))  # type: ignore[arg-type]

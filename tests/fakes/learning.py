@@ -48,9 +48,9 @@ def say_metrics(host: Host, recipe: Recipe, step: int, seconds: float) -> None:
     unwell = "sick" in recipe.name and ILL <= step < WELL
     values = {
         "loss": 0.01 * math.sin(step), "reward": 0.2 + _risen(step), "reward_std": 0.4 / step**0.3,
-        "zero_std_share": 0.25, "entropy": 0.05 if unwell else 0.4 + 0.6 * 0.97**step,
-        "kl": 0.002 * step, "clip_low": 0.01, "clip_high": 0.02, "clip_share": 0.03,
-        "completion_length": 30 + 4 * _risen(step), "truncated_share": 0.1,
+        "frac_reward_zero_std": 0.25, "entropy": 0.05 if unwell else 0.4 + 0.6 * 0.97**step,
+        "kl": 0.002 * step, "clip_low": 0.01, "clip_high": 0.02, "clip_fraction": 0.03,
+        "completion_length": 30 + 4 * _risen(step), "truncation_rate": 0.1,
         "unscored_share": 0.0, "gradient_norm": 1.0 + 0.2 * math.sin(step), "learning_rate": 1e-5,
         "tokens_per_second": 900.0, "memory_bytes": 1e9, "rollout_seconds": 1.5,
         "update_seconds": 0.6, "reward_seconds": 0.02,
@@ -61,7 +61,7 @@ def say_metrics(host: Host, recipe: Recipe, step: int, seconds: float) -> None:
     if recipe.stage == "rlhf" and recipe.rl.algorithm == "ppo":
         values |= {
             "policy_loss": 0.01 * math.cos(step), "value_loss": 0.5 * 0.9**step,
-            "explained_variance": 1 - 0.9**step, "value_clip_share": 0.05,
+            "explained_variance": 1 - 0.9**step, "value_clip_fraction": 0.05,
         }  # fmt: skip
     told: dict[str, float | None] = dict(values)
     host.emit(events.Metrics(step=step, values=told, seconds=seconds))
@@ -125,4 +125,4 @@ def fall_ill(host: Host, recipe: Recipe, step: int) -> None:
             )
         )  # fmt: skip
     if step == WELL:
-        host.emit(events.Eased(kind="entropy_collapse", step=step))
+        host.emit(events.FindingCleared(kind="entropy_collapse", step=step))

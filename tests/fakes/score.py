@@ -21,8 +21,8 @@ from workers.protocol import events, requests
 from workers.protocol.jobs import Score
 
 
-def room_of(task: object) -> object:
-    return score if isinstance(task, Score) else worker.room_of(task)
+def handler_of(task: object) -> object:
+    return score if isinstance(task, Score) else worker.handler_of(task)
 
 
 def score(host: Host) -> None:
@@ -45,4 +45,4 @@ def _scored(text: str) -> float | None:
 
 
 if __name__ == "__main__":
-    sys.exit(run_folder(Path(sys.argv[-1]), room_of))  # type: ignore[arg-type]
+    sys.exit(run_folder(Path(sys.argv[-1]), handler_of))  # type: ignore[arg-type]

@@ -40,7 +40,7 @@ from workers.protocol.refusal import Refusal
 STEP_S = float(os.environ.get("FAKE_STEP_S", "0.02"))
 
 
-def room_of(task: object) -> object:
+def handler_of(task: object) -> object:
     rooms = {Train: train, Export: export, Chat: chat, Inspect: look}
     return rooms[type(task)]
 
@@ -236,7 +236,7 @@ def _answer(host: Host, say: requests.Say) -> None:
         host.emit(events.Token(text=word if number == 0 else f" {word}"))
         taken = host.requests.take()
         host.requests.put_back([asked for asked in taken if isinstance(asked, requests.Say)])
-        if any(isinstance(request, requests.Hush) for request in taken):
+        if any(isinstance(request, requests.Cancel) for request in taken):
             words = words[: number + 1]
             break
     host.emit(
@@ -246,4 +246,4 @@ def _answer(host: Host, say: requests.Say) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(run_folder(Path(sys.argv[-1]), room_of))  # type: ignore[arg-type]
+    sys.exit(run_folder(Path(sys.argv[-1]), handler_of))  # type: ignore[arg-type]

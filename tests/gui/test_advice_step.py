@@ -68,7 +68,7 @@ def test_a_few_answers_lead_to_a_stage(driver: Driver) -> None:
 def test_a_chain_begins_with_its_first_stage(driver: Driver) -> None:
     driver.go("Train")
     page = driver.window.train
-    driver.click("choice:have:judged")
+    driver.click("choice:have:pairs_and_prompts")
     page.advice.memory.setCurrentIndex(2)
     assert page.advice.way.text() == "SFT → reward model → RLHF"
     assert "four models in memory" in page.advice.cost.text()
@@ -143,7 +143,7 @@ def test_rlhf_leads_to_a_reward_model_where_there_is_none(driver: Driver) -> Non
     driver.click("choice:rlhf")
     assert page.recipe().rl.algorithm == "ppo"
     page.go_to(page._steps.index(page.rewards))
-    assert page.rewards.judge.none.isVisible()
+    assert page.rewards.reward_model.none.isVisible()
     driver.click("next")
     assert "There is no reward model" in driver.find("banner").text
     driver.click("begin-reward-model")
@@ -159,12 +159,12 @@ def test_rlhf_takes_a_trained_reward_model(driver: Driver, studio: Studio) -> No
     driver.click("more-stages")
     driver.click("choice:rlhf")
     page.go_to(page._steps.index(page.rewards))
-    offered = [page.rewards.judge.box.itemData(at) for at in range(2)]
+    offered = [page.rewards.reward_model.box.itemData(at) for at in range(2)]
     assert set(offered) == {f"run:{judge}", f"run:{other}"}
-    page.rewards.judge.box.setCurrentIndex(offered.index(f"run:{other}"))
+    page.rewards.reward_model.box.setCurrentIndex(offered.index(f"run:{other}"))
     driver.click("next")
     assert "trained from smollm2" in driver.find("banner").text
-    page.rewards.judge.box.setCurrentIndex(offered.index(f"run:{judge}"))
+    page.rewards.reward_model.box.setCurrentIndex(offered.index(f"run:{judge}"))
     driver.click("next")
     assert page.settings.isVisible()
     recipe = page.recipe()

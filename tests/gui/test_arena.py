@@ -14,7 +14,7 @@ from studio.app import Studio
 from studio.pages.chat.arena import Arena
 from studio.votes import Vote, Votes
 from tests.gui.conftest import Driver
-from workers.data.formats import read_table
+from workers.data.reader import read_table
 from workers.protocol.recipe import Recipe
 
 

@@ -12,7 +12,7 @@ from PySide6.QtWidgets import QLabel
 
 from studio.app import Studio
 from studio.pages.data import DataPage
-from studio.pages.data.ledger import Ledger, Mark
+from studio.pages.data.edits import EditHistory, Mark
 from studio.settings import load_settings
 from studio.widgets.tokens import TokenText, look_of
 from tests.gui.conftest import Driver
@@ -226,7 +226,7 @@ def test_edits_of_a_file_that_changed_are_set_aside(
     rows.write_text(json.dumps({"prompt": "New", "completion": "News"}))
     _open(driver, rows)
     assert "Edits from before were set aside." in page.banner.text
-    assert not page.browser.ledger.marks
+    assert not page.browser.history.marks
     assert list(driver.studio.home.root.glob("drafts/*.outdated"))
 
 
@@ -318,26 +318,26 @@ def test_the_wizard_leads_to_the_rows_of_a_source(driver: Driver, rows: Path) ->
 
 
 def test_a_ledger_takes_letters_of_one_row_for_one_edit(tmp_path: Path) -> None:
-    ledger = Ledger()
-    assert not ledger.open(tmp_path, "x", "1")
+    history = EditHistory()
+    assert not history.open(tmp_path, "x", "1")
     for text in ("{", "{}", '{"a":1}'):
-        ledger.put({4: Mark(text=text)}, typing=True)
-    ledger.put({4: Mark(text='{"a":1}', tag="good"), 5: Mark(dropped=True)})
-    ledger.write()
-    again = Ledger()
+        history.put({4: Mark(text=text)}, typing=True)
+    history.put({4: Mark(text='{"a":1}', tag="good"), 5: Mark(dropped=True)})
+    history.write()
+    again = EditHistory()
     assert not again.open(tmp_path, "x", "1")
-    assert again.edits == ledger.edits
-    assert ledger.words == "1 changed, 1 dropped, 1 tagged, not saved yet"
-    assert sorted(ledger.undo()) == [4, 5]
-    assert ledger.marks == {4: Mark(text='{"a":1}')}
-    assert ledger.undo() == [4]
-    assert not ledger.marks
-    assert not ledger.undo()
-    ledger.write()
-    third = Ledger()
+    assert again.edits == history.edits
+    assert history.words == "1 changed, 1 dropped, 1 tagged, not saved yet"
+    assert sorted(history.undo()) == [4, 5]
+    assert history.marks == {4: Mark(text='{"a":1}')}
+    assert history.undo() == [4]
+    assert not history.marks
+    assert not history.undo()
+    history.write()
+    third = EditHistory()
     assert not third.open(tmp_path, "x", "1")
     assert not third.marks
-    assert Ledger().open(tmp_path, "x", "2")
+    assert EditHistory().open(tmp_path, "x", "2")
 
 
 def test_long_rows_are_laid_out_and_painted_quickly(driver: Driver) -> None:
@@ -346,7 +346,7 @@ def test_long_rows_are_laid_out_and_painted_quickly(driver: Driver) -> None:
     words.resize(500, 400)
     pieces = [Piece(f" word{n % 300}", n > 1000) for n in range(4096)]
     pieces[2000] = Piece("\n" + "x" * 300 + "\tend", True)
-    view = TokenView(row=0, pieces=pieces, tokens=5000, trained=3000, cut_at=4000)
+    view = TokenView(row=0, pieces=pieces, tokens=5000, trained=3000, truncated_at=4000)
     words.show_views([view])
     runs = [run for line in words._lines for run in line.runs]
     assert "".join(run.text for run in runs if run.token == 2000).endswith("⇥ end")

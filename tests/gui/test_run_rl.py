@@ -98,9 +98,9 @@ def test_every_curve_of_reinforcement_learning_is_drawn_exactly(driver: Driver) 
             told.setdefault(name, []).append((event.step, value))
     for metric in (
         "reward", "eval_reward", "eval_accuracy", "reward/format", "reward/math_answer",
-        "reward/length", "kl", "entropy", "completion_length", "truncated_share", "reward_std",
-        "zero_std_share", "clip_low", "clip_high", "clip_share", "gradient_norm", "learning_rate",
-        "tokens_per_second", "memory_bytes", "rollout_seconds", "update_seconds",
+        "reward/length", "kl", "entropy", "completion_length", "truncation_rate", "reward_std",
+        "frac_reward_zero_std", "clip_low", "clip_high", "clip_fraction", "gradient_norm",
+        "learning_rate", "tokens_per_second", "memory_bytes", "rollout_seconds", "update_seconds",
     ):  # fmt: skip
         made = page._chart_of(metric)
         assert made is not None, metric
@@ -162,9 +162,9 @@ def test_every_stage_shows_what_tells_most_of_it_first() -> None:
     assert set(ppo) == set(keys)
     assert ppo[0] == "reward"
     assert max(map(ppo.index, ("kl", "policy_loss", "value_loss", "explained_variance"))) < 8
-    assert ppo.index("zero_std_share") > ppo.index("gradient_norm")
+    assert ppo.index("frac_reward_zero_std") > ppo.index("gradient_norm")
     by_groups = [plan.key for plan in charts_for("rlhf", "rloo")]
-    assert by_groups.index("zero_std_share") < by_groups.index("gradient_norm")
+    assert by_groups.index("frac_reward_zero_std") < by_groups.index("gradient_norm")
 
 
 def test_ppo_is_charted_with_its_value_model(driver: Driver) -> None:

@@ -86,7 +86,7 @@ def test_a_judge_of_another_base_is_no_fault_once_another_is_chosen(
     train.show_recipe(Recipe(name="liked", stage="rlhf", rl=RL(algorithm="rloo")))
     _next(driver, train, train.rewards)
     assert "There is no reward model." in train.banner.text
-    train.rewards.judge._choose("/models/judge")
+    train.rewards.reward_model._choose("/models/judge")
     assert not train.banner.isVisible()
 
 

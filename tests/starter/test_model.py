@@ -55,13 +55,13 @@ def say(model: Any, tokenizer: Any) -> Say:
     """The model's answers to questions, greedy unless a temperature is given."""
     import torch
 
-    from workers.evaluate import Answering
+    from workers.evaluate import Generator
 
     def answers(questions: list[str], temperature: float = 0.0) -> list[str]:
         torch.manual_seed(0)
         prompts = [[{"role": "user", "content": question}] for question in questions]
-        speaker = Answering(model, tokenizer, "cpu", torch.float32)
-        return [said.text for said in speaker.answers(prompts, 64, temperature)]
+        chat_model = Generator(model, tokenizer, "cpu", torch.float32)
+        return [said.text for said in chat_model.answers(prompts, 64, temperature)]
 
     return answers
 

@@ -15,10 +15,10 @@ from studio.advice import (
     Memory,
     advise,
     answers,
+    different_tokenizers,
     family,
     matters,
-    strangers,
-    too_early,
+    missing_prerequisite,
     with_sft_first,
 )
 from workers.protocol.catalogue import read_catalogue
@@ -33,12 +33,12 @@ from workers.protocol.recipe import Model, Recipe, Source, Stage, Training, chec
         ("examples", True, "large", ["sft"]),
         ("pairs", True, "laptop", ["dpo"]),
         ("pairs", False, "card", ["orpo"]),
-        ("judged", True, "laptop", ["dpo"]),
-        ("judged", False, "laptop", ["orpo"]),
-        ("judged", True, "card", ["reward", "rlhf"]),
-        ("judged", False, "large", ["sft", "reward", "rlhf"]),
-        ("thumbs", True, "card", ["kto"]),
-        ("thumbs", False, "card", ["sft", "kto"]),
+        ("pairs_and_prompts", True, "laptop", ["dpo"]),
+        ("pairs_and_prompts", False, "laptop", ["orpo"]),
+        ("pairs_and_prompts", True, "card", ["reward", "rlhf"]),
+        ("pairs_and_prompts", False, "large", ["sft", "reward", "rlhf"]),
+        ("labels", True, "card", ["kto"]),
+        ("labels", False, "card", ["sft", "kto"]),
         ("checkable", True, "laptop", ["grpo"]),
         ("checkable", False, "laptop", ["sft", "grpo"]),
         ("text", False, "card", ["cpt", "sft"]),
@@ -65,7 +65,7 @@ def test_every_answer_leads_to_a_whole_advice(have: Have, tuned: bool, memory: M
     known: list[str] = []
     for stage in found.steps:
         base = "smollm2" if tuned else "starter"
-        assert not too_early(stage, answers(base, known, []))
+        assert not missing_prerequisite(stage, answers(base, known, []))
         known.append(stage)
 
 
@@ -73,12 +73,12 @@ def test_only_what_matters_needs_to_be_asked() -> None:
     assert matters("examples") == (False, False)
     assert matters("pairs") == (True, False)
     assert matters("teacher") == (False, True)
-    assert matters("judged") == (True, True)
+    assert matters("pairs_and_prompts") == (True, True)
 
 
 def test_four_models_are_told_of_where_ppo_fits() -> None:
-    assert "four models in memory" in advise("judged", True, "large").cost
-    assert "RLOO" in advise("judged", True, "card").cost
+    assert "four models in memory" in advise("pairs_and_prompts", True, "large").cost
+    assert "RLOO" in advise("pairs_and_prompts", True, "card").cost
 
 
 @pytest.mark.parametrize(
@@ -108,8 +108,8 @@ def test_what_a_base_has_learnt_is_known_from_its_chain(
 
 @pytest.mark.parametrize("stage", get_args(Stage))
 def test_a_warning_comes_on_an_untaught_base_alone(stage: str) -> None:
-    assert bool(too_early(stage, False)) is (stage in TOO_EARLY)
-    assert too_early(stage, True) == too_early(stage, None) == ""
+    assert bool(missing_prerequisite(stage, False)) is (stage in TOO_EARLY)
+    assert missing_prerequisite(stage, True) == missing_prerequisite(stage, None) == ""
 
 
 def test_orpo_and_continued_pretraining_are_exempt() -> None:
@@ -144,8 +144,8 @@ def test_sft_first_is_a_pipeline_that_can_be_run() -> None:
     ],
 )
 def test_families_are_told_apart_where_both_are_known(one: str, other: str, apart: bool) -> None:
-    assert strangers(one, other) is apart
-    assert strangers(other, one) is apart
+    assert different_tokenizers(one, other) is apart
+    assert different_tokenizers(other, one) is apart
 
 
 def test_a_family_has_no_size() -> None:

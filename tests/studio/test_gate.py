@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from studio.gate import gain_interval, judge, newcombe, wilson
+from studio.gate import decide, gain_interval, newcombe, wilson
 from studio.store import Evaluation
 from workers.protocol.recipe import Gate
 
@@ -43,7 +43,7 @@ def outcomes(both: int, lost: int, won: int, neither: int) -> tuple[list[float],
 def test_without_single_rows_the_point_gain_decides(
     before: float, after: float, gain: float, decision: str
 ) -> None:
-    verdict = judge(measured("loss", before, after), Gate(metric="loss", min_gain=gain))
+    verdict = decide(measured("loss", before, after), Gate(metric="loss", min_gain=gain))
     assert verdict.gate == decision
     assert f"{before:.3f} to {after:.3f}" in verdict.reason
     assert "no interval is known" in verdict.reason
@@ -64,7 +64,7 @@ def test_the_whole_interval_decides(
     rows: tuple[int, int, int, int], gain: float, decision: str
 ) -> None:
     before, after = outcomes(*rows)
-    verdict = judge(by_rows("accuracy", before, after), Gate(metric="accuracy", min_gain=gain))
+    verdict = decide(by_rows("accuracy", before, after), Gate(metric="accuracy", min_gain=gain))
     assert verdict.gate == decision
     assert verdict.interval is not None
     low, high = verdict.interval
@@ -75,24 +75,24 @@ def test_the_whole_interval_decides(
 
 def test_more_rows_are_asked_for_by_number() -> None:
     before, after = outcomes(6, 3, 9, 46)
-    verdict = judge(by_rows("accuracy", before, after), Gate())
+    verdict = decide(by_rows("accuracy", before, after), Gate())
     assert verdict.gate == "cannot tell"
     wanted = int(verdict.remedy.partition("about ")[2].split()[0])
     times = -(-wanted // 64)
     more = [values * times for values in (before, after)]
-    assert judge(by_rows("accuracy", *more), Gate()).gate == "passed"
+    assert decide(by_rows("accuracy", *more), Gate()).gate == "passed"
 
 
 def test_a_measure_that_must_fall_gains_by_falling() -> None:
     long, short = [0.9, 0.8, 0.85, 0.95], [0.1, 0.2, 0.15, 0.25]
     gate = Gate(metric="cut_off_share")
-    assert judge(by_rows("cut_off_share", [*long], [*short]), gate).gate == "passed"
-    assert judge(by_rows("cut_off_share", [*short], [*long]), gate).gate == "failed"
+    assert decide(by_rows("cut_off_share", [*long], [*short]), gate).gate == "passed"
+    assert decide(by_rows("cut_off_share", [*short], [*long]), gate).gate == "failed"
 
 
 def test_nothing_measured_never_passes() -> None:
     for evaluations in ([], measured("loss", 2, 1)):
-        verdict = judge(evaluations, Gate(metric="accuracy"))
+        verdict = decide(evaluations, Gate(metric="accuracy"))
         assert verdict.gate == "not measured"
         assert not verdict.promotes
         assert "accuracy" in verdict.reason
@@ -101,25 +101,25 @@ def test_nothing_measured_never_passes() -> None:
 
 def test_without_a_gate_what_changed_is_told_and_nothing_is_held_up() -> None:
     before, after = outcomes(3, 2, 1, 58)
-    verdict = judge(by_rows("accuracy", before, after), None)
+    verdict = decide(by_rows("accuracy", before, after), None)
     assert (verdict.gate, verdict.promotes) == ("not set", True)
     assert "0.078 to 0.062" in verdict.reason
     assert verdict.interval is not None
-    assert judge(measured("loss", 1, 2), None).promotes
-    assert judge([], None).gate == "not set"
-    assert "Nothing was measured" in judge([], None).reason
+    assert decide(measured("loss", 1, 2), None).promotes
+    assert decide([], None).gate == "not set"
+    assert "Nothing was measured" in decide([], None).reason
 
 
 def test_other_rows_before_and_after_cannot_be_compared() -> None:
     told = by_rows("accuracy", [0.0] * 8, [1.0] * 16)
-    verdict = judge(told, Gate())
+    verdict = decide(told, Gate())
     assert (verdict.gate, verdict.interval) == ("cannot tell", None)
     assert "8 rows were measured before and 16 after" in verdict.reason
 
 
 def test_rows_without_a_score_are_left_out_in_pairs() -> None:
     told = by_rows("reward", [0.1, None, 0.2, 0.3], [0.6, 0.9, None, 0.9])
-    low, high = judge(told, Gate(metric="reward")).interval or (0.0, 0.0)
+    low, high = decide(told, Gate(metric="reward")).interval or (0.0, 0.0)
     assert (low + high) / 2 == pytest.approx(0.55)
 
 

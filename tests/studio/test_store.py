@@ -10,10 +10,10 @@ from studio.paths import Home
 from studio.store import JobRow, Store
 from workers.protocol.events import (
     Artifact,
-    Eased,
     Evaluated,
     Failed,
     Finding,
+    FindingCleared,
     Finished,
     Metrics,
     Paused,
@@ -100,7 +100,7 @@ def test_a_pause_keeps_its_reason_and_a_new_start_forgets_it(store: Store) -> No
     row = store.job("j")
     assert row is not None
     assert (row.status, row.cause) == ("paused", "Paused when asked.")
-    assert (row.paused, row.live, row.resting) == (True, False, False)
+    assert (row.paused, row.live, row.has_weights) == (True, False, False)
     assert row.remedy
     store.hear("j", _lines(STARTED, Resumed(step=3)), 2)
     row = store.job("j")
@@ -117,7 +117,7 @@ def _finding(step: int, kind: str = "kl_drift") -> Finding:
 def test_a_finding_holds_until_it_has_eased(store: Store) -> None:
     store.add(_job())
     lines = _lines(
-        _finding(4), _finding(5, "cut_off"), Eased(kind="kl_drift", step=9), _finding(20)
+        _finding(4), _finding(5, "cut_off"), FindingCleared(kind="kl_drift", step=9), _finding(20)
     )
     for _ in range(2):
         store.hear("j", lines, 1)

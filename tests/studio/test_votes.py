@@ -9,8 +9,8 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from studio.votes import Tally, Verdict, Vote, Votes, pairs, tally, thumbs, write_rows
-from workers.data.formats import read_table, stages_of
+from studio.votes import Tally, Verdict, Vote, Votes, labelled, pairs, tally, write_rows
+from workers.data.reader import read_table, stages_of
 from workers.protocol.refusal import Refusal
 
 ASKED = [{"role": "user", "content": "Hello?"}]
@@ -103,12 +103,12 @@ def test_pairs_are_what_preference_stages_read(tmp_path: Path) -> None:
 
 def test_thumbs_are_what_kto_reads(tmp_path: Path) -> None:
     cast = [thumb(True), thumb(False, "Go."), thumb(False), vote("both_good"), vote("left")]
-    made = thumbs(cast)
+    made = labelled(cast)
     assert [row["label"] for row in made.rows] == [False, False, True, True]
     assert made.left_out == {"left": 1}
     table = read_table(str(write_rows(tmp_path, made.rows, "thumbs")))
     assert table.format == "feedback"
-    assert [row.good for row in table.rows] == [False, False, True, True]
+    assert [row.label for row in table.rows] == [False, False, True, True]
 
 
 def test_a_later_dataset_of_the_day_takes_another_name(tmp_path: Path) -> None:

@@ -84,10 +84,10 @@ def test_a_step_tells_all_that_a_chart_shows(train_here: Run, method: str) -> No
     events = train_here(learner(method=method))
     assert of(Failed, events) == []
     values = steps_of(events)[2]
-    for name in ("reward", "reward_std", "zero_std_share", "reward/math_answer", "reward/format",
-                 "entropy", "kl", "clip_share", "completion_length", "truncated_share",
-                 "gradient_norm", "rollout_seconds", "update_seconds", "reward_seconds",
-                 "tokens_per_second", "unscored_share"):  # fmt: skip
+    for name in ("reward", "reward_std", "frac_reward_zero_std", "reward/math_answer",
+                 "reward/format", "entropy", "kl", "clip_fraction", "completion_length",
+                 "truncation_rate", "gradient_norm", "rollout_seconds", "update_seconds",
+                 "reward_seconds", "tokens_per_second", "unscored_share"):  # fmt: skip
         assert values[name] is not None, name
     before, after = of(Evaluated, events)
     assert (before.when, after.when) == ("before", "after")

@@ -11,7 +11,7 @@ import pytest
 
 from tests.torch.test_loss_check import learner, opened
 from tests.torch.test_real_templates import shown, write
-from workers.data.mapping import IGNORED, windows
+from workers.data.tokenize.encode import IGNORED, windows
 from workers.protocol import wire
 from workers.protocol.events import Failed, Metrics, Note
 from workers.protocol.recipe import Distill, Evaluation
@@ -27,10 +27,10 @@ def test_continued_pretraining_learns_every_token_of_every_text(tmp_path: Path, 
     texts = [" ".join(f"{n} + {m} is {n + m}." for n in range(10, 60)) for m in range(4)]
     data = write(tmp_path / "texts.jsonl", [{"text": text} for text in [*texts, "Short."]])
     recipe = learner("cpt", str(tiny), data, max_length=64, batch_size=2)
-    with opened(_unmeasured(recipe), tmp_path) as course:
-        dataset: Any = _stage(recipe).build_trainer(course).train_dataset
-        tokenizer: Any = course.loaded.tokenizer
-        told = [line.event for line in wire.read_events(course.host.folder)]
+    with opened(_unmeasured(recipe), tmp_path) as context:
+        dataset: Any = _stage(recipe).build_trainer(context).train_dataset
+        tokenizer: Any = context.loaded.tokenizer
+        told = [line.event for line in wire.read_events(context.host.folder)]
     lengths = [len(tokenizer(text)["input_ids"]) + 1 for text in [*texts, "Short."]]
     assert max(lengths) > 5 * 64
     learnt = sum(label != IGNORED for row in dataset for label in row["labels"])
@@ -90,9 +90,9 @@ def _unmeasured(recipe: Any) -> Any:
 @pytest.mark.parametrize("stage", ["dpo", "kto", "simpo", "orpo", "reward"])
 def test_pairs_that_are_too_long_are_told(tmp_path: Path, tiny: Path, stage: str) -> None:
     recipe = _unmeasured(learner(stage, str(tiny), pairs(tmp_path), max_length=64, batch_size=2))
-    with opened(recipe, tmp_path) as course:
-        dataset: Any = _stage(recipe).build_trainer(course).train_dataset
-        told = [line.event for line in wire.read_events(course.host.folder)]
+    with opened(recipe, tmp_path) as context:
+        dataset: Any = _stage(recipe).build_trainer(context).train_dataset
+        told = [line.event for line in wire.read_events(context.host.folder)]
     (note,) = (event for event in told if isinstance(event, Note))
     assert note.level == "warning"
     if stage == "reward":
@@ -113,14 +113,14 @@ def test_a_long_answer_keeps_all_that_fits(tmp_path: Path, tiny: Path, stage: st
         {"prompt": "34 " * 9, "chosen": "12 " * 70, "rejected": f"{n}"} for n in range(4)
     ])  # fmt: skip
     recipe = _unmeasured(learner(stage, str(tiny), data, max_length=64, batch_size=2))
-    with opened(recipe, tmp_path) as course:
-        row: Any = _stage(recipe).build_trainer(course).train_dataset[0]  # type: ignore[index]
-        end = course.loaded.tokenizer.eos_token
+    with opened(recipe, tmp_path) as context:
+        row: Any = _stage(recipe).build_trainer(context).train_dataset[0]  # type: ignore[index]
+        end = context.loaded.tokenizer.eos_token
     assert len(row["chosen_input_ids"]) == 64
     prompt = row["chosen_labels"].count(IGNORED)
     assert 18 <= prompt < 44
-    assert shown(course.loaded.tokenizer, row["rejected_labels"]).endswith(str(end))
-    assert row["rejected_labels"].count(course.loaded.tokenizer.eos_token_id) == 1
+    assert shown(context.loaded.tokenizer, row["rejected_labels"]).endswith(str(end))
+    assert row["rejected_labels"].count(context.loaded.tokenizer.eos_token_id) == 1
 
 
 # Distillation on the student's own answers

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 
-from workers.engines.transformers import load_for_judging, load_for_training
+from workers.engines.transformers import load_for_training, load_reward_model_for_training
 from workers.fetch import locate_model
 from workers.host import Host
 from workers.protocol import wire
@@ -29,9 +29,9 @@ from workers.protocol.recipe import (
 )
 from workers.protocol.rewards import MathAnswer
 from workers.train import _stage
-from workers.train.course import Course
+from workers.train.context import TrainingContext
+from workers.train.dataset import build_dataset
 from workers.train.loss_check import _compare, own_model
-from workers.train.rows import gather
 
 Run = Callable[..., list[Any]]
 STAGES = {
@@ -68,7 +68,7 @@ def learner(stage: str, base: str, data: str, **training: Any) -> Recipe:
 
 
 @contextmanager
-def opened(recipe: Recipe, home: Path) -> Iterator[Course]:
+def opened(recipe: Recipe, home: Path) -> Iterator[TrainingContext]:
     """A run up to the point where its trainer is built."""
     folder = home / "job"
     folder.mkdir()
@@ -76,24 +76,24 @@ def opened(recipe: Recipe, home: Path) -> Iterator[Course]:
               task=Train(recipe=recipe))  # fmt: skip
     wire.write_job(folder, job)
     located = locate_model(recipe.model.base, home, lambda text: None)
-    load = load_for_judging if recipe.stage == "reward" else load_for_training
+    load = load_reward_model_for_training if recipe.stage == "reward" else load_for_training
     loaded = load(recipe, located)
-    rows = gather(recipe)
+    rows = build_dataset(recipe)
     with Host(folder) as host, ExitStack() as closing:
-        yield Course(recipe, host, loaded, located, rows.training, rows.held_out, closing)
+        yield TrainingContext(recipe, host, loaded, located, rows.training, rows.held_out, closing)
 
 
 @pytest.mark.parametrize("stage", STAGES)
 def test_every_stage_measures_what_the_models_own_forward_pass_gives(
     tmp_path: Path, stage: str
 ) -> None:
-    with opened(learner(stage, "starter", STAGES[stage]), tmp_path) as course:
-        for weight in course.loaded.model.parameters():  # an adapter that does something
+    with opened(learner(stage, "starter", STAGES[stage]), tmp_path) as context:
+        for weight in context.loaded.model.parameters():  # an adapter that does something
             if weight.requires_grad:
                 torch.nn.init.normal_(weight, std=0.1)
-        trainer = _stage(course.recipe).build_trainer(course)
+        trainer = _stage(context.recipe).build_trainer(context)
         dice = torch.random.get_rng_state()
-        found = _compare(course, _stage(course.recipe), trainer)
+        found = _compare(context, _stage(context.recipe), trainer)
         assert found is not None
         assert found.trainers == pytest.approx(found.own, rel=2e-5, abs=2e-5)
         assert abs(found.own) > 1e-3
@@ -131,10 +131,10 @@ def test_a_family_that_scales_its_logits_learns_from_its_own_loss(
         model.lm_head.weight.mul_(40)  # so that a random model's logits are worth scaling
     model.save_pretrained(base)
     recipe = learner("sft", str(base), str(tiny / "sums.jsonl"), learning_rate=1e-9)
-    with opened(recipe, tmp_path) as course:
-        trainer = _stage(recipe).build_trainer(course)
-        assert "forward" in vars(own_model(course.loaded.model))
-        found = _compare(course, _stage(recipe), trainer)
+    with opened(recipe, tmp_path) as context:
+        trainer = _stage(recipe).build_trainer(context)
+        assert "forward" in vars(own_model(context.loaded.model))
+        found = _compare(context, _stage(recipe), trainer)
         assert found is not None
         assert found.differs(torch.float32)
     events = train_here(recipe)
@@ -149,7 +149,7 @@ def _plain_loss(base: Path, tiny: Path) -> float:
     """Transformers' own loss over the rows, by hand."""
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    from workers.data.mapping import tokenize
+    from workers.data.tokenize.encode import tokenize
 
     model = AutoModelForCausalLM.from_pretrained(base)
     tokenizer = AutoTokenizer.from_pretrained(base)

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from workers.data.mapping import IGNORED, render, tokenize
+from workers.data.tokenize.encode import IGNORED, render, tokenize
 from workers.protocol.refusal import Refusal
 
 TALK = [

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from workers.data.mapping import IGNORED
+from workers.data.tokenize.encode import IGNORED
 from workers.engines.transformers import load_for_training
 from workers.fetch import locate_model
 from workers.host import Host
@@ -17,8 +17,8 @@ from workers.protocol import wire
 from workers.protocol.jobs import Job, Train
 from workers.protocol.recipe import Evaluation, Model, Recipe, Source, Training
 from workers.train import sft
-from workers.train.course import Course
-from workers.train.rows import gather
+from workers.train.context import TrainingContext
+from workers.train.dataset import build_dataset
 
 ROWS = (
     '{"prompt": "What is 12 + 30?", "completion": "It is 42."}',
@@ -45,9 +45,11 @@ def test_the_trainers_loss_is_the_formula_on_the_starter_model(tmp_path: Path) -
     located = locate_model("starter", tmp_path, lambda text: None)
     loaded = load_for_training(recipe, located)
     with Host(tmp_path / "job") as host, ExitStack() as closing:
-        rows = gather(recipe)
-        course = Course(recipe, host, loaded, located, rows.training, rows.held_out, closing)
-        trainer = sft.build_trainer(course)
+        rows = build_dataset(recipe)
+        context = TrainingContext(
+            recipe, host, loaded, located, rows.training, rows.held_out, closing
+        )
+        trainer = sft.build_trainer(context)
         batch: dict[str, Any] = next(iter(trainer.get_train_dataloader()))
         model: Any = trainer.model.eval()  # type: ignore[union-attr]
         with torch.no_grad():

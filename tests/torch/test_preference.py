@@ -20,7 +20,7 @@ from trl import DPOConfig, DPOTrainer, RewardConfig, RewardTrainer
 from trl.experimental.cpo import CPOConfig, CPOTrainer
 from trl.experimental.orpo import ORPOConfig, ORPOTrainer
 
-from workers.data.formats import Row, read_table
+from workers.data.reader import Row, read_table
 from workers.protocol.assets import assets_folder
 from workers.protocol.events import Evaluated, Failed, Finished, Metrics
 from workers.protocol.recipe import (
@@ -102,7 +102,7 @@ def test_pairs_serve_kto_and_stories_serve_continued_pretraining(train_here: Run
 
 
 def test_rarer_thumbs_weigh_more() -> None:
-    rows = [Row(prompt=[], completion=[], good=good) for good in (True, False, False, False)]
+    rows = [Row(prompt=[], completion=[], label=good) for good in (True, False, False, False)]
     assert balance(rows) == {"desirable_weight": 3.0, "undesirable_weight": 1.0}
     assert balance(rows[:1]) == {}
 

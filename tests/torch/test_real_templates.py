@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from tests.torch.test_loss_check import learner, opened
-from workers.data.formats import Row, read
-from workers.data.mapping import IGNORED, tokenize
+from workers.data.reader import Row, read
+from workers.data.tokenize.encode import IGNORED, tokenize
 from workers.engines.tokenizer import load_tokenizer
 from workers.engines.transformers import load_for_speaking, load_for_training
 from workers.fetch import Located
@@ -64,10 +64,10 @@ def test_pairs_are_learnt_from_their_first_word_to_their_end_of_turn(
 ) -> None:
     marks, end = MARKS[name]
     recipe = learner(stage, str(speaking(name, marks, end)), pairs(tmp_path), batch_size=4)
-    with opened(recipe, tmp_path) as course:
-        row = _stage(recipe).build_trainer(course).train_dataset[0]  # type: ignore[index]
+    with opened(recipe, tmp_path) as context:
+        row = _stage(recipe).build_trainer(context).train_dataset[0]  # type: ignore[index]
     learnt = row.get("chosen_labels") or row.get("chosen_ids") or row["completion_ids"]
-    assert shown(course.loaded.tokenizer, learnt) == f"The Danube flows through Vienna.{end}"
+    assert shown(context.loaded.tokenizer, learnt) == f"The Danube flows through Vienna.{end}"
 
 
 @pytest.mark.parametrize("name", MARKS)
@@ -185,7 +185,7 @@ def test_the_row_that_cannot_be_masked_is_named_where_bad_rows_are_refused(
 
 
 def test_the_audit_blames_the_template_and_not_the_rows(tmp_path: Path, speaking: Speaking) -> None:
-    from workers.data.audit import Audit
+    from workers.data.audit.audit import Audit
 
     tokenizer = load_tokenizer(Located("qwen3", speaking("qwen3", *MARKS["qwen3"])))
     rows: list[Row] = []
@@ -200,7 +200,7 @@ def test_the_audit_blames_the_template_and_not_the_rows(tmp_path: Path, speaking
 
 
 def test_a_template_that_knows_no_system_turn_says_so_in_our_words(speaking: Speaking) -> None:
-    from workers.data.mapping import render
+    from workers.data.tokenize.encode import render
     from workers.protocol.refusal import Refusal
 
     tokenizer = load_tokenizer(Located("gemma", speaking("gemma", [])))

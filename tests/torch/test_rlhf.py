@@ -27,7 +27,7 @@ from trl import KTOConfig, KTOTrainer
 from trl.experimental.gkd import GKDTrainer
 from trl.experimental.ppo import PPOConfig, PPOTrainer
 
-from workers.data.formats import read_table
+from workers.data.reader import read_table
 from workers.protocol import wire
 from workers.protocol.assets import assets_folder
 from workers.protocol.events import Evaluated, Failed, Finished, Metrics, Paused, Resumed, Rollout
@@ -46,8 +46,8 @@ from workers.protocol.recipe import (
 from workers.protocol.requests import Pause
 from workers.protocol.rewards import MathAnswer, RewardModel
 from workers.train.distill import Collator
-from workers.train.judged import win_rate
 from workers.train.ppo import explained_variance
+from workers.train.reward_eval import win_rate
 from workers.train.reward_model import calibration_error
 
 Run = Callable[..., list[Any]]
@@ -73,7 +73,7 @@ def starter() -> Any:
     return AutoModelForCausalLM.from_pretrained(STARTER, dtype=torch.float32)
 
 
-def judge() -> Any:
+def reward_model() -> Any:
     torch.manual_seed(1)
     model = AutoModelForSequenceClassification.from_pretrained(
         STARTER, num_labels=1, dtype=torch.float32
@@ -175,7 +175,7 @@ def ppo(tmp_path: Path) -> tuple[Watching, dict[str, Any]]:
             gradient_checkpointing=False,
         ),
         processing_class=tokenizer, model=moved(starter(), 0.005), ref_model=starter(),
-        reward_model=judge(), value_model=judge(), train_dataset=prompts,
+        reward_model=reward_model(), value_model=reward_model(), train_dataset=prompts,
         eval_dataset=prompts,
     )  # fmt: skip
     between: dict[str, Any] = {}
@@ -229,7 +229,7 @@ def test_ppo_earns_and_spreads_as_in_the_papers(
 def test_ppo_clips_as_in_the_paper(ppo: tuple[Watching, dict[str, Any]]) -> None:
     trainer, between = ppo
     batch = trainer.batch
-    policy, value = starter(), judge()
+    policy, value = starter(), reward_model()
     policy.load_state_dict(between["policy"])
     value.load_state_dict(between["value"])
     ids = batch["query_responses"]
@@ -325,27 +325,29 @@ def of_stage(stage: Any, name: str, **changes: Any) -> Recipe:
 
 
 @pytest.fixture
-def judge_run(train_here: Run, tmp_path: Path) -> str:
+def reward_run(train_here: Run, tmp_path: Path) -> str:
     """A reward model's run, by its model's name."""
-    recipe = of_stage("reward", "judge", data="builtin:preferences", method="full")
+    recipe = of_stage("reward", "reward_model", data="builtin:preferences", method="full")
     assert of(Finished, train_here(recipe))
-    (run,) = (tmp_path / "jobs").glob("judge-*")
+    (run,) = (tmp_path / "jobs").glob("reward_model-*")
     return f"run:{run.name}"
 
 
 @pytest.mark.parametrize("method", ["lora", "full"])
-def test_ppo_runs_and_tells_all_that_it_knows(train_here: Run, judge_run: str, method: str) -> None:
+def test_ppo_runs_and_tells_all_that_it_knows(
+    train_here: Run, reward_run: str, method: str
+) -> None:
     recipe = of_stage(
         "rlhf", "policy", data="builtin:arithmetic", method=method,
         rl=RL(algorithm="ppo", updates_per_batch=2, max_completion_tokens=24),
-        rewards=[RewardModel(model=judge_run)],
+        rewards=[RewardModel(model=reward_run)],
     )  # fmt: skip
     events = train_here(recipe)
     assert of(Failed, events) == []
     steps = [event.values for event in of(Metrics, events) if "loss" in event.values]
     assert len(steps) == 2
-    for name in ("policy_loss", "value_loss", "kl", "entropy", "reward", "clip_share",
-                 "value_clip_share", "explained_variance", "gradient_norm", "completion_length",
+    for name in ("policy_loss", "value_loss", "kl", "entropy", "reward", "clip_fraction",
+                 "value_clip_fraction", "explained_variance", "gradient_norm", "completion_length",
                  "unscored_share", "tokens_per_second"):  # fmt: skip
         assert steps[-1][name] is not None, name
     assert steps[0]["kl"] == pytest.approx(0.0, abs=1e-3)  # it is where it began
@@ -356,13 +358,13 @@ def test_ppo_runs_and_tells_all_that_it_knows(train_here: Run, judge_run: str, m
 
 
 def test_ppo_rests_and_goes_on_from_its_checkpoint(
-    train_here: Run, judge_run: str, tmp_path: Path
+    train_here: Run, reward_run: str, tmp_path: Path
 ) -> None:
     recipe = of_stage(
         "rlhf", "policy", data="builtin:arithmetic",
         training={"max_steps": 3, "save_every_steps": 1},
         rl=RL(algorithm="ppo", updates_per_batch=2, max_completion_tokens=16),
-        rewards=[RewardModel(model=judge_run)],
+        rewards=[RewardModel(model=reward_run)],
     )  # fmt: skip
     folder = tmp_path / "jobs" / "resting"
     folder.mkdir()
@@ -384,7 +386,7 @@ def test_ppo_rests_and_goes_on_from_its_checkpoint(
 
 
 def test_a_policy_needs_a_token_for_padding(
-    train_here: Run, judge_run: str, tmp_path: Path
+    train_here: Run, reward_run: str, tmp_path: Path
 ) -> None:
     folder = tmp_path / "unpadded"
     shutil.copytree(STARTER, folder)
@@ -393,7 +395,7 @@ def test_a_policy_needs_a_token_for_padding(
     (folder / "tokenizer_config.json").write_bytes(msgspec.json.encode(config))
     recipe = of_stage(
         "rlhf", "policy", data="builtin:arithmetic", rl=RL(algorithm="ppo"),
-        rewards=[RewardModel(model=judge_run)],
+        rewards=[RewardModel(model=reward_run)],
     )  # fmt: skip
     recipe = msgspec.structs.replace(recipe, model=Model(base=str(folder)))
     (failed,) = of(Failed, train_here(recipe))

@@ -11,13 +11,13 @@ from typing import Any
 
 import pytest
 
-from workers.data.audit import MOST_BAD, Audit, Audited, BadLines, answer, merged
-from workers.data.formats import BadRow, Row, read, read_table, stages_of
-from workers.data.lengths import Measurer
-from workers.data.mapping import tokenize
-from workers.data.marks import personal_data, template_marks, unfilled
-from workers.data.rowfile import RowFile
-from workers.data.templates import CHATML
+from workers.data.audit.audit import MOST_BAD, Audit, Audited, BadLines, answer, merged
+from workers.data.audit.text_checks import personal_data, placeholder, template_marks
+from workers.data.reader import BadRow, Row, read, read_table, stages_of
+from workers.data.row_store import RowStore
+from workers.data.tokenize.chat_template import CHATML
+from workers.data.tokenize.encode import tokenize
+from workers.data.tokenize.token_counts import TokenCounter
 from workers.protocol.assets import assets_folder
 from workers.protocol.audit import AuditFinding
 from workers.protocol.recipe import Stage
@@ -113,7 +113,7 @@ def test_lengths_are_those_of_training(template: str, tokenizer: Any) -> None:
             completion=[{"role": "assistant", "content": "4"}]),
     ]  # fmt: skip
     for limit in (1024, 40, 20):
-        measurer = Measurer(tokenizer, "sft", limit)
+        measurer = TokenCounter(tokenizer, "sft", limit)
         prepared = measurer.prepare(rows)
         for one, length in zip(
             rows, measurer.measure(prepared, measurer.encode(prepared)), strict=True
@@ -242,7 +242,7 @@ def test_a_blank_is_named(text: str, audit: Any) -> None:
      '{"input": 3}', "{a, b}", r"x^{{n}}", "100 {% of it}"],
 )  # fmt: skip
 def test_other_braces_are_no_blanks(text: str) -> None:
-    assert unfilled(text) is None
+    assert placeholder(text) is None
 
 
 @pytest.mark.parametrize(
@@ -416,7 +416,7 @@ def test_rows_on_disk_are_judged_as_rows_in_memory(
 ) -> None:
     rows = [Row(text="not for this stage"), *clean(80), *clean(3), *_plain_rows(30), row("x", " ")]
     rows += [row("What is it?", "[INST] Hi [/INST]"), row(f"{'long ' * 300}?", "No.")]
-    with RowFile(tmp_path, 1) as file:
+    with RowStore(tmp_path, 1) as file:
         for one in rows:
             file.append(one)
         found = audit(file, stage, 128, folder=tmp_path)
@@ -427,7 +427,7 @@ def test_rows_on_disk_are_judged_as_rows_in_memory(
 def test_memory_hardly_grows_with_the_rows(
     audit: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("workers.data.audit.BATCH_LETTERS", 20_000)
+    monkeypatch.setattr("workers.data.audit.audit.BATCH_LETTERS", 20_000)
     rows = _plain_rows(4000)
     path = tmp_path / "rows.jsonl"
 
@@ -436,7 +436,7 @@ def test_memory_hardly_grows_with_the_rows(
         path.write_text("\n".join(map(json.dumps, asked[:count])))
         tracemalloc.start()
         try:
-            with RowFile(tmp_path, 1) as file:
+            with RowStore(tmp_path, 1) as file:
                 read(str(path), rows=file)
                 audit(file, folder=tmp_path)
             return tracemalloc.get_traced_memory()[1]
@@ -444,13 +444,13 @@ def test_memory_hardly_grows_with_the_rows(
             tracemalloc.stop()
 
     # The language model alone takes 110 MB for a moment, however many rows there are.
-    monkeypatch.setattr("workers.data.audit._identifier", lambda: lambda text: "en")
+    monkeypatch.setattr("workers.data.audit.audit._identifier", lambda: lambda text: "en")
     peak(500)  # what is kept from the first time on
     assert (peak(4000) - peak(500)) / 3500 < 500  # a row itself takes 2,000
 
 
 def test_an_audit_ends_when_asked(tokenizer: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("workers.data.audit.BATCH_LETTERS", 200)
+    monkeypatch.setattr("workers.data.audit.audit.BATCH_LETTERS", 200)
     told: list[tuple[int, int]] = []
 
     def progress(done: int, total: int) -> bool:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from workers.bench import examine
-from workers.data.formats import Row, read_table
+from workers.data.reader import Row, read_table
 from workers.protocol.bench import BenchResult
 from workers.protocol.rewards import AnyReward, Format, Length, Match, MathAnswer, Python
 from workers.rewards import Rewards, Sample

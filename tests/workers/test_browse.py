@@ -22,13 +22,13 @@ from pyarrow import parquet
 
 from workers.__main__ import run_folder
 from workers.browse import Browser
-from workers.data.formats import Row, read
-from workers.data.mapping import IGNORED, lay_out_text, tokenize
-from workers.data.sources import find
-from workers.data.spool import SPOOL, Spooled, Straight, open_rows
-from workers.data.templates import CHATML
-from workers.data.tokens import Viewer
-from workers.data.versions import clean_name
+from workers.data.browse.row_cache import CACHE, CachedRows, IndexedRows, open_rows
+from workers.data.browse.versions import clean_name
+from workers.data.read.files import find
+from workers.data.reader import Row, read
+from workers.data.tokenize.chat_template import CHATML
+from workers.data.tokenize.encode import IGNORED, encode_text, tokenize
+from workers.data.tokenize.token_view import TokenViewer
 from workers.engines.tokenizer import read_tokenizer
 from workers.fetch import Located
 from workers.host import Host
@@ -157,7 +157,7 @@ def lines(rows: list[Any]) -> bytes:
 def test_json_lines_are_open_at_once_and_looked_up_where_they_lie(opened: Open) -> None:
     data = lines(ROWS).replace(b"\n", b"\n\n", 5)
     look = opened(data)
-    assert isinstance(look.rows, Straight)
+    assert isinstance(look.rows, IndexedRows)
     assert look.opening.format == "prompt_completion"
     assert look.opening.mapping == {"prompt": "prompt", "completion": "completion"}
     assert look.opening.columns == ["prompt", "completion"]
@@ -170,7 +170,7 @@ def test_json_lines_are_open_at_once_and_looked_up_where_they_lie(opened: Open) 
     assert look.counted() == RowsCounted(rows=260, complete=True)
     assert [row.row for row in look.show(258, 50)] == [258, 259]
     assert look.show(260) == []
-    assert not (look.folder / SPOOL).exists()
+    assert not (look.folder / CACHE).exists()
 
 
 def _as_csv(path: Path) -> None:
@@ -194,13 +194,13 @@ def test_every_other_kind_is_put_down_as_it_is_read(
 ) -> None:
     MAKERS[name](tmp_path / name)
     look = opened(str(tmp_path / name))
-    assert isinstance(look.rows, Spooled)
+    assert isinstance(look.rows, CachedRows)
     assert look.opening.format == "prompt_completion"
     assert [json.loads(row.text) for row in look.show(250, 20)] == ROWS[250:]
     assert look.counted() == RowsCounted(rows=260, complete=True)
-    assert (look.folder / SPOOL).exists()
+    assert (look.folder / CACHE).exists()
     look.rows.close()
-    assert not (look.folder / SPOOL).exists()
+    assert not (look.folder / CACHE).exists()
 
 
 def test_a_folder_names_each_rows_file(opened: Open, tmp_path: Path) -> None:
@@ -280,7 +280,7 @@ def refused(tmp_path: Path, source: Path) -> str:
 
 def test_a_nearly_full_disk_ends_putting_down(tmp_path: Path) -> None:
     (tmp_path / "d.json").write_text(json.dumps(ROWS))
-    spooled = Spooled(find(str(tmp_path / "d.json")), tmp_path, least_free_bytes=1 << 60)
+    spooled = CachedRows(find(str(tmp_path / "d.json")), tmp_path, least_free_bytes=1 << 60)
     with pytest.raises(Refusal, match="MB free"):
         spooled.advance(1.0)
     spooled.close()
@@ -296,9 +296,9 @@ def test_columns_that_fit_no_shape_are_mapped_by_hand(opened: Open) -> None:
     assert "line 1: its keys are more, q" in look.opening.why
     assert look.opening.columns == ["q", "more.a.text", "more.b"]
     assert look.show(0)[0].reason == "its keys are more, q"
-    by_hand: dict[str, Column] = {"q": "prompt", "more.a.text": "completion"}
-    opening = look.ask(MapColumns(mapping=by_hand), Opened).opening
-    assert (opening.format, opening.mapping) == ("prompt_completion", by_hand)
+    from_mapping: dict[str, Column] = {"q": "prompt", "more.a.text": "completion"}
+    opening = look.ask(MapColumns(mapping=from_mapping), Opened).opening
+    assert (opening.format, opening.mapping) == ("prompt_completion", from_mapping)
     assert look.show(2, 1)[0].answer == "I 2."
     assert look.counted().bad == 0
     assert look.ask(MapColumns(), Opened).opening.format is None
@@ -359,7 +359,7 @@ def test_tokens_are_those_of_training(opened: Open, tokenizer: Any) -> None:
     assert [piece.text for piece in view.pieces if piece.special] == [
         "<|im_start|>", "<|im_end|>", "<|im_start|>", "<|im_end|>",
     ]  # fmt: skip
-    assert (view.template, view.warnings, view.cut_at, view.title) == ("own", [], None, "")
+    assert (view.template, view.warnings, view.truncated_at, view.title) == ("own", [], None, "")
 
 
 def test_a_letter_of_several_tokens_stands_in_one_piece(opened: Open) -> None:
@@ -407,18 +407,18 @@ def test_plain_text_is_learnt_whole_with_its_end(opened: Open, tokenizer: Any) -
     assert trained(view) == "Once upon a time.<|im_end|>"
     assert view.pieces[-1].special
     assert view.template == ""
-    assert view.tokens == len(lay_out_text("Once upon a time.", tokenizer).input_ids)
+    assert view.tokens == len(encode_text("Once upon a time.", tokenizer).input_ids)
 
 
 def test_what_lies_behind_the_cut_is_shown_and_told(opened: Open) -> None:
     look = opened(ROWS)
     whole = look.view()
     cut = look.view(max_length=whole.tokens - 4)
-    assert (cut.tokens, cut.cut_at) == (whole.tokens, whole.tokens - 4)
+    assert (cut.tokens, cut.truncated_at) == (whole.tokens, whole.tokens - 4)
     assert cut.trained < whole.trained
     assert any("is cut off: its last 3 tokens" in told for told in cut.warnings)
     none = look.view(max_length=5)
-    assert (none.trained, none.cut_at) == (0, 5)
+    assert (none.trained, none.truncated_at) == (0, 5)
     assert any("No token of this row is learnt" in told for told in none.warnings)
 
 
@@ -466,7 +466,7 @@ TALK = chat(("user", "Hi."), ("assistant", "Hello."))
 
 
 def warned(tokenizer: Any, row: Row = TALK, **more: Any) -> list[str]:
-    return Viewer(tokenizer, **more).views(row, 0, "sft", 1024)[0].warnings
+    return TokenViewer(tokenizer, **more).views(row, 0, "sft", 1024)[0].warnings
 
 
 def test_a_base_model_without_a_template_is_told(tokenizer: Any) -> None:
@@ -655,7 +655,7 @@ def test_the_worker_answers_until_it_is_stopped_or_its_owner_is_gone(
         owner.communicate()
         worker.wait()
     assert kinds()[-1] is Finished
-    assert not (folder / SPOOL).exists()
+    assert not (folder / CACHE).exists()
 
 
 def test_what_is_no_dataset_is_refused_in_words(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ import random
 import numpy as np
 import pytest
 
-from workers.data.dedup import (
+from workers.data.audit.dedup import (
     GRAM,
     SHINGLE,
     NearDuplicates,

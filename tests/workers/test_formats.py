@@ -8,7 +8,7 @@ from typing import get_args
 
 import pytest
 
-from workers.data.formats import Row, inspect, likeliest, read_table, serves
+from workers.data.reader import Row, inspect, likeliest, read_table, serves
 from workers.protocol.assets import builtin_datasets
 from workers.protocol.recipe import Column, Stage
 from workers.protocol.refusal import Refusal
@@ -132,7 +132,7 @@ PROMPT, GOOD, BAD = CHAT["messages"][:1], CHAT["messages"][1:], [
         ),
         (
             {"prompt": PROMPT, "completion": GOOD, "label": False}, "feedback",
-            Row(prompt=PROMPT, completion=GOOD, good=False),
+            Row(prompt=PROMPT, completion=GOOD, label=False),
         ),
         ({"prompt": "Hi", "answer": 42}, "prompt_answer", Row(prompt=PROMPT, answer="42")),
         ({**CHAT, "answer": "Yes"}, "chat", Row(prompt=PROMPT, completion=GOOD, answer="Yes")),
@@ -302,16 +302,16 @@ PUBLISHED: dict[str, tuple[list[dict[str, object]], str, Row, set[str]]] = {
     ),
     "KTO": (
         [{"prompt": _turns("Hi"), "completion": GOOD, "label": True}],
-        "feedback", Row(prompt=PROMPT, completion=GOOD, good=True), {"kto"},
+        "feedback", Row(prompt=PROMPT, completion=GOOD, label=True), {"kto"},
     ),
     "KTO as messages (LLaMA-Factory)": (
         [{"messages": _turns("Hi", "Yes"), "label": False}],
-        "feedback", Row(prompt=PROMPT, completion=GOOD, good=False), {"kto"},
+        "feedback", Row(prompt=PROMPT, completion=GOOD, label=False), {"kto"},
     ),
     "KTO as conversations": (
         [{"conversations": [{"from": "human", "value": "Hi"}, {"from": "gpt", "value": "Yes"}],
           "kto_tag": True}],
-        "feedback", Row(prompt=PROMPT, completion=GOOD, good=True), {"kto", "sft"},
+        "feedback", Row(prompt=PROMPT, completion=GOOD, label=True), {"kto", "sft"},
     ),
 }  # fmt: skip
 
@@ -444,7 +444,7 @@ def test_a_mapped_column_of_that_name_is_what_it_is_mapped_to(tmp_path: Path) ->
 def test_messages_mapped_with_a_label_are_feedback(tmp_path: Path) -> None:
     source = _write(tmp_path / "d.jsonl", {"talk": CHAT["messages"], "liked": "false"})
     table = read_table(source, mapping={"talk": "messages", "liked": "label"})
-    assert (table.format, table.rows[0].good) == ("feedback", False)
+    assert (table.format, table.rows[0].label) == ("feedback", False)
     assert likeliest(table.detected.stages) == "kto"
 
 
@@ -452,7 +452,7 @@ def test_a_bad_answer_that_calls_tools_is_not_imitated(tmp_path: Path) -> None:
     tools = [{"type": "function", "function": {"name": "add"}}]
     row = {"messages": CHAT["messages"], "label": False, "tools": tools}
     made = read_table(_write(tmp_path / "d.jsonl", row)).rows[0]
-    assert made.good is False
+    assert made.label is False
     assert not serves(made, "sft")
 
 

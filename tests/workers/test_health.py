@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from workers.protocol.events import Eased, Finding
+from workers.protocol.events import Finding, FindingCleared
 from workers.protocol.recipe import RL, Preference, Recipe, Source, parse_recipe
 from workers.protocol.rewards import Format, MathAnswer
 from workers.train.health import PASSED_AFTER, Coach
@@ -29,13 +29,13 @@ RL_RECIPE = Recipe(
 )  # fmt: skip
 
 
-def heard(name: str) -> list[Finding | Eased]:
+def heard(name: str) -> list[Finding | FindingCleared]:
     recording: dict[str, Any] = json.loads((RECORDINGS / f"{name}.json").read_text())
     coach = Coach(parse_recipe(recording["recipe"]))
     return [told for step, values in recording["metrics"] for told in coach.hear(step, values)]
 
 
-def hear(coach: Coach, stream: list[dict[str, float | None]]) -> list[Finding | Eased]:
+def hear(coach: Coach, stream: list[dict[str, float | None]]) -> list[Finding | FindingCleared]:
     return [told for step, values in enumerate(stream, 1) for told in coach.hear(step, values)]
 
 
@@ -84,8 +84,8 @@ def test_gradients_that_leap_again_and_again_are_told_and_single_ones_are_not() 
 
 
 def test_equal_groups_of_a_solved_task_are_good_news() -> None:
-    solved = {"reward": 1.2, "zero_std_share": 1.0, "entropy": 0.001}
-    start = {"reward": 0.6, "zero_std_share": 0.1, "entropy": 0.5}
+    solved = {"reward": 1.2, "frac_reward_zero_std": 1.0, "entropy": 0.001}
+    start = {"reward": 0.6, "frac_reward_zero_std": 0.1, "entropy": 0.5}
     told = hear(Coach(RL_RECIPE), [start] * 10 + [solved] * 20)
     assert [one.kind for one in told] == ["solved"]
 
@@ -101,7 +101,7 @@ def test_falling_accuracy_under_a_rising_reward_is_hacking() -> None:
 def test_held_out_loss_that_turns_up_is_learning_by_heart() -> None:
     curve = [2.0, 1.5, 1.4, 1.45, 1.6]
     told = hear(Coach(Recipe(data=[Source(source="x")])), [{"eval_loss": loss} for loss in curve])
-    assert [one.kind for one in told] == ["learning_by_heart"]
+    assert [one.kind for one in told] == ["overfitting"]
 
 
 # Preferences and reward models
@@ -159,7 +159,7 @@ def test_a_reward_model_that_measures_length_is_told_and_one_whose_data_does_is_
     judge = Recipe(stage="reward", data=PAIRS.data)
     before: dict[str, float | None] = {"eval_longer_wins": 0.5, "eval_longer_chosen": 0.5}
     assert kinds(judge, [before, {"eval_longer_wins": 0.9, "eval_longer_chosen": 0.5}]) == [
-        "prefers_length"
+        "length_bias"
     ]
     assert kinds(judge, [before, {"eval_longer_wins": 0.9, "eval_longer_chosen": 0.85}]) == []
 
@@ -176,4 +176,4 @@ def test_a_policy_that_runs_away_under_ppo_is_an_alarm() -> None:
 def test_a_value_model_that_foresees_nothing_is_told_after_it_had_time() -> None:
     policy = Recipe(stage="rlhf", data=PAIRS.data, rl=RL(algorithm="ppo"))
     assert kinds(policy, [{"explained_variance": -0.5}] * 12) == []
-    assert kinds(policy, [{"explained_variance": -0.5}] * 25) == ["blind_value_model"]
+    assert kinds(policy, [{"explained_variance": -0.5}] * 25) == ["negative_explained_variance"]

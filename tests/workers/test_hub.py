@@ -18,7 +18,7 @@ import pyarrow as pa
 import pytest
 from pyarrow import parquet
 
-from workers.data.hub import Wanted, choose, parse
+from workers.data.read.hub import Wanted, choose, parse
 from workers.protocol.refusal import Refusal
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
@@ -100,7 +100,7 @@ def _read(source: str, endpoint: str, tmp_path: Path) -> dict[str, Any]:
     """Reads a dataset in a process of its own, since the hub's client reads its endpoint once."""
     code = (
         "import sys, json\n"
-        "from workers.data.formats import read_table\n"
+        "from workers.data.reader import read_table\n"
         "from workers.protocol.refusal import Refusal\n"
         "told = []\n"
         "try:\n"

@@ -9,7 +9,7 @@ import msgspec
 import pytest
 
 from workers.data.licences import BUILT_IN, of
-from workers.data.sources import Found, find
+from workers.data.read.files import DataFiles, find
 from workers.protocol.browse import Version
 from workers.protocol.licences import DUTIES, KNOWN, clashes, incompatible, known, normal, unsaid
 from workers.protocol.recipe import Source
@@ -154,7 +154,7 @@ def test_a_version_has_the_licence_of_what_it_was_made_of(rows: Path) -> None:
 
 def test_the_catalogue_tells_of_sets_on_the_hub(tmp_path: Path) -> None:
     source = Source(source="unsloth/OpenMathReasoning-mini:cot")
-    found = Found(source.source, tmp_path, ())
+    found = DataFiles(source.source, tmp_path, ())
     assert of(source, found) == ("CC-BY-4.0", "the catalogue")
 
 

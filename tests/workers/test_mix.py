@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from workers.data.formats import Row
 from workers.data.mix import limit, mix, position, shares, split
+from workers.data.reader import Row
 from workers.protocol.recipe import Evaluation, Recipe, Source, Training
-from workers.train.rows import gather
+from workers.train.dataset import build_dataset
 
 
 def _rows(count: int) -> list[Row]:
@@ -114,7 +114,7 @@ def test_proportions_match_the_weights_through_gather(tmp_path: Path, case: int)
     ]
     recipe = Recipe(data=data, training=Training(seed=case),
                     evaluation=Evaluation(holdout=draw.choice([0.0, 0.1, 0.3])))  # fmt: skip
-    rows = gather(recipe)
+    rows = build_dataset(recipe)
     said = [row.completion[0]["content"] for row in rows.training]
     for part, name, size, most, weight in zip(
         rows.parts, names, sizes, limits, weights, strict=True

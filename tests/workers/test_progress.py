@@ -10,8 +10,8 @@ import pyarrow as pa
 import pytest
 from pyarrow import parquet
 
-from workers.data import formats
-from workers.data.rowfile import RowFile
+from workers.data import reader as formats
+from workers.data.row_store import RowStore
 from workers.host import Host
 from workers.inspect import Pace
 from workers.protocol import wire
@@ -55,7 +55,7 @@ def test_reading_tells_how_many_bytes_of_the_file_are_read(tmp_path: Path, name:
 
 def test_reading_ends_when_asked_and_the_next_one_begins_anew(tmp_path: Path) -> None:
     path = _write(tmp_path)["jsonl"]
-    with RowFile(tmp_path) as rows:
+    with RowStore(tmp_path) as rows:
         formats.read(str(path), rows=rows, progress=lambda done, total: False)
         assert 0 < len(rows) < COUNT / 2
     whole = formats.read(str(path))

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from workers.data.formats import Row
-from workers.data.rowfile import BLOCK_BYTES, Columns, RowFile
+from workers.data.reader import Row
+from workers.data.row_store import BLOCK_BYTES, Columns, RowStore
 
 HELD = pytest.mark.parametrize("held_bytes", [1, 100, 1 << 20])
 """On disk from the first byte, or after a while; in memory."""
@@ -26,7 +26,7 @@ def _rows(count: int) -> list[Row]:
 @HELD
 def test_rows_come_back_in_order_by_number_and_in_part(tmp_path: Path, held_bytes: int) -> None:
     rows = _rows(50)
-    with RowFile(tmp_path, held_bytes) as file:
+    with RowStore(tmp_path, held_bytes) as file:
         for row in rows:
             file.append(row)
         assert len(file) == 50
@@ -41,7 +41,7 @@ def test_rows_come_back_in_order_by_number_and_in_part(tmp_path: Path, held_byte
 
 def test_other_rows_may_be_read_on_the_way(tmp_path: Path) -> None:
     rows = [Row(text=f"{n} " * 20_000) for n in range(40)]
-    with RowFile(tmp_path) as file:
+    with RowStore(tmp_path) as file:
         for row in rows:
             file.append(row)
         assert sum(len(row.text) for row in rows) > 2 * BLOCK_BYTES
@@ -55,14 +55,14 @@ def test_tools_and_large_numbers_come_back(tmp_path: Path) -> None:
         "function": {"name": "f", "arguments": {"n": 2**80, "x": [None, 1.5]}}
     }
     row = Row(completion=[{"role": "assistant", "content": "", "tool_calls": [called]}],
-              tools=[{"name": "f"}], good=False, answer="1")  # fmt: skip
-    with RowFile(tmp_path) as file:
+              tools=[{"name": "f"}], label=False, answer="1")  # fmt: skip
+    with RowStore(tmp_path) as file:
         file.append(row)
         assert file[0] == row
 
 
 def test_no_rows_are_no_rows(tmp_path: Path) -> None:
-    with RowFile(tmp_path) as file:
+    with RowStore(tmp_path) as file:
         assert (len(file), list(file), file[:3]) == (0, [], [])
 
 

@@ -13,7 +13,7 @@ from workers.protocol.events import Event, Note
 from workers.protocol.recipe import parse_recipe
 from workers.protocol.refusal import Refusal
 from workers.train import SKIPPED, _tell_skipped
-from workers.train.rows import gather
+from workers.train.dataset import build_dataset
 
 
 class Listener:
@@ -44,12 +44,12 @@ MAPPING = 'mapping = { ask = "prompt", say = "completion" }'
 
 def test_bad_rows_are_refused_unless_the_recipe_skips_them(tmp_path: Path) -> None:
     with pytest.raises(Refusal, match="2 of 6 rows"):
-        gather(_recipe(_write(tmp_path / "d.jsonl"), MAPPING))
+        build_dataset(_recipe(_write(tmp_path / "d.jsonl"), MAPPING))
 
 
 def test_skipped_rows_are_told_and_listed_beside_the_run(tmp_path: Path) -> None:
     path = _write(tmp_path / "d.jsonl")
-    rows = gather(_recipe(path, f'{MAPPING}\nbad_rows = "skip"'))
+    rows = build_dataset(_recipe(path, f'{MAPPING}\nbad_rows = "skip"'))
     assert sorted(row.completion[0]["content"] for row in rows.training) == ["0!", "1!", "2!", "3!"]
     host = Listener(tmp_path)
     _tell_skipped(cast(Host, host), rows.tables)
@@ -85,17 +85,19 @@ def _mixture(tmp_path: Path, *more: str, test: str = "") -> Any:
 
 
 def test_a_source_that_is_repeated_often_is_named(tmp_path: Path) -> None:
-    rows = gather(_mixture(tmp_path))
+    rows = build_dataset(_mixture(tmp_path))
     assert [part.share for part in rows.parts] == [(40, 22), (4, 22)]
     warnings = [note.text for note in rows.notes if note.level == "warning"]
     assert len(warnings) == 1
     assert "b.jsonl 5.5 times (22 rows drawn from 4)" in warnings[0]
-    assert not [n for n in gather(_mixture(tmp_path, "weight = 3", "")).notes if n.level != "info"]
+    assert not [
+        n for n in build_dataset(_mixture(tmp_path, "weight = 3", "")).notes if n.level != "info"
+    ]
 
 
 def test_a_run_keeps_what_each_source_gave_and_its_licence(tmp_path: Path) -> None:
     mixture = _mixture(tmp_path, 'limit = 10\nlicence = "cc-by-sa-4.0"', 'licence = "odbl"')
-    rows = gather(mixture)
+    rows = build_dataset(mixture)
     one, other = rows.datasets
     assert (one["rows"], one["limit"], one["drawn"], one["epochs"]) == (40, 10, 7, 0.7)
     assert (one["licence"], one["licence_from"]) == ("CC-BY-SA-4.0", "the recipe")
@@ -106,7 +108,7 @@ def test_a_run_keeps_what_each_source_gave_and_its_licence(tmp_path: Path) -> No
 
 
 def test_a_licence_that_nobody_tells_is_said_quietly(tmp_path: Path) -> None:
-    notes = gather(_mixture(tmp_path, "weight = 3", 'licence = "mit"')).notes
+    notes = build_dataset(_mixture(tmp_path, "weight = 3", 'licence = "mit"')).notes
     assert [note.level for note in notes] == ["info"]
     assert "a.jsonl is not known" in notes[0].text
 
@@ -117,9 +119,9 @@ def test_bad_rows_of_a_test_set_are_skipped_only_where_all_sources_skip_theirs(
     test = tmp_path / "test.jsonl"
     test.write_text('{"prompt": "a1?", "completion": "!"}\n{"prompt": "c?"\n')
     with pytest.raises(Refusal, match="1 of 2 rows"):
-        gather(_mixture(tmp_path, 'bad_rows = "skip"', "", test=test.as_posix()))
+        build_dataset(_mixture(tmp_path, 'bad_rows = "skip"', "", test=test.as_posix()))
     skip = 'bad_rows = "skip"'
-    rows = gather(_mixture(tmp_path, skip, skip, test=test.as_posix()))
+    rows = build_dataset(_mixture(tmp_path, skip, skip, test=test.as_posix()))
     assert (rows.left_out, len(rows.held_out)) == (1, 1)
     assert [len(table.bad) for table in rows.tables] == [0, 0, 1]
     assert rows.datasets[2] == {

@@ -13,10 +13,10 @@ import pyarrow as pa
 import pytest
 from pyarrow import feather, parquet
 
-from workers.data.formats import BadRow, Table, read, read_table
-from workers.data.lines import MAX_ROW_BYTES, RowFault
-from workers.data.pages import Pages
-from workers.data.sources import read_rows
+from workers.data.browse.line_index import LineIndex
+from workers.data.read.files import read_rows
+from workers.data.read.jsonl import MAX_ROW_BYTES, RowFault
+from workers.data.reader import BadRow, Table, read, read_table
 from workers.protocol.refusal import Refusal
 
 ROWS = [{"prompt": f"What is {n}+1?", "completion": f"It is {n + 1}: ü, 数."} for n in range(7)]
@@ -92,7 +92,7 @@ def test_conversations_survive_parquet_and_csv(tmp_path: Path) -> None:
 
 def test_thumbs_survive_csv(tmp_path: Path) -> None:
     (tmp_path / "d.csv").write_text("prompt,completion,label\na,b,True\na,c,0\n")
-    assert [row.good for row in read_table(str(tmp_path / "d.csv")).rows] == [True, False]
+    assert [row.label for row in read_table(str(tmp_path / "d.csv")).rows] == [True, False]
 
 
 def test_plain_text_gives_a_row_a_paragraph(tmp_path: Path) -> None:
@@ -321,7 +321,7 @@ def test_pages_give_what_reading_through_gives(tmp_path: Path) -> None:
     rows = [json.dumps({"n": n}).encode() for n in range(25)]
     path.write_bytes(b"\xef\xbb\xbf" + b"\n".join([*rows[:10], b"", b" \r", b"{", *rows[10:]]))
     for chunk_bytes in (1 << 20, 7):
-        pages = Pages(path, chunk_bytes)
+        pages = LineIndex(path, chunk_bytes)
         begun = [one.row.value["n"] for one in pages.rows(0, 10)]
         assert begun == list(range(10))
         second = list(pages.rows(10, 10))
@@ -348,7 +348,7 @@ def test_pages_count_rows(tmp_path: Path, data: bytes, count: int) -> None:
     path = tmp_path / "d.jsonl"
     path.write_bytes(data)
     for chunk_bytes in (1 << 20, 1, 2):
-        pages = Pages(path, chunk_bytes)
+        pages = LineIndex(path, chunk_bytes)
         assert pages.count() == count
         assert len(list(pages.rows(0, 9))) == count
         pages.close()

@@ -7,8 +7,15 @@ from typing import Any, get_args
 
 import pytest
 
-from workers.data.mapping import IGNORED, render, tokenize
-from workers.data.templates import OWN, TEMPLATES, dress, end_turns, is_one_token, name_of
+from workers.data.tokenize.chat_template import (
+    OWN,
+    TEMPLATES,
+    end_turns,
+    is_one_token,
+    name_of,
+    set_chat_template,
+)
+from workers.data.tokenize.encode import IGNORED, render, tokenize
 from workers.engines.tokenizer import load_tokenizer, read_tokenizer
 from workers.fetch import Located
 from workers.protocol.assets import assets_folder
@@ -70,7 +77,7 @@ def test_every_name_of_the_recipe_has_a_template() -> None:
 
 @pytest.mark.parametrize("name", NAMED)
 def test_a_conversation_reads_as_documented(tokenizer: Any, name: Template) -> None:
-    assert dress(tokenizer, name) == name
+    assert set_chat_template(tokenizer, name) == name
     assert render(TALK, tokenizer) == DOCUMENTED[name]
     asked = render(TALK[:-1], tokenizer, generation=True)
     assert asked.endswith(HEADS[name])
@@ -78,7 +85,7 @@ def test_a_conversation_reads_as_documented(tokenizer: Any, name: Template) -> N
 
 
 def test_alpaca_leads_in_by_itself_where_there_is_no_system_turn(tokenizer: Any) -> None:
-    dress(tokenizer, "alpaca")
+    set_chat_template(tokenizer, "alpaca")
     assert render(TALK[1:2], tokenizer, generation=True) == (
         "<bos>Below is an instruction that describes a task. Write a response that appropriately "
         "completes the request.\n\n### Instruction:\nTwo and two?\n\n### Response:\n"
@@ -87,7 +94,7 @@ def test_alpaca_leads_in_by_itself_where_there_is_no_system_turn(tokenizer: Any)
 
 @pytest.mark.parametrize("name", NAMED)
 def test_the_answers_and_their_ends_alone_are_trained(tokenizer: Any, name: Template) -> None:
-    dress(tokenizer, name)
+    set_chat_template(tokenizer, name)
     example = tokenize(TALK, tokenizer, 512)
     trained = tokenizer.decode([label for label in example.labels if label != IGNORED])
     end = ENDS[name]
@@ -99,7 +106,7 @@ def test_the_answers_and_their_ends_alone_are_trained(tokenizer: Any, name: Temp
 def test_no_mark_of_a_sequence_is_written_where_the_model_has_none(name: Template) -> None:
     bare: Any = read_tokenizer(STARTER)
     bare.bos_token = bare.eos_token = None
-    dress(bare, name)
+    set_chat_template(bare, name)
     marks = ("<bos>", "<eos>")
     expected = DOCUMENTED[name]
     for mark in marks:
@@ -108,11 +115,11 @@ def test_no_mark_of_a_sequence_is_written_where_the_model_has_none(name: Templat
 
 
 def test_a_template_brings_its_end_token_where_the_model_has_it(tokenizer: Any) -> None:
-    dress(tokenizer, "gemma")
+    set_chat_template(tokenizer, "gemma")
     end_turns(tokenizer)
     assert tokenizer.eos_token == "<eos>"  # <end_of_turn> is spelt in pieces here
     assert not is_one_token(tokenizer, "<end_of_turn>")
-    dress(tokenizer, "chatml")
+    set_chat_template(tokenizer, "chatml")
     end_turns(tokenizer)
     assert tokenizer.eos_token == "<|im_end|>"
 
@@ -120,7 +127,7 @@ def test_a_template_brings_its_end_token_where_the_model_has_it(tokenizer: Any) 
 def test_auto_keeps_the_models_own_and_gives_chatml_where_there_is_none(tmp_path: Path) -> None:
     own: Any = read_tokenizer(STARTER)
     kept = own.chat_template
-    assert dress(own) == OWN
+    assert set_chat_template(own) == OWN
     assert own.chat_template == kept
     own.chat_template = None
     own.pad_token = None

@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from workers.data.sources import Found
+from workers.data.read.files import DataFiles
 from workers.protocol.browse import Version
 from workers.protocol.catalogue import known_dataset
 from workers.protocol.licences import normal
@@ -22,7 +22,7 @@ LONGEST_HEAD = 256 << 10
 """Bytes of a card that are looked at."""
 
 
-def of(source: Source, found: Found) -> tuple[str, str]:
+def of(source: Source, found: DataFiles) -> tuple[str, str]:
     """A dataset's licence and where it is told; both empty where nobody tells it.
 
     Args:

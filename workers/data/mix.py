@@ -11,7 +11,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from workers.data.formats import Row
+from workers.data.reader import Row
 
 T = TypeVar("T")
 Rows = list[Row]

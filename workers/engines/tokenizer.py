@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from workers.data.templates import dress, end_turns
+from workers.data.tokenize.chat_template import end_turns, set_chat_template
 from workers.fetch import HUB_ID, Located, locate_model
 from workers.protocol.recipe import Template
 from workers.protocol.refusal import Refusal
@@ -28,7 +28,7 @@ def load_tokenizer(
     tokenizer = read_tokenizer(located)
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
-    dress(tokenizer, template)
+    set_chat_template(tokenizer, template)
     if turns:
         end_turns(tokenizer, stopping_tokens(located))
     return tokenizer

@@ -49,12 +49,12 @@ def load_for_training(recipe: Recipe, located: Located) -> Loaded:
     return Loaded(model, tokenizer, device, dtype)
 
 
-def load_for_judging(recipe: Recipe, located: Located) -> Loaded:
+def load_reward_model_for_training(recipe: Recipe, located: Located) -> Loaded:
     """The base with one output in place of its words, and a fresh adapter on: a reward model."""
     device = best_device()
     dtype = computing_dtype(recipe.training.precision, device)
     full = recipe.model.method == "full"
-    model = load_judge(located, torch.float32 if full else dtype)
+    model = load_reward_model(located, torch.float32 if full else dtype)
     tokenizer = load_tokenizer(located, recipe.model.template)
     model.config.pad_token_id = tokenizer.pad_token_id
     if full:
@@ -64,7 +64,7 @@ def load_for_judging(recipe: Recipe, located: Located) -> Loaded:
     return Loaded(model, tokenizer, device, dtype)
 
 
-def load_judge(located: Located, dtype: torch.dtype) -> PreTrainedModel:
+def load_reward_model(located: Located, dtype: torch.dtype) -> PreTrainedModel:
     """A sequence classifier with one output on the base's body, adapters before it merged in."""
     model: Any = AutoModelForSequenceClassification.from_pretrained(
         located.folder, num_labels=1, dtype=dtype, use_safetensors=True, trust_remote_code=False

@@ -68,7 +68,7 @@ class TokenView(msgspec.Struct, frozen=True, kw_only=True):
     tokens: int
     trained: int
     """Tokens that are learnt, before the cut."""
-    cut_at: int | None = None
+    truncated_at: int | None = None
     """The first token that no longer fits; None when all fit."""
     template: str = ""
     """Name of the chat template that rendered it, `own` for the model's; empty for plain text."""

@@ -113,7 +113,7 @@ class Finding(Event, frozen=True):
     remedy: str
 
 
-class Eased(Event, frozen=True):
+class FindingCleared(Event, frozen=True):
     """A finding of that kind no longer holds."""
 
     kind: str
@@ -287,9 +287,9 @@ may be, and then the last of these holds."""
 KNOWN: dict[str, type[Event]] = {
     kind.__name__: kind
     for kind in (
-        Started, Resumed, Resolved, Phase, Progress, Metrics, Sampled, Rollout, Finding, Eased,
-        Saved, Note, Token, Answered, Ready, Artifact, Checked, Benched, Inspected, Opened,
-        RowsShown, RowsCounted, TokensShown, VersionSaved, AnswersScored, Evaluated, Paused,
+        Started, Resumed, Resolved, Phase, Progress, Metrics, Sampled, Rollout, Finding,
+        FindingCleared, Saved, Note, Token, Answered, Ready, Artifact, Checked, Benched, Inspected,
+        Opened, RowsShown, RowsCounted, TokensShown, VersionSaved, AnswersScored, Evaluated, Paused,
         Finished, Stopped, Failed,
     )
 }  # fmt: skip

@@ -45,7 +45,7 @@ class Say(Request, frozen=True):
     seed: int | None = None
 
 
-class Hush(Request, frozen=True):
+class Cancel(Request, frozen=True):
     """Break off the present answer; the chat goes on."""
 
 
@@ -93,6 +93,6 @@ class ScoreAnswers(Request, frozen=True):
 
 
 AnyRequest = (
-    Stop | Pause | Resume | SaveNow | SampleNow | Say | Hush
+    Stop | Pause | Resume | SaveNow | SampleNow | Say | Cancel
     | ShowRows | MapColumns | ShowTokens | SaveVersion | ScoreAnswers
 )  # fmt: skip

@@ -12,7 +12,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
-from workers.data.formats import Message
+from workers.data.reader import Message
 from workers.protocol import rewards as asked
 from workers.protocol.refusal import Refusal
 from workers.rewards.sandbox import Outcome

@@ -35,20 +35,20 @@ class TrainedModel:
         from workers.engines.transformers import (
             best_device,
             computing_dtype,
-            load_judge,
+            load_reward_model,
             load_tokenizer,
         )
         from workers.fetch import locate_model
 
-        located = locate_model(base, home, lambda text: None, judge=True)
+        located = locate_model(base, home, lambda text: None, reward_model=True)
         self.tokenizer: Any = load_tokenizer(located)
         device = best_device()
-        model = load_judge(located, computing_dtype("auto", device))
+        model = load_reward_model(located, computing_dtype("auto", device))
         model.config.pad_token_id = self.tokenizer.pad_token_id
         self.model: Any = model.to(device).eval()  # type: ignore[arg-type]
 
     def score(self, samples: Sequence[Sample]) -> list[Outcome]:
-        from workers.data.mapping import render
+        from workers.data.tokenize.encode import render
 
         texts = [
             render([*s.prompt, {"role": "assistant", "content": s.completion}], self.tokenizer)

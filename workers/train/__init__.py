@@ -19,9 +19,9 @@ from workers.protocol.jobs import Train
 from workers.protocol.recipe import Recipe
 
 if TYPE_CHECKING:
-    from workers.data.formats import Table
+    from workers.data.reader import Table
     from workers.fetch import Located
-    from workers.train.course import Stage
+    from workers.train.context import Stage
 
 SKIPPED = "skipped.jsonl"
 """Where bad rows that were left out are listed, in the run's folder."""
@@ -41,18 +41,19 @@ def _train(recipe: Recipe, host: Host, engine: EngineModule, closing: ExitStack)
 
     from workers.fetch import locate_model
     from workers.folders import size_of
-    from workers.train import checkpoints, course
-    from workers.train.encode import presentable
+    from workers.train import checkpoints
+    from workers.train import context as context
+    from workers.train.dataset import build_dataset
+    from workers.train.encoding import presentable
     from workers.train.loss_check import build_checked
     from workers.train.report import Report
-    from workers.train.rows import gather
 
     stage = _stage(recipe)
     set_seed(recipe.training.seed)
 
     # The cheap refusals come first: data is read before any weight is.
     host.emit(Phase(name="Reading the data"))
-    rows = gather(recipe, lambda text: host.emit(Phase(name=text)))
+    rows = build_dataset(recipe, lambda text: host.emit(Phase(name=text)))
     _tell_skipped(host, rows.tables)
     for note in rows.notes:
         host.emit(note)
@@ -62,13 +63,15 @@ def _train(recipe: Recipe, host: Host, engine: EngineModule, closing: ExitStack)
         recipe.model.base, Path(host.job.home), lambda text: host.emit(Phase(name=text))
     )
     loaded = _load(recipe, engine, _to_load(recipe, host, located))
-    here = course.Course(recipe, host, loaded, located, rows.training, rows.held_out, closing)
-    course.resolve(here, rows.datasets)
+    here = context.TrainingContext(
+        recipe, host, loaded, located, rows.training, rows.held_out, closing
+    )
+    context.resolve(here, rows.datasets)
 
     host.emit(Phase(name="Preparing"))
     here.held_out = presentable(here, here.held_out)
     trainer = build_checked(here, stage)
-    course.tell_coverage(here, trainer)
+    context.tell_coverage(here, trainer)
     report = Report(here, stage, trainer)
     trainer.add_callback(report)
 
@@ -77,7 +80,7 @@ def _train(recipe: Recipe, host: Host, engine: EngineModule, closing: ExitStack)
         host.emit(Resumed(step=resumed[1] if resumed else 0))
     if resumed is None:
         report.measure("before")
-        course.sample(here, trainer)
+        context.sample(here, trainer)
     trainer.train(resume_from_checkpoint=str(resumed[0]) if resumed else None)
 
     steps = trainer.state.global_step
@@ -87,13 +90,13 @@ def _train(recipe: Recipe, host: Host, engine: EngineModule, closing: ExitStack)
         host.emit(Paused(step=steps, detail=detail))
         return
     host.emit(Phase(name="Saving"))
-    result = course.save(here, trainer)
+    result = context.save(here, trainer)
     host.emit(Artifact(path=str(result), kind=result.name, bytes=size_of(result)))
     if host.requests.stop_asked and unfinished:
         host.emit(Stopped(step=steps, detail=f"Stopped when asked, after step {steps}."))
         return
     report.measure("after")
-    course.sample(here, trainer)
+    context.sample(here, trainer)
     host.emit(Finished(summary={"steps": steps}))
 
 
@@ -110,9 +113,9 @@ def _load(recipe: Recipe, engine: EngineModule, located: Located) -> Loaded:
     """A model that speaks, or for stage `reward` one that judges, which Unsloth does not make."""
     if recipe.stage != "reward":
         return engine.load_for_training(recipe, located)
-    from workers.engines.transformers import load_for_judging
+    from workers.engines.transformers import load_reward_model_for_training
 
-    return load_for_judging(recipe, located)
+    return load_reward_model_for_training(recipe, located)
 
 
 def _tell_skipped(host: Host, tables: list[Table]) -> None:

@@ -15,15 +15,15 @@ import torch
 from transformers import Trainer
 from trl.experimental.gkd import GKDConfig, GKDTrainer
 
-from workers.data.mapping import IGNORED
+from workers.data.tokenize.encode import IGNORED
 from workers.engines.transformers import load_tokenizer, load_weights
 from workers.evaluate import Measured
 from workers.fetch import locate_model
 from workers.protocol.events import Phase
 from workers.protocol.refusal import Refusal
-from workers.train.course import (
+from workers.train.context import (
     NO_ROUTER_LOSS,
-    Course,
+    TrainingContext,
     answered,
     common_arguments,
     evaluated,
@@ -34,31 +34,31 @@ from workers.train.sft import dataset_of, examples_of, first_example
 MEASURED = {"loss": "loss"}
 
 
-def build_trainer(course: Course) -> Trainer:
+def build_trainer(context: TrainingContext) -> Trainer:
     """TRL's GKDTrainer with the teacher beside the student; the teacher is never trained."""
-    options, distill = course.recipe.training, course.recipe.distill
-    held_out = examples_of(course, course.held_out, held_out=True)
+    options, distill = context.recipe.training, context.recipe.distill
+    held_out = examples_of(context, context.held_out, held_out=True)
     return OwnCountGKD(
-        model=course.loaded.model,
-        teacher_model=_teacher(course),
+        model=context.loaded.model,
+        teacher_model=_teacher(context),
         args=GKDConfig(
-            **common_arguments(course),
+            **common_arguments(context),
             **NO_ROUTER_LOSS,
             per_device_eval_batch_size=options.batch_size,
             max_length=options.max_length,
             lmbda=distill.on_policy,
             beta=distill.divergence,
             temperature=distill.temperature,
-            max_new_tokens=course.recipe.rl.max_completion_tokens,
+            max_new_tokens=context.recipe.rl.max_completion_tokens,
         ),
-        data_collator=Collator(course.loaded.tokenizer),
-        train_dataset=dataset_of(examples_of(course, course.training)),
+        data_collator=Collator(context.loaded.tokenizer),
+        train_dataset=dataset_of(examples_of(context, context.training)),
         eval_dataset=dataset_of(held_out) if held_out else None,
-        processing_class=course.loaded.tokenizer,
+        processing_class=context.loaded.tokenizer,
     )
 
 
-def compare(course: Course, trainer: Trainer) -> Compared:
+def compare(context: TrainingContext, trainer: Trainer) -> Compared:
     """The divergence on the first row: Jensen-Shannon's, generalized by beta (Agarwal et al. 2024,
     equation 1), a mean over the trained tokens. TRL takes it at temperature 1."""
     asked: Any = trainer
@@ -66,9 +66,9 @@ def compare(course: Course, trainer: Trainer) -> Compared:
     trainers = trainers_measure(trainer, row, "loss")
     student, teacher = (
         torch.log_softmax(own_logits(model, row["input_ids"])[:-1], dim=-1)
-        for model in (course.loaded.model, asked.teacher_model)
+        for model in (context.loaded.model, asked.teacher_model)
     )
-    beta = course.recipe.distill.divergence
+    beta = context.recipe.distill.divergence
     mixed = (beta * teacher.exp() + (1 - beta) * student.exp()).log()
     if beta in (0, 1):  # the limits: forward and reverse KL
         one, other = (teacher, student) if beta == 0 else (student, teacher)
@@ -80,22 +80,22 @@ def compare(course: Course, trainer: Trainer) -> Compared:
     return Compared("divergence", trainers, float(apart.cpu()[trained].mean()))
 
 
-def measure(course: Course, trainer: Trainer) -> Measured:
+def measure(context: TrainingContext, trainer: Trainer) -> Measured:
     """The divergence from the teacher on held-out rows, and how many are answered right."""
-    return evaluated(trainer, MEASURED) | answered(course, trainer)
+    return evaluated(trainer, MEASURED) | answered(context, trainer)
 
 
-def _teacher(course: Course) -> Any:
+def _teacher(context: TrainingContext) -> Any:
     """The teacher in the computing precision.
 
     Raises:
         Refusal: its tokens are others than the student's, so that probabilities cannot be compared.
     """
-    name = course.recipe.distill.teacher
-    home = Path(course.host.job.home)
-    course.host.emit(Phase(name="Loading the teacher"))
-    located = locate_model(name, home, lambda text: course.host.emit(Phase(name=text)))
-    mine: Any = course.loaded.tokenizer
+    name = context.recipe.distill.teacher
+    home = Path(context.host.job.home)
+    context.host.emit(Phase(name="Loading the teacher"))
+    located = locate_model(name, home, lambda text: context.host.emit(Phase(name=text)))
+    mine: Any = context.loaded.tokenizer
     theirs: Any = load_tokenizer(located)
     if mine.get_vocab() != theirs.get_vocab():
         raise Refusal(
@@ -103,12 +103,12 @@ def _teacher(course: Course) -> Any:
             "Distillation compares what both give to every token, which needs one vocabulary.",
             "Take a teacher of the same family, or fine-tune on the teacher's written answers.",
         )
-    teacher: Any = load_weights(located, course.loaded.dtype)
-    mine_wide = course.loaded.model.config.vocab_size
+    teacher: Any = load_weights(located, context.loaded.dtype)
+    mine_wide = context.loaded.model.config.vocab_size
     if teacher.config.vocab_size != mine_wide:
         # The same tokens, padded to another width: what stands beyond them is never said.
         teacher.resize_token_embeddings(mine_wide)
-    return teacher.to(course.loaded.device).requires_grad_(False).eval()
+    return teacher.to(context.loaded.device).requires_grad_(False).eval()
 
 
 class OwnCountGKD(GKDTrainer):

@@ -22,72 +22,81 @@ from datasets import Dataset
 from transformers import Trainer
 from trl import GRPOConfig, GRPOTrainer, RLOOConfig, RLOOTrainer
 
-from workers.data.formats import Row
-from workers.data.mapping import render
+from workers.data.reader import Row
+from workers.data.tokenize.encode import render
 from workers.evaluate import Measured
 from workers.protocol.events import Note, Rollout
 from workers.protocol.refusal import Refusal
 from workers.protocol.rollouts import Group, Rollouts, Sampling, path_of
 from workers.protocol.wire import write_atomically
 from workers.rewards import Rewards, Sample, Scored, equal_share
-from workers.train.course import NO_ROUTER_LOSS, Course, common_arguments, drop_reference_copy
-from workers.train.encode import encoded
-from workers.train.judged import judged
+from workers.train.context import (
+    NO_ROUTER_LOSS,
+    TrainingContext,
+    common_arguments,
+    drop_reference_copy,
+)
+from workers.train.encoding import encoded
 from workers.train.loss_check import TOKENS, Compared, own_log_probabilities
+from workers.train.reward_eval import evaluate_rewards
 
 SHOWN_GROUPS = 8
 LONGEST_SHOWN = 8000
 """Bounds of what a step keeps for looking at: prompts, and characters of an answer."""
 
 
-def build_trainer(course: Course) -> Trainer:
+def build_trainer(context: TrainingContext) -> Trainer:
     """TRL's trainer for the algorithm, with the recipe's rewards and a reference where needed."""
-    options = course.recipe.rl
-    rewards = course.open_rewards()
-    rows = [row for row, _ in fitting(course)]
+    options = context.recipe.rl
+    rewards = context.open_rewards()
+    rows = [row for row, _ in fitting(context)]
     columns = {
         "prompt": [row.prompt for row in rows],
         "answer": [row.answer for row in rows],
     }
-    full = course.recipe.model.method == "full"
-    reference = copy.deepcopy(course.loaded.model) if full and options.kl_coefficient else None
-    kind = WatchedRLOO if options.algorithm == "rloo" else WatchedGRPO
+    full = context.recipe.model.method == "full"
+    reference = copy.deepcopy(context.loaded.model) if full and options.kl_coefficient else None
+    kind = LoggedRLOOTrainer if options.algorithm == "rloo" else LoggedGRPOTrainer
     trainer = kind(
-        model=course.loaded.model,
+        model=context.loaded.model,
         reward_funcs=[_placeholder(name) for name in rewards.names],
-        args=_arguments(course, rewards),
+        args=_arguments(context, rewards),
         train_dataset=Dataset.from_dict(columns),
-        processing_class=course.loaded.tokenizer,
+        processing_class=context.loaded.tokenizer,
     )
-    trainer.watch(course, rewards)
+    trainer.watch(context, rewards)
     if reference is not None:
         # TRL loads the base by its name; where adapters were merged into it, that is another model.
         trainer.ref_model = trainer.accelerator.prepare_model(
             reference.eval().requires_grad_(False), evaluation_mode=True
         )
-    drop_reference_copy(course)
+    drop_reference_copy(context)
     return trainer
 
 
-def compare(course: Course, trainer: Trainer) -> Compared:
+def compare(context: TrainingContext, trainer: Trainer) -> Compared:
     """The log-probability of a part of the first prompt, as of an answer, at the run's
     temperature."""
     asked: Any = trainer
-    prompt: str = render(asked.train_dataset[0]["prompt"], course.loaded.tokenizer, generation=True)
+    prompt: str = render(
+        asked.train_dataset[0]["prompt"], context.loaded.tokenizer, generation=True
+    )
     ids: list[int] = asked.processing_class(prompt, add_special_tokens=False)["input_ids"][:TOKENS]
     answer = len(ids) // 2
     given = torch.tensor([ids], device=asked.accelerator.device)
     trainers, *_ = asked._get_per_token_logps_and_entropies(
-        course.loaded.model, given, torch.ones_like(given), answer
+        context.loaded.model, given, torch.ones_like(given), answer
     )
-    own = own_log_probabilities(course.loaded.model, ids, course.recipe.rl.temperature)
+    own = own_log_probabilities(context.loaded.model, ids, context.recipe.rl.temperature)
     return Compared("log-probability", float(trainers.sum()), float(own[-answer:].sum()))
 
 
-def measure(course: Course, trainer: Trainer) -> Measured:
+def measure(context: TrainingContext, trainer: Trainer) -> Measured:
     """Mean reward of greedy answers to the held-out prompts, and the share that is right."""
-    assert isinstance(trainer, Watched)
-    return judged(course, trainer, trainer.rewards, course.recipe.rl.max_completion_tokens)
+    assert isinstance(trainer, Logged)
+    return evaluate_rewards(
+        context, trainer, trainer.rewards, context.recipe.rl.max_completion_tokens
+    )
 
 
 def _placeholder(name: str) -> Any:
@@ -100,12 +109,12 @@ def _placeholder(name: str) -> Any:
     return reward
 
 
-def fitting(course: Course) -> list[tuple[Row, list[int]]]:
+def fitting(context: TrainingContext) -> list[tuple[Row, list[int]]]:
     """Rows whose prompt fits into training.max_length, each with its prompt's token ids."""
-    longest = course.recipe.training.max_length
-    tokenizer: Any = course.loaded.tokenizer
+    longest = context.recipe.training.max_length
+    tokenizer: Any = context.loaded.tokenizer
     asked = encoded(
-        course, course.training, lambda row: (row, render(row.prompt, tokenizer, generation=True))
+        context, context.training, lambda row: (row, render(row.prompt, tokenizer, generation=True))
     )
     texts = [text for _, text in asked]
     prompts: list[list[int]] = tokenizer(texts, add_special_tokens=False)["input_ids"]
@@ -118,7 +127,7 @@ def fitting(course: Course) -> list[tuple[Row, list[int]]]:
             "Raise training.max_length.",
         )
     if len(kept) < len(prompts):
-        course.host.emit(
+        context.host.emit(
             Note(
                 text=f"{len(prompts) - len(kept)} of {len(prompts)} prompts are longer than "
                 f"{longest} tokens and are left out.",
@@ -128,9 +137,9 @@ def fitting(course: Course) -> list[tuple[Row, list[int]]]:
     return kept
 
 
-def _arguments(course: Course, rewards: Rewards) -> Any:
-    options = course.recipe.rl
-    shared = common_arguments(course) | NO_ROUTER_LOSS
+def _arguments(context: TrainingContext, rewards: Rewards) -> Any:
+    options = context.recipe.rl
+    shared = common_arguments(context) | NO_ROUTER_LOSS
     shared |= {
         "num_generations": options.group_size,
         "max_completion_length": options.max_completion_tokens,
@@ -142,7 +151,7 @@ def _arguments(course: Course, rewards: Rewards) -> Any:
         "num_iterations": options.updates_per_batch,
         "mask_truncated_completions": options.mask_truncated,
         "reward_weights": list(rewards.weights),
-        "use_vllm": _use_vllm(course),
+        "use_vllm": _use_vllm(context),
     }
     if shared["use_vllm"]:
         shared["vllm_mode"] = "colocate"
@@ -160,10 +169,10 @@ def _arguments(course: Course, rewards: Rewards) -> Any:
     )
 
 
-def _use_vllm(course: Course) -> bool:
+def _use_vllm(context: TrainingContext) -> bool:
     """Whether answers are sampled by vLLM within this process."""
-    wish = course.recipe.rl.fast_generation
-    there = importlib.util.find_spec("vllm") is not None and course.loaded.device == "cuda"
+    wish = context.recipe.rl.fast_generation
+    there = importlib.util.find_spec("vllm") is not None and context.loaded.device == "cuda"
     if wish == "vllm" and not there:
         raise Refusal(
             "vLLM cannot sample here.",
@@ -173,15 +182,15 @@ def _use_vllm(course: Course) -> bool:
     return there and wish != "transformers"
 
 
-class Watched:
+class Logged:
     """What is added to TRL's trainers: our rewards, and a record of every step's answers."""
 
     rewards: Rewards
-    _course: Course
+    _course: TrainingContext
     _scored: Scored | None = None
 
-    def watch(self, course: Course, rewards: Rewards) -> None:
-        self._course = course
+    def watch(self, context: TrainingContext, rewards: Rewards) -> None:
+        self._course = context
         self.rewards = rewards
 
     def _calculate_rewards(
@@ -241,20 +250,20 @@ class Watched:
         keep(self._course, record)
 
 
-class WatchedGRPO(Watched, GRPOTrainer):
+class LoggedGRPOTrainer(Logged, GRPOTrainer):
     """TRL's GRPO with our rewards."""
 
 
-class WatchedRLOO(Watched, RLOOTrainer):
+class LoggedRLOOTrainer(Logged, RLOOTrainer):
     """TRL's RLOO with our rewards."""
 
 
-def keep(course: Course, record: Rollouts) -> None:
+def keep(context: TrainingContext, record: Rollouts) -> None:
     """Writes a step's answers beside the run, and says where."""
-    path = course.host.folder / path_of(record.step)
+    path = context.host.folder / path_of(record.step)
     path.parent.mkdir(exist_ok=True)
     write_atomically(path, msgspec.json.encode(record))
-    course.host.emit(Rollout(step=record.step, path=path_of(record.step)))
+    context.host.emit(Rollout(step=record.step, path=path_of(record.step)))
 
 
 def _text(completion: Any) -> str:

@@ -16,7 +16,7 @@ from transformers import Trainer
 
 from workers.protocol.events import Note
 from workers.protocol.refusal import Refusal
-from workers.train.course import Course, Stage
+from workers.train.context import Stage, TrainingContext
 
 TOLERANCE = 1e-3
 """Relative to the measure, or absolute where that is below 1. In 32 bits."""
@@ -42,7 +42,7 @@ class Compared(NamedTuple):
         return not abs(self.trainers - self.own) <= tolerance * max(1.0, abs(self.own))
 
 
-def build_checked(course: Course, stage: Stage) -> Trainer:
+def build_checked(context: TrainingContext, stage: Stage) -> Trainer:
     """The stage's trainer, whose loss was found right on this model.
 
     Where TRL's faster loss is wrong, the plain one is taken, with a note.
@@ -50,21 +50,21 @@ def build_checked(course: Course, stage: Stage) -> Trainer:
     Raises:
         Refusal: that one is wrong too, or there is no other.
     """
-    trainer = stage.build_trainer(course)
-    found = _compare(course, stage, trainer)
-    if found is None or not found.differs(course.loaded.dtype):
+    trainer = stage.build_trainer(context)
+    found = _compare(context, stage, trainer)
+    if found is None or not found.differs(context.loaded.dtype):
         return trainer
-    if course.recipe.stage in ("sft", "cpt"):
-        restore_forward(course.loaded.model)
-        course.plain_loss = True
-        trainer = stage.build_trainer(course)
-        again = _compare(course, stage, trainer)
-        if again is None or not again.differs(course.loaded.dtype):
+    if context.recipe.stage in ("sft", "cpt"):
+        restore_forward(context.loaded.model)
+        context.plain_loss = True
+        trainer = stage.build_trainer(context)
+        again = _compare(context, stage, trainer)
+        if again is None or not again.differs(context.loaded.dtype):
             text = (
                 f"The fast loss gives {found.trainers:.4f} on a row where the model's own forward "
                 f"pass gives {found.own:.4f}, so the plain loss is taken. It needs more memory."
             )
-            course.host.emit(Note(text=text))
+            context.host.emit(Note(text=text))
             return trainer
     raise Refusal(
         f"The trainer would learn from a wrong loss: its {found.name} of a row is "
@@ -75,13 +75,13 @@ def build_checked(course: Course, stage: Stage) -> Trainer:
     )
 
 
-def _compare(course: Course, stage: Stage, trainer: Trainer) -> Compared | None:
+def _compare(context: TrainingContext, stage: Stage, trainer: Trainer) -> Compared | None:
     """Without a trace in the dice of the run, so that the same seed stays the same run."""
-    model = course.loaded.model
+    model = context.loaded.model
     was_training = model.training
     with torch.random.fork_rng(), torch.no_grad(), trainer.compute_loss_context_manager():
         model.eval()
-        found = stage.compare(course, trainer)
+        found = stage.compare(context, trainer)
     model.train(was_training)
     return found
 

@@ -25,8 +25,8 @@ from safetensors.torch import load_file, save_file
 from transformers import Trainer
 from trl.experimental.ppo import PPOConfig, PPOTrainer
 
-from workers.data.formats import Row
-from workers.engines.transformers import load_judge, with_adapter
+from workers.data.reader import Row
+from workers.engines.transformers import load_reward_model, with_adapter
 from workers.evaluate import Measured
 from workers.fetch import locate_model
 from workers.protocol.refusal import Refusal
@@ -34,9 +34,9 @@ from workers.protocol.rewards import RewardModel
 from workers.protocol.rollouts import Group, Rollouts, Sampling
 from workers.rewards import Rewards, Sample, Scored
 from workers.rewards.models import TrainedModel
-from workers.train.course import Course, common_arguments
+from workers.train.context import TrainingContext, common_arguments
 from workers.train.grpo import LONGEST_SHOWN, SHOWN_GROUPS, fitting, keep
-from workers.train.judged import judged
+from workers.train.reward_eval import evaluate_rewards
 
 FULL_BYTES = 16
 """A weight that is trained: itself, its gradient and Adam's two moments, each in 32 bits."""
@@ -44,14 +44,14 @@ VALUE = "value.safetensors"
 """The value model's trained weights, in a checkpoint."""
 
 
-def build_trainer(course: Course) -> Trainer:
+def build_trainer(context: TrainingContext) -> Trainer:
     """TRL's PPOTrainer; the value model begins as the reward model (Ouyang et al. 2022)."""
-    rewards = course.open_rewards()
-    tokenizer = copy.deepcopy(course.loaded.tokenizer)
+    rewards = context.open_rewards()
+    tokenizer = copy.deepcopy(context.loaded.tokenizer)
     tokenizer.padding_side = "left"  # prompts end where answers begin
     _require_padding(tokenizer)
-    asked = fitting(course)
-    batch = _batch(course)
+    asked = fitting(context)
+    batch = _batch(context)
     if len(asked) < batch:
         raise Refusal(
             f"There are {len(asked)} prompts for batches of {batch}.",
@@ -59,30 +59,32 @@ def build_trainer(course: Course) -> Trainer:
             "Lower training.batch_size or gradient_accumulation, or bring more prompts.",
         )
     dataset = Dataset.from_dict({"input_ids": [ids for _, ids in asked]})
-    full = course.recipe.model.method == "full"
-    earned: Any = Earned(rewards, tokenizer, asked)
-    trainer = WatchedPPO(
-        args=_arguments(course, batch),
+    full = context.recipe.model.method == "full"
+    earned: Any = RewardAdapter(rewards, tokenizer, asked)
+    trainer = LoggedPPOTrainer(
+        args=_arguments(context, batch),
         processing_class=tokenizer,
-        model=course.loaded.model,
-        ref_model=copy.deepcopy(course.loaded.model) if full else None,
+        model=context.loaded.model,
+        ref_model=copy.deepcopy(context.loaded.model) if full else None,
         reward_model=earned,
-        value_model=_value_model(course, rewards),
+        value_model=_value_model(context, rewards),
         train_dataset=dataset,
         eval_dataset=dataset.select(range(1)),  # never looked at: measured by the course
     )
-    trainer.watch(course, rewards)
+    trainer.watch(context, rewards)
     return trainer
 
 
-def compare(course: Course, trainer: Trainer) -> None:
+def compare(context: TrainingContext, trainer: Trainer) -> None:
     """Nothing: TRL's loop takes the model's own logits, and measures nothing outside of itself."""
 
 
-def measure(course: Course, trainer: Trainer) -> Measured:
+def measure(context: TrainingContext, trainer: Trainer) -> Measured:
     """What the rewards give to answers to the held-out prompts."""
-    assert isinstance(trainer, WatchedPPO)
-    return judged(course, trainer, trainer.rewards, course.recipe.rl.max_completion_tokens)
+    assert isinstance(trainer, LoggedPPOTrainer)
+    return evaluate_rewards(
+        context, trainer, trainer.rewards, context.recipe.rl.max_completion_tokens
+    )
 
 
 def _require_padding(tokenizer: Any) -> None:
@@ -94,7 +96,7 @@ def _require_padding(tokenizer: Any) -> None:
         )
 
 
-class Earned(torch.nn.Module):
+class RewardAdapter(torch.nn.Module):
     """Stands where TRL's loop looks for a reward model: answers are scored as text.
 
     So every kind of reward serves, and a reward model reads an answer as it was taught to, by its
@@ -137,34 +139,34 @@ class Earned(torch.nn.Module):
         return Sample(row.prompt, text, row.answer, len(ids) - length)
 
 
-def _value_model(course: Course, rewards: Rewards) -> Any:
+def _value_model(context: TrainingContext, rewards: Rewards) -> Any:
     """The reward model once more, trained beside the policy; by an adapter where that has one.
 
     Where the reward model has other tokens, the value model begins as the policy.
     """
-    recipe = course.recipe
-    home = Path(course.host.job.home)
-    located = course.located
+    recipe = context.recipe
+    home = Path(context.host.job.home)
+    located = context.located
     for reward, scorer in zip(recipe.rewards, rewards.scorers, strict=True):
-        mine: Any = course.loaded.tokenizer
+        mine: Any = context.loaded.tokenizer
         same = isinstance(scorer, TrainedModel) and scorer.tokenizer.get_vocab() == mine.get_vocab()
         if same and isinstance(reward, RewardModel):
-            located = locate_model(reward.model, home, lambda _: None, judge=True)
+            located = locate_model(reward.model, home, lambda _: None, reward_model=True)
             break
     full = recipe.model.method == "full"
     if full:
-        _require_room(course)
-    model: Any = load_judge(located, torch.float32 if full else course.loaded.dtype)
+        _require_room(context)
+    model: Any = load_reward_model(located, torch.float32 if full else context.loaded.dtype)
     if full:
         return model.requires_grad_(True)
     adapted: Any = with_adapter(model, recipe, four_bit=False, task="SEQ_CLS")
     return adapted.base_model.model  # TRL looks for the body and the score by name
 
 
-def _require_room(course: Course) -> None:
+def _require_room(context: TrainingContext) -> None:
     """Refuses a value model that is trained in full and would not fit into what is free."""
-    needed = course.loaded.model.num_parameters() * FULL_BYTES
-    if course.loaded.device == "cuda":
+    needed = context.loaded.model.num_parameters() * FULL_BYTES
+    if context.loaded.device == "cuda":
         free = torch.cuda.mem_get_info()[0]
     else:
         free = psutil.virtual_memory().available
@@ -177,20 +179,20 @@ def _require_room(course: Course) -> None:
         )
 
 
-def _batch(course: Course) -> int:
-    return course.recipe.training.batch_size * course.recipe.training.gradient_accumulation
+def _batch(context: TrainingContext) -> int:
+    return context.recipe.training.batch_size * context.recipe.training.gradient_accumulation
 
 
-def _arguments(course: Course, batch: int) -> PPOConfig:
-    options = course.recipe.rl
-    shared = common_arguments(course)
+def _arguments(context: TrainingContext, batch: int) -> PPOConfig:
+    options = context.recipe.rl
+    shared = common_arguments(context)
     steps = shared["max_steps"]
     if steps > 0:
         shared["total_episodes"] = steps * batch
-    if course.recipe.training.gradient_checkpointing:
-        course.loaded.model.gradient_checkpointing_enable()
-        if course.recipe.model.method != "full":
-            course.loaded.model.enable_input_require_grads()
+    if context.recipe.training.gradient_checkpointing:
+        context.loaded.model.gradient_checkpointing_enable()
+        if context.recipe.model.method != "full":
+            context.loaded.model.enable_input_require_grads()
     return PPOConfig(
         **shared,
         response_length=options.max_completion_tokens,
@@ -212,16 +214,16 @@ class Ended(Exception):
     """The run was asked to end between two steps."""
 
 
-class WatchedPPO(PPOTrainer):
+class LoggedPPOTrainer(PPOTrainer):
     """TRL's PPO that ends when asked, goes on from a checkpoint and tells what it sampled."""
 
     rewards: Rewards
-    _course: Course
+    _course: TrainingContext
     _gradient_norm = 0.0
     _resumed_step = 0
 
-    def watch(self, course: Course, rewards: Rewards) -> None:
-        self._course = course
+    def watch(self, context: TrainingContext, rewards: Rewards) -> None:
+        self._course = context
         self.rewards = rewards
         self.dataloader: Any = _Endable(self.dataloader, self)
         optimizer: Any = self.optimizer
@@ -297,7 +299,7 @@ class WatchedPPO(PPOTrainer):
             "learning_rate": logs["lr"],
             "grad_norm": self._gradient_norm,
             "clip_ratio/region_mean": logs["policy/clipfrac_avg"],
-            "value_clip_share": logs["val/clipfrac_avg"],
+            "value_clip_fraction": logs["val/clipfrac_avg"],
             "reward": logs["objective/scores"],
             "epoch": self.state.epoch,
         }
@@ -361,7 +363,7 @@ class WatchedPPO(PPOTrainer):
 class _Endable:
     """The trainer's batches, before each of which it may end."""
 
-    def __init__(self, batches: Any, trainer: WatchedPPO) -> None:
+    def __init__(self, batches: Any, trainer: LoggedPPOTrainer) -> None:
         self._batches = batches
         self._trainer = trainer
         self._begun = False

@@ -14,8 +14,9 @@ from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState,
 from workers.protocol.events import Finding, Metrics, Phase, Progress, Saved
 from workers.protocol.requests import SampleNow, SaveNow
 from workers.protocol.wire import finite
-from workers.train import checkpoints, course
-from workers.train.course import Course, Stage
+from workers.train import checkpoints
+from workers.train import context as context
+from workers.train.context import Stage, TrainingContext
 from workers.train.health import Coach
 
 NAMES = {
@@ -34,22 +35,22 @@ NAMES = {
     "rewards/accuracies": "pair_accuracy",
     "accuracy": "pair_accuracy",
     "margin": "margin",
-    "min_reward": "lowest_reward",
+    "min_reward": "min_reward",
     "mean_reward": "mean_reward",
-    "max_reward": "highest_reward",
+    "max_reward": "max_reward",
     "logps/chosen": "logp_chosen",
     "logps/rejected": "logp_rejected",
-    "frac_reward_zero_std": "zero_std_share",
+    "frac_reward_zero_std": "frac_reward_zero_std",
     "kl": "kl",
     "completions/mean_length": "completion_length",
-    "completions/max_length": "longest_completion",
-    "completions/clipped_ratio": "truncated_share",
+    "completions/max_length": "max_completion_length",
+    "completions/clipped_ratio": "truncation_rate",
     "clip_ratio/low_mean": "clip_low",
     "clip_ratio/high_mean": "clip_high",
-    "clip_ratio/region_mean": "clip_share",
+    "clip_ratio/region_mean": "clip_fraction",
     "policy_loss": "policy_loss",
     "value_loss": "value_loss",
-    "value_clip_share": "value_clip_share",
+    "value_clip_fraction": "value_clip_fraction",
     "explained_variance": "explained_variance",
     "unscored_share": "unscored_share",
     "rollout_seconds": "rollout_seconds",
@@ -76,7 +77,7 @@ def renamed(logs: Mapping[str, Any]) -> dict[str, Any]:
 class Report(TrainerCallback):
     """Says what the Trainer logs, has its health looked at, and does what the studio asks."""
 
-    def __init__(self, here: Course, stage: Stage, trainer: Trainer) -> None:
+    def __init__(self, here: TrainingContext, stage: Stage, trainer: Trainer) -> None:
         self._course = here
         self._host = here.host
         self._stage = stage
@@ -127,13 +128,13 @@ class Report(TrainerCallback):
         began = time.perf_counter()
         if moment:
             self.measure(moment)
-        course.sample(self._course, self._trainer)
+        context.sample(self._course, self._trainer)
         self._last_log += time.perf_counter() - began
 
     def measure(self, moment: str) -> None:
         """Measures on the held-out rows; the coach hears of it too."""
         seconds = self.seconds if moment != "before" else 0.0
-        curves = course.measure(self._course, self._stage, self._trainer, moment, seconds)
+        curves = context.measure(self._course, self._stage, self._trainer, moment, seconds)
         self._examine(self._trainer.state.global_step, curves)
 
     def on_log(

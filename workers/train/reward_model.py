@@ -14,11 +14,11 @@ from datasets import Dataset
 from transformers import Trainer
 from trl import RewardConfig, RewardTrainer
 
-from workers.data.mapping import render
 from workers.data.mix import Rows
+from workers.data.tokenize.encode import render
 from workers.evaluate import Measured
 from workers.rewards.models import scores
-from workers.train.course import Course, common_arguments, evaluated
+from workers.train.context import TrainingContext, common_arguments, evaluated
 from workers.train.loss_check import Compared, own_logits, trainers_measure
 from workers.train.preference import pairs
 
@@ -32,59 +32,59 @@ MEASURED = {
 BINS = 10
 
 
-def build_trainer(course: Course) -> RewardTrainer:
+def build_trainer(context: TrainingContext) -> RewardTrainer:
     """TRL's RewardTrainer on the pairs."""
-    options = course.recipe.training
-    held_out = _conversations(course, course.held_out, held_out=True)
+    options = context.recipe.training
+    held_out = _conversations(context, context.held_out, held_out=True)
     return RewardTrainer(
-        model=course.loaded.model,
+        model=context.loaded.model,
         args=RewardConfig(
-            **common_arguments(course),
+            **common_arguments(context),
             per_device_eval_batch_size=options.batch_size,
             max_length=options.max_length,
-            center_rewards_coefficient=course.recipe.preference.centring or None,
+            center_rewards_coefficient=context.recipe.preference.centring or None,
         ),
-        train_dataset=_conversations(course, course.training),
+        train_dataset=_conversations(context, context.training),
         eval_dataset=held_out if len(held_out) else None,
-        processing_class=course.loaded.tokenizer,
+        processing_class=context.loaded.tokenizer,
     )
 
 
-def _conversations(course: Course, rows: Rows, *, held_out: bool = False) -> Dataset:
+def _conversations(context: TrainingContext, rows: Rows, *, held_out: bool = False) -> Dataset:
     """Both conversations of every pair as token ids; those that do not fit are left out whole,
     since half an answer cannot be judged."""
     sides = ("chosen_ids", "rejected_ids")
-    made = pairs(course, rows, held_out=held_out, whole=True)
+    made = pairs(context, rows, held_out=held_out, whole=True)
     return made.map(
         lambda pair: {side: pair["prompt_ids"] + pair[side] for side in sides},
         remove_columns=["prompt_ids"],
     )
 
 
-def compare(course: Course, trainer: Trainer) -> Compared:
+def compare(context: TrainingContext, trainer: Trainer) -> Compared:
     """The loss of the first pair."""
     dataset: Any = trainer.train_dataset
     row = dataset[0]
     trainers = trainers_measure(trainer, row, "loss")
-    model = course.loaded.model
+    model = context.loaded.model
     better, worse = (
         float(own_logits(model, row[side])[0]) for side in ("chosen_ids", "rejected_ids")
     )
-    centring = course.recipe.preference.centring * (better + worse) ** 2
+    centring = context.recipe.preference.centring * (better + worse) ** 2
     return Compared("loss", trainers, float(np.logaddexp(0, worse - better)) + centring)
 
 
-def measure(course: Course, trainer: Trainer) -> Measured:
+def measure(context: TrainingContext, trainer: Trainer) -> Measured:
     """On held-out pairs: loss, margin, the share put in the right order, how well the probabilities
     are calibrated, and how often the longer answer wins against how often it is the better one."""
-    rows = [row for row in course.held_out if row.rejected]
+    rows = [row for row in context.held_out if row.rejected]
     if not rows:
         return Measured()
-    return evaluated(trainer, MEASURED) | Measured(_looked_at(course, trainer, rows))
+    return evaluated(trainer, MEASURED) | Measured(_looked_at(context, trainer, rows))
 
 
-def _looked_at(course: Course, trainer: Trainer, rows: Rows) -> dict[str, float]:
-    tokenizer: Any = course.loaded.tokenizer
+def _looked_at(context: TrainingContext, trainer: Trainer, rows: Rows) -> dict[str, float]:
+    tokenizer: Any = context.loaded.tokenizer
     model: Any = trainer.model
     sides = [
         [render([*row.prompt, *answer], tokenizer) for row, answer in zip(rows, side, strict=True)]
@@ -99,7 +99,7 @@ def _looked_at(course: Course, trainer: Trainer, rows: Rows) -> dict[str, float]
     differ = longer != 0
     found = {"calibration_error": calibration_error(gaps)}
     if differ.any():
-        found["longer_wins"] = float(((gaps > 0) == (longer > 0))[differ].mean())
+        found["length_bias"] = float(((gaps > 0) == (longer > 0))[differ].mean())
         found["longer_chosen"] = float((longer > 0)[differ].mean())
     return found
 

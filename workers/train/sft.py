@@ -15,20 +15,20 @@ from datasets import Dataset
 from transformers import Trainer
 from trl import SFTConfig, SFTTrainer
 
-from workers.data.formats import Row
-from workers.data.mapping import IGNORED, Example, tokenize, windows
 from workers.data.mix import Rows
+from workers.data.reader import Row
+from workers.data.tokenize.encode import IGNORED, Example, tokenize, windows
 from workers.evaluate import Measured
 from workers.protocol.events import Note
 from workers.protocol.refusal import Refusal
-from workers.train.course import (
+from workers.train.context import (
     NO_ROUTER_LOSS,
-    Course,
+    TrainingContext,
     answered,
     common_arguments,
     evaluated,
 )
-from workers.train.encode import encoded, tell_long
+from workers.train.encoding import encoded, tell_long
 from workers.train.loss_check import (
     ROWS,
     TOKENS,
@@ -41,32 +41,32 @@ MEASURED = {"loss": "loss", "entropy": "entropy", "mean_token_accuracy": "token_
 """TRL's names of what is measured on held-out rows, to those on the wire."""
 
 
-def build_trainer(course: Course) -> SFTTrainer:
+def build_trainer(context: TrainingContext) -> SFTTrainer:
     """Tokenizes and masks the rows; TRL's SFTTrainer learns them."""
-    options = course.recipe.training
-    held_out = examples_of(course, course.held_out, held_out=True)
+    options = context.recipe.training
+    held_out = examples_of(context, context.held_out, held_out=True)
     return SFTTrainer(
-        model=course.loaded.model,
+        model=context.loaded.model,
         args=SFTConfig(
-            **common_arguments(course),
+            **common_arguments(context),
             **NO_ROUTER_LOSS,
             per_device_eval_batch_size=options.batch_size,
             max_length=options.max_length,
             packing=options.packing,
-            loss_type="nll" if course.plain_loss else "chunked_nll",
+            loss_type="nll" if context.plain_loss else "chunked_nll",
         ),
-        train_dataset=dataset_of(examples_of(course, course.training)),
+        train_dataset=dataset_of(examples_of(context, context.training)),
         eval_dataset=dataset_of(held_out) if held_out else None,
-        processing_class=course.loaded.tokenizer,
+        processing_class=context.loaded.tokenizer,
     )
 
 
-def compare(course: Course, trainer: Trainer) -> Compared:
+def compare(context: TrainingContext, trainer: Trainer) -> Compared:
     """The loss of one row."""
     row = first_example(trainer)
     trainers = trainers_measure(trainer, row, "loss")
     trained = torch.tensor(row["labels"][1:]) != IGNORED
-    own = own_log_probabilities(course.loaded.model, row["input_ids"]).cpu()
+    own = own_log_probabilities(context.loaded.model, row["input_ids"]).cpu()
     return Compared("loss", trainers, float(-own[trained].mean()))
 
 
@@ -84,22 +84,22 @@ def first_example(trainer: Trainer) -> dict[str, list[int]]:
     return shortest[0]
 
 
-def measure(course: Course, trainer: Trainer) -> Measured:
+def measure(context: TrainingContext, trainer: Trainer) -> Measured:
     """Loss, entropy and token accuracy on the held-out rows, and how many are answered right."""
-    return evaluated(trainer, MEASURED) | answered(course, trainer)
+    return evaluated(trainer, MEASURED) | answered(context, trainer)
 
 
-def examples_of(course: Course, rows: Rows, *, held_out: bool = False) -> list[Example]:
+def examples_of(context: TrainingContext, rows: Rows, *, held_out: bool = False) -> list[Example]:
     """Tokenized rows that have something to learn; what was cut or dropped is said."""
-    if course.recipe.stage == "cpt":
-        return _windows_of(course, rows, held_out=held_out)
-    options = course.recipe.training
+    if context.recipe.stage == "cpt":
+        return _windows_of(context, rows, held_out=held_out)
+    options = context.recipe.training
 
     def encode(row: Row) -> Example:
-        tokenizer, longest = course.loaded.tokenizer, options.max_length
+        tokenizer, longest = context.loaded.tokenizer, options.max_length
         return tokenize(row.messages, tokenizer, longest, options.assistant_only, row.tools)
 
-    made = encoded(course, [row for row in rows if row.completion], encode)
+    made = encoded(context, [row for row in rows if row.completion], encode)
     kept = [example for example in made if example.trained_tokens]
     if made and not kept:
         raise Refusal(
@@ -109,19 +109,19 @@ def examples_of(course: Course, rows: Rows, *, held_out: bool = False) -> list[E
         )
     if not held_out:
         cut = sum(example.truncated for example in kept)
-        tell_long(course, "rows", len(made), cut, len(made) - len(kept))
+        tell_long(context, "rows", len(made), cut, len(made) - len(kept))
     return kept
 
 
-def _windows_of(course: Course, rows: Rows, *, held_out: bool) -> list[Example]:
+def _windows_of(context: TrainingContext, rows: Rows, *, held_out: bool) -> list[Example]:
     """Every token of every text; longer ones are split, which is said."""
-    longest = course.recipe.training.max_length
+    longest = context.recipe.training.max_length
     texts = [row.text for row in rows if row.text]
-    split = [windows(text, course.loaded.tokenizer, longest) for text in texts]
+    split = [windows(text, context.loaded.tokenizer, longest) for text in texts]
     long = sum(len(pieces) > 1 for pieces in split)
     made = [piece for pieces in split for piece in pieces]
     if long and not held_out:
-        course.host.emit(
+        context.host.emit(
             Note(
                 text=f"{long} of {len(texts)} texts are longer than {longest} tokens and are "
                 f"split, without loss, into windows of that length: {len(made)} examples in all."

@@ -14,7 +14,7 @@ from trl import DPOConfig, DPOTrainer, KTOConfig, KTOTrainer
 from trl.experimental.cpo import CPOConfig, CPOTrainer
 from trl.experimental.orpo import ORPOConfig, ORPOTrainer
 
-from workers.data.mapping import IGNORED
+from workers.data.tokenize.encode import IGNORED
 
 __all__ = [
     "CPOConfig", "DPOConfig", "KTOConfig", "ORPOConfig", "TokenizedCPO", "TokenizedDPO",

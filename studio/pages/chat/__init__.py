@@ -1,4 +1,4 @@
-"""The Chat screen: talk to an exported file or to a run as it was trained, token by token, judge
+"""The Chat screen: talk to an exported file or to a run as it was trained, token by token, rate
 what it says, or let two models answer and vote."""
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from PySide6.QtWidgets import (
     QWidget,
 )
 
-from studio.jobs import Heard, Jobs
+from studio.jobs import Jobs, JobUpdate
 from studio.pages.chat.arena import Arena
-from studio.pages.chat.partner import Partner
+from studio.pages.chat.session import ChatSession
 from studio.theme import SPACE, Theme
 from studio.votes import Vote, Votes
 from studio.widgets.bubbles import Bubbles
@@ -53,7 +53,7 @@ class ChatPage(Page):
         super().__init__("Chat", "Talk to what you trained.", scrolls=False)
         self._jobs = jobs
         self._votes = Votes(jobs.home.root)
-        self._partner = Partner(jobs)
+        self._partner = ChatSession(jobs)
         self._messages: list[dict[str, str]] = []
         self.models = QComboBox()
         self.models.setObjectName("chat-model")
@@ -62,7 +62,7 @@ class ChatPage(Page):
         self.models.activated.connect(self._on_model_chosen)
         self.banner = Banner(theme)
         self.bubbles = Bubbles("Choose a model above, then say something.", theme)
-        self.bubbles.judged.connect(self._on_judged)
+        self.bubbles.rated.connect(self._on_rated)
         self.composer = Composer()
         self.composer.sent.connect(self._on_send)
         self.state = label("", "muted")
@@ -155,7 +155,7 @@ class ChatPage(Page):
                 if file.kind.startswith("gguf") and path.exists():
                     apart = ", differs from it" if differs(checked.get(path.name)) else ""
                     self.models.addItem(f"{path.name}   of {row.name}{apart}", file.path)
-            if row.resting and row.stage != "reward":  # which scores and does not talk
+            if row.has_weights and row.stage != "reward":  # which scores and does not talk
                 folder = str(self._jobs.folder(row.id))
                 self.models.addItem(f"{row.name}, as trained   {row.id}", folder)
         if present and self.models.findData(present) < 0:
@@ -259,7 +259,7 @@ class ChatPage(Page):
         else:
             self._on_fresh()
 
-    def hear(self, news: list[Heard]) -> None:
+    def hear(self, news: list[JobUpdate]) -> None:
         self._partner.hear(news)
         self.arena.hear(news)
 
@@ -270,10 +270,10 @@ class ChatPage(Page):
 
     def _on_answered(self, answer: Answered) -> None:
         self._messages.append({"role": "assistant", "content": answer.text})
-        self.bubbles.end_answer(answer.text, _figures(answer), judge=True)
+        self.bubbles.end_answer(answer.text, _figures(answer), rateable=True)
         self._show_state()
 
-    def _on_judged(self, turn: int, good: bool) -> None:
+    def _on_rated(self, turn: int, good: bool) -> None:
         """Keeps a thumb on an answer; the turns of the bubbles are those of the messages."""
         sampled = self._sampled() or {}
         system = sampled.get("system", "")

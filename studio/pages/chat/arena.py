@@ -23,10 +23,10 @@ from PySide6.QtWidgets import (
     QWidget,
 )
 
-from studio.jobs import Heard, Jobs
-from studio.pages.chat.partner import Partner
+from studio.jobs import Jobs, JobUpdate
+from studio.pages.chat.session import ChatSession
 from studio.theme import SPACE, Theme
-from studio.votes import Made, Tally, Verdict, Vote, Votes, pairs, tally, thumbs, write_rows
+from studio.votes import Made, Tally, Verdict, Vote, Votes, labelled, pairs, tally, write_rows
 from studio.widgets.bubbles import Bubbles
 from studio.widgets.composer import Composer
 from studio.widgets.notice import Banner
@@ -42,15 +42,15 @@ VERDICTS: list[tuple[Verdict, str, str]] = [
     ("both_good", "Both good", "thumbs-up"),
     ("both_bad", "Both bad", "thumbs-down"),
 ]
-KINDS = [("Pairs, for DPO and reward models", "pairs"), ("Thumbs, for KTO", "thumbs")]
+KINDS = [("Pairs, for DPO and reward models", "pairs"), ("Thumbs, for KTO", "labels")]
 STAGES = {
     "pairs": [("dpo", "Train DPO on it"), ("reward", "Train a reward model on it")],
-    "thumbs": [("kto", "Train KTO on it")],
+    "labels": [("kto", "Train KTO on it")],
 }
 """What can learn from a dataset of votes."""
 REASONS = {
     "tie": "ties", "both_good": "both good", "both_bad": "both bad", "same": "twice the same words",
-    "left": "with a winner", "right": "with a winner", "up": "thumbs", "down": "thumbs",
+    "left": "with a winner", "right": "with a winner", "up": "labels", "down": "labels",
 }  # fmt: skip
 
 
@@ -114,7 +114,7 @@ class Arena(QWidget):
         self._votes = votes
         self._sampled = sampled
         self._cast: list[Vote] | None = None
-        self._partners = [Partner(jobs), Partner(jobs)]
+        self._partners = [ChatSession(jobs), ChatSession(jobs)]
         self._order = [0, 1]
         """Which partner stands left, which right."""
         self._said: dict[int, str] = {}
@@ -340,7 +340,7 @@ class Arena(QWidget):
         self._answers.hide()
         self._show_state()
 
-    def hear(self, news: list[Heard]) -> None:
+    def hear(self, news: list[JobUpdate]) -> None:
         for partner in self._partners:
             partner.hear(news)
 
@@ -389,7 +389,7 @@ class Arena(QWidget):
 
     def _on_make(self) -> None:
         kind = self.kind.currentData()
-        made = (pairs if kind == "pairs" else thumbs)(self._cast or [])
+        made = (pairs if kind == "pairs" else labelled)(self._cast or [])
         self._onward.hide()
         if not made.rows:
             need = "a winner" if kind == "pairs" else "a thumb, both good or both bad"
@@ -398,7 +398,7 @@ class Arena(QWidget):
             return
         try:
             path = write_rows(self._jobs.home.root, made.rows,
-                              "arena" if kind == "pairs" else "thumbs")  # fmt: skip
+                              "arena" if kind == "pairs" else "labels")  # fmt: skip
         except Refusal as refusal:
             self.banner.tell(refusal.what, refusal.cause, refusal.remedy)
             return

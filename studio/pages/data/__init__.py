@@ -14,9 +14,9 @@ from PySide6.QtCore import Qt, QTimer, Signal
 from PySide6.QtGui import QDragEnterEvent, QDropEvent
 
 from studio.browse import STOP_GRACE_S, OpenDataset
-from studio.jobs import Heard, Jobs
+from studio.jobs import Jobs, JobUpdate
 from studio.pages.data.browser import Browser
-from studio.pages.data.opener import Opener, saved_versions
+from studio.pages.data.open_dialog import OpenDialog, saved_versions
 from studio.settings import save_settings
 from studio.theme import Theme
 from studio.widgets.notice import Banner
@@ -46,7 +46,7 @@ class DataPage(Page):
         self._due = self._tidied = False
         self.setAcceptDrops(True)
         self.banner = Banner(theme)
-        self.opener = Opener(theme)
+        self.opener = OpenDialog(theme)
         self.browser = Browser(theme, jobs.home.root / "drafts")
         self._make_actions(theme)
         self.body.addWidget(self.banner)
@@ -79,7 +79,7 @@ class DataPage(Page):
             self._dataset.tidy()
             polish_ahead(self.browser)
         self._offer()
-        runs = [(row.id, row.name) for row in self._jobs.store.jobs("train") if row.resting]
+        runs = [(row.id, row.name) for row in self._jobs.store.jobs("train") if row.has_weights]
         self.browser.tokens.offer_models(runs)
         super().showEvent(event)
 
@@ -158,14 +158,14 @@ class DataPage(Page):
         except Refusal as refusal:
             self._on_told(refusal)
 
-    def hear(self, news: list[Heard]) -> None:
+    def hear(self, news: list[JobUpdate]) -> None:
         for heard in self._dataset.hear(news):
             self._hear_browser(heard)
         for heard in news:
             if heard.job == self._check:
                 self._hear_check(heard)
 
-    def _hear_browser(self, heard: Heard) -> None:
+    def _hear_browser(self, heard: JobUpdate) -> None:
         for line in heard.lines:
             opened = self.browser.opening is not None
             if isinstance(line.event, VersionSaved):
@@ -184,7 +184,7 @@ class DataPage(Page):
         version, source = saved.version, self.browser.source
         remark = self.browser.remark
         self.browser.stop_saving()
-        self.browser.ledger.clear()
+        self.browser.history.clear()
         self.open(msgspec.structs.replace(
             source, source=version.path, licence=version.licence or source.licence,
         ))  # fmt: skip
@@ -232,7 +232,7 @@ class DataPage(Page):
             return
         browser.check.begin(browser.source.source)
 
-    def _hear_check(self, heard: Heard) -> None:
+    def _hear_check(self, heard: JobUpdate) -> None:
         for line in heard.lines:
             self.browser.check.take(line.event)
         if heard.status != "running":
@@ -245,7 +245,7 @@ class DataPage(Page):
         self.banner.inform(f"The longest example is {tokens:,} tokens now, in the wizard too.")
 
     def _on_use(self) -> None:
-        if words := self.browser.ledger.words:
+        if words := self.browser.history.words:
             self.banner.tell(
                 "The wizard would not see your edits.", f"{words.capitalize()}.",
                 "Save them as a new version, then use that.",

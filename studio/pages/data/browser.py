@@ -23,7 +23,7 @@ from PySide6.QtWidgets import (
     QWidget,
 )
 
-from studio.pages.data.ledger import UNTOUCHED, Ledger, stamp_of
+from studio.pages.data.edits import UNTOUCHED, EditHistory, stamp_of
 from studio.theme import SPACE, Theme
 from studio.widgets.checkcard import CheckCard
 from studio.widgets.chips import Chips
@@ -68,7 +68,7 @@ class Browser(QWidget):
     def __init__(self, theme: Theme, drafts: Path) -> None:
         super().__init__()
         self._drafts = drafts
-        self.ledger = Ledger()
+        self.history = EditHistory()
         self.source = Source(source="builtin:arithmetic")
         self.opening: Opening | None = None
         self.saving = self.counted = False
@@ -228,7 +228,7 @@ class Browser(QWidget):
     def start(self, source: Source) -> None:
         """Makes ready for a dataset that is being opened."""
         self.write()
-        self.source, self.opening, self.ledger = source, None, Ledger()
+        self.source, self.opening, self.history = source, None, EditHistory()
         self.saving = self.counted = False
         self._bad, self._shown = 0, None
         self._tokens_due = self._tokens_asked = False
@@ -285,7 +285,7 @@ class Browser(QWidget):
 
     def _take_up_draft(self, opening: Opening) -> None:
         stamp = stamp_of(opening.path)
-        if self.ledger.open(self._drafts, opening.source, stamp):
+        if self.history.open(self._drafts, opening.source, stamp):
             self.told.emit(Refusal(
                 "Edits from before were set aside.",
                 "The file has changed since, so that row numbers may no longer fit.",
@@ -338,12 +338,12 @@ class Browser(QWidget):
             self._on_row_chosen(row)
 
     def _on_row_chosen(self, row: int) -> None:
-        self.ledger.pause()
+        self.history.pause()
         self._tokens_due = True
         self._show_row(row)
 
     def _show_row(self, row: int) -> None:
-        view, mark = self.table.rows.view(row), self.ledger.mark(row)
+        view, mark = self.table.rows.view(row), self.history.mark(row)
         self._shown = row if view is not None and view.whole else None
         if self._shown is not None and view is not None:
             self.edit.show_row(view, mark.typed or mark.text or view.text)
@@ -368,7 +368,7 @@ class Browser(QWidget):
             case "Bad rows seen so far":
                 only: list[int] | None = sorted(self.table.rows.bad)
             case "Edited rows":
-                only = sorted(self.ledger.marks)
+                only = sorted(self.history.marks)
             case "Rows of the check":
                 only = self.filter.currentData()
             case _:
@@ -396,7 +396,7 @@ class Browser(QWidget):
         self._tokens_due, self._tokens_asked = False, True
         template = self.tokens.template
         self.asked.emit(ShowTokens(
-            row=row, text=self.ledger.mark(row).text, stage=self.stages.value,
+            row=row, text=self.history.mark(row).text, stage=self.stages.value,
             model=self.tokens.model, template="" if template == "auto" else template,
             max_length=self.tokens.max_length,
         ))  # fmt: skip
@@ -425,38 +425,38 @@ class Browser(QWidget):
             return
         view = self.table.rows.view(row)
         same = view is not None and _same(view.text, text)
-        changed = self.ledger.change(row, text="" if same else text, typed="")
-        self.ledger.put({row: changed}, typing=True)
+        changed = self.history.change(row, text="" if same else text, typed="")
+        self.history.put({row: changed}, typing=True)
         self._tokens_due = True
         self._show_edits()
 
     def _on_typed(self, text: str) -> None:
         row = self.table.row
         if row is not None and self._shown == row:
-            self.ledger.put({row: self.ledger.change(row, typed=text)}, typing=True)
+            self.history.put({row: self.history.change(row, typed=text)}, typing=True)
             self._show_edits()
 
     def _on_tag(self, tag: str) -> None:
         """Tags the chosen rows; those that all are so already are untagged."""
         rows = self.table.selected(MOST_AT_ONCE)
-        given = "" if all(self.ledger.mark(row).tag == tag for row in rows) else tag
-        self._put({row: self.ledger.change(row, tag=given) for row in rows})
+        given = "" if all(self.history.mark(row).tag == tag for row in rows) else tag
+        self._put({row: self.history.change(row, tag=given) for row in rows})
 
     def _on_drop(self) -> None:
         rows = self.table.selected(MOST_AT_ONCE)
-        dropped = not all(self.ledger.mark(row).dropped for row in rows)
-        self._put({row: self.ledger.change(row, dropped=dropped) for row in rows})
+        dropped = not all(self.history.mark(row).dropped for row in rows)
+        self._put({row: self.history.change(row, dropped=dropped) for row in rows})
 
     def _drop(self, rows: list[int]) -> None:
-        self._put({row: self.ledger.change(row, dropped=True) for row in rows})
+        self._put({row: self.history.change(row, dropped=True) for row in rows})
 
     def _put(self, marks: dict[int, Any]) -> None:
         if marks and not self.saving:
-            self.ledger.put(marks)
+            self.history.put(marks)
             self._show_edits()
 
     def _on_undo(self) -> None:
-        rows = [] if self.saving else self.ledger.undo()
+        rows = [] if self.saving else self.history.undo()
         if not rows:
             return
         self._show_edits()
@@ -467,18 +467,18 @@ class Browser(QWidget):
         self._tokens_due = True
 
     def _on_discard(self) -> None:
-        self._put(dict.fromkeys(self.ledger.marks, UNTOUCHED))
+        self._put(dict.fromkeys(self.history.marks, UNTOUCHED))
         if self.table.row is not None:
             self._show_row(self.table.row)
         self._tokens_due = True
 
     def _show_edits(self) -> None:
         self._written, self._edited_at = False, time.monotonic()
-        self.table.rows.show_edits(self.ledger.edits)
-        words = self.ledger.words
+        self.table.rows.show_edits(self.history.edits)
+        words = self.history.words
         self.words.setText(f"{words}." if words else "")
         self.foot.setVisible(bool(words) or self.saving)
-        self.undo.setEnabled(self.ledger.can_undo and not self.saving)
+        self.undo.setEnabled(self.history.can_undo and not self.saving)
         for made in (self.good, self.bad, self.drop):
             made.setEnabled(self.opening is not None and not self.saving)
 
@@ -486,7 +486,7 @@ class Browser(QWidget):
         """Writes edits that are not on disk yet."""
         self._written = True
         try:
-            self.ledger.write()
+            self.history.write()
         except OSError as fault:
             self.told.emit(Refusal(
                 "Your edits could not be kept on disk.", f"{fault.strerror}.",
@@ -496,7 +496,7 @@ class Browser(QWidget):
     # Saving
 
     def _on_save(self) -> None:
-        if unfinished := self.ledger.unfinished:
+        if unfinished := self.history.unfinished:
             self.filter.setCurrentIndex(0)
             self._on_filter()
             self.table.go_to(unfinished[0])
@@ -509,7 +509,7 @@ class Browser(QWidget):
         self.write()
         self.saving, self.remark = True, ""
         self._enable(False)
-        self.asked.emit(SaveVersion(edits=self.ledger.edits, name=self.version.text().strip()))
+        self.asked.emit(SaveVersion(edits=self.history.edits, name=self.version.text().strip()))
         self.words.setText("Saving")
 
     def stop_saving(self) -> None:

@@ -18,7 +18,7 @@ from PySide6.QtWidgets import (
     QWidget,
 )
 
-from studio.jobs import Heard, Jobs
+from studio.jobs import Jobs, JobUpdate
 from studio.pages.rewards.score import ScoreView
 from studio.store import JobRow
 from studio.theme import SPACE, Theme
@@ -269,7 +269,7 @@ class RewardsPage(Page):
     def leave(self) -> None:
         self.score.leave()
 
-    def hear(self, news: list[Heard]) -> None:
+    def hear(self, news: list[JobUpdate]) -> None:
         self.score.hear(news)
         for heard in news:
             if heard.job != self._job:

@@ -13,7 +13,7 @@ import psutil
 from PySide6.QtCore import Qt, Signal
 from PySide6.QtWidgets import QComboBox, QHBoxLayout, QPlainTextEdit, QVBoxLayout, QWidget
 
-from studio.jobs import Heard, Jobs
+from studio.jobs import Jobs, JobUpdate
 from studio.theme import SPACE, Theme
 from studio.widgets.card import Card
 from studio.widgets.notice import Banner, EmptyState
@@ -122,7 +122,7 @@ class ScoreView(QWidget):
         present = self.models.currentData()
         self.models.clear()
         for row in self._jobs.store.jobs("train"):
-            if row.stage == "reward" and row.resting:
+            if row.stage == "reward" and row.has_weights:
                 self.models.addItem(f"{row.name}   {row.id}", f"run:{row.id}")
         self.models.setCurrentIndex(max(0, self.models.findData(present)))
         some = self.models.count() > 0
@@ -187,7 +187,7 @@ class ScoreView(QWidget):
         for line in self.lines:
             line.score.setText("")
 
-    def hear(self, news: list[Heard]) -> None:
+    def hear(self, news: list[JobUpdate]) -> None:
         for heard in news:
             if not self._job or heard.job != self._job:
                 continue

@@ -20,20 +20,20 @@ from PySide6.QtWidgets import (
     QWidget,
 )
 
-from studio.advice import Advice, answers, too_early, with_sft_first
-from studio.jobs import Heard, Jobs
+from studio.advice import Advice, answers, missing_prerequisite, with_sft_first
+from studio.jobs import Jobs, JobUpdate
 from studio.pages.train.advice import AdviceStep
 from studio.pages.train.data import DataStep
 from studio.pages.train.model import ModelStep
 from studio.pages.train.review import ReviewStep
-from studio.pages.train.rewards import Judge, RewardsStep
+from studio.pages.train.rewards import RewardModelChoice, RewardsStep
 from studio.pages.train.settings import SettingsStep, with_suggestions
 from studio.pages.train.stage import StageStep
 from studio.pages.train.step import Step
 from studio.theme import SPACE, Theme
 from studio.widgets.notice import Banner
 from studio.widgets.page import Page
-from studio.widgets.rail import Rail
+from studio.widgets.stepbar import StepBar
 from studio.widgets.text import button
 from workers.protocol import wire
 from workers.protocol.catalogue import ModelEntry, read_catalogue
@@ -79,7 +79,7 @@ class TrainPage(Page):
             self.review,
         ]  # fmt: skip
         self._present, self._furthest = 0, 0
-        self._rail = Rail(NAMES, theme)
+        self._rail = StepBar(NAMES, theme)
         self._rail.chosen.connect(self.go_to)
         self.banner = Banner(theme)
         self._open = button("Open recipe…", theme, "folder-open", name="open-recipe")
@@ -102,7 +102,7 @@ class TrainPage(Page):
             step.changed.connect(lambda step=step: self._on_step_changed(step))
         self.advice.taken.connect(self._on_advice_taken)
         self.advice.skipped.connect(lambda: self._show_step(self.stage))
-        self.rewards.judge.begin_asked.connect(self._on_reward_model_asked)
+        self.rewards.reward_model.begin_asked.connect(self._on_reward_model_asked)
         self.review.sft_asked.connect(self._on_sft_asked)
         self.stage.ready_chosen.connect(lambda path: self.open_recipe(Path(path)))
         self.rewards.try_asked.connect(self._on_try_asked)
@@ -144,16 +144,16 @@ class TrainPage(Page):
         return row
 
     def showEvent(self, event: object) -> None:
-        rows = [row for row in self._jobs.store.jobs("train") if row.resting]
+        rows = [row for row in self._jobs.store.jobs("train") if row.has_weights]
         talk = [(row.id, row.name) for row in rows if row.stage != "reward"]
         self.model.offer_runs(talk)
         self._offer_judges()
         super().showEvent(event)  # type: ignore[arg-type]
 
     def _offer_judges(self) -> None:
-        rows = [row for row in self._jobs.store.jobs("train") if row.resting]
-        self.rewards.judge.offer([
-            Judge(f"run:{row.id}", row.name, self._root(f"run:{row.id}"))
+        rows = [row for row in self._jobs.store.jobs("train") if row.has_weights]
+        self.rewards.reward_model.offer([
+            RewardModelChoice(f"run:{row.id}", row.name, self._root(f"run:{row.id}"))
             for row in rows if row.stage == "reward"
         ])  # fmt: skip
 
@@ -177,14 +177,14 @@ class TrainPage(Page):
     def _on_check_cancelled(self) -> None:
         self._jobs.stop(self._check, grace_s=2.0)
 
-    def hear(self, news: list[Heard]) -> None:
+    def hear(self, news: list[JobUpdate]) -> None:
         """Follows the check and the preview of a dataset."""
         self.data.preview.hear(news)
         for heard in news:
             if heard.job == self._check:
                 self._follow_check(heard)
 
-    def _follow_check(self, heard: Heard) -> None:
+    def _follow_check(self, heard: JobUpdate) -> None:
         for line in heard.lines:
             self.data.check.take(line.event)
         if heard.status != "running":
@@ -305,7 +305,9 @@ class TrainPage(Page):
     def _warning(self) -> str:
         """What goes wrong if the base has not learnt to answer; mostly nothing."""
         recipe = self.recipe()
-        return too_early(recipe.stage, answers(*self._chain(recipe.model.base), self._models))
+        return missing_prerequisite(
+            recipe.stage, answers(*self._chain(recipe.model.base), self._models)
+        )
 
     def recipe(self) -> Recipe:
         """What the steps say so far; what no step asks for stays as it was opened."""

@@ -17,9 +17,9 @@ from workers.protocol.recipe import Recipe
 HAVES: dict[Have, tuple[str, str]] = {
     "examples": ("Examples of good answers", "graduation-cap"),
     "pairs": ("Pairs of a better and a worse answer", "thumbs-up"),
-    "thumbs": ("Thumbs up and down on answers", "thumbs-down"),
+    "labels": ("Thumbs up and down on answers", "thumbs-down"),
     "checkable": ("Questions whose answers can be checked", "medal"),
-    "judged": ("Pairs, and many more questions", "star"),
+    "pairs_and_prompts": ("Pairs, and many more questions", "star"),
     "text": ("Plain text", "book"),
     "teacher": ("A larger model to copy", "student"),
     "nothing": ("Nothing yet", "lightning"),

@@ -10,7 +10,7 @@ from typing import Any
 from PySide6.QtCore import QTimer, Signal
 
 from studio.browse import OpenDataset
-from studio.jobs import Heard, Jobs
+from studio.jobs import Jobs, JobUpdate
 from studio.theme import set_look
 from studio.widgets.card import Card
 from studio.widgets.text import label
@@ -77,7 +77,7 @@ class Preview(Card):
         except Refusal as refusal:
             self._say(str(refusal), fault=True)
 
-    def hear(self, news: list[Heard]) -> None:
+    def hear(self, news: list[JobUpdate]) -> None:
         for heard in self._dataset.hear(news):
             for line in heard.lines:
                 self._take(line.event)

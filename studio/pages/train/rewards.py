@@ -8,7 +8,7 @@ import msgspec
 from PySide6.QtCore import Signal
 from PySide6.QtWidgets import QComboBox, QHBoxLayout, QVBoxLayout
 
-from studio.advice import strangers
+from studio.advice import different_tokenizers
 from studio.pages.train.step import Step
 from studio.theme import SPACE, Theme
 from studio.widgets.card import Card
@@ -19,7 +19,7 @@ from workers.protocol.refusal import Refusal
 from workers.protocol.rewards import AnyReward, RewardModel
 
 
-class Judge(NamedTuple):
+class RewardModelChoice(NamedTuple):
     """A reward model that can be chosen."""
 
     model: str
@@ -29,7 +29,7 @@ class Judge(NamedTuple):
     """The base model at the beginning of its chain."""
 
 
-class JudgePicker(Card):
+class RewardModelPicker(Card):
     """The reward model that scores a policy's answers; `value` is what a recipe takes."""
 
     begin_asked = Signal()
@@ -61,13 +61,13 @@ class JudgePicker(Card):
         self.body.addWidget(self.also)
         self._show()
 
-    def offer(self, judges: list[Judge]) -> None:
+    def offer(self, choices: list[RewardModelChoice]) -> None:
         """Trained reward models, the newest first; what is chosen stays, whatever it is."""
         chosen = self.chosen
-        self._roots = {judge.model: judge.root for judge in judges}
+        self._roots = {choice.model: choice.root for choice in choices}
         self.box.clear()
-        for judge in judges:
-            self.box.addItem(f"{judge.name}   {judge.model.removeprefix('run:')}", judge.model)
+        for choice in choices:
+            self.box.addItem(f"{choice.name}   {choice.model.removeprefix('run:')}", choice.model)
         if chosen:
             self._choose(chosen)
         self._show()
@@ -124,11 +124,11 @@ class RewardsStep(Step):
         super().__init__()
         self._stage = self._root = self._algorithm = ""
         self.editor = RewardEditor(theme)
-        self.judge = JudgePicker(theme)
+        self.reward_model = RewardModelPicker(theme)
         self.attempt = button("Try these rewards", theme, "medal", name="try-rewards")
         self.attempt.setToolTip("See what right, wrong and tricky answers would earn")
         self.attempt.clicked.connect(self.try_asked)
-        for edited in (self.editor.changed, self.judge.box.currentIndexChanged):
+        for edited in (self.editor.changed, self.reward_model.box.currentIndexChanged):
             edited.connect(self.changed)
         words = QVBoxLayout()
         words.setSpacing(SPACE // 2)
@@ -141,7 +141,7 @@ class RewardsStep(Step):
         head.addWidget(self.attempt)
         self.body.addLayout(head)
         self.body.addWidget(self.editor)
-        self.body.addWidget(self.judge)
+        self.body.addWidget(self.reward_model)
         self.body.addStretch(1)
 
     def serves(self, recipe: Recipe) -> bool:
@@ -151,31 +151,33 @@ class RewardsStep(Step):
         """Rewards of any kind for checkable answers, a reward model for what people like."""
         self._stage, self._root = recipe.stage, root
         self._algorithm = recipe.rl.algorithm
-        by_judge = recipe.stage == "rlhf"
-        self.editor.setVisible(not by_judge)
-        self.judge.setVisible(by_judge)
+        by_model = recipe.stage == "rlhf"
+        self.editor.setVisible(not by_model)
+        self.reward_model.setVisible(by_model)
         self._about.setText(ABOUT.get(recipe.stage, ""))
 
     def fill(self, recipe: Recipe) -> Recipe:
-        part: JudgePicker | RewardEditor = self.judge if recipe.stage == "rlhf" else self.editor
+        part: RewardModelPicker | RewardEditor = (
+            self.reward_model if recipe.stage == "rlhf" else self.editor
+        )
         return msgspec.structs.replace(recipe, rewards=part.value)
 
     def show_recipe(self, recipe: Recipe) -> None:
-        by_judge = recipe.stage == "rlhf"
-        self.judge.set_value(recipe.rewards if by_judge else [])
-        self.editor.set_value([] if by_judge else recipe.rewards)
+        by_model = recipe.stage == "rlhf"
+        self.reward_model.set_value(recipe.rewards if by_model else [])
+        self.editor.set_value([] if by_model else recipe.rewards)
 
     def fault(self) -> Refusal | None:
         return self._fault_of_judge() if self._stage == "rlhf" else self._fault_of_rewards()
 
     def _fault_of_judge(self) -> Refusal | None:
-        if not self.judge.chosen:
+        if not self.reward_model.chosen:
             return Refusal("There is no reward model.", "RLHF learns from what one thinks of "
                            "answers.", "Begin a reward model, from the same base.")  # fmt: skip
-        if self._algorithm == "ppo" and strangers(self._root, self.judge.root):
+        if self._algorithm == "ppo" and different_tokenizers(self._root, self.reward_model.root):
             return Refusal(
-                f"The reward model was trained from {self.judge.root}, the policy begins with "
-                f"{self._root}.",
+                f"The reward model was trained from {self.reward_model.root}, the policy begins "
+                f"with {self._root}.",
                 "PPO hands over tokens, and the two do not mean the same by them.",
                 "Choose a reward model of the same base, or the algorithm rloo, which hands over "
                 "text.",

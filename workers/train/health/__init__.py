@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from workers.protocol.events import Eased, Finding
+from workers.protocol.events import Finding, FindingCleared
 from workers.protocol.recipe import Recipe
 from workers.train.health import general, preference, reinforcement
 from workers.train.health.history import History, setting_of
@@ -28,16 +28,16 @@ class Coach:
         self._open: dict[str, int] = {}
         """Findings told and not passed, with the step at which each was last seen."""
 
-    def hear(self, step: int, values: Mapping[str, float | None]) -> list[Finding | Eased]:
+    def hear(self, step: int, values: Mapping[str, float | None]) -> list[Finding | FindingCleared]:
         self._history.add(step, values)
         found = [rule(self._history, self._setting) for rule in RULES]
         seen = {finding.kind: finding for finding in found if finding is not None}
-        told: list[Finding | Eased] = [
+        told: list[Finding | FindingCleared] = [
             finding for kind, finding in seen.items() if kind not in self._open
         ]
         self._open |= dict.fromkeys(seen, step)
         for kind, last in list(self._open.items()):
             if step - last >= PASSED_AFTER:
                 del self._open[kind]
-                told.append(Eased(kind=kind, step=step))
+                told.append(FindingCleared(kind=kind, step=step))
         return told

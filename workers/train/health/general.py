@@ -61,14 +61,14 @@ def diverging_loss(history: History, setting: Setting) -> Finding | None:
     )  # fmt: skip
 
 
-def learning_by_heart(history: History, _: Setting) -> Finding | None:
+def overfitting(history: History, _: Setting) -> Finding | None:
     held_out = history.values("eval_loss")
     if len(held_out) < 3 or held_out[-1] < HELD_OUT_RISE * min(held_out):
         return None
     if not all(later > earlier for earlier, later in pairwise(held_out[-3:])):
         return None
     return Finding(
-        kind="learning_by_heart", level="warning", step=history.step, metric="eval_loss",
+        kind="overfitting", level="warning", step=history.step, metric="eval_loss",
         meaning=f"On held-out rows the loss rises again ({min(held_out):.3g} to "
         f"{held_out[-1]:.3g}) while training goes on: the rows are being learnt by heart.",
         remedy="Stop here or resume an earlier checkpoint; fewer epochs, more data, or a smaller "
@@ -76,4 +76,4 @@ def learning_by_heart(history: History, _: Setting) -> Finding | None:
     )  # fmt: skip
 
 
-RULES: tuple[Rule, ...] = (broken_numbers, diverging_loss, gradient_spikes, learning_by_heart)
+RULES: tuple[Rule, ...] = (broken_numbers, diverging_loss, gradient_spikes, overfitting)

@@ -1,4 +1,4 @@
-"""Rules for learning from judged answers: what is normal, and what is not.
+"""Rules for learning from preferences: what is normal, and what is not.
 
 An implicit reward is beta times what an answer's log-probability has gained on the reference's, in
 nats (Rafailov et al. 2023).
@@ -9,7 +9,7 @@ from __future__ import annotations
 from workers.protocol.events import Finding
 from workers.train.health.history import FIRST_JUDGED, History, Rule, Setting
 
-AGAINST_REFERENCE = ("dpo", "ipo", "kto")
+WITH_REFERENCE = ("dpo", "ipo", "kto")
 FALLING, GROWING = -0.1, 0.2
 """Implicit rewards: the better answers' below zero, and the margin's growth."""
 DISPLACED_NATS, DISPLACED_TIMES = 10.0, 2.0
@@ -28,7 +28,7 @@ share in which the longer one is the better (Singhal et al. 2023)."""
 def chosen_falls(history: History, setting: Setting) -> Finding | None:
     """The better answers lose probability: normal while the worse ones lose more, up to a point."""
     reward = history.now("reward_chosen")
-    if setting.stage not in AGAINST_REFERENCE or reward is None or reward > FALLING:
+    if setting.stage not in WITH_REFERENCE or reward is None or reward > FALLING:
         return None
     start, now = history.start("logp_chosen"), history.now("logp_chosen")
     if start is not None and now is not None and _given_up(start, now):
@@ -62,7 +62,7 @@ def _grown(history: History) -> float:
 def drift(history: History, setting: Setting) -> Finding | None:
     """Answers have moved so far from the reference that beta no longer holds the model."""
     worse, likely = history.now("reward_rejected"), history.start("logp_rejected")
-    if setting.stage not in AGAINST_REFERENCE or worse is None or likely is None:
+    if setting.stage not in WITH_REFERENCE or worse is None or likely is None:
         return None
     nats = abs(worse) / setting.beta
     if nats < DRIFT_TIMES * max(abs(likely), DISPLACED_NATS):
@@ -92,7 +92,7 @@ def margin_without_accuracy(history: History, setting: Setting) -> Finding | Non
     )  # fmt: skip
 
 
-def prefers_length(history: History, setting: Setting) -> Finding | None:
+def length_bias(history: History, setting: Setting) -> Finding | None:
     """A reward model that has learnt to measure length."""
     wins, chosen = history.values("eval_longer_wins"), history.values("eval_longer_chosen")
     if setting.stage != "reward" or not wins or not chosen or history.step == 0:
@@ -100,7 +100,7 @@ def prefers_length(history: History, setting: Setting) -> Finding | None:
     if wins[-1] < LONGER_WINS or wins[-1] < chosen[-1] + BEYOND_DATA:
         return None
     return Finding(
-        kind="prefers_length", level="warning", step=history.step, metric="eval_longer_wins",
+        kind="length_bias", level="warning", step=history.step, metric="eval_longer_wins",
         meaning=f"The longer answer scores higher in {wins[-1]:.0%} of the held-out pairs, though "
         f"it is the better one in {chosen[-1]:.0%}: this model rewards length.",
         remedy="Bring pairs in which the shorter answer is better, or balance their lengths; else "
@@ -108,4 +108,4 @@ def prefers_length(history: History, setting: Setting) -> Finding | None:
     )  # fmt: skip
 
 
-RULES: tuple[Rule, ...] = (chosen_falls, drift, margin_without_accuracy, prefers_length)
+RULES: tuple[Rule, ...] = (chosen_falls, drift, margin_without_accuracy, length_bias)

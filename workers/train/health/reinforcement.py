@@ -71,19 +71,19 @@ def _solved(history: History, setting: Setting) -> bool:
     return setting.top is not None and latest is not None and latest >= SOLVED * setting.top
 
 
-def equal_groups(history: History, setting: Setting) -> Finding | None:
-    share, reward = history.now("zero_std_share"), history.now("reward")
+def zero_variance_groups(history: History, setting: Setting) -> Finding | None:
+    share, reward = history.now("frac_reward_zero_std"), history.now("reward")
     if share is None or reward is None or share < EQUAL_GROUPS:
         return None
     if _solved(history, setting):
         return Finding(
-            kind="solved", level="advice", step=history.step, metric="zero_std_share",
+            kind="solved", level="advice", step=history.step, metric="frac_reward_zero_std",
             meaning=f"In {share:.0%} of the groups all answers earn the same, nearly all there is "
             "to earn: the task is learnt.",
             remedy="Stop here, or bring harder prompts.",
         )  # fmt: skip
     return Finding(
-        kind="zero_std_groups", level="warning", step=history.step, metric="zero_std_share",
+        kind="zero_std_groups", level="warning", step=history.step, metric="frac_reward_zero_std",
         meaning=f"In {share:.0%} of the groups all answers earn the same ({reward:.3g} on "
         "average): there is nothing to compare, so the step teaches nothing.",
         remedy="Bring prompts that the model gets right sometimes, run SFT first, raise "
@@ -104,9 +104,9 @@ def kl_drift(history: History, setting: Setting) -> Finding | None:
     )  # fmt: skip
 
 
-def longer_and_longer(history: History, _: Setting) -> Finding | None:
+def length_explosion(history: History, _: Setting) -> Finding | None:
     start, now = history.start("completion_length"), history.now("completion_length")
-    cut = history.now("truncated_share")
+    cut = history.now("truncation_rate")
     if start is None or now is None or cut is None:
         return None
     growing = now > LENGTH_GROWTH * start and cut > SOME_CUT_OFF
@@ -120,7 +120,7 @@ def longer_and_longer(history: History, _: Setting) -> Finding | None:
         )  # fmt: skip
     if cut > CUT_OFF:
         return Finding(
-            kind="cut_off", level="warning", step=history.step, metric="truncated_share",
+            kind="cut_off", level="warning", step=history.step, metric="truncation_rate",
             meaning=f"{cut:.0%} of the answers are cut off before they end, so that they cannot "
             "be right.",
             remedy="Raise rl.max_completion_tokens, or reward ending in time.",
@@ -177,12 +177,13 @@ def unscored_samples(history: History, _: Setting) -> Finding | None:
     )  # fmt: skip
 
 
-def blind_value_model(history: History, _: Setting) -> Finding | None:
+def negative_explained_variance(history: History, _: Setting) -> Finding | None:
     now = history.now("explained_variance")
     if now is None or len(history.values("explained_variance")) < BLIND_AFTER or now > 0:
         return None
     return Finding(
-        kind="blind_value_model", level="warning", step=history.step, metric="explained_variance",
+        kind="negative_explained_variance", level="warning", step=history.step,
+        metric="explained_variance",
         meaning=f"The value model foresees less than the plain mean would (explained variance "
         f"{now:.2g}): the advantages are mostly noise.",
         remedy="Raise rl.value_coefficient or training.batch_size, or take rl.algorithm = 'rloo', "
@@ -191,6 +192,6 @@ def blind_value_model(history: History, _: Setting) -> Finding | None:
 
 
 RULES: tuple[Rule, ...] = (
-    entropy_collapse, equal_groups, kl_drift, longer_and_longer, reward_hacking, unscored_samples,
-    blind_value_model,
+    entropy_collapse, zero_variance_groups, kl_drift, length_explosion, reward_hacking,
+    unscored_samples, negative_explained_variance,
 )  # fmt: skip

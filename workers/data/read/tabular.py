@@ -12,14 +12,22 @@ import itertools
 from collections.abc import Iterator
 from typing import Any
 
-from workers.data.lines import EXCERPT, MAX_ROW_BYTES, Numbered, RowFault, lines, not_utf8, start
+from workers.data.read.jsonl import (
+    EXCERPT,
+    MAX_ROW_BYTES,
+    NumberedRow,
+    RowFault,
+    lines,
+    not_utf8,
+    start,
+)
 from workers.protocol.refusal import Refusal
 
 BATCH_ROWS = 512
 DELIMITERS = ",;\t|"
 
 
-def text_rows(stream: io.BufferedReader, name: str) -> Iterator[Numbered]:
+def text_rows(stream: io.BufferedReader, name: str) -> Iterator[NumberedRow]:
     """Paragraphs, each with the line that it begins on."""
     start(stream, name)
     held: list[bytes | None] = []
@@ -33,22 +41,24 @@ def text_rows(stream: io.BufferedReader, name: str) -> Iterator[Numbered]:
             held = []
 
 
-def _paragraph(begun: int, held: list[bytes | None]) -> Numbered:
+def _paragraph(begun: int, held: list[bytes | None]) -> NumberedRow:
     whole = [line for line in held if line is not None]
     data = b"\n".join(whole)
     if len(whole) < len(held) or len(data) > MAX_ROW_BYTES:
         limit = f"{MAX_ROW_BYTES >> 20} MiB"
-        return Numbered(begun, RowFault(f"it is longer than {limit}; blank lines end a paragraph"))
+        return NumberedRow(
+            begun, RowFault(f"it is longer than {limit}; blank lines end a paragraph")
+        )
     try:
-        return Numbered(begun, {"text": data.decode()})
+        return NumberedRow(begun, {"text": data.decode()})
     except UnicodeDecodeError:
-        return Numbered(begun, RowFault(not_utf8(data)), data[:EXCERPT].decode("latin-1"))
+        return NumberedRow(begun, RowFault(not_utf8(data)), data[:EXCERPT].decode("latin-1"))
 
 
 # CSV
 
 
-def csv_rows(stream: io.BufferedReader, name: str, delimiter: str = "") -> Iterator[Numbered]:
+def csv_rows(stream: io.BufferedReader, name: str, delimiter: str = "") -> Iterator[NumberedRow]:
     """Rows under a header line; `delimiter` is found out where none is given."""
     start(stream, name)
     text = (line.decode("utf-8", "surrogateescape") for line in stream)
@@ -66,7 +76,7 @@ def csv_rows(stream: io.BufferedReader, name: str, delimiter: str = "") -> Itera
         except StopIteration:
             return
         except csv.Error as fault:
-            yield Numbered(begun, RowFault(f"not valid CSV: {_csv_fault(fault)}"))
+            yield NumberedRow(begun, RowFault(f"not valid CSV: {_csv_fault(fault)}"))
             continue
         if fields:
             yield _csv_row(begun, header, fields, delimiter)
@@ -97,31 +107,31 @@ def _csv_fault(fault: csv.Error) -> str:
     return told
 
 
-def _csv_row(begun: int, header: list[str], fields: list[str], delimiter: str) -> Numbered:
+def _csv_row(begun: int, header: list[str], fields: list[str], delimiter: str) -> NumberedRow:
     excerpt = delimiter.join(fields)[:EXCERPT]
     shown = excerpt.encode("utf-8", "surrogateescape").decode("latin-1")
     if len(fields) != len(header):
         told = f"it has {len(fields)} fields where the header has {len(header)}"
-        return Numbered(begun, RowFault(told), shown)
+        return NumberedRow(begun, RowFault(told), shown)
     try:
         "".join(fields).encode()
     except UnicodeEncodeError:
         data = "".join(fields).encode("utf-8", "surrogateescape")
-        return Numbered(begun, RowFault(not_utf8(data)), shown)
-    return Numbered(begun, dict(zip(header, fields, strict=True)))
+        return NumberedRow(begun, RowFault(not_utf8(data)), shown)
+    return NumberedRow(begun, dict(zip(header, fields, strict=True)))
 
 
 # Columns on disk
 
 
-def parquet_rows(stream: Any, name: str) -> Iterator[Numbered]:
+def parquet_rows(stream: Any, name: str) -> Iterator[NumberedRow]:
     """Rows of a Parquet file, numbered from 1; Parquet has no lines."""
     import pyarrow.parquet as parquet
 
     yield from _numbered(lambda: parquet.ParquetFile(stream).iter_batches(BATCH_ROWS), name)
 
 
-def arrow_rows(stream: Any, name: str) -> Iterator[Numbered]:
+def arrow_rows(stream: Any, name: str) -> Iterator[NumberedRow]:
     """Rows of an Arrow or Feather file, or of the stream format that `datasets` saves."""
     yield from _numbered(lambda: _arrow_batches(stream), name)
 
@@ -140,7 +150,7 @@ def _arrow_batches(stream: Any) -> Iterator[Any]:
         yield reader.get_batch(number)
 
 
-def _numbered(batches: Any, name: str) -> Iterator[Numbered]:
+def _numbered(batches: Any, name: str) -> Iterator[NumberedRow]:
     import pyarrow
 
     number = 0
@@ -149,7 +159,7 @@ def _numbered(batches: Any, name: str) -> Iterator[Numbered]:
             for at in range(0, batch.num_rows, BATCH_ROWS):
                 for row in batch.slice(at, BATCH_ROWS).to_pylist():
                     number += 1
-                    yield Numbered(number, row)
+                    yield NumberedRow(number, row)
     except (pyarrow.ArrowException, OSError, UnicodeDecodeError) as fault:
         raise Refusal(
             f"The dataset {name} cannot be read after row {number}.",

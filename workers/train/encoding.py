@@ -12,14 +12,14 @@ from typing import Any, NamedTuple, TypeVar
 
 import msgspec
 
-from workers.data.formats import BadRow, Message, Row
-from workers.data.mapping import IGNORED, lay_out_answer, render, shared_length
 from workers.data.mix import Rows
+from workers.data.reader import BadRow, Message, Row
+from workers.data.tokenize.encode import IGNORED, encode_answer, render, shared_length
 from workers.protocol.events import Note
 from workers.protocol.refusal import Refusal
 from workers.train import SKIPPED
-from workers.train.course import Course
-from workers.train.rows import bad_rows
+from workers.train.context import TrainingContext
+from workers.train.dataset import bad_rows
 
 T = TypeVar("T")
 EXCERPT = 80
@@ -58,7 +58,7 @@ class Answer(NamedTuple):
 # Rows that the template does not take
 
 
-def encoded(course: Course, rows: Rows, encode: Callable[[Row], T]) -> list[T]:
+def encoded(context: TrainingContext, rows: Rows, encode: Callable[[Row], T]) -> list[T]:
     """Every row through `encode`, in order, less those that the template does not take.
 
     Raises:
@@ -73,38 +73,38 @@ def encoded(course: Course, rows: Rows, encode: Callable[[Row], T]) -> list[T]:
         except Refusal as refusal:
             refused.append((row, refusal))
     if refused:
-        _leave_out(course, refused, len(rows))
+        _leave_out(context, refused, len(rows))
     return made
 
 
-def presentable(course: Course, rows: Rows) -> Rows:
+def presentable(context: TrainingContext, rows: Rows) -> Rows:
     """The rows whose question the template takes; of the others, as `encoded`."""
 
     def shown(row: Row) -> Row:
         if row.prompt:
-            render(row.prompt, course.loaded.tokenizer, generation=True, tools=row.tools)
+            render(row.prompt, context.loaded.tokenizer, generation=True, tools=row.tools)
         return row
 
-    return encoded(course, rows, shown)
+    return encoded(context, rows, shown)
 
 
-def _leave_out(course: Course, refused: list[tuple[Row, Refusal]], total: int) -> None:
+def _leave_out(context: TrainingContext, refused: list[tuple[Row, Refusal]], total: int) -> None:
     row, first = refused[0]
     what = (
         f"{len(refused)} of {total} rows do not go with the model's chat template. "
         f"The first one, “{_question(row)}”: {first.what}"
     )
-    if bad_rows(course.recipe) == "refuse" or len(refused) == total:
+    if bad_rows(context.recipe) == "refuse" or len(refused) == total:
         raise Refusal(what, first.cause, first.remedy) from first
     bad = [BadRow(0, refusal.what, excerpt=_question(one)) for one, refusal in refused]
-    list_skipped(course, [msgspec.structs.asdict(one) for one in bad])
-    course.host.emit(Note(text=f"{what} They are left out and listed in {SKIPPED}.",
+    list_skipped(context, [msgspec.structs.asdict(one) for one in bad])
+    context.host.emit(Note(text=f"{what} They are left out and listed in {SKIPPED}.",
                           level="warning"))  # fmt: skip
 
 
-def list_skipped(course: Course, rows: Iterable[dict[str, Any]]) -> None:
+def list_skipped(context: TrainingContext, rows: Iterable[dict[str, Any]]) -> None:
     """Adds rows to the list of those that were left out."""
-    with (course.host.folder / SKIPPED).open("ab") as file:
+    with (context.host.folder / SKIPPED).open("ab") as file:
         file.writelines(msgspec.json.encode(row) + b"\n" for row in rows)
 
 
@@ -118,7 +118,7 @@ def _question(row: Row) -> str:
 
 def answer_of(prompt: list[Message], answer: list[Message], tokenizer: Any) -> Answer:
     """A prompt and an answer to it; the answer begins with the first token that is trained."""
-    layout = lay_out_answer(prompt, answer, tokenizer)
+    layout = encode_answer(prompt, answer, tokenizer)
     begin = next(
         (at for at, label in enumerate(layout.labels) if label != IGNORED), len(layout.labels)
     )
@@ -141,7 +141,7 @@ def pair_of(row: Row, tokenizer: Any) -> Pair:
 
 
 def tell_long(
-    course: Course, what: str, total: int, cut: int, dropped: int, *, whole: bool = False
+    context: TrainingContext, what: str, total: int, cut: int, dropped: int, *, whole: bool = False
 ) -> None:
     """Says how many rows are cut at training.max_length and how many are left out for it.
 
@@ -151,12 +151,12 @@ def tell_long(
     """
     if not (cut or dropped):
         return
-    longest = course.recipe.training.max_length
+    longest = context.recipe.training.max_length
     told = [f"{cut} {_are(cut)} cut at {longest} tokens"] * bool(cut)
     why = f"longer than {longest} tokens" if whole else f"no answer begins in {longest} tokens"
     told += [f"{dropped} {_are(dropped)} left out ({why})"] * bool(dropped)
     share = (cut + dropped) / total
-    course.host.emit(
+    context.host.emit(
         Note(
             text=f"Of {total} {what}, {' and '.join(told)}: {share:.0%} in all. "
             "Raise training.max_length to take them whole.",

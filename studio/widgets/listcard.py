@@ -10,7 +10,7 @@ from studio.widgets.card import Card
 from studio.widgets.text import label
 
 
-class Shelf(Card):
+class ListCard(Card):
     """`opened` names the key of an entry that was clicked, or on which Enter was pressed."""
 
     opened = Signal(str)

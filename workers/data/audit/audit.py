@@ -20,7 +20,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from workers.data.dedup import (
+from workers.data.audit.dedup import (
     GRAM,
     NearDuplicates,
     TestOverlap,
@@ -30,12 +30,12 @@ from workers.data.dedup import (
     similarity,
     words_of,
 )  # fmt: skip
-from workers.data.dedup import SIMILAR as NEAR
-from workers.data.formats import BadRow, Row, serves
-from workers.data.lengths import PROMPTED, Length, Measurer
-from workers.data.mapping import IGNORED, tokenize
-from workers.data.marks import personal_data, template_marks, unfilled
+from workers.data.audit.dedup import SIMILAR as NEAR
+from workers.data.audit.text_checks import personal_data, placeholder, template_marks
 from workers.data.mix import held_out_below, position
+from workers.data.reader import BadRow, Row, serves
+from workers.data.tokenize.encode import IGNORED, tokenize
+from workers.data.tokenize.token_counts import PROMPTED, Length, TokenCounter
 from workers.protocol.audit import AuditExample, AuditFinding, BadLine, Bar, TokenStatistics
 from workers.protocol.recipe import Stage
 from workers.protocol.refusal import Refusal
@@ -221,7 +221,7 @@ class Audit:
         self._max_length = max_length
         eos: Any = tokenizer.eos_token_id
         self._stops_at: set[int | None] = {*stops_at, eos}
-        self._measurer = Measurer(tokenizer, stage, max_length)
+        self._measurer = TokenCounter(tokenizer, stage, max_length)
         self._own = str(tokenizer.chat_template or "") if stage == "cpt" else None
         self._counts: dict[str, Count] = {}
         self._of: dict[str, int] = {}
@@ -295,7 +295,7 @@ class Audit:
             self._answers.append(_hashed(answer(row)) if row.completion else 0)
             if row.completion:
                 self._look_at_answer(at, row)
-            self._keys.append(_hashed((text, _system(row), row.answer, row.good)))
+            self._keys.append(_hashed((text, _system(row), row.answer, row.label)))
 
     def _found(self, kind: str, at: int, text: str) -> None:
         self._count(kind).add(self._number(at), text)
@@ -329,14 +329,14 @@ class Audit:
     def _look_at_text(self, at: int, text: str, digits: int) -> None:
         if family := template_marks(text, self._own):
             self._found("wrong_template", at, f"{family}: {text}")
-        if blank := unfilled(text):
+        if blank := placeholder(text):
             self._found("template_literal", at, f"{blank}: {text}")
         if kind := personal_data(text, digits):
             self._found("personal_data", at, kind)  # not the data itself
 
     def _look_at_answer(self, at: int, row: Row) -> None:
         text = row.completion[-1]["content"]
-        if row.good is False:
+        if row.label is False:
             return
         if not _ask_something(row.prompt):
             self._found("missing_prompt", at, text)

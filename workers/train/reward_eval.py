@@ -11,13 +11,15 @@ from transformers import Trainer
 from workers.evaluate import Measured, checked
 from workers.protocol.wire import write_atomically
 from workers.rewards import EQUAL, Rewards, Sample
-from workers.train.course import Course, answering
+from workers.train.context import TrainingContext, answering
 
 FIRST = "held-out-before.json"
 """What the answers before training earned, in the run's folder: a resumed run compares with it."""
 
 
-def judged(course: Course, trainer: Trainer, rewards: Rewards, longest: int) -> Measured:
+def evaluate_rewards(
+    context: TrainingContext, trainer: Trainer, rewards: Rewards, longest: int
+) -> Measured:
     """Answers to the held-out prompts, scored: greedy ones, or in stage `rlhf`, whose aim is the
     mean over what the policy says, sampled at rl.temperature with fixed dice.
 
@@ -26,24 +28,24 @@ def judged(course: Course, trainer: Trainer, rewards: Rewards, longest: int) -> 
         earns more than the one before training, ties counting half, once there is one; and of rows
         that say what is right the share answered right.
     """
-    rows = [row for row in course.held_out if row.prompt]
+    rows = [row for row in context.held_out if row.prompt]
     if not rows:
         return Measured()
-    speaker = answering(course, trainer)
+    chat_model = answering(context, trainer)
     prompts = [row.prompt for row in rows]
-    if course.recipe.stage == "rlhf":
+    if context.recipe.stage == "rlhf":
         with torch.random.fork_rng():
-            torch.manual_seed(course.recipe.training.seed)
-            said = speaker.answers(prompts, longest, course.recipe.rl.temperature)
+            torch.manual_seed(context.recipe.training.seed)
+            said = chat_model.answers(prompts, longest, context.recipe.rl.temperature)
     else:
-        said = speaker.answers(prompts, longest)
+        said = chat_model.answers(prompts, longest)
     samples = [
         Sample(row.prompt, answer.text, row.answer, answer.tokens)
         for row, answer in zip(rows, said, strict=True)
     ]
     totals = rewards.score(samples).totals
     scored = [total for total in totals if total is not None]
-    found = Measured(_compared(course.host.folder / FIRST, totals))
+    found = Measured(_compared(context.host.folder / FIRST, totals))
     if scored:
         found |= Measured({"reward": sum(scored) / len(scored)}, {"reward": totals})
     known = [(row, answer) for row, answer in zip(rows, said, strict=True) if row.answer]

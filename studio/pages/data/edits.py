@@ -38,7 +38,7 @@ class _Entry(msgspec.Struct, frozen=True):
     mark: Mark
 
 
-class Ledger:
+class EditHistory:
     """The marks of one dataset's rows, by row number from 0."""
 
     def __init__(self) -> None:

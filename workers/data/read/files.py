@@ -19,9 +19,9 @@ from typing import Any, Literal, NamedTuple
 
 import msgspec
 
-from workers.data import hub
-from workers.data.lines import Numbered, json_rows
-from workers.data.tables import arrow_rows, csv_rows, parquet_rows, text_rows
+from workers.data.read import hub
+from workers.data.read.jsonl import NumberedRow, json_rows
+from workers.data.read.tabular import arrow_rows, csv_rows, parquet_rows, text_rows
 from workers.protocol.assets import builtin_dataset
 from workers.protocol.refusal import Refusal
 
@@ -51,14 +51,14 @@ def silent(text: str) -> None:
     """Tells nobody."""
 
 
-class Place:
+class ReadProgress:
     """How far a dataset is read: bytes of its files as they lie on the disk."""
 
     def __init__(self) -> None:
         self.bytes = 0
 
 
-class Found(msgspec.Struct, frozen=True):
+class DataFiles(msgspec.Struct, frozen=True):
     """What a source's name stands for on this disk."""
 
     source: str
@@ -66,13 +66,13 @@ class Found(msgspec.Struct, frozen=True):
     """A file, or the folder that holds the files."""
     files: tuple[Path, ...]
 
-    def items(self, place: Place | None = None) -> Iterator[Item]:
+    def items(self, place: ReadProgress | None = None) -> Iterator[RawRow]:
         """All rows in order, the bad ones among them; `place` is moved on as they are read."""
-        place, done = place or Place(), 0
+        place, done = place or ReadProgress(), 0
         for file in self.files:
             name = "" if file == self.path else str(file.relative_to(self.path))
             for row in read_rows(file, place):
-                yield Item(name, *row)
+                yield RawRow(name, *row)
             done += file.stat().st_size
             place.bytes = done  # some kinds are not read from their beginning to their end
 
@@ -93,7 +93,7 @@ class Found(msgspec.Struct, frozen=True):
         return total.hexdigest()
 
 
-class Item(NamedTuple):
+class RawRow(NamedTuple):
     """One row of a dataset: its file where there are several, its line, its value or fault."""
 
     file: str
@@ -102,7 +102,7 @@ class Item(NamedTuple):
     excerpt: str = ""
 
 
-def find(source: str, say: Say = silent) -> Found:
+def find(source: str, say: Say = silent) -> DataFiles:
     """The files behind a recipe's `source`, fetched from the hub where they are there.
 
     Raises:
@@ -110,16 +110,16 @@ def find(source: str, say: Say = silent) -> Found:
     """
     if source.startswith("builtin:"):
         path = builtin_dataset(source.removeprefix("builtin:"))
-        return Found(source, path, (path,))
+        return DataFiles(source, path, (path,))
     path = Path(source).expanduser()
     if path.is_file():
-        return Found(source, path, (path,))
+        return DataFiles(source, path, (path,))
     if path.is_dir():
-        return Found(source, path, _files_of(path))
+        return DataFiles(source, path, _files_of(path))
     wanted = hub.parse(source)
     if wanted is not None and kind_of(path) is None:
         folder, files = hub.fetch(wanted, say)
-        return Found(source, folder, tuple(files))
+        return DataFiles(source, folder, tuple(files))
     raise Refusal(
         f"There is no dataset at {source}.",
         "The path may be misspelt, or the file was moved since the recipe was written.",
@@ -171,10 +171,10 @@ def split_of(name: str) -> str:
     return hub.split_of(name, SPLITS)
 
 
-def read_rows(path: Path, place: Place | None = None) -> Iterator[Numbered]:
+def read_rows(path: Path, place: ReadProgress | None = None) -> Iterator[NumberedRow]:
     """The rows of one file, the bad ones among them; raises `Refusal` where it cannot be read."""
     try:
-        with _opened(path, place or Place()) as stream:
+        with _opened(path, place or ReadProgress()) as stream:
             yield from _reader(path, stream)(stream, str(path))
     except (gzip.BadGzipFile, zlib.error, EOFError) as fault:
         raise _broken(path, f"{fault}") from fault
@@ -196,7 +196,7 @@ def _broken(path: Path, told: str) -> Refusal:
     )
 
 
-def _reader(path: Path, stream: io.BufferedReader) -> Callable[[Any, str], Iterator[Numbered]]:
+def _reader(path: Path, stream: io.BufferedReader) -> Callable[[Any, str], Iterator[NumberedRow]]:
     suffixes = [suffix.lower() for suffix in path.suffixes]
     match kind_of(path) or _kind_by_content(path, stream):
         case "json":
@@ -227,10 +227,10 @@ def _kind_by_content(path: Path, stream: io.BufferedReader) -> Kind:
     )
 
 
-def _whole(reader: Callable[[Any, str], Iterator[Numbered]], path: Path) -> Any:
+def _whole(reader: Callable[[Any, str], Iterator[NumberedRow]], path: Path) -> Any:
     """A reader that seeks: of the file itself, or of the whole content where it is packed."""
 
-    def read(stream: io.BufferedReader, name: str) -> Iterator[Numbered]:
+    def read(stream: io.BufferedReader, name: str) -> Iterator[NumberedRow]:
         import pyarrow
 
         if _packing(path):
@@ -245,7 +245,7 @@ def _whole(reader: Callable[[Any, str], Iterator[Numbered]], path: Path) -> Any:
 class _Counted(io.FileIO):
     """A file that says how many of its bytes were read."""
 
-    def __init__(self, path: Path, place: Place) -> None:
+    def __init__(self, path: Path, place: ReadProgress) -> None:
         super().__init__(path)
         self._place = place
 
@@ -261,7 +261,7 @@ class _Counted(io.FileIO):
 
 
 @contextmanager
-def _opened(path: Path, place: Place) -> Iterator[io.BufferedReader[Any]]:
+def _opened(path: Path, place: ReadProgress) -> Iterator[io.BufferedReader[Any]]:
     """The file's content, unpacked."""
     packing = _packing(path)
     with io.BufferedReader(_Counted(path, place), READ_BYTES) as file:

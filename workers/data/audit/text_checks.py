@@ -1,4 +1,4 @@
-"""What must not stand in a row's text: marks of a chat template, unfilled blanks, personal data.
+"""What must not stand in a row's text: marks of a chat template, placeholder blanks, personal data.
 
 Each look begins with a plain substring search, which costs next to nothing on the many clean rows.
 """
@@ -56,7 +56,7 @@ _BLANK = re.compile(
 _FENCE = re.compile(r"```.*?(?:```|\Z)|`[^`\n]*`", re.DOTALL)
 
 
-def unfilled(text: str) -> str | None:
+def placeholder(text: str) -> str | None:
     """A blank of a template that nobody filled in, outside code: `{{messages}}`, `{input}`."""
     if "{" not in text:
         return None

@@ -31,7 +31,7 @@ class RowFault(Exception):
     """Why one row cannot be used."""
 
 
-class Numbered(NamedTuple):
+class NumberedRow(NamedTuple):
     """One row as it stands in a file: its line, counted from 1, and its value or its fault."""
 
     line: int
@@ -46,7 +46,7 @@ EXCERPT = 200
 
 def json_rows(
     stream: io.BufferedReader, name: str, *, document: bool = False
-) -> Iterator[Numbered]:
+) -> Iterator[NumberedRow]:
     """The rows of an opened file.
 
     Args:
@@ -101,19 +101,21 @@ def lines(stream: io.BufferedReader) -> Iterator[bytes | None]:
         yield None
 
 
-def read_line(number: int, line: bytes | None, strict: Strict | None = None) -> Numbered:
+def read_line(number: int, line: bytes | None, strict: Strict | None = None) -> NumberedRow:
     """One line of JSON as a row or a fault; whoever reads many brings one decoder along."""
     if line is None:
         limit = f"{MAX_ROW_BYTES >> 20} MiB"
-        return Numbered(number, RowFault(f"it is longer than {limit}; a line end may be missing"))
+        return NumberedRow(
+            number, RowFault(f"it is longer than {limit}; a line end may be missing")
+        )
     try:
         text = line.decode()
     except UnicodeDecodeError:
-        return Numbered(number, RowFault(not_utf8(line)), line[:EXCERPT].decode("latin-1"))
+        return NumberedRow(number, RowFault(not_utf8(line)), line[:EXCERPT].decode("latin-1"))
     try:
-        return Numbered(number, parse(text, strict or Strict()))
+        return NumberedRow(number, parse(text, strict or Strict()))
     except RowFault as fault:
-        return Numbered(number, fault, text[:EXCERPT])
+        return NumberedRow(number, fault, text[:EXCERPT])
 
 
 def parse(text: str, decoder: Strict) -> Any:
@@ -241,7 +243,7 @@ class _Document:
         self._resumed = False
         """Whether the last value was given up for the next one that begins a line."""
 
-    def array(self, at: int = 0) -> Iterator[Numbered]:
+    def array(self, at: int = 0) -> Iterator[NumberedRow]:
         """The items of the array that begins at or after `at`."""
         at = self._text.index("[", at) + 1
         at = _skip(self._text, at)
@@ -269,7 +271,7 @@ class _Document:
                 yield self._bad(len(self._text.rstrip()), "not valid JSON: the array is cut off")
                 return
 
-    def values(self) -> Iterator[Numbered]:
+    def values(self) -> Iterator[NumberedRow]:
         """Objects that follow one another; or the rows inside the only one, as in {"data": []}."""
         at, rows = _skip(self._text, 0), []
         while at < len(self._text):
@@ -286,7 +288,7 @@ class _Document:
             return
         yield from rows
 
-    def _value(self, at: int) -> tuple[int | None, Numbered]:
+    def _value(self, at: int) -> tuple[int | None, NumberedRow]:
         """The value at a place and where it ends; None where nothing after it can be told apart."""
         line = self._line_of(at)
         try:
@@ -295,14 +297,16 @@ class _Document:
             if end - at > MAX_ROW_BYTES:
                 raise RowFault(f"it is longer than {MAX_ROW_BYTES >> 20} MiB")
         except RowFault as fault:
-            return self._end(at), Numbered(line, fault, self._text[at : at + EXCERPT])
+            return self._end(at), NumberedRow(line, fault, self._text[at : at + EXCERPT])
         except (RecursionError, ValueError) as fault:
             self._decoder.forget()
             told = "not valid JSON: it is nested too deep or holds too large a number"
             if isinstance(fault, json.JSONDecodeError):
                 told = self._told(fault)
-            return self._resume(at), Numbered(line, RowFault(told), self._text[at : at + EXCERPT])
-        return end, Numbered(line, value)
+            return self._resume(at), NumberedRow(
+                line, RowFault(told), self._text[at : at + EXCERPT]
+            )
+        return end, NumberedRow(line, value)
 
     def _told(self, fault: json.JSONDecodeError) -> str:
         if fault.pos >= len(self._text.rstrip()):
@@ -324,13 +328,13 @@ class _Document:
         self._resumed = True
         return found.end()
 
-    def _rest(self, at: int) -> Iterator[Numbered]:
+    def _rest(self, at: int) -> Iterator[NumberedRow]:
         rest = self._text[at:].strip()
         if rest and not rest.startswith(("}", ",")):
             yield self._bad(_skip(self._text, at), "not valid JSON: text follows the array's end")
 
-    def _bad(self, at: int, reason: str) -> Numbered:
-        return Numbered(self._line_of(at), RowFault(reason), self._text[at : at + EXCERPT])
+    def _bad(self, at: int, reason: str) -> NumberedRow:
+        return NumberedRow(self._line_of(at), RowFault(reason), self._text[at : at + EXCERPT])
 
     def _line_of(self, at: int) -> int:
         self._line += self._text.count("\n", self._counted, at)

@@ -14,8 +14,8 @@ from typing import Any, Literal
 
 import msgspec
 
-from workers.data.lines import RowFault
-from workers.data.turns import (
+from workers.data.read.jsonl import RowFault
+from workers.data.schema.messages import (
     MEDIA,
     Message,
     check_conversation,
@@ -30,7 +30,7 @@ from workers.protocol.refusal import Refusal
 Format = Literal[
     "chat", "prompt_completion", "alpaca", "preference", "feedback", "prompt_answer", "text"
 ]
-SHAPES: dict[Format, str] = {
+SCHEMAS: dict[Format, str] = {
     "chat": 'a "messages" list',
     "prompt_completion": 'a "prompt" with a "completion"',
     "alpaca": 'an "instruction" with an "output" (Alpaca)',
@@ -70,8 +70,8 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
     """The assistant's answer, one turn; the better one of a pair."""
     rejected: list[Message] = []
     """The worse answer of a pair."""
-    good: bool | None = None
-    """The thumb that the completion got."""
+    label: bool | None = None
+    """The label that the completion got."""
     answer: str = ""
     """What a right completion comes to."""
     text: str = ""
@@ -108,34 +108,36 @@ class Detected(msgspec.Struct, frozen=True, kw_only=True):
     """Columns that are not looked at."""
 
 
-class Evidence(msgspec.Struct, frozen=True):
+class ColumnStatistics(msgspec.Struct, frozen=True):
     """What the first rows tell beyond the names of their columns."""
 
     long: frozenset[str] = frozenset()
     """Columns with long text or text of several lines."""
-    thumbs: frozenset[str] = frozenset()
+    labels: frozenset[str] = frozenset()
     """Columns that are true or false throughout; 1 and 0 may mean anything."""
 
 
-def weigh(rows: Iterable[Mapping[str, Any]]) -> Evidence:
+def weigh(rows: Iterable[Mapping[str, Any]]) -> ColumnStatistics:
     """Looks at the first rows."""
     long: set[str] = set()
-    thumbs: dict[str, bool] = {}
+    labels: dict[str, bool] = {}
     for row in rows:
         for name, value in row.items():
             if isinstance(value, str) and (len(value) > LONG or "\n" in value.strip()):
                 long.add(name)
             if value is not None:
-                thumbs[name] = thumbs.get(name, True) and (
+                labels[name] = labels.get(name, True) and (
                     isinstance(value, bool) or str(value).lower() in ("true", "false")
                 )
-    return Evidence(frozenset(long), frozenset(name for name, thumb in thumbs.items() if thumb))
+    return ColumnStatistics(
+        frozenset(long), frozenset(name for name, label in labels.items() if label)
+    )
 
 
 # Detection
 
 
-def detect(keys: Collection[str], evidence: Evidence) -> Detected | None:
+def detect(keys: Collection[str], evidence: ColumnStatistics) -> Detected | None:
     """What rows with these columns are; None where no shape fits."""
     for look in (_preference, _feedback, _chat, _answered, _prompt_answer, _text):
         found = look(keys, evidence)
@@ -155,7 +157,7 @@ def _mapped(**ours: str) -> dict[str, Column]:
     return {theirs: column for column, theirs in ours.items() if theirs}  # type: ignore[misc]
 
 
-def _preference(keys: Collection[str], evidence: Evidence) -> Detected | None:
+def _preference(keys: Collection[str], evidence: ColumnStatistics) -> Detected | None:
     chosen, rejected = _first(keys, CHOSEN), _first(keys, REJECTED)
     if not (chosen and rejected):
         return None
@@ -169,17 +171,17 @@ def _preference(keys: Collection[str], evidence: Evidence) -> Detected | None:
     return Detected(format="preference", mapping=mapping, why=why)
 
 
-def _feedback(keys: Collection[str], evidence: Evidence) -> Detected | None:
+def _feedback(keys: Collection[str], evidence: ColumnStatistics) -> Detected | None:
     label = _first(keys, LABELS)
     if not label:
         return None
     talk = _first(keys, CONVERSATIONS)
-    if talk and label in evidence.thumbs:
+    if talk and label in evidence.labels:
         return _rated(keys, talk, label)
     plain = {"prompt", "completion"} <= set(keys)
     prompt = _first(keys, PROMPTS)
     completion = _first(set(keys) - {prompt}, (*COMPLETIONS, "answer"))
-    if not (plain or (prompt and completion and label in evidence.thumbs)):
+    if not (plain or (prompt and completion and label in evidence.labels)):
         return None
     mapping = _mapped(
         system=_first(keys, SYSTEMS), prompt=prompt, completion=completion, label=label,
@@ -190,7 +192,7 @@ def _feedback(keys: Collection[str], evidence: Evidence) -> Detected | None:
 
 
 def _rated(keys: Collection[str], talk: str, label: str) -> Detected:
-    """Whole conversations, each with a thumb for its last answer."""
+    """Whole conversations, each with a label for its last answer."""
     mapping = _mapped(
         messages=talk, label=label, system=_first(keys, SYSTEMS), tools=_first(keys, ("tools",)),
         answer=_first(keys, ANSWERS),
@@ -199,7 +201,7 @@ def _rated(keys: Collection[str], talk: str, label: str) -> Detected:
     return Detected(format="feedback", mapping=mapping, why=why)
 
 
-def _chat(keys: Collection[str], evidence: Evidence) -> Detected | None:
+def _chat(keys: Collection[str], evidence: ColumnStatistics) -> Detected | None:
     name = _first(keys, CONVERSATIONS)
     if not name:
         return None
@@ -210,7 +212,7 @@ def _chat(keys: Collection[str], evidence: Evidence) -> Detected | None:
     return Detected(format="chat", mapping=mapping, why=f"{name} holds conversations.")
 
 
-def _answered(keys: Collection[str], evidence: Evidence) -> Detected | None:
+def _answered(keys: Collection[str], evidence: ColumnStatistics) -> Detected | None:
     """A prompt with a completion, under one of many names."""
     prompt = _first(keys, PROMPTS)
     if prompt == "input" and "instruction" in keys:
@@ -234,7 +236,7 @@ def _answered(keys: Collection[str], evidence: Evidence) -> Detected | None:
     return Detected(format=shape, mapping=mapping, why=why, answer_too=also)
 
 
-def _two_meanings(prompt: str, keys: Collection[str], evidence: Evidence) -> str:
+def _two_meanings(prompt: str, keys: Collection[str], evidence: ColumnStatistics) -> str:
     """`solution` or `answer` where it is what is to be said, not what is to be compared with."""
     others = set(keys) & set(ANSWERS)
     if "solution" in keys and (prompt != "prompt" or "solution" in evidence.long or others):
@@ -246,7 +248,7 @@ def _two_meanings(prompt: str, keys: Collection[str], evidence: Evidence) -> str
     return ""
 
 
-def _prompt_answer(keys: Collection[str], evidence: Evidence) -> Detected | None:
+def _prompt_answer(keys: Collection[str], evidence: ColumnStatistics) -> Detected | None:
     prompt = _first(keys, PROMPTS)
     answer = _first(keys, (*ANSWERS, "solution", NESTED_ANSWER))
     if not (prompt and answer):
@@ -256,7 +258,7 @@ def _prompt_answer(keys: Collection[str], evidence: Evidence) -> Detected | None
     return Detected(format="prompt_answer", mapping=mapping, why=why)
 
 
-def _text(keys: Collection[str], evidence: Evidence) -> Detected | None:
+def _text(keys: Collection[str], evidence: ColumnStatistics) -> Detected | None:
     name = _first(keys, TEXTS)
     if not name:
         return None
@@ -277,7 +279,7 @@ NEEDED: list[tuple[Format, set[str]]] = [
 """The columns that a mapping must fill for each shape, the more telling ones first."""
 
 
-def by_hand(mapping: Mapping[str, Column], source: str, why: str) -> Detected:
+def from_mapping(mapping: Mapping[str, Column], source: str, why: str) -> Detected:
     """The shape that a mapping gives; refuses one that gives none."""
     ours = list(mapping.values())
     twice = next((one for one in ours if ours.count(one) > 1 and one != "prompt"), None)
@@ -315,7 +317,7 @@ def check_columns(mapping: Mapping[str, Column], rows: list[dict[str, Any]], sou
 # Rows
 
 
-class Shaper:
+class RowParser:
     """Makes rows of one dataset, all in the shape of its first usable one."""
 
     def __init__(self, sample: list[Any], fixed: Detected | None = None) -> None:
@@ -525,16 +527,16 @@ def _starts_with(turns: list[Message], prompt: Any) -> bool:
 
 
 def _read_feedback(fields: Fields) -> Row:
-    good = _thumb(fields.need("label"))
+    good = _label(fields.need("label"))
     if good is None:
         raise RowFault(f'"{fields.name("label")}" must be true or false')
     if fields.get("messages") is not None:
-        return msgspec.structs.replace(_read_chat(fields), good=good)
+        return msgspec.structs.replace(_read_chat(fields), label=good)
     turns = check_conversation(fields.asked() + fields.said("completion"))
-    return Row(prompt=turns[:-1], completion=turns[-1:], good=good, answer=fields.answer())
+    return Row(prompt=turns[:-1], completion=turns[-1:], label=good, answer=fields.answer())
 
 
-def _thumb(value: Any) -> bool | None:
+def _label(value: Any) -> bool | None:
     """True or false, also as 1 or 0 and, as CSV has to write it, in letters."""
     if isinstance(value, str):
         return {"true": True, "1": True, "false": False, "0": False}.get(value.strip().lower())

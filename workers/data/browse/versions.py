@@ -17,9 +17,9 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from workers.data.lines import RowFault, Strict, parse
-from workers.data.sources import KINDS, PACKED, Found
-from workers.data.spool import Kept, Rows, as_json
+from workers.data.browse.row_cache import CachedRow, Rows, as_json
+from workers.data.read.files import KINDS, PACKED, DataFiles
+from workers.data.read.jsonl import RowFault, Strict, parse
 from workers.protocol import wire
 from workers.protocol.browse import Edits, Version
 from workers.protocol.refusal import Refusal
@@ -44,7 +44,7 @@ class Saved(NamedTuple):
 def save(
     rows: Rows,
     edits: Edits,
-    found: Found,
+    found: DataFiles,
     folder: Path,
     *,
     name: str = "",
@@ -101,7 +101,7 @@ def clean_name(name: str) -> str:
     return re.sub(r"[^\w.-]+", "-", name).strip("-._")[:LONGEST_NAME].rstrip("-._")
 
 
-def name_of(found: Found) -> str:
+def name_of(found: DataFiles) -> str:
     """What a version of a dataset is called where nobody says."""
     if version_at(found.path):
         return STAMP.sub("", found.path.stem)
@@ -123,7 +123,7 @@ def _is(path: Path, sha256: str) -> bool:
         return hashlib.file_digest(file, "sha256").hexdigest() == sha256
 
 
-def _require_other(path: Path, found: Found) -> None:
+def _require_other(path: Path, found: DataFiles) -> None:
     if path.exists() and found.path.exists() and path.samefile(found.path):
         raise Refusal(
             "The version would be the same as what is open.",
@@ -159,7 +159,7 @@ class _Writing:
     def sha256(self) -> str:
         return self._sum.hexdigest()
 
-    def take(self, number: int, kept: Kept) -> None:
+    def take(self, number: int, kept: CachedRow) -> None:
         """Writes one row as the edits want it."""
         if number in self._dropped:
             return
@@ -176,7 +176,7 @@ class _Writing:
         self._sum.update(data)
         self.rows += 1
 
-    def version(self, found: Found, path: Path, licence: str) -> Version:
+    def version(self, found: DataFiles, path: Path, licence: str) -> Version:
         """What stands beside the rows."""
         return Version(
             source=found.source,
@@ -191,7 +191,7 @@ class _Writing:
             licence=licence,
         )
 
-    def _edited(self, number: int, kept: Kept) -> str:
+    def _edited(self, number: int, kept: CachedRow) -> str:
         given = self._edits.changed.get(number)
         value = self._read(given, kept) if given is not None else kept.value
         if not isinstance(value, dict):
@@ -200,19 +200,19 @@ class _Writing:
             value = {**value, TAG: self._edits.tags[number]}
         return as_json(value)
 
-    def _read(self, text: str, kept: Kept) -> Any:
+    def _read(self, text: str, kept: CachedRow) -> Any:
         try:
             return parse(text, self._strict)
         except RowFault as fault:
             raise _unusable(kept, str(fault)) from None
 
 
-def place_of(kept: Kept) -> str:
+def place_of(kept: CachedRow) -> str:
     """Where a row stands, in words."""
     return f"{kept.file} line {kept.line}".strip()
 
 
-def _unusable(kept: Kept, reason: str) -> Refusal:
+def _unusable(kept: CachedRow, reason: str) -> Refusal:
     return Refusal(
         f"The row at {place_of(kept)} cannot be saved.",
         f"What was changed or tagged there is not a readable row: {reason}.",

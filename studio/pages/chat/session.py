@@ -8,16 +8,16 @@ import os
 import psutil
 from PySide6.QtCore import QObject, Signal
 
-from studio.jobs import Heard, Jobs
+from studio.jobs import Jobs, JobUpdate
 from workers.protocol.events import Answered, Event, Phase, Ready, Token
 from workers.protocol.jobs import Chat
 from workers.protocol.refusal import Refusal
-from workers.protocol.requests import Hush, Say
+from workers.protocol.requests import Cancel, Say
 
 STOP_GRACE_S = 5.0
 
 
-class Partner(QObject):
+class ChatSession(QObject):
     """Answers one conversation at a time; what was broken off is not heard any more."""
 
     told = Signal(str)
@@ -65,7 +65,7 @@ class Partner(QObject):
         """Breaks the answer off; what there is of it still comes."""
         if self.answering:
             with contextlib.suppress(Refusal):  # a full disk: the answer goes on to its end
-                self._jobs.tell(self._job, Hush())
+                self._jobs.tell(self._job, Cancel())
 
     def drop(self) -> None:
         """Breaks the answer off and hears no more of it."""
@@ -74,7 +74,7 @@ class Partner(QObject):
             self._dropped += 1
             self.answering = False
 
-    def hear(self, news: list[Heard]) -> None:
+    def hear(self, news: list[JobUpdate]) -> None:
         for heard in news:
             if not self._job or heard.job != self._job:
                 continue

@@ -10,7 +10,7 @@ from PySide6.QtWidgets import QFileDialog, QHBoxLayout, QLineEdit, QVBoxLayout, 
 
 from studio.theme import SPACE, Theme
 from studio.widgets.card import Card
-from studio.widgets.shelf import Shelf
+from studio.widgets.listcard import ListCard
 from studio.widgets.text import button, label
 from workers.protocol.assets import builtin_datasets
 from workers.protocol.browse import Version
@@ -18,7 +18,7 @@ from workers.protocol.browse import Version
 FILES = "Data (*.jsonl *.json *.csv *.tsv *.parquet *.arrow *.feather *.txt *.gz *.zst)"
 
 
-class Opener(QWidget):
+class OpenDialog(QWidget):
     """`chosen` names a source as a recipe writes it."""
 
     chosen = Signal(str)
@@ -30,12 +30,12 @@ class Opener(QWidget):
         self.path.setAccessibleName("Dataset")
         self.path.setPlaceholderText("A file, a folder, or org/name[:split] on the hub")
         self.path.returnPressed.connect(self._on_open)
-        self.builtins = Shelf("Built-in sets", "database", "None came along.", theme)
-        self.recent = Shelf(
+        self.builtins = ListCard("Built-in sets", "database", "None came along.", theme)
+        self.recent = ListCard(
             "Opened before", "clock-counter-clockwise", "What you open stands here next time.",
             theme,
         )  # fmt: skip
-        self.versions = Shelf(
+        self.versions = ListCard(
             "Saved versions", "git-branch",
             "Edited copies of your data stand here. Your own file is never written to.", theme,
         )  # fmt: skip

@@ -14,19 +14,43 @@ from typing import Any, Literal, Protocol, get_args
 
 import msgspec
 
-from workers.data.lines import RowFault
-from workers.data.rowfile import RowFile
-from workers.data.shapes import SHAPES, Detected, Format, Row, Shaper, by_hand, check_columns
-from workers.data.sources import Item, Place, find, locate, silent
-from workers.data.turns import Message, check_conversation
+from workers.data.read.files import RawRow, ReadProgress, find, locate, silent
+from workers.data.read.jsonl import RowFault
+from workers.data.row_store import RowStore
+from workers.data.schema.detect import (
+    SCHEMAS,
+    Detected,
+    Format,
+    Row,
+    RowParser,
+    check_columns,
+    from_mapping,
+)
+from workers.data.schema.messages import Message, check_conversation
 from workers.protocol.catalogue import known_dataset
 from workers.protocol.recipe import Column, Source, Stage
 from workers.protocol.refusal import Refusal
 
 __all__ = [
-    "SHAPES", "BadRow", "BadRows", "Detected", "Format", "Message", "Row", "RowFault", "Table",
-    "check_conversation", "inspect", "likeliest", "locate", "read", "read_table", "serves",
-    "shaper_of", "shapes", "stages_of",
+    "SCHEMAS",
+    "BadRow",
+    "BadRows",
+    "Detected",
+    "Format",
+    "Message",
+    "Row",
+    "RowFault",
+    "Table",
+    "check_conversation",
+    "inspect",
+    "likeliest",
+    "locate",
+    "parser_of",
+    "read",
+    "read_table",
+    "serves",
+    "shapes",
+    "stages_of",
 ]  # fmt: skip
 
 SAMPLED_ROWS = 200
@@ -45,13 +69,13 @@ def serves(row: Row, stage: Stage) -> bool:
         return False
     match stage:
         case "sft" | "distill":
-            return bool(row.completion) and row.good is not False
+            return bool(row.completion) and row.label is not False
         case "cpt":
             return bool(row.text)
         case "dpo" | "ipo" | "simpo" | "orpo" | "reward":
             return bool(row.rejected)
         case "kto":
-            return bool(row.rejected) or row.good is not None
+            return bool(row.rejected) or row.label is not None
         case "grpo" | "rlhf":
             return bool(row.prompt)
 
@@ -127,7 +151,7 @@ def read(
     mapping: Mapping[str, Column] | None = None,
     say: Callable[[str], None] = silent,
     *,
-    rows: list[Row] | RowFile | None = None,
+    rows: list[Row] | RowStore | None = None,
     bad: BadRows | None = None,
     progress: Callable[[int, int], bool] = lambda done, total: True,
 ) -> Table | None:
@@ -141,16 +165,16 @@ def read(
     Raises:
         Refusal: there is no such dataset, it cannot be read at all, or it is empty.
     """
-    found, place = find(source, say), Place()
+    found, place = find(source, say), ReadProgress()
     total = found.bytes
     rows = [] if rows is None else rows
     bad = [] if bad is None else bad
     items = found.items(place)
     sample = list(itertools.islice(items, SAMPLED_ROWS))
-    shaper = shaper_of(source, mapping, sample)
+    parser = parser_of(source, mapping, sample)
     watched = _watched(items, lambda: progress(place.bytes, total))
-    _convert(itertools.chain(sample, watched), shaper, rows, bad)
-    if shaper.detected is None or not rows:
+    _convert(itertools.chain(sample, watched), parser, rows, bad)
+    if parser.detected is None or not rows:
         if bad:
             return None
         raise Refusal(
@@ -158,12 +182,12 @@ def read(
             "The file is empty.",
             f"Each row needs {shapes()}.",
         )
-    detected = _with_stages(shaper.detected, rows)
+    detected = _with_stages(parser.detected, rows)
     path = str(found.path)
     return Table(source, path, found.sha256, detected.format, rows, detected)
 
 
-def _watched(items: Iterator[Item], carry_on: Callable[[], bool]) -> Iterator[Item]:
+def _watched(items: Iterator[RawRow], carry_on: Callable[[], bool]) -> Iterator[RawRow]:
     """The items, until asked to end."""
     for number, item in enumerate(items):
         if number % WATCHED_ROWS == 0 and not carry_on():
@@ -180,39 +204,41 @@ def inspect(
     """What a dataset is taken for, by its first rows alone."""
     found = find(source, say)
     sample = list(itertools.islice(found.items(), SAMPLED_ROWS))
-    shaper = shaper_of(source, mapping, sample)
+    parser = parser_of(source, mapping, sample)
     rows: list[Row] = []
     bad: list[BadRow] = []
-    _convert(sample, shaper, rows, bad)
-    if shaper.detected is None:
+    _convert(sample, parser, rows, bad)
+    if parser.detected is None:
         raise _refuse_rows(str(found.path), bad, len(bad))
-    return _with_stages(shaper.detected, rows)
+    return _with_stages(parser.detected, rows)
 
 
-def shaper_of(source: str, mapping: Mapping[str, Column] | None, sample: list[Item]) -> Shaper:
+def parser_of(source: str, mapping: Mapping[str, Column] | None, sample: list[RawRow]) -> RowParser:
     """Goes by the mapping given, else by the catalogue's where it fits, else by detection."""
     values = [item.value for item in sample]
     rows = [value for value in values if isinstance(value, dict)]
     if mapping:
         check_columns(mapping, rows, source)
-        return Shaper(values, by_hand(mapping, source, "The recipe maps the columns."))
+        return RowParser(values, from_mapping(mapping, source, "The recipe maps the columns."))
     entry = known_dataset(Source(source=source))
     if entry is not None and entry.mapping:
         catalogued: Any = entry.mapping
         try:
             check_columns(catalogued, rows, source)
-            return Shaper(values, by_hand(catalogued, source, "The catalogue maps the columns."))
+            return RowParser(
+                values, from_mapping(catalogued, source, "The catalogue maps the columns.")
+            )
         except Refusal:
             pass  # the set has changed since it was entered; what it holds now counts
-    return Shaper(values)
+    return RowParser(values)
 
 
 def _convert(
-    items: Iterable[Item], shaper: Shaper, rows: list[Row] | RowFile, bad: BadRows
+    items: Iterable[RawRow], parser: RowParser, rows: list[Row] | RowStore, bad: BadRows
 ) -> None:
     for file, line, value, excerpt in items:
         try:
-            rows.append(shaper.row(value))
+            rows.append(parser.row(value))
         except RowFault as fault:
             bad.append(BadRow(line, str(fault), file, excerpt))
 
@@ -224,7 +250,7 @@ def _with_stages(detected: Detected, rows: Sequence[Row]) -> Detected:
 def stages_of(rows: Iterable[Row], stages: Sequence[Stage] = get_args(Stage)) -> list[Stage]:
     """The stages that at least one row can serve; goes through the rows once."""
     kinds = {
-        (row.uses_tools, row.good, bool(row.completion), bool(row.rejected), bool(row.prompt),
+        (row.uses_tools, row.label, bool(row.completion), bool(row.rejected), bool(row.prompt),
          bool(row.text)): row
         for row in rows
     }  # fmt: skip
@@ -238,7 +264,7 @@ def likeliest(stages: Sequence[Stage], asked: str = "") -> Stage | None:
 
 def shapes() -> str:
     """What a row may hold, in words."""
-    *most, last = SHAPES.values()
+    *most, last = SCHEMAS.values()
     return f"{', '.join(most)}, or {last}"
 
 

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 from jinja2.exceptions import TemplateError
 
-from workers.data.formats import Message
-from workers.data.templates import PROBE
+from workers.data.reader import Message
+from workers.data.tokenize.chat_template import PROBE
 from workers.protocol.refusal import Refusal
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ class Example(msgspec.Struct, frozen=True):
         return sum(label != IGNORED for label in self.labels)
 
 
-class Layout(msgspec.Struct, frozen=True):
+class Encoding(msgspec.Struct, frozen=True):
     """A row as text and as tokens; ids, labels and offsets are equally long."""
 
     text: str
@@ -68,15 +68,15 @@ def tokenize(
         Refusal: the template refuses the conversation, rewrites earlier turns, so that answers
             cannot be told apart, or leaves out a part of an answer or tools that were called.
     """
-    return lay_out(messages, tokenizer, assistant_only, tools).cut(max_length)
+    return encode_conversation(messages, tokenizer, assistant_only, tools).cut(max_length)
 
 
-def lay_out(
+def encode_conversation(
     messages: list[Message],
     tokenizer: PreTrainedTokenizerBase,
     assistant_only: bool = True,
     tools: Tools = (),
-) -> Layout:
+) -> Encoding:
     """As `tokenize`, before the cut."""
     text = render(messages, tokenizer, tools=tools)
     check_tools(messages, tools, text)
@@ -85,7 +85,7 @@ def lay_out(
         labels = _mask(ids, offsets, assistant_spans(messages, text, tokenizer, tools))
     else:
         labels = list(ids)
-    return Layout(text, ids, labels, offsets)
+    return Encoding(text, ids, labels, offsets)
 
 
 def windows(text: str, tokenizer: PreTrainedTokenizerBase, max_length: int) -> list[Example]:
@@ -94,13 +94,13 @@ def windows(text: str, tokenizer: PreTrainedTokenizerBase, max_length: int) -> l
     Longer text is split into windows of `max_length` tokens. Each begins with the last token of the
     one before, so that every token is foretold exactly once: a window's first one never is.
     """
-    layout = lay_out_text(text, tokenizer)
+    layout = encode_text(text, tokenizer)
     starts = range(0, max(1, len(layout.input_ids) - 1), max_length - 1)
     first, *others = [layout.cut(max_length, start) for start in starts]
     return [first, *(Example(one.input_ids, [IGNORED, *one.labels[1:]]) for one in others)]
 
 
-def lay_out_text(text: str, tokenizer: Any, end: int | None = None) -> Layout:
+def encode_text(text: str, tokenizer: Any, end: int | None = None) -> Encoding:
     """Plain text between the tokens that begin and end a document, all of them trained.
 
     Args:
@@ -113,7 +113,7 @@ def lay_out_text(text: str, tokenizer: Any, end: int | None = None) -> Layout:
     end = tokenizer.eos_token_id if end is None else end
     if end is not None:
         ids, offsets = [*ids, end], [*offsets, (len(text), len(text))]
-    return Layout(text, ids, ids, offsets)
+    return Encoding(text, ids, ids, offsets)
 
 
 def begins_documents(tokenizer: PreTrainedTokenizerBase) -> bool:
@@ -235,12 +235,12 @@ def shared_length(one: Sequence[Any], other: Sequence[Any]) -> int:
     return sum(1 for _ in itertools.takewhile(lambda pair: pair[0] == pair[1], pairs))
 
 
-def lay_out_answer(
+def encode_answer(
     prompt: list[Message],
     answer: list[Message],
     tokenizer: PreTrainedTokenizerBase,
     tools: Tools = (),
-) -> Layout:
+) -> Encoding:
     """A prompt with one answer to it, everything from the answer's first token on trained.
 
     As TRL lays out pairs, its line break behind the end of the turn included.
@@ -252,7 +252,7 @@ def lay_out_answer(
     text = render(messages, tokenizer, tools=tools)
     check_tools(messages, tools, text)
     ids, offsets = encode(text, tokenizer)
-    return Layout(text, ids, _mask(ids, offsets, [answer_span(messages, text, tokenizer, tools)]),
+    return Encoding(text, ids, _mask(ids, offsets, [answer_span(messages, text, tokenizer, tools)]),
                   offsets)  # fmt: skip
 
 

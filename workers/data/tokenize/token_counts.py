@@ -11,8 +11,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from workers.data.formats import Message, Row
-from workers.data.mapping import (
+from workers.data.reader import Message, Row
+from workers.data.tokenize.encode import (
     Span,
     Tools,
     answer_span,
@@ -65,7 +65,7 @@ class Skeleton(NamedTuple):
     """Of each answer: its message, and how far its span goes beyond the content on either side."""
 
 
-class Measurer:
+class TokenCounter:
     """Measures rows with one tokenizer, for one stage: `prepare`, then `encode`, then `measure`."""
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase, stage: Stage, max_length: int) -> None:

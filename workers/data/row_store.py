@@ -16,7 +16,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from workers.data.shapes import Row
+from workers.data.schema.detect import Row
 
 HELD_BYTES = 16 << 20
 """What is smaller stays in memory."""
@@ -49,7 +49,7 @@ class _OnDisk:
         return self._file.read(size)
 
 
-class RowFile(_OnDisk, Sequence[Row]):
+class RowStore(_OnDisk, Sequence[Row]):
     """Rows in the order in which they were appended; 8 bytes of memory each.
 
     Args:

@@ -11,7 +11,7 @@ from studio.theme import SPACE, Theme
 from studio.widgets.text import button
 
 
-class Rail(QWidget):
+class StepBar(QWidget):
     """Numbered steps in a row."""
 
     chosen = Signal(int)

@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from workers.data.rowfile import Columns
+from workers.data.row_store import Columns
 
 Hashes = NDArray[np.uint64]
 Numbers = NDArray[np.int64]

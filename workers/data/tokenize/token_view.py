@@ -9,19 +9,24 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from workers.data.formats import Message, Row, serves
-from workers.data.lengths import PAIRED, PROMPTED
-from workers.data.mapping import (
+from workers.data.audit.text_checks import template_marks
+from workers.data.reader import Message, Row, serves
+from workers.data.tokenize.chat_template import (
+    TEMPLATES,
+    end_turns,
+    is_one_token,
+    set_chat_template,
+)
+from workers.data.tokenize.encode import (
     IGNORED,
-    Layout,
+    Encoding,
     encode,
-    lay_out,
-    lay_out_answer,
-    lay_out_text,
+    encode_answer,
+    encode_conversation,
+    encode_text,
     render,
 )
-from workers.data.marks import template_marks
-from workers.data.templates import TEMPLATES, dress, end_turns, is_one_token
+from workers.data.tokenize.token_counts import PAIRED, PROMPTED
 from workers.protocol.browse import LONGEST_SHOWN, Piece, TokenView
 from workers.protocol.recipe import Stage, Template
 from workers.protocol.refusal import Refusal
@@ -38,10 +43,10 @@ class Side(NamedTuple):
 
     title: str
     messages: list[Message]
-    layout: Layout
+    layout: Encoding
 
 
-class Viewer:
+class TokenViewer:
     """Shows rows with one tokenizer and one template."""
 
     def __init__(
@@ -60,7 +65,7 @@ class Viewer:
         self._own: Any = tokenizer.chat_template
         self._template: Template = template
         self._document_end: Any = tokenizer.eos_token_id
-        self.name = dress(tokenizer, template)
+        self.name = set_chat_template(tokenizer, template)
         end_turns(tokenizer, stops_at)
         self._tokenizer: Any = tokenizer
         self._stops_at = {*stops_at, self._tokenizer.eos_token_id}
@@ -87,18 +92,20 @@ class Viewer:
     def _sides(self, row: Row, stage: Stage) -> Iterator[Side]:
         tokenizer = self._tokenizer
         if stage == "cpt":
-            yield Side("", [], lay_out_text(row.text, tokenizer, self._document_end))
+            yield Side("", [], encode_text(row.text, tokenizer, self._document_end))
         elif stage in PROMPTED:
             text = render(row.prompt, tokenizer, generation=True, tools=row.tools)
             ids, offsets = encode(text, tokenizer)
-            yield Side("", row.prompt, Layout(text, ids, [IGNORED] * len(ids), offsets))
+            yield Side("", row.prompt, Encoding(text, ids, [IGNORED] * len(ids), offsets))
         elif stage in PAIRED:
             both = [("chosen", row.completion), ("rejected", row.rejected)]
             for title, answer in both if row.rejected else [("", row.completion)]:
-                layout = lay_out_answer(row.prompt, answer, tokenizer, row.tools)
+                layout = encode_answer(row.prompt, answer, tokenizer, row.tools)
                 yield Side(title, [*row.prompt, *answer], layout)
         else:
-            yield Side("", row.messages, lay_out(row.messages, tokenizer, tools=row.tools))
+            yield Side(
+                "", row.messages, encode_conversation(row.messages, tokenizer, tools=row.tools)
+            )
 
     def _view(self, side: Side, row: Row, number: int, stage: Stage, max_length: int) -> TokenView:
         layout = side.layout
@@ -111,12 +118,12 @@ class Viewer:
             pieces=list(self._pieces(layout)),
             tokens=len(layout.input_ids),
             trained=example.trained_tokens,
-            cut_at=max_length if example.truncated else None,
+            truncated_at=max_length if example.truncated else None,
             template="" if stage == "cpt" else self.name,
             warnings=list(self._warnings(side, row, stage, max_length)),
         )
 
-    def _pieces(self, layout: Layout) -> Iterator[Piece]:
+    def _pieces(self, layout: Encoding) -> Iterator[Piece]:
         """Tokens as text that reads as the row does; the further bytes of a letter are empty."""
         shown = 0
         of = zip(layout.input_ids, layout.labels, layout.offsets, strict=True)

@@ -18,12 +18,12 @@ from typing import Any, NamedTuple, Protocol
 
 import msgspec
 
-from workers.data.lines import UTF8_MARK, RowFault
-from workers.data.pages import Lined, Pages
-from workers.data.sources import Found, Item, kind_of
+from workers.data.browse.line_index import IndexedRow, LineIndex
+from workers.data.read.files import DataFiles, RawRow, kind_of
+from workers.data.read.jsonl import UTF8_MARK, RowFault
 from workers.protocol.refusal import Refusal
 
-SPOOL = "rows.jsonl"
+CACHE = "rows.jsonl"
 LEAST_FREE_BYTES = 1 << 30
 LOOKED_BYTES = 64 << 20
 """Bytes put down between two looks at the disk."""
@@ -31,7 +31,7 @@ PACKED = (b"\x1f\x8b", b"\x28\xb5\x2f\xfd")
 ODD = "$not json"
 
 
-class Kept(NamedTuple):
+class CachedRow(NamedTuple):
     """One row as it is shown and as it is written again."""
 
     file: str
@@ -67,21 +67,21 @@ class Rows(Protocol):
         """Gets to know more rows for about so long."""
         ...
 
-    def rows(self, first: int, count: int) -> Iterator[Kept]:
+    def rows(self, first: int, count: int) -> Iterator[CachedRow]:
         """Known rows from number `first`."""
         ...
 
     def close(self) -> None: ...
 
 
-def open_rows(found: Found, folder: Path) -> Rows:
+def open_rows(found: DataFiles, folder: Path) -> Rows:
     """The rows of a dataset; what has to be put down goes into `folder`.
 
     Raises:
         Refusal: a file cannot be read, or is of no known kind.
     """
     try:
-        return Straight(found.path) if _is_lines(found) else Spooled(found, folder)
+        return IndexedRows(found.path) if _is_lines(found) else CachedRows(found, folder)
     except OSError as fault:
         raise Refusal(
             f"The dataset {found.path} cannot be read: {fault.strerror}.",
@@ -90,7 +90,7 @@ def open_rows(found: Found, folder: Path) -> Rows:
         ) from fault
 
 
-def _is_lines(found: Found) -> bool:
+def _is_lines(found: DataFiles) -> bool:
     """Whether the dataset is one file of JSON lines, neither packed nor a JSON document."""
     if found.files != (found.path,) or ".json" in [s.lower() for s in found.path.suffixes]:
         return False
@@ -102,13 +102,13 @@ def _is_lines(found: Found) -> bool:
     return (named or (kind is None and begun == b"{")) and not head.startswith(PACKED)
 
 
-class Straight:
+class IndexedRows:
     """JSON lines where they lie."""
 
     fault: Refusal | None = None
 
     def __init__(self, path: Path) -> None:
-        self._pages = Pages(path)
+        self._pages = LineIndex(path)
 
     @property
     def known(self) -> int:
@@ -123,27 +123,27 @@ class Straight:
         while self._pages.scan() and time.monotonic() < until:
             pass
 
-    def rows(self, first: int, count: int) -> Iterator[Kept]:
+    def rows(self, first: int, count: int) -> Iterator[CachedRow]:
         return map(_kept, self._pages.rows(first, min(count, self.known - first)))
 
     def close(self) -> None:
         self._pages.close()
 
 
-def _kept(lined: Lined) -> Kept:
+def _kept(lined: IndexedRow) -> CachedRow:
     line, value, excerpt = lined.row
     text = excerpt if isinstance(value, RowFault) else (lined.data or b"").decode().strip()
-    return Kept("", line, value, text)
+    return CachedRow("", line, value, text)
 
 
-class Spooled:
+class CachedRows:
     """Rows of any kind, read as far as they are asked for and put down in a folder."""
 
     def __init__(
-        self, found: Found, folder: Path, least_free_bytes: int = LEAST_FREE_BYTES
+        self, found: DataFiles, folder: Path, least_free_bytes: int = LEAST_FREE_BYTES
     ) -> None:
         self._items = found.items()
-        self._path = folder / SPOOL
+        self._path = folder / CACHE
         self._file = self._path.open("w+b")
         self._begins = array("q")
         self._end = self._looked = 0
@@ -169,7 +169,7 @@ class Spooled:
             self._begins.append(self._end)
             self._end += len(line)
 
-    def rows(self, first: int, count: int) -> Iterator[Kept]:
+    def rows(self, first: int, count: int) -> Iterator[CachedRow]:
         for place in self._begins[first : first + count]:
             self._file.seek(place)
             yield _unpacked(self._file.readline())
@@ -178,7 +178,7 @@ class Spooled:
         self._file.close()
         self._path.unlink(missing_ok=True)
 
-    def _next(self) -> Item | None:
+    def _next(self) -> RawRow | None:
         try:
             return next(self._items, None)
         except Refusal as refusal:
@@ -200,20 +200,20 @@ class Spooled:
             )
 
 
-def _packed(item: Item) -> bytes:
+def _packed(item: RawRow) -> bytes:
     """One row for the spool, as JSON that `_unpacked` reads back to equal values."""
     fault = str(item.value) if isinstance(item.value, RowFault) else None
     parts = [item.file, item.line, None if fault else item.value, fault, item.excerpt]
     return json.dumps(parts, ensure_ascii=False, default=_odd).encode("utf-8", "replace") + b"\n"
 
 
-def _unpacked(line: bytes) -> Kept:
+def _unpacked(line: bytes) -> CachedRow:
     text = line.decode()
     parts = json.loads(text, object_hook=_odd_again if ODD in text else None)
     file, number, value, fault, excerpt = parts
     if fault is not None:
-        return Kept(file, number, RowFault(fault), excerpt)
-    return Kept(file, number, value, as_json(value))
+        return CachedRow(file, number, RowFault(fault), excerpt)
+    return CachedRow(file, number, value, as_json(value))
 
 
 def as_json(value: Any) -> str:

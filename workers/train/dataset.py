@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from workers.data import licences
-from workers.data.formats import SHAPES, Table, read_table, serves
 from workers.data.mix import Rows, Share, limit, mix, position, shares, split
-from workers.data.sources import Found, silent
+from workers.data.read.files import DataFiles, silent
+from workers.data.reader import SCHEMAS, Table, read_table, serves
 from workers.protocol.events import Note
 from workers.protocol.licences import incompatible, unsaid
 from workers.protocol.recipe import Recipe, Source
@@ -20,7 +20,7 @@ REPEATED = 4
 "Scaling data-constrained language models", section 6)."""
 
 
-class Part(NamedTuple):
+class SourceStats(NamedTuple):
     """One source of the mixture."""
 
     source: Source
@@ -32,10 +32,10 @@ class Part(NamedTuple):
     licence_from: str
 
 
-class Gathered(NamedTuple):
+class TrainingData(NamedTuple):
     tables: list[Table]
     """Of every source, in the recipe's order, and of the test set behind them."""
-    parts: list[Part]
+    parts: list[SourceStats]
     training: Rows
     held_out: Rows
     left_out: int
@@ -72,7 +72,7 @@ class Gathered(NamedTuple):
         ]
 
 
-def gather(recipe: Recipe, say: Callable[[str], None] = silent) -> Gathered:
+def build_dataset(recipe: Recipe, say: Callable[[str], None] = silent) -> TrainingData:
     """Reads every source, keeps what the stage can use, limits, splits and mixes it.
 
     `say` is told when something slow begins.
@@ -111,7 +111,7 @@ def gather(recipe: Recipe, say: Callable[[str], None] = silent) -> Gathered:
     # By hash, not by file order: the same rows are measured whichever way the file is sorted.
     held_out = sorted(held_out, key=position)[: recipe.evaluation.max_rows]
     parts = _parts(recipe, tables, shares(list(map(len, kept)), weights))
-    return Gathered(tables, parts, training, held_out, left_out)
+    return TrainingData(tables, parts, training, held_out, left_out)
 
 
 def bad_rows(recipe: Recipe) -> Literal["refuse", "skip"]:
@@ -121,18 +121,23 @@ def bad_rows(recipe: Recipe) -> Literal["refuse", "skip"]:
     return "skip" if skipped else "refuse"
 
 
-def _parts(recipe: Recipe, tables: list[Table], given: list[Share]) -> list[Part]:
+def _parts(recipe: Recipe, tables: list[Table], given: list[Share]) -> list[SourceStats]:
     return [
-        Part(source, table, share, *licences.of(source, Found(source.source, Path(table.path), ())))
+        SourceStats(
+            source,
+            table,
+            share,
+            *licences.of(source, DataFiles(source.source, Path(table.path), ())),
+        )
         for source, table, share in zip(recipe.data, tables, given, strict=False)
     ]
 
 
-def _too_often(part: Part) -> bool:
+def _too_often(part: SourceStats) -> bool:
     return part.share.epochs > REPEATED
 
 
-def _repeated(part: Part) -> str:
+def _repeated(part: SourceStats) -> str:
     return (
         f"The mixture repeats each row of {part.source.source} {part.share.epochs:.1f} times "
         f"({part.share.drawn} rows drawn from {part.share.there}). Beyond {REPEATED} times little "
@@ -145,7 +150,7 @@ def _usable(table: Table, recipe: Recipe) -> Rows:
     if not rows:
         raise Refusal(
             f"The dataset {table.path} cannot serve the stage '{recipe.stage}'.",
-            f"Its rows hold {SHAPES[table.format]}.",
+            f"Its rows hold {SCHEMAS[table.format]}.",
             NEEDS[recipe.stage],
         )
     return rows

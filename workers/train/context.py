@@ -19,7 +19,7 @@ from transformers import Trainer
 from workers.data.mix import Rows
 from workers.engines import Loaded
 from workers.engines.transformers import save_weights
-from workers.evaluate import Answering, Measured, checked
+from workers.evaluate import Generator, Measured, checked
 from workers.fetch import Located, fingerprint
 from workers.folders import write_folder
 from workers.host import Host
@@ -43,7 +43,7 @@ SAMPLE_TOKENS = 96
 
 
 @dataclass
-class Course:
+class TrainingContext:
     """One training run on its way."""
 
     recipe: Recipe
@@ -73,14 +73,14 @@ class Course:
 class Stage(Protocol):
     """What a stage's module offers."""
 
-    def build_trainer(self, course: Course) -> Trainer: ...
+    def build_trainer(self, context: TrainingContext) -> Trainer: ...
 
-    def compare(self, course: Course, trainer: Trainer) -> Compared | None:
+    def compare(self, context: TrainingContext, trainer: Trainer) -> Compared | None:
         """The trainer's measure of one row beside the model's own; None where it cannot be asked
         for one."""
         ...
 
-    def measure(self, course: Course, trainer: Trainer) -> Measured:
+    def measure(self, context: TrainingContext, trainer: Trainer) -> Measured:
         """Scores on the held-out rows; empty when there is nothing to measure."""
         ...
 
@@ -91,11 +91,11 @@ the router's logits on in the model for good, which breaks its generation; adapt
 alone, so there is nothing to balance."""
 
 
-def common_arguments(course: Course) -> dict[str, Any]:
+def common_arguments(context: TrainingContext) -> dict[str, Any]:
     """The options that every trainer takes, as keyword arguments of its configuration."""
-    options, loaded = course.recipe.training, course.loaded
+    options, loaded = context.recipe.training, context.loaded
     return {
-        "output_dir": str(course.checkpoints),
+        "output_dir": str(context.checkpoints),
         "use_cpu": loaded.device == "cpu",
         "bf16": loaded.dtype == torch.bfloat16,
         "fp16": loaded.dtype == torch.float16,
@@ -123,20 +123,20 @@ def common_arguments(course: Course) -> dict[str, Any]:
     }
 
 
-def drop_reference_copy(course: Course) -> None:
+def drop_reference_copy(context: TrainingContext) -> None:
     """Removes the copy that TRL makes of an adapter to serve as the reference.
 
     Ours is fresh when training begins and so does nothing: the base with the adapter off is the
     same reference, and costs no memory.
     """
-    model: Any = course.loaded.model
+    model: Any = context.loaded.model
     if "ref" in getattr(model, "peft_config", {}):
         model.delete_adapter("ref")
 
 
-def resolve(course: Course, datasets: list[dict[str, Any]]) -> None:
+def resolve(context: TrainingContext, datasets: list[dict[str, Any]]) -> None:
     """Pins what the run really works with, in job.json and as an event."""
-    recipe, host, loaded, located = course.recipe, course.host, course.loaded, course.located
+    recipe, host, loaded, located = context.recipe, context.host, context.loaded, context.located
     versions = {name: found for name in PINNED if (found := _version(name))}
     model = {
         "base": located.base,
@@ -163,11 +163,11 @@ def resolve(course: Course, datasets: list[dict[str, Any]]) -> None:
     host.emit(Resolved(versions=versions, details=details))
 
 
-def tell_coverage(course: Course, trainer: Trainer) -> None:
+def tell_coverage(context: TrainingContext, trainer: Trainer) -> None:
     """Says what share of its examples the run will see, and keeps it in job.json."""
     dataset: Any = trainer.train_dataset
-    found = coverage(course.recipe, len(dataset))
-    host = course.host
+    found = coverage(context.recipe, len(dataset))
+    host = context.host
     assert host.job.resolved is not None
     kept = msgspec.structs.asdict(found)
     resolved = msgspec.structs.replace(host.job.resolved, coverage=kept)
@@ -184,25 +184,25 @@ def _version(package: str) -> str:
 
 
 def measure(
-    course: Course, stage: Stage, trainer: Trainer, moment: str, seconds: float = 0.0
+    context: TrainingContext, stage: Stage, trainer: Trainer, moment: str, seconds: float = 0.0
 ) -> dict[str, float | None]:
     """Measures on the held-out rows and says it, as a score and as points on curves.
 
     Returns the points by metric; none when there is nothing to measure or the end is asked for.
     """
-    if not course.held_out or course.host.requests.end_asked:
+    if not context.held_out or context.host.requests.end_asked:
         return {}
     if moment != "during":
-        course.host.emit(Phase(name=f"Measuring {moment} training"))
-    measured = stage.measure(course, trainer)
+        context.host.emit(Phase(name=f"Measuring {moment} training"))
+    measured = stage.measure(context, trainer)
     values = finite(measured.values)
     step = trainer.state.global_step
-    rows = len(course.held_out)
-    course.host.emit(
+    rows = len(context.held_out)
+    context.host.emit(
         Evaluated(when=moment, step=step, values=values, rows=rows, each=measured.each)
     )
     curves = {f"eval_{name}": value for name, value in values.items()}
-    course.host.emit(Metrics(step=step, values=curves, seconds=seconds))
+    context.host.emit(Metrics(step=step, values=curves, seconds=seconds))
     return curves
 
 
@@ -222,13 +222,13 @@ def evaluated(trainer: Trainer, names: Mapping[str, str]) -> Measured:
     )
 
 
-def answered(course: Course, trainer: Trainer) -> Measured:
+def answered(context: TrainingContext, trainer: Trainer) -> Measured:
     """The share of held-out questions answered right, where the rows say what is right."""
-    asked = [row for row in course.held_out if row.answer and row.prompt]
+    asked = [row for row in context.held_out if row.answer and row.prompt]
     if not asked:
         return Measured()
-    longest = course.recipe.evaluation.max_answer_tokens
-    said = answering(course, trainer).answers([row.prompt for row in asked], longest)
+    longest = context.recipe.evaluation.max_answer_tokens
+    said = answering(context, trainer).answers([row.prompt for row in asked], longest)
     return checked(asked, said)
 
 
@@ -237,21 +237,21 @@ def policy_of(trainer: Trainer) -> Any:
     return getattr(trainer.model, "policy", trainer.model)
 
 
-def answering(course: Course, trainer: Trainer) -> Answering:
+def answering(context: TrainingContext, trainer: Trainer) -> Generator:
     model = policy_of(trainer)
-    return Answering(model, course.loaded.tokenizer, course.loaded.device, course.loaded.dtype)
+    return Generator(model, context.loaded.tokenizer, context.loaded.device, context.loaded.dtype)
 
 
-def sample(course: Course, trainer: Trainer) -> None:
+def sample(context: TrainingContext, trainer: Trainer) -> None:
     """What the model answers, greedily, to a few held-out prompts."""
-    prompts = [row.prompt for row in course.held_out if row.prompt][:SAMPLED_PROMPTS]
-    if course.recipe.stage == "reward":
+    prompts = [row.prompt for row in context.held_out if row.prompt][:SAMPLED_PROMPTS]
+    if context.recipe.stage == "reward":
         return  # it has no words
-    if not prompts or course.host.requests.end_asked:
+    if not prompts or context.host.requests.end_asked:
         return
-    speaker = answering(course, trainer)
-    for prompt, answer in zip(prompts, speaker.answers(prompts, SAMPLE_TOKENS), strict=True):
-        course.host.emit(
+    chat_model = answering(context, trainer)
+    for prompt, answer in zip(prompts, chat_model.answers(prompts, SAMPLE_TOKENS), strict=True):
+        context.host.emit(
             Sampled(
                 step=trainer.state.global_step,
                 prompt=prompt[-1]["content"],
@@ -260,16 +260,16 @@ def sample(course: Course, trainer: Trainer) -> None:
         )
 
 
-def save(course: Course, trainer: Trainer) -> Path:
+def save(context: TrainingContext, trainer: Trainer) -> Path:
     """The adapter, or for method `full` the model in the computing precision, with tokenizer."""
     model = policy_of(trainer)
-    full = course.recipe.model.method == "full"
+    full = context.recipe.model.method == "full"
 
     def fill(target: Path) -> None:
         if full:
-            save_weights(model, target, course.loaded.dtype)
+            save_weights(model, target, context.loaded.dtype)
         else:
             model.save_pretrained(target)
-        course.loaded.tokenizer.save_pretrained(target)
+        context.loaded.tokenizer.save_pretrained(target)
 
-    return write_folder(course.host.folder / ("model" if full else "adapter"), fill)
+    return write_folder(context.host.folder / ("model" if full else "adapter"), fill)

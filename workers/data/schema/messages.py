@@ -12,7 +12,7 @@ import re
 from collections.abc import Collection
 from typing import Any
 
-from workers.data.lines import RowFault
+from workers.data.read.jsonl import RowFault
 
 Message = dict[str, Any]
 """A turn: `role` and `content`, both text; of an assistant perhaps `tool_calls`, of a tool perhaps

@@ -15,7 +15,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from workers.data.lines import Numbered, Strict, lines, read_line, start
+from workers.data.read.jsonl import NumberedRow, Strict, lines, read_line, start
 
 CHUNK_BYTES = 4 << 20
 NEWLINE = 10
@@ -25,15 +25,15 @@ BREAKS = np.frombuffer(b"\r\n", np.uint8)
 LOOK_BYTES = 4096
 
 
-class Lined(NamedTuple):
+class IndexedRow(NamedTuple):
     """One row with its bytes."""
 
-    row: Numbered
+    row: NumberedRow
     data: bytes | None
     """The line without its end; None for one that is too long to be a row."""
 
 
-class Pages:
+class LineIndex:
     """The rows of one file, wherever they are asked for. Memory: 8 bytes a row."""
 
     def __init__(self, path: Path, chunk_bytes: int = CHUNK_BYTES) -> None:
@@ -86,7 +86,7 @@ class Pages:
             pass
         return self.known
 
-    def rows(self, first: int, count: int) -> Iterator[Lined]:
+    def rows(self, first: int, count: int) -> Iterator[IndexedRow]:
         """Rows and faults from number `first`; fewer at the end."""
         while self.known < first + count and self.scan():
             pass
@@ -100,7 +100,7 @@ class Pages:
             data = next(lines(self._file), b"")
             place = self._file.tell()
             if data is None or data.strip():
-                yield Lined(read_line(number, data, strict), data)
+                yield IndexedRow(read_line(number, data, strict), data)
                 left -= 1
             elif place >= self._bytes:
                 return

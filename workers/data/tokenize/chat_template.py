@@ -23,7 +23,7 @@ OWN = "own"
 """What the model's own template is called, where it is none of ours."""
 
 
-class Written(NamedTuple):
+class ChatTemplate(NamedTuple):
     """A template as Jinja text, and the token that ends an answer in it."""
 
     text: str
@@ -91,17 +91,17 @@ ALPACA = (
 https://github.com/tatsu-lab/stanford_alpaca#data-release
 """
 
-TEMPLATES: dict[Template, Written] = {
-    "chatml": Written(CHATML, "<|im_end|>"),
-    "llama-3": Written(LLAMA_3, "<|eot_id|>"),
-    "gemma": Written(GEMMA, "<end_of_turn>"),
-    "mistral": Written(MISTRAL, ""),
-    "alpaca": Written(ALPACA, ""),
+TEMPLATES: dict[Template, ChatTemplate] = {
+    "chatml": ChatTemplate(CHATML, "<|im_end|>"),
+    "llama-3": ChatTemplate(LLAMA_3, "<|eot_id|>"),
+    "gemma": ChatTemplate(GEMMA, "<end_of_turn>"),
+    "mistral": ChatTemplate(MISTRAL, ""),
+    "alpaca": ChatTemplate(ALPACA, ""),
 }
 """Every name that `workers.protocol.recipe.Template` knows besides auto."""
 
 
-def dress(tokenizer: PreTrainedTokenizerBase, template: Template = "auto") -> str:
+def set_chat_template(tokenizer: PreTrainedTokenizerBase, template: Template = "auto") -> str:
     """Gives a tokenizer a template, and tells its name.
 
     `auto` keeps the model's own and gives ChatML where there is none.

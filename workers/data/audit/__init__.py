@@ -1,0 +1,1 @@
+"""Looks at every row of a dataset before it is trained on."""

@@ -1,0 +1,1 @@
+"""What a raw row means: its schema, found or mapped by hand, and its messages."""
