@@ -18,26 +18,29 @@ import msgspec
 
 from workers.protocol.events import (
     Artifact,
+    Benched,
     Evaluated,
     Failed,
     Finding,
     FindingCleared,
     Finished,
     Metrics,
+    Note,
     Paused,
     Phase,
     Progress,
     Resumed,
     Rollout,
+    Sampled,
     Saved,
     Started,
     Stopped,
 )
 from workers.protocol.jobs import Job, Train
-from workers.protocol.wire import Line
+from workers.protocol.wire import Line, decode_event
 
 Status = Literal["running", "finished", "stopped", "paused", "failed"]
-SCHEMA = 3
+SCHEMA = 4
 
 _TABLES = """
 CREATE TABLE jobs (
@@ -68,9 +71,16 @@ CREATE TABLE findings (
 CREATE TABLE rollouts (
     job TEXT NOT NULL, step INTEGER NOT NULL, path TEXT NOT NULL, PRIMARY KEY (job, step)
 ) WITHOUT ROWID;
+CREATE TABLE lines (
+    job TEXT NOT NULL, n INTEGER NOT NULL, line BLOB NOT NULL, PRIMARY KEY (job, n)
+) WITHOUT ROWID;
 """
-OF_JOBS = ("metrics", "evaluations", "artifacts", "findings", "rollouts")
+OF_JOBS = ("metrics", "evaluations", "artifacts", "findings", "rollouts", "lines")
 """The tables whose rows belong to a job."""
+
+
+READ_AGAIN = (Sampled, Note, Saved, Paused, Resumed, Evaluated, Benched)
+"""Events that are kept whole: pages show them in words, of old runs too."""
 
 
 class JobRow(msgspec.Struct, frozen=True):
@@ -260,11 +270,13 @@ class Store:
                 self._db.execute(f"DELETE FROM {table} WHERE job = ?", (job,))
 
     @_writes
-    def hear(self, job: str, lines: Sequence[Line], cursor: int) -> None:
+    def apply(self, job: str, lines: Sequence[Line], cursor: int) -> None:
         """Applies what a job said, and how far its events have been read, in one transaction."""
         with self._transaction():
             for line in lines:
                 self._apply(job, line)
+                if isinstance(line.event, READ_AGAIN):
+                    self._keep(job, line)
             self._set(job, cursor=cursor)
 
     @_writes
@@ -274,6 +286,15 @@ class Store:
     def _set(self, job: str, **columns: object) -> None:
         names = ", ".join(f"{name} = ?" for name in columns)
         self._db.execute(f"UPDATE jobs SET {names} WHERE id = ?", (*columns.values(), job))
+
+    def _keep(self, job: str, line: Line) -> None:
+        event = line.event
+        if isinstance(event, Evaluated):  # single rows' values have a table of their own
+            line = msgspec.structs.replace(line, event=msgspec.structs.replace(event, each={}))
+        self._db.execute(
+            "INSERT OR REPLACE INTO lines VALUES (?, ?, ?)",
+            (job, line.n, msgspec.json.encode(line)),
+        )
 
     def _apply(self, job: str, line: Line) -> None:
         match line.event:
@@ -423,6 +444,13 @@ class Store:
             "SELECT step, path FROM rollouts WHERE job = ? ORDER BY step", (job,)
         )  # fmt: skip
         return {row[0]: row[1] for row in rows}
+
+    def lines(self, job: str, after: int = 0, limit: int = -1) -> list[Line]:
+        """What a job said that is read again, in order, from behind a line's number on."""
+        rows = self._db.execute(
+            "SELECT line FROM lines WHERE job = ? AND n > ? ORDER BY n LIMIT ?", (job, after, limit)
+        )
+        return [decode_event(row[0]) for row in rows]
 
     def exports_of(self, run: str) -> list[ArtifactRow]:
         """Files that export jobs made of a run, the newest job's first."""

@@ -1,4 +1,4 @@
-"""The frame: a sidebar and the pages, and the one clock on which jobs are heard and pages paint.
+"""The frame: a sidebar and the pages, and the one clock on which jobs are followed and pages paint.
 
 Only the page that is shown first is built before the window is painted; the others follow one by
 one while nothing else is to be done, or at once when they are asked for.
@@ -277,10 +277,7 @@ class Window(QMainWindow):
         self.chat.open(path)
 
     def _on_tick(self) -> None:
-        news = self._jobs.poll()
-        if news:
-            for page in self._built.values():
-                page.hear(news)
+        self._jobs.poll()
         self._show_live()
         self._show_fault()
         self.page.refresh()
@@ -291,7 +288,7 @@ class Window(QMainWindow):
         if fault is None:
             self.fault.hide()
         elif self.fault.isHidden():
-            self.fault.tell(fault.what, fault.cause, fault.remedy)
+            self.fault.refuse(fault)
 
     def _show_live(self) -> None:
         names = [row.name for row in self._jobs.store.live() if row.kind == "train"]

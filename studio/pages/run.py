@@ -589,7 +589,7 @@ class RunPage(Page):
         try:
             ask()
         except Refusal as refusal:
-            self.banner.tell(refusal.what, refusal.cause, refusal.remedy)
+            self.banner.refuse(refusal)
             return False
         return True
 
@@ -623,7 +623,7 @@ class RunPage(Page):
         try:
             proposal = self._jobs.resume_proposal(self.run)
         except Refusal as refusal:
-            self.banner.tell(refusal.what, refusal.cause, refusal.remedy)
+            self.banner.refuse(refusal)
             return
         settings = ResumeDialog.ask(proposal, self._theme, self)
         if settings is not None:
@@ -633,7 +633,7 @@ class RunPage(Page):
         try:
             step = self._jobs.resume(self.run, settings)
         except Refusal as refusal:
-            self.banner.tell(refusal.what, refusal.cause, refusal.remedy)
+            self.banner.refuse(refusal)
             return
         if not step:
             self.notes.append_text("No checkpoint was complete; the run begins from the start.")

@@ -86,7 +86,7 @@ def _kinds(events: list[Event]) -> set[type[Event]]:
 
 def test_training_export_and_chat(studio: Jobs, recipe: Recipe, follow: Follow) -> None:
     run = studio.train(recipe)
-    studio.tell(run, SaveNow())
+    studio.send(run, SaveNow())
     assert follow(studio, run, 600.0).status == "finished"
     _check_training(studio, run)
     folder = studio.folder(run)
@@ -131,13 +131,13 @@ def _check_chat(studio: Jobs, model: str, follow: Follow) -> None:
     task = Chat(model=model, owner_pid=me.pid, owner_started=me.create_time())
     chat = studio.start(task, "chat")
     say = Say(messages=[{"role": "user", "content": "hello you"}], max_tokens=8, temperature=0.0)
-    studio.tell(chat, say)
+    studio.send(chat, say)
 
     def answers() -> int:
         return sum(isinstance(li.event, Answered) for li in wire.read_events(studio.folder(chat)))
 
     wait_for(lambda: answers() == 1, 240.0)
-    studio.tell(chat, say)
+    studio.send(chat, say)
     wait_for(lambda: answers() == 2, 240.0)
     studio.stop(chat)
     assert follow(studio, chat).status in ("finished", "stopped")
@@ -237,7 +237,7 @@ def test_reinforcement_learning_shows_its_answers(
         rewards=[Format(weight=0.5), MathAnswer()],
     )
     run = studio.train(asked)
-    studio.tell(run, SampleNow())
+    studio.send(run, SampleNow())
     assert follow(studio, run, 600.0).status == "finished"
     events = _said(studio, run)
     curves = {name for e in events if isinstance(e, Metrics) for name in e.values}

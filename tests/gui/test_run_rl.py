@@ -261,7 +261,7 @@ def test_a_finding_that_is_told_anew_after_a_pause_holds_once(driver: Driver) ->
     store = page._jobs.store
     cursor = store.job(page.run).cursor  # type: ignore[union-attr]
     heard = [msgspec.structs.replace(line, event=event) for event in (told, again)]
-    store.hear(page.run, heard, cursor)
+    store.apply(page.run, heard, cursor)
     assert [(one.since, one.until) for one in page._found()] == [(1, 3), (3, None)]
 
 
@@ -517,7 +517,7 @@ def test_a_long_run_opens_and_ticks_without_a_halt(driver: Driver) -> None:
         file.writelines(encode_event(n, event) for n, event in enumerate(notes, start=1))
     kept = [Rollout(step=step, path=path_of(step)) for step in range(5, 3000)]
     heard = [msgspec.structs.replace(first, event=event) for event in [*events, *kept]]
-    store.hear(page.run, heard, row.cursor)
+    store.apply(page.run, heard, row.cursor)
     driver.window.open_run(page.run)
     ticks = []
     while not _settled(page):

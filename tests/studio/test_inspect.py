@@ -118,7 +118,7 @@ def test_an_audit_says_how_far_it_is_and_obeys_stop(
         for n in range(40_000):
             said = " ".join(words[n % 7 : 290 : 1 + n % 3])
             file.write(json.dumps({"prompt": f"Number {n}", "completion": said}) + "\n")
-    job = real.inspect(Inspect(source=Source(source=str(path))))
+    job = real.start(Inspect(source=Source(source=str(path))))
 
     def progress() -> list[Progress]:
         lines = wire.read_events(real.folder(job))

@@ -10,7 +10,8 @@ from collections.abc import Callable
 import msgspec
 import pytest
 
-from studio.jobs import Jobs, _remove, slug
+from studio.folders import delete_folder, slug
+from studio.jobs import Jobs
 from studio.paths import Home
 from studio.process import Rung, launch
 from studio.settings import Settings
@@ -245,7 +246,7 @@ def test_a_stop_before_the_failure_does_not_end_the_resumed_run(
 ) -> None:
     run = jobs.train(_named(recipe, "greedy"))
     follow(jobs, run)
-    jobs.tell(run, Stop())  # too late
+    jobs.send(run, Stop())  # too late
     jobs.resume(run, SMALLER)
     assert follow(jobs, run).status == "finished"
 
@@ -313,7 +314,9 @@ def test_a_deleted_folder_is_forgotten_and_a_live_one_is_kept(
     assert not jobs.folder(run).exists()
     again = jobs.train(recipe)
     follow(jobs, again)
-    _remove(jobs.folder(again))  # as by hand, while the worker may still take its own files away
+    delete_folder(
+        jobs.folder(again)
+    )  # as by hand, while the worker may still leave
     jobs.recover()
     assert jobs.store.jobs() == []
 

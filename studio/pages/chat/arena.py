@@ -23,7 +23,7 @@ from PySide6.QtWidgets import (
     QWidget,
 )
 
-from studio.jobs import Jobs, JobUpdate
+from studio.jobs import Jobs
 from studio.pages.chat.session import ChatSession
 from studio.theme import SPACE, Theme
 from studio.votes import Made, Tally, Verdict, Vote, Votes, labelled, pairs, tally, write_rows
@@ -114,9 +114,9 @@ class Arena(QWidget):
         self._votes = votes
         self._sampled = sampled
         self._cast: list[Vote] | None = None
-        self._partners = [ChatSession(jobs), ChatSession(jobs)]
+        self.sessions = [ChatSession(jobs), ChatSession(jobs)]
         self._order = [0, 1]
-        """Which partner stands left, which right."""
+        """Which session stands left, which right."""
         self._said: dict[int, str] = {}
         self._asked: dict[str, Any] = {}
         self._messages: list[dict[str, str]] = []
@@ -183,12 +183,12 @@ class Arena(QWidget):
         self._onward.hide()
 
     def _connect(self) -> None:
-        for at, (box, partner) in enumerate(zip(self.models, self._partners, strict=True)):
+        for at, (box, session) in enumerate(zip(self.models, self.sessions, strict=True)):
             box.activated.connect(lambda _=0, at=at: self._on_model_chosen(at))
-            partner.told.connect(self._on_told)
-            partner.streamed.connect(lambda text, at=at: self._side_of(at).stream(text))
-            partner.answered.connect(lambda answer, at=at: self._on_answered(at, answer))
-            partner.ended.connect(self._on_ended)
+            session.progressed.connect(self._on_progressed)
+            session.streamed.connect(lambda text, at=at: self._side_of(at).stream(text))
+            session.answered.connect(lambda answer, at=at: self._on_answered(at, answer))
+            session.ended.connect(self._on_ended)
         for verdict, made in self.votes.items():
             made.clicked.connect(partial(self._on_voted, verdict))
         for stage, made in self.onward.items():
@@ -222,38 +222,38 @@ class Arena(QWidget):
         super().showEvent(event)
 
     def _on_model_chosen(self, at: int) -> None:
-        partner, model = self._partners[at], self.models[at].currentData()
-        if model == partner.model:
+        session, model = self.sessions[at], self.models[at].currentData()
+        if model == session.model:
             return
         self.begin_anew()
         self.banner.hide()
-        partner.leave()
+        session.leave()
         self._show_score()
-        if model and model == self._partners[1 - at].model:
+        if model and model == self.sessions[1 - at].model:
             self.banner.tell("Both are the same model.", "", "Choose two that differ.")
             self._show_state()
             return
         try:
             if model:
-                partner.open(model)
+                session.open(model)
         except Refusal as refusal:
-            self.banner.tell(refusal.what, refusal.cause, refusal.remedy)
+            self.banner.refuse(refusal)
         self._show_state("Starting" if model else "")
 
     def leave(self) -> None:
-        for partner in self._partners:
-            partner.leave()
+        for session in self.sessions:
+            session.leave()
 
     @property
     def _ready(self) -> bool:
-        return all(partner.ready for partner in self._partners)
+        return all(session.ready for session in self.sessions)
 
     @property
     def _answering(self) -> bool:
-        return any(partner.answering for partner in self._partners)
+        return any(session.answering for session in self.sessions)
 
-    def _side_of(self, partner: int) -> Side:
-        return self.sides[self._order.index(partner)]
+    def _side_of(self, session: int) -> Side:
+        return self.sides[self._order.index(session)]
 
     # The conversation
 
@@ -280,17 +280,17 @@ class Arena(QWidget):
         system = sampled.pop("system")
         head = [{"role": "system", "content": system}] if system else []
         try:
-            for partner in self._partners:
-                partner.say(Say(messages=[*head, *self._messages], **sampled))
+            for session in self.sessions:
+                session.say(Say(messages=[*head, *self._messages], **sampled))
         except Refusal as refusal:
-            self.banner.tell(refusal.what, refusal.cause, refusal.remedy)
+            self.banner.refuse(refusal)
         self.composer.setFocus()
         self._show_state()
 
     def _on_answered(self, at: int, answer: Answered) -> None:
         self._said[at] = answer.text
         self._side_of(at).settle(answer.text)
-        self._due = len(self._said) == len(self._partners)
+        self._due = len(self._said) == len(self.sessions)
         self._show_state()
 
     def _on_voted(self, verdict: Verdict, _: bool = False) -> None:
@@ -305,14 +305,14 @@ class Arena(QWidget):
         vote = Vote(
             prompt=[*head, *self._messages],
             answers=[self._said[at] for at in self._order],
-            models=[self._partners[at].model for at in self._order],
+            models=[self.sessions[at].model for at in self._order],
             verdict=verdict,
             settings=self._asked,
         )
         try:
             kept = self._votes.add(vote)
         except Refusal as refusal:
-            self.banner.tell(refusal.what, refusal.cause, refusal.remedy)
+            self.banner.refuse(refusal)
             return
         self._cast = [*(self._cast or []), kept]
         self._due = False
@@ -331,8 +331,8 @@ class Arena(QWidget):
 
     def begin_anew(self) -> None:
         """Forgets the conversation; the votes stay."""
-        for partner in self._partners:
-            partner.drop()
+        for session in self.sessions:
+            session.drop()
         self._due = False
         self._messages.clear()
         self._said.clear()
@@ -340,15 +340,11 @@ class Arena(QWidget):
         self._answers.hide()
         self._show_state()
 
-    def hear(self, news: list[JobUpdate]) -> None:
-        for partner in self._partners:
-            partner.hear(news)
-
     def paint(self) -> None:
         for side in self.sides:
             side.paint()
 
-    def _on_told(self, words: str) -> None:
+    def _on_progressed(self, words: str) -> None:
         self._show_state("" if self._ready else words)
         if self._ready and any(box.hasFocus() for box in self.models):
             self.composer.setFocus()
@@ -356,8 +352,8 @@ class Arena(QWidget):
     def _on_ended(self, cause: str, remedy: str) -> None:
         if cause:
             self.banner.tell(cause, "", remedy)
-        for box, partner in zip(self.models, self._partners, strict=True):
-            if not partner.model:
+        for box, session in zip(self.models, self.sessions, strict=True):
+            if not session.model:
                 box.setCurrentIndex(0)
         self.begin_anew()
 
@@ -369,10 +365,10 @@ class Arena(QWidget):
 
     # The votes
 
-    def _name(self, partner: int) -> str:
+    def _name(self, session: int) -> str:
         """What a model is called, in full where the other is called the same."""
         names = [box.currentText().partition("   ") for box in self.models]
-        called, _, more = names[partner]
+        called, _, more = names[session]
         alike = names[0][0] == names[1][0]
         return more if alike and more else called.removesuffix(", as trained")
 
@@ -400,7 +396,7 @@ class Arena(QWidget):
             path = write_rows(self._jobs.home.root, made.rows,
                               "arena" if kind == "pairs" else "labels")  # fmt: skip
         except Refusal as refusal:
-            self.banner.tell(refusal.what, refusal.cause, refusal.remedy)
+            self.banner.refuse(refusal)
             return
         self._made = str(path)
         self.banner.inform(f"{_count(len(made.rows), 'row')} written to {path}.", _left_out(made))

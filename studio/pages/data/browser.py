@@ -1,6 +1,6 @@
 """One open dataset: its rows in a table, the chosen one as tokens and as JSON, what was edited.
 
-Says by `asked` what the worker is to be told, and takes its answers by `take`.
+Says by `asked` what the worker is to do, and takes its answers by `take`.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ REMEDIES = ("rows", "drop", "length", "skip")
 class Browser(QWidget):
     asked = Signal(object)
     """A request for the worker."""
-    told = Signal(object)
+    refused = Signal(object)
     """A `Refusal` to be shown."""
     length_asked = Signal(int)
 
@@ -264,7 +264,7 @@ class Browser(QWidget):
                 self.remark = text
             case Note(level=level, text=text) if level != "info":
                 self.stop_saving()
-                self.told.emit(Refusal(text, "", ""))
+                self.refused.emit(Refusal(text, "", ""))
 
     def _on_opened(self, opening: Opening) -> None:
         new = self.opening is None
@@ -286,7 +286,7 @@ class Browser(QWidget):
     def _take_up_draft(self, opening: Opening) -> None:
         stamp = stamp_of(opening.path)
         if self.history.open(self._drafts, opening.source, stamp):
-            self.told.emit(Refusal(
+            self.refused.emit(Refusal(
                 "Edits from before were set aside.",
                 "The file has changed since, so that row numbers may no longer fit.",
                 f"They are kept in {self._drafts}.",
@@ -488,7 +488,7 @@ class Browser(QWidget):
         try:
             self.history.write()
         except OSError as fault:
-            self.told.emit(Refusal(
+            self.refused.emit(Refusal(
                 "Your edits could not be kept on disk.", f"{fault.strerror}.",
                 "Free some space, or save them as a new version now.",
             ))  # fmt: skip
@@ -501,7 +501,7 @@ class Browser(QWidget):
             self._on_filter()
             self.table.go_to(unfinished[0])
             self.tabs.setCurrentWidget(self.edit)
-            self.told.emit(Refusal(
+            self.refused.emit(Refusal(
                 f"Row {unfinished[0] + 1:,} cannot be saved yet.", "Its text is no JSON object.",
                 "Mend it, undo the edit, or drop the row.",
             ))  # fmt: skip

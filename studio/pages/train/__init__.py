@@ -21,7 +21,7 @@ from PySide6.QtWidgets import (
 )
 
 from studio.advice import Advice, answers, missing_prerequisite, with_sft_first
-from studio.jobs import Jobs, JobUpdate
+from studio.jobs import Jobs
 from studio.pages.train.advice import AdviceStep
 from studio.pages.train.data import DataStep
 from studio.pages.train.model import ModelStep
@@ -30,6 +30,7 @@ from studio.pages.train.rewards import RewardModelChoice, RewardsStep
 from studio.pages.train.settings import SettingsStep, with_suggestions
 from studio.pages.train.stage import StageStep
 from studio.pages.train.step import Step
+from studio.session import BRIEF_GRACE_S, Ending, Session
 from studio.theme import SPACE, Theme
 from studio.widgets.notice import Banner
 from studio.widgets.page import Page
@@ -37,6 +38,7 @@ from studio.widgets.stepbar import StepBar
 from studio.widgets.text import button
 from workers.protocol import wire
 from workers.protocol.catalogue import ModelEntry, read_catalogue
+from workers.protocol.events import Event
 from workers.protocol.jobs import Inspect, Train
 from workers.protocol.pipeline import (
     PREVIOUS,
@@ -65,7 +67,7 @@ class TrainPage(Page):
         self._jobs = jobs
         self._opened = Pipeline(name="", stages=[Recipe()])
         self._adapting = False
-        self._check = ""
+        self._check: Session | None = None
         """The job that looks at a dataset now, or did last."""
         self._at_fault: Step | None = None
         """The step whose fault the banner tells."""
@@ -167,28 +169,22 @@ class TrainPage(Page):
         base = recipe.model.base if recipe.model.base != PREVIOUS else "starter"
         task = Inspect(source=given, model=base, stage=recipe.stage, test=recipe.evaluation.test,
                        max_length=recipe.training.max_length)  # fmt: skip
+        if self._check is not None:
+            self._check.close()
         try:
-            self._check = self._jobs.inspect(task)
+            self._check = Session.start(self._jobs, task)
         except Refusal as refusal:
             self._refuse(refusal)
             return
         self.data.check.begin(source)
+        self._check.on(Event, self.data.check.take).on(Ending, self._on_check_ended)
 
     def _on_check_cancelled(self) -> None:
-        self._jobs.stop(self._check, grace_s=2.0)
+        if self._check is not None:
+            self._check.stop(BRIEF_GRACE_S)
 
-    def hear(self, news: list[JobUpdate]) -> None:
-        """Follows the check and the preview of a dataset."""
-        self.data.preview.hear(news)
-        for heard in news:
-            if heard.job == self._check:
-                self._follow_check(heard)
-
-    def _follow_check(self, heard: JobUpdate) -> None:
-        for line in heard.lines:
-            self.data.check.take(line.event)
-        if heard.status != "running":
-            self.data.check.end(self._jobs.failure(self._check))
+    def _on_check_ended(self, ending: Ending) -> None:
+        self.data.check.end((ending.cause, ending.remedy))
 
     def leave(self) -> None:
         self.data.preview.leave()
@@ -234,7 +230,7 @@ class TrainPage(Page):
     def _refuse(self, refusal: Refusal, step: Step | None = None) -> None:
         """Tells why not; a step's own fault is told no longer than it is there."""
         self._at_fault = step
-        self.banner.tell(refusal.what, refusal.cause, refusal.remedy)
+        self.banner.refuse(refusal)
 
     def _refuse_faults(self, step: Step) -> bool:
         """Tells what is wrong with a step, if anything is."""
