@@ -195,6 +195,10 @@ class Jobs:
         self._workers[job.id] = Worker(folder, child)
         self.store.add(job)
 
+    def has_child(self, job: str) -> bool:
+        """Whether a worker that this studio started is still there, or not yet known to be gone."""
+        return job in self._children
+
     def close(self) -> None:
         """Leaves the workers that still run to themselves: they are meant to outlive us."""
         for child in self._children.values():

@@ -109,7 +109,7 @@ class FindingList(QScrollArea):
     def __init__(self, theme: Theme) -> None:
         super().__init__()
         self._theme = theme
-        self._shown: list[Finding] | None = None
+        self.shown: list[Finding] | None = None
         self._words: list[QLabel] = []
         self.setObjectName("health")
         self.setAccessibleName("Health")
@@ -119,9 +119,9 @@ class FindingList(QScrollArea):
         self.tell([])
 
     def tell(self, findings: list[Finding]) -> None:
-        if findings == self._shown:
+        if findings == self.shown:
             return
-        self._shown, self._words = list(findings), []
+        self.shown, self._words = list(findings), []
         holder = QWidget()
         column = QVBoxLayout(holder)
         column.setContentsMargins(2 * SPACE, 2 * SPACE, 2 * SPACE, 2 * SPACE)

@@ -188,7 +188,7 @@ def _trains(jobs: Jobs, run: str) -> Callable[[], bool]:
 def _reaped(jobs: Jobs, run: str) -> bool:
     """Whether the worker that said its last word has left altogether."""
     jobs.poll()
-    return run not in jobs._children
+    return not jobs.has_child(run)
 
 
 def test_a_pause_rests_at_a_checkpoint_and_goes_on_from_it(

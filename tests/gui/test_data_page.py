@@ -128,7 +128,7 @@ def test_of_a_million_rows_those_in_sight_are_asked_for(driver: Driver, tmp_path
     driver.wait(lambda: _tokens_of(shown) == 700_123)
     assert _cell(shown, 700_123, 1) == "Question 700123"
     assert len(table.rows._rows) <= 600
-    told = _requests(driver.studio, shown._dataset.job)
+    told = _requests(driver.studio, shown.job)
     asked = [one for one in told if isinstance(one, ShowRows)]
     assert sum(one.count for one in asked) < 1000
 
@@ -287,7 +287,7 @@ def test_a_source_that_fails_says_why(driver: Driver, tmp_path: Path) -> None:
 
 
 def test_looks_that_ended_leave_no_folder(page: DataPage, driver: Driver, rows: Path) -> None:
-    job = page._dataset.job
+    job = page.job
     driver.click("open-another")
     driver.wait(lambda: not driver.studio.jobs.folder(job).exists())
     assert not driver.studio.jobs.store.jobs("browse")

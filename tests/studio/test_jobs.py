@@ -314,9 +314,7 @@ def test_a_deleted_folder_is_forgotten_and_a_live_one_is_kept(
     assert not jobs.folder(run).exists()
     again = jobs.train(recipe)
     follow(jobs, again)
-    delete_folder(
-        jobs.folder(again)
-    )  # as by hand, while the worker may still leave
+    delete_folder(jobs.folder(again))  # as by hand, while the worker may still leave
     jobs.recover()
     assert jobs.store.jobs() == []
 

@@ -71,6 +71,11 @@ class DataPage(Page):
         for made in (self.again, self.another, self.use):
             self.action_row.addWidget(made)
 
+    @property
+    def job(self) -> str:
+        """The job that shows the dataset; empty while none is open."""
+        return self._dataset.job if self._dataset is not None else ""
+
     # Opening
 
     def showEvent(self, event: Any) -> None:
