@@ -16,10 +16,8 @@ import msgspec
 from workers.protocol.options import option
 from workers.protocol.refusal import Refusal
 from workers.protocol.rewards import KINDS, AnyReward, RewardModel
+from workers.protocol.stages import Stage as Stage
 
-Stage = Literal[
-    "cpt", "sft", "dpo", "ipo", "simpo", "orpo", "kto", "reward", "rlhf", "grpo", "distill"
-]  # fmt: skip
 Template = Literal["auto", "chatml", "llama-3", "gemma", "mistral", "alpaca"]
 """How a conversation becomes one text; auto is the model's own, chatml where it has none."""
 Method = Literal["lora", "qlora", "dora", "full"]
