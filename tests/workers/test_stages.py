@@ -38,7 +38,7 @@ def test_every_stage_is_declared() -> None:
 def test_a_stage_says_all_that_people_are_shown(stage: str) -> None:
     spec = spec_of(stage)
 
-    assert spec.title and spec.words and spec.icon and spec.bring and spec.charts
+    assert all((spec.title, spec.words, spec.icon, spec.bring, spec.charts))
     assert bool(spec.rewards_words) == bool(spec.scored_by)
     assert spec.policy <= spec.generates
     assert not (spec.teaches_to_answer and spec.too_early)
