@@ -20,6 +20,7 @@ completion, completions labelled desirable or not, or the model's own completion
 Field = Literal["text", "completion", "rejected", "label", "prompt"]
 """A field of `workers.data.reader.Row`."""
 
+METHOD = "model.method"
 TINY = 10_000_000
 """Parameters below which a model counts as tiny: adapters on it learn little at usual rates."""
 
@@ -66,6 +67,10 @@ class StageSpec(msgspec.Struct, frozen=True, kw_only=True):
     """Of a row: any one of these is enough."""
     bring: str
     """What to bring instead of data that do not serve it."""
+    smallest_batch: int = 1
+    """Examples that a batch has to hold."""
+    teacher: bool = False
+    """Whether it learns from another model, held in memory beside it."""
     tools: bool = False
     """Whether it can learn calls of tools."""
     reference: bool = False
@@ -170,7 +175,7 @@ _TINY_ANSWERS = Default(
 _TINY_LIKELIHOOD = Default(values={"preference.sft_weight": 1.0}, source=_SPEED, tiny=True)
 _TINY_GROUPS = Default(values={"training.batch_size": 64}, source=_SPEED, tiny=True)
 _TRIES_FULL = Default(
-    values={"model.method": "full"},
+    values={METHOD: "full"},
     source="an adapter on a tiny model learns too little from its own tries",
     tiny=True,
 )
@@ -276,6 +281,7 @@ _DECLARED = (
         supervision="labels",
         fields=("rejected", "label"),
         bring="Bring answers with a label that is true or false, or pairs.",
+        smallest_batch=2,
         reference=True,
         options=("preference.beta",),
         defaults=(
@@ -452,6 +458,7 @@ _DECLARED = (
         supervision="completions",
         fields=("completion",),
         bring="Bring answers, or a chat: both models read them.",
+        teacher=True,
         tools=True,
         generates=True,
         options=(
@@ -509,15 +516,11 @@ def defaults_for(
     """
     tiny = model_parameters is not None and model_parameters < TINY
     declared = STAGES[stage].defaults
-    values: dict[str, Any] = {}
-    if method is None:
-        found = [one.values["model.method"] for one in declared
-                 if "model.method" in one.values and one.holds("", tiny)]  # fmt: skip
-        method = found[-1] if found else "lora"
-        values["model.method"] = method
-    for one in declared:
-        if one.holds(method, tiny):
-            values |= {path: value for path, value in one.values.items() if path != "model.method"}
-    if algorithm is not None:
-        values.pop("rl.algorithm", None)
-    return values
+    chosen = method or _merged([one for one in declared if one.holds("", tiny)]).get(METHOD, "lora")
+    values = {METHOD: chosen} | _merged([one for one in declared if one.holds(chosen, tiny)])
+    said = {METHOD: method, "rl.algorithm": algorithm}
+    return {path: value for path, value in values.items() if said.get(path) is None}
+
+
+def _merged(defaults: list[Default]) -> dict[str, Any]:
+    return {path: value for one in defaults for path, value in one.values.items()}
