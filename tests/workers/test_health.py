@@ -63,7 +63,7 @@ def test_there_are_healthy_runs_of_both_kinds() -> None:
 def test_a_finding_is_told_once_and_again_only_after_it_has_passed() -> None:
     far, near = {"kl": 0.9}, {"kl": 0.01}
     told = hear(Coach(RL_RECIPE), [far] * 20 + [near] * 20 + [far] * 20)
-    assert [type(one).__name__ for one in told] == ["Finding", "Eased", "Finding"]
+    assert [type(one).__name__ for one in told] == ["Finding", "FindingCleared", "Finding"]
     first, eased, second = told
     assert first.step == 10
     assert eased.step > 20 + PASSED_AFTER

@@ -23,6 +23,8 @@ Field = Literal["text", "completion", "rejected", "label", "prompt"]
 METHOD = "model.method"
 TINY = 10_000_000
 """Parameters below which a model counts as tiny: adapters on it learn little at usual rates."""
+PARAMETERS = {"starter": 2_590_464, "smollm2": 134_515_008}
+"""Of the models that come with the program; of none other is a tiny one known."""
 
 
 class Default(msgspec.Struct, frozen=True, kw_only=True):
@@ -96,7 +98,7 @@ class StageSpec(msgspec.Struct, frozen=True, kw_only=True):
     variants: dict[str, Variant] = {}
     """By rl.algorithm."""
     learnt: str = ""
-    """What it does with its examples; empty where training.assistant_only decides."""
+    """What it does with its examples; empty where training.assistant_only_loss decides."""
     too_long: str = "are cut"
     """What becomes of examples longer than training.max_length."""
     amount: str = ""
@@ -149,11 +151,11 @@ PPO_CHARTS = (
 
 _RL = (
     "rl.algorithm", "rl.kl_coefficient", "rl.clip_epsilon", "rl.max_completion_tokens",
-    "rl.temperature", "rl.updates_per_batch", "rl.pause_on",
+    "rl.temperature", "rl.num_iterations", "rl.pause_on",
 )  # fmt: skip
 _GROUPS = (
-    *_RL, "rl.group_size", "rl.clip_epsilon_high", "rl.advantage_scaling", "rl.mask_truncated",
-    "rl.top_p", "rl.fast_generation",
+    *_RL, "rl.group_size", "rl.clip_epsilon_high", "rl.scale_rewards",
+    "rl.mask_truncated_completions", "rl.top_p", "rl.fast_generation",
 )  # fmt: skip
 _VALUES = (*_RL, "rl.value_coefficient", "rl.gae_lambda")
 
@@ -168,11 +170,11 @@ _TINY_FULL = Default(
     values={"training.learning_rate": 5e-4}, source=_SPEED, methods=("full",), tiny=True
 )
 _TINY_ANSWERS = Default(
-    values={"rl.max_completion_tokens": 56, "evaluation.max_answer_tokens": 56},
+    values={"rl.max_completion_tokens": 56, "evaluation.max_completion_tokens": 56},
     source="the longest reference answers of the built-in sums",
     tiny=True,
 )
-_TINY_LIKELIHOOD = Default(values={"preference.sft_weight": 1.0}, source=_SPEED, tiny=True)
+_TINY_LIKELIHOOD = Default(values={"preference.rpo_alpha": 1.0}, source=_SPEED, tiny=True)
 _TINY_GROUPS = Default(values={"training.batch_size": 64}, source=_SPEED, tiny=True)
 _TRIES_FULL = Default(
     values={METHOD: "full"},
@@ -208,7 +210,7 @@ _DECLARED = (
         fields=("completion",),
         bring="Bring answers to learn: a chat, or a prompt with a completion.",
         tools=True,
-        options=("training.packing", "training.assistant_only"),
+        options=("training.packing", "training.assistant_only_loss"),
         defaults=(_tiny(4e-3, 16), _TINY_FULL),
         charts=SFT_CHARTS,
         trainer="sft",
@@ -255,7 +257,7 @@ _DECLARED = (
         reference=True,
         options=(
             "preference.beta", "preference.loss", "preference.label_smoothing",
-            "preference.sft_weight",
+            "preference.rpo_alpha",
         ),
         defaults=(
             *_PREFERENCE_RATES,
@@ -308,7 +310,7 @@ _DECLARED = (
         fields=("rejected",),
         bring=_PAIRS,
         reference=True,
-        options=("preference.beta", "preference.label_smoothing", "preference.sft_weight"),
+        options=("preference.beta", "preference.label_smoothing", "preference.rpo_alpha"),
         defaults=(
             Default(
                 values={"preference.beta": 1.0},
@@ -395,7 +397,7 @@ _DECLARED = (
         fields=("rejected",),
         bring=_PAIRS,
         talks=False,
-        options=("preference.centring",),
+        options=("preference.center_rewards_coefficient",),
         defaults=(
             _tiny(5e-4, 16, max_steps=80),
         ),
@@ -423,7 +425,7 @@ _DECLARED = (
         defaults=(
             _TRIES_FULL,
             Default(
-                values={"rl.updates_per_batch": 4, "rl.algorithm": "ppo"},
+                values={"rl.num_iterations": 4, "rl.algorithm": "ppo"},
                 source="TRL's PPOConfig: num_ppo_epochs",
             ),
             Default(
@@ -462,7 +464,7 @@ _DECLARED = (
         tools=True,
         generates=True,
         options=(
-            "distill.teacher", "distill.on_policy", "distill.divergence", "distill.temperature",
+            "distill.teacher", "distill.lmbda", "distill.beta", "distill.temperature",
             "rl.max_completion_tokens",
         ),
         defaults=(_tiny(1e-3, 16), _TINY_FULL, _TINY_ANSWERS),
