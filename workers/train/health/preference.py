@@ -37,7 +37,7 @@ def chosen_falls(history: History, setting: Setting) -> Finding | None:
             metric="logp_chosen",
             meaning=f"The better answers themselves have become far less likely ({start:.0f} to "
             f"{now:.0f} nats): what is gained goes to answers that are in no pair.",
-            remedy="Set preference.sft_weight = 1, which teaches the better answer too; lower the "
+            remedy="Set preference.rpo_alpha = 1, which teaches the better answer too; lower the "
             "learning rate, raise preference.beta, or take out pairs that are nearly the same.",
         )  # fmt: skip
     if _grown(history) < GROWING:
