@@ -11,7 +11,7 @@ ROOT = Path(__file__).parents[1]
 
 
 def test_types_hold() -> None:
-    """Under this interpreter's libraries; pyright and its node come from wheels, not by download."""
+    """Checked against this interpreter's libraries; pyright and its node come from wheels."""
     ended = subprocess.run(
         [sys.executable, "-m", "pyright", "--pythonpath", sys.executable],
         capture_output=True,
