@@ -14,7 +14,6 @@ from typing import Any
 
 from PySide6.QtCore import Signal
 from PySide6.QtWidgets import (
-    QComboBox,
     QHBoxLayout,
     QPlainTextEdit,
     QPushButton,
@@ -28,6 +27,7 @@ from studio.pages.chat.session import ChatSession
 from studio.theme import SPACE, Theme
 from studio.votes import Made, Tally, Verdict, Vote, Votes, labelled, pairs, tally, write_rows
 from studio.widgets.bubbles import Bubbles
+from studio.widgets.combo import ComboBox
 from studio.widgets.composer import Composer
 from studio.widgets.notice import Banner
 from studio.widgets.text import button, label
@@ -35,6 +35,8 @@ from workers.protocol.events import Answered
 from workers.protocol.refusal import Refusal
 from workers.protocol.requests import Say
 
+LETTERS = 12
+"""Of a model's name, so many are to be seen at least."""
 VERDICTS: list[tuple[Verdict, str, str]] = [
     ("left", "Left is better", "arrow-left"),
     ("right", "Right is better", "arrow-right"),
@@ -122,7 +124,10 @@ class Arena(QWidget):
         self._messages: list[dict[str, str]] = []
         self._due = False
         """Both have answered and the user is to vote."""
-        self.models = [_box("arena-first", "First model"), _box("arena-second", "Second model")]
+        self.models = [
+            ComboBox("arena-first", "First model", LETTERS),
+            ComboBox("arena-second", "Second model", LETTERS),
+        ]
         self.banner = Banner(theme)
         self.bubbles = Bubbles(
             "Choose two models, then ask. Which of them answers left is drawn anew every time.",
@@ -143,9 +148,7 @@ class Arena(QWidget):
             verdict: button(words, theme, icon, name=f"vote:{verdict}")
             for verdict, words, icon in VERDICTS
         }
-        self.kind = QComboBox()
-        self.kind.setObjectName("arena-kind")
-        self.kind.setAccessibleName("Kind of dataset")
+        self.kind = ComboBox("arena-kind", "Kind of dataset")
         for words, kind in KINDS:
             self.kind.addItem(words, kind)
         self.make = button("Make a dataset", theme, "table", name="make-dataset")
@@ -427,15 +430,6 @@ def _left_out(made: Made) -> str:
 
 def _count(number: int, noun: str) -> str:
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
-
-
-def _box(name: str, words: str) -> QComboBox:
-    box = QComboBox()
-    box.setObjectName(name)
-    box.setAccessibleName(words)
-    box.setMinimumContentsLength(12)
-    box.wheelEvent = lambda event: event.ignore()  # a passing wheel must not change it
-    return box
 
 
 def _row(*widgets: QWidget, stretch: bool = False) -> QWidget:

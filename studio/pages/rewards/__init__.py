@@ -8,7 +8,6 @@ from typing import Any
 
 from PySide6.QtCore import Signal
 from PySide6.QtWidgets import (
-    QComboBox,
     QFileDialog,
     QHBoxLayout,
     QProgressBar,
@@ -24,6 +23,7 @@ from studio.session import BRIEF_GRACE_S, Ending, Session
 from studio.theme import SPACE, Theme
 from studio.widgets.bench import BenchView
 from studio.widgets.card import Card
+from studio.widgets.combo import ComboBox
 from studio.widgets.notice import Banner, EmptyState
 from studio.widgets.page import Page
 from studio.widgets.text import button, label
@@ -299,13 +299,9 @@ class RewardsPage(Page):
             self.banner.tell("The rewards could not be tried.", ending.cause, ending.remedy)
 
 
-def _box(name: str, words: str) -> QComboBox:
-    box = QComboBox()
-    box.setObjectName(name)
-    box.setAccessibleName(words)
-    box.setMinimumContentsLength(16)
+def _box(name: str, words: str) -> ComboBox:
+    box = ComboBox(name, words, least_letters=16)
     box.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
-    box.wheelEvent = lambda event: event.ignore()  # a passing wheel must not change it
     return box
 
 

@@ -9,12 +9,13 @@ from itertools import pairwise
 from typing import Any
 
 from PySide6.QtCore import Qt, Signal
-from PySide6.QtWidgets import QComboBox, QHBoxLayout, QPlainTextEdit, QVBoxLayout, QWidget
+from PySide6.QtWidgets import QHBoxLayout, QPlainTextEdit, QVBoxLayout, QWidget
 
 from studio.jobs import Jobs
 from studio.session import Ending, Session
 from studio.theme import SPACE, Theme
 from studio.widgets.card import Card
+from studio.widgets.combo import ComboBox
 from studio.widgets.notice import Banner, EmptyState
 from studio.widgets.text import button, label
 from workers.protocol.events import AnswersScored, Phase, Ready
@@ -61,11 +62,7 @@ class ScoreView(QWidget):
         self._changed_at: float | None = None
         self._asked: list[int] | None = None
         """The places of the answers that are being scored."""
-        self.models = QComboBox()
-        self.models.setObjectName("score-model")
-        self.models.setAccessibleName("Reward model")
-        self.models.setMinimumContentsLength(24)
-        self.models.wheelEvent = lambda event: event.ignore()  # a wheel must not change it
+        self.models = ComboBox("score-model", "Reward model", least_letters=24)
         self.models.activated.connect(self._on_model_chosen)
         self.banner = Banner(theme)
         self.prompt = _editor("score-prompt", "Prompt", 72)

@@ -16,6 +16,7 @@ from studio.pages.train.step import Step
 from studio.theme import SPACE, Theme
 from studio.widgets.card import Card
 from studio.widgets.checkcard import CheckCard
+from studio.widgets.combo import ComboBox
 from studio.widgets.mixture import MixtureBar
 from studio.widgets.text import button, label
 from workers.protocol.assets import builtin_dataset, builtin_datasets
@@ -137,10 +138,7 @@ class TestChooser(Card):
 
     def __init__(self, theme: Theme) -> None:
         super().__init__("Test set")
-        self.box = QComboBox()
-        self.box.setObjectName("test-set")
-        self.box.setAccessibleName("Test set")
-        self.box.wheelEvent = lambda event: event.ignore()  # a passing wheel must not change it
+        self.box = ComboBox("test-set", "Test set")
         browse = button("Browse…", theme, "folder-open", name="browse-test")
         browse.clicked.connect(self._on_browse)
         row = QHBoxLayout()

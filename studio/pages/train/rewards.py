@@ -6,12 +6,13 @@ from typing import NamedTuple
 
 import msgspec
 from PySide6.QtCore import Signal
-from PySide6.QtWidgets import QComboBox, QHBoxLayout, QVBoxLayout
+from PySide6.QtWidgets import QHBoxLayout, QVBoxLayout
 
 from studio.advice import different_tokenizers
 from studio.pages.train.step import Step
 from studio.theme import SPACE, Theme
 from studio.widgets.card import Card
+from studio.widgets.combo import ComboBox
 from studio.widgets.rewards import RewardEditor
 from studio.widgets.text import button, label
 from workers.protocol.recipe import Recipe
@@ -39,11 +40,7 @@ class RewardModelPicker(Card):
         super().__init__("The reward model")
         self._given: list[AnyReward] = []
         self._roots: dict[str, str] = {}
-        self.box = QComboBox()
-        self.box.setObjectName("reward-model")
-        self.box.setAccessibleName("Reward model")
-        self.box.setMinimumContentsLength(24)
-        self.box.wheelEvent = lambda event: event.ignore()  # a passing wheel must not change it
+        self.box = ComboBox("reward-model", "Reward model", least_letters=24)
         self.none = label(
             "There is no reward model yet. Train one on pairs of a better and a worse answer, from "
             "the same base; then come back here.", "", wrap=True,
