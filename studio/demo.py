@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from studio.headless import Headless
-from studio.store import JobRow
+from studio.records import JobRow
 from studio.terminal import Terminal
 from workers.protocol.assets import assets_folder
 from workers.protocol.events import Sampled

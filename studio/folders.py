@@ -13,7 +13,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from studio.paths import Home
-from studio.store import JobRow, Store
+from studio.records import JobRow
+from studio.store import Store
 from workers.protocol import wire
 from workers.protocol.refusal import Refusal
 

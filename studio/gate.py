@@ -12,7 +12,7 @@ from typing import Literal
 
 import msgspec
 
-from studio.store import Evaluation
+from studio.records import Evaluation
 from workers.protocol.recipe import Gate
 
 LOWER_IS_BETTER = ("loss", "cut_off_share", "calibration_error")

@@ -16,9 +16,10 @@ import msgspec
 
 from studio.jobs import Jobs
 from studio.paths import find_home
+from studio.records import JobRow
 from studio.session import Session
 from studio.settings import load_settings
-from studio.store import JobRow, Store
+from studio.store import Store
 from studio.terminal import Follow, Terminal
 from workers.protocol import wire
 from workers.protocol.audit import AuditResult

@@ -21,8 +21,9 @@ from studio.folders import JobFolders, delete_folder, slug, writing_to
 from studio.paths import Home
 from studio.pipelines import follow_up, next_stage
 from studio.process import Rung, StopLadder, Worker, disown, launch
+from studio.records import JobRow, Status
 from studio.settings import Settings
-from studio.store import JobRow, Status, Store
+from studio.store import Store
 from studio.tasks import RUN, name_of, prepared, run_by_id, with_paths
 from workers.protocol import wire
 from workers.protocol.checkpoints import last_step

@@ -19,7 +19,7 @@ import msgspec
 import psutil
 
 from studio.jobs import STOP_GRACE_S, Jobs, JobUpdate
-from studio.store import Status
+from studio.records import Status
 from workers.protocol.jobs import AnyTask, OwnedTask
 from workers.protocol.refusal import Refusal
 from workers.protocol.requests import Request

@@ -12,10 +12,11 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import wraps
 from pathlib import Path
-from typing import Any, Concatenate, Literal, ParamSpec
+from typing import Concatenate, ParamSpec
 
 import msgspec
 
+from studio.records import ArtifactRow, Evaluation, FindingRow, JobRow, Series, Status
 from workers.protocol.events import (
     Artifact,
     Benched,
@@ -39,7 +40,6 @@ from workers.protocol.events import (
 from workers.protocol.jobs import Job, Train
 from workers.protocol.wire import Line, decode_event
 
-Status = Literal["running", "finished", "stopped", "paused", "failed"]
 SCHEMA = 4
 
 _TABLES = """
@@ -81,80 +81,6 @@ OF_JOBS = ("metrics", "evaluations", "artifacts", "findings", "rollouts", "lines
 
 READ_AGAIN = (Sampled, Note, Saved, Paused, Resumed, Evaluated, Benched)
 """Events that are kept whole: pages show them in words, of old runs too."""
-
-
-class JobRow(msgspec.Struct, frozen=True):
-    """One job as lists show it."""
-
-    id: str
-    kind: str
-    name: str
-    stage: str
-    created: str
-    parent: str | None
-    status: Status
-    cause: str
-    remedy: str
-    phase: str
-    steps: int
-    total_steps: int
-    seconds: float
-    cursor: int
-    fault: str
-    """Of a failed job that left a last word, its kind: refused, out_of_memory, disk_full, error."""
-    summary: dict[str, Any]
-
-    @property
-    def live(self) -> bool:
-        return self.status == "running"
-
-    @property
-    def paused(self) -> bool:
-        return self.status == "paused"
-
-    @property
-    def may_resume(self) -> bool:
-        """Ended before its time, so that it can go on from its last checkpoint."""
-        return self.kind == "train" and self.status in ("paused", "failed")
-
-    @property
-    def has_weights(self) -> bool:
-        """Ended with its weights saved: it can be exported, talked to and built upon."""
-        return self.status in ("finished", "stopped")
-
-
-class Evaluation(msgspec.Struct, frozen=True):
-    moment: str
-    step: int
-    rows: int
-    scores: dict[str, float | None]
-    each: dict[str, list[float | None]] = {}
-    """Of some scores the single rows' values, in the rows' order."""
-
-
-class FindingRow(msgspec.Struct, frozen=True):
-    """What the health coach noticed, from a step until another; `until` is None while it holds."""
-
-    kind: str
-    since: int
-    until: int | None
-    level: str
-    metric: str
-    meaning: str
-    remedy: str
-
-
-class ArtifactRow(msgspec.Struct, frozen=True):
-    path: str
-    kind: str
-    bytes: int
-
-
-class Series(msgspec.Struct, frozen=True):
-    """One metric of one run, by rising step; a value that was not a number is NaN."""
-
-    steps: list[int]
-    values: list[float]
 
 
 def _disk_is_full(fault: sqlite3.OperationalError) -> bool:

@@ -16,8 +16,9 @@ import pytest
 
 from studio.jobs import Jobs
 from studio.paths import ENVIRONMENT, Home
+from studio.records import JobRow
 from studio.settings import Settings
-from studio.store import JobRow, Store
+from studio.store import Store
 from workers.protocol.recipe import Recipe, Source, Training
 
 FAKE = Path(__file__).parent / "fakes" / "worker.py"

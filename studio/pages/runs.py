@@ -17,7 +17,8 @@ from PySide6.QtGui import QColor
 from PySide6.QtWidgets import QHeaderView, QLineEdit, QMenu, QMessageBox, QTableView
 
 from studio.jobs import Jobs
-from studio.store import JobRow, Store
+from studio.records import JobRow
+from studio.store import Store
 from studio.theme import Theme
 from studio.widgets.notice import STATUS, EmptyState
 from studio.widgets.page import Page

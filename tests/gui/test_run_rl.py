@@ -18,6 +18,7 @@ from studio.pages.run.answers import ANSWERS_BYTES
 from studio.pages.run.plans import charts_for
 from studio.widgets import chart as charts
 from studio.widgets.completions import FirstAndNow
+from studio.widgets.curve import MOST_SMOOTHING
 from studio.widgets.findings import HEALTHY, Finding, FindingList
 from tests.gui.conftest import Driver
 from workers.protocol.events import Finding as Found
@@ -181,7 +182,7 @@ def test_smoothing_equals_its_definition() -> None:
     values = np.sin(np.arange(900.0))
     values[5] = values[700] = math.nan
     past, mean, weight, expected = 900 / 960, 0.0, 0.0, []
-    past = min(charts.MOST_SMOOTHING, past)
+    past = min(MOST_SMOOTHING, past)
     for value in values:
         if not math.isnan(value):
             mean = past * mean + (1 - past) * value

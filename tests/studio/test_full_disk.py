@@ -17,8 +17,9 @@ import studio.store
 from studio.headless import Headless
 from studio.jobs import Jobs
 from studio.paths import Home
+from studio.records import JobRow
 from studio.session import Session
-from studio.store import JobRow, Store
+from studio.store import Store
 from studio.terminal import Terminal
 from workers.protocol import wire
 from workers.protocol.events import Event, Metrics

@@ -13,8 +13,9 @@ from typing import Any
 import pytest
 
 from studio.jobs import Jobs
+from studio.records import JobRow
 from studio.settings import Settings
-from studio.store import JobRow, Store
+from studio.store import Store
 from workers.protocol import wire
 from workers.protocol.events import Inspected, Progress
 from workers.protocol.jobs import Inspect

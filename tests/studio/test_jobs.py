@@ -14,8 +14,9 @@ from studio.folders import delete_folder, slug
 from studio.jobs import Jobs
 from studio.paths import Home
 from studio.process import Rung, launch
+from studio.records import JobRow
 from studio.settings import Settings
-from studio.store import JobRow, Store
+from studio.store import Store
 from workers.protocol import wire
 from workers.protocol.events import Metrics, Note, Resumed
 from workers.protocol.jobs import Change, Train

@@ -7,7 +7,8 @@ from collections.abc import Callable
 
 from studio.jobs import Jobs
 from studio.paths import Home
-from studio.store import JobRow, Store
+from studio.records import JobRow
+from studio.store import Store
 from workers.protocol.events import (
     Artifact,
     Evaluated,

@@ -16,8 +16,9 @@ import pytest
 
 from studio.jobs import Jobs
 from studio.paths import Home
+from studio.records import JobRow
 from studio.settings import Settings
-from studio.store import JobRow, Store
+from studio.store import Store
 from tests.conftest import end_all
 from workers.protocol import wire
 from workers.protocol.checkpoints import last_step

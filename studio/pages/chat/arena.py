@@ -15,15 +15,14 @@ from typing import Any
 from PySide6.QtCore import Signal
 from PySide6.QtWidgets import (
     QHBoxLayout,
-    QPlainTextEdit,
     QPushButton,
-    QSizePolicy,
     QVBoxLayout,
     QWidget,
 )
 
 from studio.jobs import Jobs
 from studio.pages.chat.session import ChatSession
+from studio.pages.chat.side import Side
 from studio.theme import SPACE, Theme
 from studio.votes import Made, Tally, Verdict, Vote, Votes, labelled, pairs, tally, write_rows
 from studio.widgets.bubbles import Bubbles
@@ -54,48 +53,6 @@ REASONS = {
     "tie": "ties", "both_good": "both good", "both_bad": "both bad", "same": "twice the same words",
     "left": "with a winner", "right": "with a winner", "up": "labels", "down": "labels",
 }  # fmt: skip
-
-
-class Side(QWidget):
-    """One answer, growing as it comes, and after the vote who gave it."""
-
-    def __init__(self, name: str) -> None:
-        super().__init__()
-        self._name = name
-        self._streamed = ""
-        self.title = label(name, "label")
-        self.title.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Fixed)
-        self.text = QPlainTextEdit()
-        self.text.setReadOnly(True)
-        self.text.setObjectName(f"answer-{name.lower()}")
-        self.text.setAccessibleName(f"{name} answer")
-        self.text.setMinimumHeight(64)
-        column = QVBoxLayout(self)
-        column.setContentsMargins(0, 0, 0, 0)
-        column.setSpacing(SPACE // 2)
-        column.addWidget(self.title)
-        column.addWidget(self.text, 1)
-
-    def begin(self) -> None:
-        self._streamed = ""
-        self.title.setText(self._name)
-        self.text.setPlainText("…")
-
-    def stream(self, piece: str) -> None:
-        self._streamed += piece
-
-    def settle(self, text: str) -> None:
-        self._streamed = ""
-        self.text.setPlainText(text or "(no words)")
-
-    def reveal(self, model: str, *, won: bool) -> None:
-        self.title.setText(f"{self._name}: {model}{', preferred' if won else ''}")
-
-    def paint(self) -> None:
-        if self._streamed and self.text.toPlainText() != self._streamed:
-            self.text.setPlainText(self._streamed)
-            bar = self.text.verticalScrollBar()
-            bar.setValue(bar.maximum())
 
 
 class Arena(QWidget):

@@ -21,8 +21,8 @@ from studio.pages.run.curves import RunCharts
 from studio.pages.run.header import RunHeader
 from studio.pages.run.plans import REINFORCING, charts_for
 from studio.process import Rung
+from studio.records import JobRow
 from studio.session import Ending, Session
-from studio.store import JobRow
 from studio.theme import SPACE, Theme, fixed_font
 from studio.widgets.completions import FirstAndNow, StepsView
 from studio.widgets.findings import Finding, FindingList, HealthStrip

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from PySide6.QtWidgets import QHBoxLayout, QProgressBar, QVBoxLayout, QWidget
 
 from studio.pages.run.plans import SCORES
-from studio.store import Evaluation, JobRow
+from studio.records import Evaluation, JobRow
 from studio.theme import SPACE, Theme
 from studio.widgets.notice import StatusPill
 from studio.widgets.text import label
