@@ -176,7 +176,7 @@ def test_edits_are_saved_as_a_version_that_is_opened(
     before = rows.read_bytes()
     _choose(driver, page, 0)
     _edit(driver, page, "Say 0", "Say nought")
-    page.browser._drop([3])
+    page.browser.drop_rows([3])
     driver.click("save-version")
     driver.wait(lambda: page.browser.name.text() == "rows-v.jsonl")
     driver.wait(lambda: page.browser.counted and _cell(page, 0, 2) == "Say nought")
@@ -221,7 +221,7 @@ def test_edits_outlive_the_page_and_a_dead_reader(
 def test_edits_of_a_file_that_changed_are_set_aside(
     page: DataPage, driver: Driver, rows: Path
 ) -> None:
-    page.browser._drop([0])
+    page.browser.drop_rows([0])
     driver.click("open-another")
     rows.write_text(json.dumps({"prompt": "New", "completion": "News"}))
     _open(driver, rows)
@@ -253,7 +253,7 @@ def test_columns_mapped_by_hand_reach_the_wizard(driver: Driver, tmp_path: Path)
 
 
 def test_unsaved_edits_do_not_go_to_the_wizard_unseen(page: DataPage, driver: Driver) -> None:
-    page.browser._drop([0])
+    page.browser.drop_rows([0])
     driver.click("use-data")
     assert "would not see your edits" in page.banner.text
     assert driver.window.page is page
