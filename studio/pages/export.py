@@ -115,6 +115,10 @@ class ExportPage(Page):
         if rows and self._session is None:
             self._show_files()
 
+    def receive(self, request: object) -> None:
+        if isinstance(request, str):
+            self.open(request)
+
     def open(self, run: str) -> None:
         """Shows the page with a run chosen."""
         self._offer_runs()

@@ -79,6 +79,9 @@ class Page(QWidget):
     def refresh(self) -> None:
         """Called on the window's clock while this page is shown: paint what changed."""
 
+    def receive(self, request: object) -> None:
+        """Takes up what another page asks for; called when the page has been shown."""
+
     def leave(self) -> None:
         """Called once when the window closes."""
 

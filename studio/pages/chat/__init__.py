@@ -191,8 +191,10 @@ class ChatPage(Page):
         self._on_model_chosen()
         self.composer.setFocus()
 
-    def open_run(self, run: str) -> None:
-        self.open(str(self._jobs.folder(run)))
+    def receive(self, request: object) -> None:
+        """A .gguf file, or a run by its folder."""
+        if isinstance(request, str):
+            self.open(request)
 
     def _on_model_chosen(self) -> None:
         self.session.leave()

@@ -103,6 +103,10 @@ class DataPage(Page):
         for made in (self.again, self.another, self.use):
             made.hide()
 
+    def receive(self, request: object) -> None:
+        if isinstance(request, Source):
+            self.open(request)
+
     def open(self, source: Source) -> None:
         """Looks into a dataset, in place of the one that is open."""
         path = Path(source.source).expanduser()

@@ -48,7 +48,7 @@ class RewardsPage(Page):
     wizard_asked = Signal()
     """The page was opened and wants to know the wizard's present recipe: see `offer`."""
     new_asked = Signal()
-    judge_asked = Signal()
+    reward_model_asked = Signal()
     """A reward model is to be trained."""
 
     def __init__(self, jobs: Jobs, theme: Theme) -> None:
@@ -69,7 +69,7 @@ class RewardsPage(Page):
         self._empty.action.clicked.connect(self.new_asked)
         self.action_row.addWidget(self._open)
         self.score = ScoreView(jobs, theme)
-        self.score.train_asked.connect(self.judge_asked)
+        self.score.train_asked.connect(self.reward_model_asked)
         self._trial = self._make_trial()
         self.body.addWidget(self._make_tabs(), 0)
         self.body.addWidget(self._trial, 1)
@@ -160,6 +160,10 @@ class RewardsPage(Page):
         """Takes the wizard's present recipe, with the stages that are to follow it."""
         self._pipelines[0] = pipeline
         self._on_source_chosen()
+
+    def receive(self, request: object) -> None:
+        if isinstance(request, Recipe):
+            self.open_recipe(request)
 
     def open_recipe(self, recipe: Recipe) -> None:
         """Shows a recipe of the wizard as what is to be tried."""

@@ -60,6 +60,7 @@ PAINT_S = 0.008
 class RunPage(Page):
     export_asked = Signal(str)
     chat_asked = Signal(str)
+    """The folder of a run that is to be talked to."""
     new_asked = Signal()
 
     def __init__(self, jobs: Jobs, theme: Theme) -> None:
@@ -414,7 +415,7 @@ class RunPage(Page):
         self.export_asked.emit(self.run)
 
     def _on_chat(self) -> None:
-        self.chat_asked.emit(self.run)
+        self.chat_asked.emit(str(self.folder))
 
     def _on_split_moved(self) -> None:
         self._split_by_hand = True

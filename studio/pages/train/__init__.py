@@ -22,6 +22,7 @@ from PySide6.QtWidgets import (
 
 from studio.advice import Advice, answers, missing_prerequisite, with_sft_first
 from studio.jobs import Jobs
+from studio.navigation import NewRun
 from studio.pages.train.advice import AdviceStep
 from studio.pages.train.data import DataStep
 from studio.pages.train.model import ModelStep
@@ -111,6 +112,7 @@ class TrainPage(Page):
         self.data.preview.counted.connect(self._on_counted)
         self.data.check.asked.connect(self._on_check_asked)
         self.data.check.cancelled.connect(self._on_check_cancelled)
+        self.data.check.view.length_asked.connect(self.use_length)
         self.review.save_asked.connect(self._on_save)
         self.review.followers_dropped.connect(self._on_followers_dropped)
 
@@ -318,6 +320,22 @@ class TrainPage(Page):
         if not then:
             return Pipeline(name=recipe.name, stages=[recipe])
         return msgspec.structs.replace(self._opened, stages=[recipe, *then])
+
+    def receive(self, request: object) -> None:
+        match request:
+            case NewRun(base=run, name=name) if run:
+                self.use_base(run, name)
+            case NewRun(source=Source() as source, stage=stage):
+                self.use_data(source, stage)
+            case NewRun(stage=stage) if stage:
+                self.use_stage(stage)
+            case Source():
+                self.data.use(request)
+                self._show_step(self.data)
+
+    def use_length(self, tokens: int) -> None:
+        """Takes a length of the longest sequence, in tokens."""
+        self.settings.fields["training.max_length"].set_value(tokens)
 
     def use_base(self, run: str, name: str) -> None:
         """Begins a new run on top of an earlier one."""
