@@ -500,6 +500,17 @@ def test_no_word_is_cut_on_a_run(driver: Driver, look: str, size: tuple[int, int
     assert page.grab().toImage().pixelColor(2, 2).getRgb() == ground
 
 
+def test_a_run_is_shown_from_the_index_alone(driver: Driver) -> None:
+    page = _finished(driver, steps=4)
+    notes, steps = page.notes.toPlainText(), page.charts["reward"].main.steps
+    assert "Checkpoint of step 4 saved" in notes
+    (page.folder / "events.jsonl").unlink()
+    driver.window.open_run(page.run)
+    driver.wait(lambda: page.settled and page.notes.toPlainText() == notes)
+    assert page.charts["reward"].main.steps == steps == [1, 2, 3, 4]
+    assert page.rollouts
+
+
 def test_a_long_run_opens_and_ticks_without_a_halt(driver: Driver) -> None:
     """Bounds are loose; what is meant is that no tick reads or draws everything at once."""
     page = _finished(driver, steps=4)

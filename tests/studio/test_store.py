@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
+import msgspec
+
 from studio.jobs import Jobs
 from studio.paths import Home
 from studio.records import JobRow
@@ -17,10 +19,12 @@ from workers.protocol.events import (
     FindingCleared,
     Finished,
     Metrics,
+    Note,
     Paused,
     Progress,
     Resumed,
     Rollout,
+    Sampled,
     Started,
 )
 from workers.protocol.jobs import Export, Job, Train
@@ -187,3 +191,21 @@ def test_a_rebuilt_index_equals_the_old_one(
     assert jobs.rebuild() == 1
     assert jobs.store.job(run) == before
     assert jobs.store.series(run, "loss") == series
+
+
+def test_lines_that_are_read_again_are_kept_whole(store: Store) -> None:
+    store.add(_job("j"))
+    kept = [
+        Note(text="one"), Sampled(step=1, prompt="p", completion="c"),
+        Evaluated(when="before", step=0, values={"accuracy": 0.5}, rows=2, each={"accuracy": [1, 0]}),
+    ]  # fmt: skip
+    lines = _lines(STARTED, kept[0], Metrics(step=1, values={"loss": 1.0}), *kept[1:])
+    store.apply("j", lines, 1)
+    store.apply("j", lines, 1)  # twice changes nothing
+    found = store.lines("j")
+    assert [line.n for line in found] == [2, 4, 5]
+    assert [line.event for line in found[:2]] == kept[:2]
+    assert found[2].event == msgspec.structs.replace(kept[2], each={})
+    assert [line.n for line in store.lines("j", after=2, limit=1)] == [4]
+    store.remove("j")
+    assert store.lines("j") == []
