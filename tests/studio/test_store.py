@@ -197,7 +197,7 @@ def test_lines_that_are_read_again_are_kept_whole(store: Store) -> None:
     store.add(_job("j"))
     kept = [
         Note(text="one"), Sampled(step=1, prompt="p", completion="c"),
-        Evaluated(when="before", step=0, values={"accuracy": 0.5}, rows=2, each={"accuracy": [1, 0]}),
+        Evaluated(when="before", step=0, values={"reward": 0.5}, rows=2, each={"reward": [1, 0]}),
     ]  # fmt: skip
     lines = _lines(STARTED, kept[0], Metrics(step=1, values={"loss": 1.0}), *kept[1:])
     store.apply("j", lines, 1)
