@@ -233,7 +233,7 @@ def demo(json: Json = False, home: HomeDir = None) -> None:
         outcome = tour.run(headless)
         outcome["seconds"] = round(time.monotonic() - began, 1)
         headless.terminal.result(outcome)
-        tour.tell(headless.terminal, outcome)
+        tour.print_outcome(headless.terminal, outcome)
 
 
 @app.command("reward-bench")
@@ -252,8 +252,8 @@ def reward_bench(
             headless.terminal.result(failure_fields(row))
             _exit_unless_finished(row, headless.terminal)
             return
-        told = msgspec.to_builtins(result)
-        headless.terminal.result(told | {"run": row.id})
+        fields = msgspec.to_builtins(result)
+        headless.terminal.result(fields | {"run": row.id})
         headless.terminal.table(
             f"Rewards: {result.verdict}",
             ["Planted answer", "Earns", "Of a right one"],

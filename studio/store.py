@@ -233,10 +233,10 @@ class Store:
             case Progress(done=done, total=total, unit="steps"):
                 self._set(job, steps=done, total_steps=total)
             case Evaluated(when=when, step=step, rows=rows, values=values, each=each):
-                told = (msgspec.json.encode(part).decode() for part in (values, each))
+                parts = (msgspec.json.encode(part).decode() for part in (values, each))
                 self._db.execute(
                     "INSERT OR REPLACE INTO evaluations VALUES (?, ?, ?, ?, ?, ?)",
-                    (job, when, step, rows, *told),
+                    (job, when, step, rows, *parts),
                 )
             case Artifact(path=path, kind=kind, bytes=size):
                 self._db.execute(
@@ -262,7 +262,7 @@ class Store:
                 for table in ("metrics", "rollouts", "evaluations"):
                     self._db.execute(f"DELETE FROM {table} WHERE job = ? AND step > ?", (job, step))
                 self._db.execute("DELETE FROM findings WHERE job = ? AND since > ?", (job, step))
-                # The coach begins anew: what held is told again if it still holds.
+                # The coach begins anew: what held is found again if it still holds.
                 self._db.execute(
                     "UPDATE findings SET until = ? WHERE job = ? AND (until IS NULL OR until > ?)",
                     (step, job, step),

@@ -237,18 +237,18 @@ def _finding(**changes: object) -> Finding:
 def test_the_gravest_finding_is_told_first(driver: Driver) -> None:
     strip = driver.window.run.health
     alarm = _finding(kind="not_a_number", level="alarm", meaning="No number.")
-    strip.tell([_finding(), alarm])
+    strip.show_findings([_finding(), alarm])
     assert strip.text.startswith("No number.")
     assert strip.property("banner") == "bad"
     assert strip.more.text() == "1 more"
-    strip.tell([_finding(until=9)])
+    strip.show_findings([_finding(until=9)])
     assert strip.isHidden()
 
 
 def test_findings_of_an_unknown_level_are_shown_all_the_same(driver: Driver) -> None:
     listed = FindingList(driver.studio.theme)
     driver.qtbot.addWidget(listed)
-    listed.tell([_finding(level="later"), _finding(kind="b", until=5, meaning="Gone.")])
+    listed.show_findings([_finding(level="later"), _finding(kind="b", until=5, meaning="Gone.")])
     assert listed.text.index("It drifts.") < listed.text.index("Gone.")
 
 

@@ -381,8 +381,8 @@ def _left_out(made: Made) -> str:
     for reason, number in made.left_out.items():
         words = REASONS[reason]
         counts[words] = counts.get(words, 0) + number
-    told = ", ".join(f"{number} {words}" for words, number in counts.items())
-    return f"Left out: {told}." if told else ""
+    counted = ", ".join(f"{number} {words}" for words, number in counts.items())
+    return f"Left out: {counted}." if counted else ""
 
 
 def _count(number: int, noun: str) -> str:

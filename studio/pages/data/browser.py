@@ -121,9 +121,9 @@ class Browser(BrowserView):
         match event:
             case Opened(opening=opening):
                 self._on_opened(opening)
-            case RowsCounted() as told:
-                self._bad, self.counted = told.bad, told.complete
-                self.table.rows.set_total(told.rows)
+            case RowsCounted() as counted:
+                self._bad, self.counted = counted.bad, counted.complete
+                self.table.rows.set_total(counted.rows)
                 self._show_facts()
             case RowsShown(first=first, rows=rows):
                 self._on_rows(first, rows)
@@ -172,8 +172,8 @@ class Browser(BrowserView):
         if self._bad:
             facts.append(f"{self._bad:,} cannot be used")
         if opening.licence:
-            told = f" ({opening.licence_from})" if opening.licence_from else ""
-            facts.append(f"{opening.licence}{told}")
+            source = f" ({opening.licence_from})" if opening.licence_from else ""
+            facts.append(f"{opening.licence}{source}")
         else:
             facts.append("licence unknown")
         if opening.version_of:
@@ -402,7 +402,7 @@ class Browser(BrowserView):
     def _on_skip(self) -> None:
         self.source = msgspec.structs.replace(self.source, bad_rows="skip")
         words = 'Bad rows will be left out: "Use in the wizard" takes that along.'
-        self.check.tell(words, working=False)
+        self.check.show_state(words, working=False)
 
 
 def _same(one: str, other: str) -> bool:

@@ -306,8 +306,8 @@ class RunPage(Page):
         held = [finding for finding in found if finding.until is None]
         why = next((one for one in held if row.paused and one.meaning in row.cause), None)
         self._show_banner(row, why)
-        self.health.tell([finding for finding in held if finding is not why])
-        self.findings.tell(found)
+        self.health.show_findings([finding for finding in held if finding is not why])
+        self.findings.show_findings(found)
         title = f"Health ({len(held)})" if held else "Health"
         self.tabs.setTabText(self.tabs.indexOf(self.findings), title)
         self.grid.mark(found)
@@ -322,7 +322,7 @@ class RunPage(Page):
             self.banner.hide()
 
     def found(self) -> list[Finding]:
-        """What the health coach noticed. A kind that is told anew, after a pause, passed before."""
+        """What the health coach noticed. A kind that comes again, after a pause, passed before."""
         found: list[Finding] = []
         open_since: dict[str, int] = {}
         for row in self._jobs.store.findings(self.run):
