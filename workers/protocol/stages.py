@@ -134,7 +134,7 @@ _SHUNS = (
     "{name} only moves it between answers that it gives anyway, so it will learn to shun the worse "
     "ones and still give no good ones"
 )
-_SPEED = "measured on the starter, which it teaches within two minutes: benchmarks/stages_learn.py"
+_SPEED = "measured on the starter: tests/benchmarks/stages_learn.py"
 _TRL_DPO = "TRL's DPOConfig, KTOConfig and CPOConfig; ten times as much with an adapter"
 
 SFT_CHARTS = ("loss", "token_accuracy", "eval_accuracy", "entropy")
@@ -174,7 +174,7 @@ _TINY_FULL = Default(
 )
 _TINY_ANSWERS = Default(
     values={"rl.max_completion_tokens": 56, "evaluation.max_completion_tokens": 56},
-    source="the longest reference answers of the built-in sums",
+    source="the built-in answers, of which the longest has 43 tokens",
     tiny=True,
 )
 _TINY_LIKELIHOOD = Default(values={"preference.rpo_alpha": 1.0}, source=_SPEED, tiny=True)
@@ -345,7 +345,7 @@ _DECLARED = (
         bring=_PAIRS,
         options=("preference.beta", "preference.simpo_gamma"),
         defaults=(
-            Default(values={"preference.beta": 2.0}, source="Meng et al. 2024, table 7"),
+            Default(values={"preference.beta": 2.0}, source="Meng et al. 2024"),
             *_PREFERENCE_RATES,
             _tiny(1e-3, 16),
             _TINY_FULL_PREFERENCE,
