@@ -46,6 +46,10 @@ FULL = "f16"
 _DECLARED = (
     _gguf("Q4_K_M", "About 5 bits a weight. Smallest; a small loss of quality. The usual choice "
           "for llama.cpp and Ollama.", "leaf", 0.7, 0.85),
+    _gguf("Q5_K_M", "Between 5 and 6 bits a weight. Nearly as small, and nearer to the original.",
+          "stack", 0.8, 0.88),
+    _gguf("Q6_K", "Between 6 and 7 bits a weight. Close to the original.", "circle-half", 0.9,
+          0.93),
     _gguf("Q8_0", "8 bits a weight. Hardly to be told from the original.", "scales", 1.1, 0.97),
     _gguf(FULL, "16 bits a weight. The trained model as it is, for llama.cpp.", "diamond", 2.0,
           0.99),
