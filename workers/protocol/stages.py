@@ -444,7 +444,7 @@ _DECLARED = (
                 source="the value model of PPO cannot be trained over 4-bit weights",
                 methods=("qlora",),
             ),
-            *_RL_RATES,
+            _RL_RATES[0],
             _tiny(1e-3, 32, max_steps=24),
             _TINY_FULL_PREFERENCE,
             _TINY_ANSWERS,
