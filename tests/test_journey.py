@@ -58,9 +58,7 @@ def _shot(studio: Studio, name: str) -> None:
 
 
 @pytest.mark.parametrize("base", ["starter", pytest.param("smollm2", marks=pytest.mark.slow)])
-def test_train_watch_export_and_talk(
-    qtbot: Any, studio: Studio, dataset: Path, base: str
-) -> None:
+def test_train_watch_export_and_talk(qtbot: Any, studio: Studio, dataset: Path, base: str) -> None:
     driver = Driver(qtbot, studio)
     driver.begin()
     driver.click("choice:sft")
