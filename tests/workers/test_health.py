@@ -162,11 +162,11 @@ def test_a_margin_that_few_pairs_carry_is_told() -> None:
 
 def test_a_reward_model_that_measures_length_is_told_and_one_whose_data_does_is_not() -> None:
     judge = Recipe(stage="reward", data=PAIRS.data)
-    before: dict[str, float | None] = {"eval_longer_wins": 0.5, "eval_longer_chosen": 0.5}
-    assert kinds(judge, [before, {"eval_longer_wins": 0.9, "eval_longer_chosen": 0.5}]) == [
+    before: dict[str, float | None] = {"eval_length_bias": 0.5, "eval_longer_chosen": 0.5}
+    assert kinds(judge, [before, {"eval_length_bias": 0.9, "eval_longer_chosen": 0.5}]) == [
         "length_bias"
     ]
-    assert kinds(judge, [before, {"eval_longer_wins": 0.9, "eval_longer_chosen": 0.85}]) == []
+    assert kinds(judge, [before, {"eval_length_bias": 0.9, "eval_longer_chosen": 0.85}]) == []
 
 
 def test_a_policy_that_runs_away_under_ppo_is_an_alarm() -> None:
