@@ -39,11 +39,3 @@ def test_every_charted_metric_is_explained() -> None:
     lines = (line.metric for plan in plans for line in plan.lines)
     for name in {metric.removeprefix("eval_") for metric in lines}:
         assert f"`{name}`" in README, name
-
-
-def test_every_file_in_the_tree_exists() -> None:
-    root = Path(__file__).parents[1]
-    for line in README.partition("## The tree")[2].partition("```")[2].splitlines():
-        name = line.strip().partition(" ")[0]
-        if name.endswith((".py", "/")) and line.startswith(" "):
-            assert list(root.rglob(name.rstrip("/"))), name
