@@ -61,8 +61,12 @@ NAMES = {
 
 
 def renamed(logs: Mapping[str, Any]) -> dict[str, Any]:
-    """The Trainer's values under the wire's names; of rewards, each part's mean and deviation."""
-    values = {ours: logs[theirs] for theirs, ours in NAMES.items() if theirs in logs}
+    """The Trainer's values under the wire's names; of rewards, each part's mean and deviation.
+
+    Our own trainer, of PPO, uses the wire's names itself.
+    """
+    values = {ours: logs[ours] for ours in NAMES.values() if ours in logs}
+    values |= {ours: logs[theirs] for theirs, ours in NAMES.items() if theirs in logs}
     for key, value in logs.items():
         first, _, rest = key.partition("/")
         name, _, statistic = rest.rpartition("/")
@@ -100,6 +104,7 @@ class Report(TrainerCallback):
         state.compute_steps(args, state.max_steps)  # a checkpoint brings those it was made with
         self._host.emit(Phase(name="Training"))
         self._host.emit(Progress(done=state.global_step, total=state.max_steps))
+        self._last_tokens = float(state.num_input_tokens_seen)
         self._began = self._last_log = time.perf_counter()
 
     def on_step_end(
