@@ -67,7 +67,7 @@ def learner(stage: str, base: str, data: str, **training: Any) -> Recipe:
             temperature=0.7,
         ),
         rewards=[MathAnswer()] if stage in ("grpo", "rlhf") else [],
-        distill=Distill(teacher=base if stage == "distill" else "", on_policy=1.0),
+        distill=Distill(teacher=base if stage == "distill" else "", lmbda=1.0),
         evaluation=Evaluation(max_rows=4),
     )
 

@@ -188,7 +188,7 @@ class PPOTrainer(Trainer):
     def training_step(
         self, model: Any, inputs: dict[str, Any], num_items_in_batch: Any = None
     ) -> torch.Tensor:
-        """Samples a batch, then updates policy and value model `updates_per_batch` times on it.
+        """Samples a batch, then updates policy and value model `num_iterations` times on it.
 
         The Trainer itself clips and steps once more after this, and moves the learning rate.
         """
@@ -197,7 +197,7 @@ class PPOTrainer(Trainer):
         model.train()
         optimizer: Any = self.optimizer
         found: list[dict[str, torch.Tensor]] = []
-        for update in range(self._options.updates_per_batch):
+        for update in range(self._options.num_iterations):
             if update:
                 most = self.args.max_grad_norm or float("inf")
                 self.accelerator.clip_grad_norm_(model.parameters(), most)

@@ -1,0 +1,528 @@
+"""The stages of training, each declared once.
+
+The wizard, the command line, the recipe's check and its defaults, the trainers, the charts and
+README's table follow from these declarations. To add a stage: its name in `Stage`, its entry in
+`STAGES`, and the module in `workers/train` that trains it.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import msgspec
+
+Stage = Literal[
+    "cpt", "sft", "dpo", "ipo", "simpo", "orpo", "kto", "reward", "rlhf", "grpo", "distill"
+]  # fmt: skip
+Supervision = Literal["text", "completions", "pairs", "labels", "prompts"]
+"""What is in the loss: whole texts, the completions of prompts, pairs of a chosen and a rejected
+completion, completions labelled desirable or not, or the model's own completions of prompts."""
+Field = Literal["text", "completion", "rejected", "label", "prompt"]
+"""A field of `workers.data.reader.Row`."""
+
+METHOD = "model.method"
+TINY = 10_000_000
+"""Parameters below which a model counts as tiny: adapters on it learn little at usual rates."""
+PARAMETERS = {"starter": 2_590_464, "smollm2": 134_515_008}
+"""Of the models that come with the program; of none other is a tiny one known."""
+
+
+class Default(msgspec.Struct, frozen=True, kw_only=True):
+    """Values that suit a stage better than the options' own defaults."""
+
+    values: dict[str, Any]
+    """By key path."""
+    source: str
+    """The paper, the library or the measurement that they come from."""
+    methods: tuple[str, ...] = ()
+    """Training methods for which they hold; empty for all."""
+    tiny: bool = False
+    """Whether they hold for tiny models alone."""
+
+    def holds(self, method: str, tiny: bool) -> bool:
+        return (not self.methods or method in self.methods) and (tiny or not self.tiny)
+
+
+class Variant(msgspec.Struct, frozen=True, kw_only=True):
+    """What is different in a stage under one rl.algorithm."""
+
+    options: tuple[str, ...]
+    charts: tuple[str, ...]
+    trainer: str
+    value_model: bool
+
+
+class StageSpec(msgspec.Struct, frozen=True, kw_only=True):
+    """One kind of training."""
+
+    id: Stage
+    name: str = ""
+    """As it stands in a sentence; empty for the id in capitals."""
+    title: str
+    words: str
+    """What it needs and does, for someone who chooses."""
+    icon: str
+    usual: bool = False
+    """Whether it is offered at first sight."""
+    supervision: Supervision
+    fields: tuple[Field, ...]
+    """Of a row: any one of these is enough."""
+    bring: str
+    """What to bring instead of data that do not serve it."""
+    smallest_batch: int = 1
+    """Examples that a batch has to hold."""
+    teacher: bool = False
+    """Whether it learns from another model, held in memory beside it."""
+    tools: bool = False
+    """Whether it can learn calls of tools."""
+    reference: bool = False
+    """Whether the model is held to where it started."""
+    generates: bool = False
+    """Whether it trains on completions that the model itself samples."""
+    talks: bool = True
+    """Whether the result speaks; a reward model scores instead."""
+    scored_by: Literal["", "rewards", "reward_model"] = ""
+    """What scores the sampled completions."""
+    rewards_words: str = ""
+    """What the rewards are to it."""
+    options: tuple[str, ...] = ()
+    """Key paths that it looks at and not every stage does."""
+    defaults: tuple[Default, ...] = ()
+    """Later ones replace earlier ones."""
+    charts: tuple[str, ...]
+    """Keys of the charts that say most, in order; see `metrics`."""
+    trainer: str
+    """Module of `workers.train`."""
+    value_model: bool = False
+    """Whether a value model is trained beside the policy."""
+    variants: dict[str, Variant] = {}
+    """By rl.algorithm."""
+    learnt: str = ""
+    """What it does with its examples; empty where training.assistant_only_loss decides."""
+    too_long: str = "are cut"
+    """What becomes of examples longer than training.max_length."""
+    amount: str = ""
+    """The rows that it needs, and how many are usual."""
+    cost: str = ""
+    """Time and memory, against supervised fine-tuning."""
+    teaches_to_answer: bool = False
+    """Whether a base model answers after it."""
+    too_early: str = ""
+    """What goes wrong on a base that was not fine-tuned to answer; `{name}` is the stage."""
+
+    @property
+    def short(self) -> str:
+        """The stage as it stands in a sentence."""
+        return self.name or self.id.upper()
+
+    @property
+    def policy(self) -> bool:
+        """Whether it is reinforcement learning: prompts alone, and scored completions."""
+        return self.supervision == "prompts"
+
+    @property
+    def preference(self) -> bool:
+        """Whether it learns from what is preferred: pairs or labels."""
+        return self.supervision in ("pairs", "labels")
+
+
+_PAIRS = "Bring pairs of a better and a worse answer to the same prompt."
+_LIKELIER = "Of each pair, the better answer is made likelier than the worse"
+_SHUNS = (
+    "{name} only moves it between answers that it gives anyway, so it will learn to shun the worse "
+    "ones and still give no good ones"
+)
+_SPEED = "measured on the starter, which it teaches within two minutes: benchmarks/stages_learn.py"
+_TRL_DPO = "TRL's DPOConfig, KTOConfig and CPOConfig; ten times as much with an adapter"
+
+SFT_CHARTS = ("loss", "token_accuracy", "eval_accuracy", "entropy")
+PREFERENCE_CHARTS = (
+    "pair_accuracy", "margin", "loss", "eval_accuracy", "eval_win_rate", "eval_longer_wins",
+    "eval_calibration_error", "reward_chosen", "mean_reward", "logp_chosen",
+)  # fmt: skip
+GRPO_CHARTS = (
+    "reward", "eval_accuracy", "reward/", "kl", "entropy", "completion_length", "truncation_rate",
+    "reward_std", "frac_reward_zero_std", "clip_fraction", "unscored_share", "rollout_seconds",
+)  # fmt: skip
+PPO_CHARTS = (
+    "reward", "eval_win_rate", "kl", "entropy", "policy_loss", "value_loss", "explained_variance",
+    "value_clip_fraction", "completion_length", "truncation_rate", "clip_fraction",
+)  # fmt: skip
+
+_RL = (
+    "rl.algorithm", "rl.kl_coefficient", "rl.clip_epsilon", "rl.max_completion_tokens",
+    "rl.temperature", "rl.num_iterations", "rl.pause_on",
+)  # fmt: skip
+_GROUPS = (
+    *_RL, "rl.group_size", "rl.clip_epsilon_high", "rl.scale_rewards",
+    "rl.mask_truncated_completions", "rl.top_p", "rl.fast_generation",
+)  # fmt: skip
+_VALUES = (*_RL, "rl.value_coefficient", "rl.gae_lambda")
+
+_PREFERENCE_RATES = (
+    Default(values={"training.learning_rate": 1e-5}, source=_TRL_DPO),
+    Default(values={"training.learning_rate": 1e-6}, source=_TRL_DPO, methods=("full",)),
+)
+_TINY_FULL_PREFERENCE = Default(
+    values={"training.learning_rate": 3e-4}, source=_SPEED, methods=("full",), tiny=True
+)
+_TINY_FULL = Default(
+    values={"training.learning_rate": 5e-4}, source=_SPEED, methods=("full",), tiny=True
+)
+_TINY_ANSWERS = Default(
+    values={"rl.max_completion_tokens": 56, "evaluation.max_completion_tokens": 56},
+    source="the longest reference answers of the built-in sums",
+    tiny=True,
+)
+_TINY_LIKELIHOOD = Default(values={"preference.rpo_alpha": 1.0}, source=_SPEED, tiny=True)
+_TINY_GROUPS = Default(values={"training.batch_size": 64}, source=_SPEED, tiny=True)
+_TRIES_FULL = Default(
+    values={METHOD: "full"},
+    source="an adapter on a tiny model learns too little from its own tries",
+    tiny=True,
+)
+_RL_RATES = (
+    Default(
+        values={"training.learning_rate": 1e-5}, source="TRL's GRPOConfig, times ten with LoRA"
+    ),
+    Default(
+        values={"training.learning_rate": 2e-4}, source=_SPEED, methods=("full",), tiny=True
+    ),
+)  # fmt: skip
+
+
+def _tiny(learning_rate: float, batch_size: int, **more: Any) -> Default:
+    """Values of the table `training` for tiny models."""
+    values = {"learning_rate": learning_rate, "batch_size": batch_size, **more}
+    paths = {f"training.{key}": value for key, value in values.items()}
+    return Default(values=paths, source=_SPEED, tiny=True)
+
+
+_DECLARED = (
+    StageSpec(
+        id="sft",
+        title="Supervised fine-tuning",
+        words="You have examples of questions with good answers. The model learns to answer like "
+        "them. This is where most projects begin.",
+        icon="graduation-cap",
+        usual=True,
+        supervision="completions",
+        fields=("completion",),
+        bring="Bring answers to learn: a chat, or a prompt with a completion.",
+        tools=True,
+        options=("training.packing", "training.assistant_only_loss"),
+        defaults=(_tiny(4e-3, 16), _TINY_FULL),
+        charts=SFT_CHARTS,
+        trainer="sft",
+        amount="Questions with good answers. 50 careful ones change the manner, 500 to 10,000 "
+        "teach a task.",
+        cost="Minutes on a laptop with the starter. One model in memory with LoRA.",
+        teaches_to_answer=True,
+    ),
+    StageSpec(
+        id="grpo",
+        title="Reinforcement learning with checkable answers",
+        words="You have prompts whose answers can be checked. The model tries, is scored, and does "
+        "more of what worked. Best after supervised fine-tuning.",
+        icon="medal",
+        usual=True,
+        supervision="prompts",
+        fields=("prompt",),
+        bring="Bring prompts, with an answer column where a reward compares with it.",
+        reference=True,
+        generates=True,
+        scored_by="rewards",
+        rewards_words="Every answer earns the sum of these, each times its weight. The model does "
+        "more of whatever earns most, so try them before training.",
+        options=_GROUPS,
+        defaults=(_TRIES_FULL, *_RL_RATES, _TINY_GROUPS, _TINY_ANSWERS),
+        charts=GRPO_CHARTS,
+        trainer="grpo",
+        amount="Questions whose answers can be checked. 500 to 20,000 are usual; of each, some "
+        "tries should succeed.",
+        cost="Ten times as long as SFT or more: nearly all of it goes into writing answers. One "
+        "model in memory with LoRA.",
+        too_early="its tries will hardly ever earn anything, so there is nothing to do more of",
+    ),
+    StageSpec(
+        id="dpo",
+        title="Preferences (DPO)",
+        words="You have pairs of answers of which one is better. The model learns to prefer the "
+        "better kind. Best after supervised fine-tuning.",
+        icon="thumbs-up",
+        usual=True,
+        supervision="pairs",
+        fields=("rejected",),
+        bring=_PAIRS,
+        reference=True,
+        options=(
+            "preference.beta", "preference.loss", "preference.label_smoothing",
+            "preference.rpo_alpha",
+        ),
+        defaults=(
+            *_PREFERENCE_RATES,
+            _tiny(1e-3, 16),
+            _TINY_LIKELIHOOD,
+            _TINY_FULL_PREFERENCE,
+        ),
+        charts=PREFERENCE_CHARTS,
+        trainer="preference",
+        learnt=_LIKELIER,
+        amount="A question with a better and a worse answer to it. 500 pairs show, 2,000 to 60,000 "
+        "are usual.",
+        cost="About twice as long as SFT: both answers are read. One model in memory with LoRA.",
+        too_early=_SHUNS,
+    ),
+    StageSpec(
+        id="kto",
+        title="Thumbs up and down (KTO)",
+        words="You have single answers that people liked or did not. The model gives more of the "
+        "one and less of the other.",
+        icon="thumbs-down",
+        usual=True,
+        supervision="labels",
+        fields=("rejected", "label"),
+        bring="Bring answers with a label that is true or false, or pairs.",
+        smallest_batch=2,
+        reference=True,
+        options=("preference.beta",),
+        defaults=(
+            *_PREFERENCE_RATES,
+            _tiny(1e-3, 32),
+            _TINY_FULL_PREFERENCE,
+        ),
+        charts=PREFERENCE_CHARTS,
+        trainer="preference",
+        learnt="Answers that were liked are made likelier, the others less likely",
+        amount="Answers with a thumb up or down, some hundreds of each. They need not come in "
+        "pairs.",
+        cost="About twice as long as SFT. One model in memory with LoRA.",
+        too_early="{name} only shifts weight between answers that it gives anyway, so it will "
+        "learn what to shun and still give no good ones",
+    ),
+    StageSpec(
+        id="ipo",
+        title="Preferences, cautious (IPO)",
+        words="As DPO, but it stops pulling once the better answer leads by enough. Good for few "
+        "or contradictory pairs.",
+        icon="scales",
+        supervision="pairs",
+        fields=("rejected",),
+        bring=_PAIRS,
+        reference=True,
+        options=("preference.beta", "preference.label_smoothing", "preference.rpo_alpha"),
+        defaults=(
+            Default(
+                values={"preference.beta": 1.0},
+                source="Azar et al. 2023: of answers' means, the target is 1 / (2 beta) nats a "
+                "token",
+            ),
+            *_PREFERENCE_RATES,
+            _tiny(1e-3, 16),
+            _TINY_LIKELIHOOD,
+            _TINY_FULL_PREFERENCE,
+        ),
+        charts=PREFERENCE_CHARTS,
+        trainer="preference",
+        learnt=_LIKELIER,
+        too_early=_SHUNS,
+    ),
+    StageSpec(
+        id="simpo",
+        title="Preferences, light (SimPO)",
+        words="As DPO, without a second copy of the model to compare with: less memory, and long "
+        "answers are not favoured.",
+        icon="leaf",
+        supervision="pairs",
+        fields=("rejected",),
+        bring=_PAIRS,
+        options=("preference.beta", "preference.simpo_gamma"),
+        defaults=(
+            Default(values={"preference.beta": 2.0}, source="Meng et al. 2024, table 7"),
+            *_PREFERENCE_RATES,
+            _tiny(1e-3, 16),
+            _TINY_FULL_PREFERENCE,
+        ),
+        charts=PREFERENCE_CHARTS,
+        trainer="preference",
+        learnt=_LIKELIER,
+        too_early=_SHUNS,
+    ),
+    StageSpec(
+        id="orpo",
+        title="Examples and preferences at once (ORPO)",
+        words="Pairs teach both the good answer and to avoid the worse one, in one run from a base "
+        "model.",
+        icon="intersect",
+        supervision="pairs",
+        fields=("rejected",),
+        bring=_PAIRS,
+        options=("preference.beta",),
+        defaults=(_tiny(2e-3, 16), _TINY_FULL),
+        charts=PREFERENCE_CHARTS,
+        trainer="preference",
+        learnt=f"The good answers are learnt. {_LIKELIER}",
+        amount="A question with a better and a worse answer to it. 2,000 to 60,000 pairs are "
+        "usual.",
+        cost="About twice as long as SFT, in one run instead of two. One model in memory.",
+        teaches_to_answer=True,
+    ),
+    StageSpec(
+        id="cpt",
+        name="continued pretraining",
+        title="Continued pretraining",
+        words="You have plain text, such as manuals or a language that the model knows little of. "
+        "It learns to go on from it, not yet to answer.",
+        icon="book",
+        supervision="text",
+        fields=("text",),
+        bring="Bring plain text, in a text column.",
+        options=("training.packing",),
+        defaults=(_tiny(1e-3, 16), _TINY_FULL),
+        charts=SFT_CHARTS,
+        trainer="sft",
+        learnt="Every token is learnt",
+        too_long="are split, without loss",
+        amount="Plain text, 10 MB or more; less is soon learnt by heart.",
+        cost="As long as SFT for as many tokens. One model in memory with LoRA.",
+    ),
+    StageSpec(
+        id="reward",
+        name="reward model",
+        title="Reward model",
+        words="You have pairs of answers of which one is better. The result does not talk: it "
+        "scores answers, to serve as a reward later.",
+        icon="star",
+        supervision="pairs",
+        fields=("rejected",),
+        bring=_PAIRS,
+        talks=False,
+        options=("preference.center_rewards_coefficient",),
+        defaults=(
+            _tiny(5e-4, 16, max_steps=80),
+        ),
+        charts=PREFERENCE_CHARTS,
+        trainer="reward_model",
+        learnt="Of each pair, the better answer is to get the higher score",
+        too_long="are left out",
+    ),
+    StageSpec(
+        id="rlhf",
+        title="Reinforcement learning from human feedback (RLHF)",
+        words="You have a reward model and questions without answers. The model tries, the reward "
+        "model scores, and it does more of what is liked: PPO, RLOO or GRPO.",
+        icon="users-three",
+        supervision="prompts",
+        fields=("prompt",),
+        bring="Bring prompts; the reward model judges what is answered to them.",
+        reference=True,
+        generates=True,
+        scored_by="reward_model",
+        rewards_words="The last of three runs: first a model that answers (SFT), then a reward "
+        "model trained from it on pairs, now the policy, which does more of what the reward model "
+        "likes.",
+        options=_GROUPS,
+        defaults=(
+            _TRIES_FULL,
+            Default(
+                values={"rl.num_iterations": 4, "rl.algorithm": "ppo"},
+                source="TRL's PPOConfig: num_ppo_epochs",
+            ),
+            Default(
+                values={"rl.algorithm": "rloo"},
+                source="the value model of PPO cannot be trained over 4-bit weights",
+                methods=("qlora",),
+            ),
+            *_RL_RATES,
+            _tiny(1e-3, 32, max_steps=24),
+            _TINY_FULL_PREFERENCE,
+            _TINY_ANSWERS,
+        ),
+        charts=("reward", "eval_win_rate", *GRPO_CHARTS[1:]),
+        trainer="grpo",
+        variants={
+            "ppo": Variant(
+                options=_VALUES, charts=PPO_CHARTS, trainer="ppo", value_model=True
+            )
+        },
+        amount="2,000 pairs or more for the reward model, then 1,000 to 20,000 questions without "
+        "answers.",
+        cost="The dearest: a reward model first, then ten times as long as SFT or more.",
+        too_early="its tries will be noise to the reward model, which is then pleased by noise",
+    ),
+    StageSpec(
+        id="distill",
+        name="distillation",
+        title="Distillation",
+        words="A larger model with the same tokens teaches a smaller one, word by word, also on "
+        "the smaller one's own answers.",
+        icon="student",
+        supervision="completions",
+        fields=("completion",),
+        bring="Bring answers, or a chat: both models read them.",
+        teacher=True,
+        tools=True,
+        generates=True,
+        options=(
+            "distill.teacher", "distill.lmbda", "distill.beta", "distill.temperature",
+            "rl.max_completion_tokens",
+        ),
+        defaults=(_tiny(1e-3, 16), _TINY_FULL, _TINY_ANSWERS),
+        charts=SFT_CHARTS,
+        trainer="distill",
+        learnt="Every word of the answers is to be as likely as the teacher thinks it",
+        amount="Questions with answers, 1,000 or more. The teacher needs the same tokens.",
+        cost="Longer than SFT by the teacher's reading. Two models in memory, and the larger one "
+        "only reads.",
+        teaches_to_answer=True,
+    ),
+)  # fmt: skip
+
+STAGES: dict[str, StageSpec] = {spec.id: spec for spec in _DECLARED}
+"""Every stage by its id, in the order in which they are offered."""
+
+
+def spec_of(stage: str, algorithm: str = "") -> StageSpec:
+    """A stage as it is under an rl.algorithm; raises KeyError for a name that is no stage."""
+    spec = STAGES[stage]
+    variant = spec.variants.get(algorithm)
+    return msgspec.structs.replace(spec, **msgspec.structs.asdict(variant)) if variant else spec
+
+
+STAGE_OPTIONS = frozenset(
+    path
+    for spec in _DECLARED
+    for path in (*spec.options, *(p for v in spec.variants.values() for p in v.options))
+)
+"""Options that some stages alone look at."""
+
+
+def applies(path: str, stage: str, algorithm: str = "") -> bool:
+    """Whether a stage looks at the option at a key path."""
+    return path not in STAGE_OPTIONS or path in spec_of(stage, algorithm).options
+
+
+def defaults_for(
+    stage: str,
+    method: str | None = None,
+    model_parameters: int | None = None,
+    algorithm: str | None = None,
+) -> dict[str, Any]:
+    """What a stage takes where a recipe does not say, by key path; other options have their own.
+
+    Args:
+        stage: its id.
+        method: as `model.method` says; None where it is left out, and is among the defaults then.
+        model_parameters: of the base; None where that is not known.
+        algorithm: as `rl.algorithm` says; None where it is left out, and is among the defaults.
+    """
+    tiny = model_parameters is not None and model_parameters < TINY
+    declared = STAGES[stage].defaults
+    chosen = method or _merged([one for one in declared if one.holds("", tiny)]).get(METHOD, "lora")
+    values = {METHOD: chosen} | _merged([one for one in declared if one.holds(chosen, tiny)])
+    said = {METHOD: method, "rl.algorithm": algorithm}
+    return {path: value for path, value in values.items() if said.get(path) is None}
+
+
+def _merged(defaults: list[Default]) -> dict[str, Any]:
+    return {path: value for one in defaults for path, value in one.values.items()}
