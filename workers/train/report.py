@@ -40,7 +40,7 @@ NAMES = {
     "max_reward": "max_reward",
     "logps/chosen": "logp_chosen",
     "logps/rejected": "logp_rejected",
-    "frac_reward_zero_std": "frac_reward_zero_std",
+    "equal_group_share": "frac_reward_zero_std",
     "kl": "kl",
     "completions/mean_length": "completion_length",
     "completions/max_length": "max_completion_length",
