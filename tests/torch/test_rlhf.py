@@ -207,7 +207,7 @@ def ppo(tmp_path_factory: pytest.TempPathFactory) -> Recorded:
         for row in ROWS
     ]
     with Host(home) as host, ExitStack() as closing:
-        context = TrainingContext(recipe, host, loaded, located, ROWS, ROWS, closing)
+        context = TrainingContext(recipe, host, loaded, located, list(ROWS), [], closing)
         rewards: Any = FixedRewards()
         models = PolicyAndValue(loaded.model, reward_model(), TEMPERATURE)
         trainer = Recorded(
@@ -324,8 +324,8 @@ def test_a_step_of_ppo_is_that_of_trl(
 
     def completed(model: Any, queries: torch.Tensor, *_: Any) -> tuple[torch.Tensor, torch.Tensor]:
         ids = batch.ids[places(queries)]
-        logits = forward(model, ids, tokenizer.pad_token_id).logits[:, -width - 1 : -1]
-        return ids, logits / (TEMPERATURE + 1e-7)
+        output: Any = forward(model, ids, tokenizer.pad_token_id)
+        return ids, output.logits[:, -width - 1 : -1] / (TEMPERATURE + 1e-7)
 
     def scored(model: Any, ids: torch.Tensor, padding: int, begin: int) -> Any:
         if model is rewarding:
@@ -463,12 +463,19 @@ def reward_run(train_here: Run, tmp_path: Path) -> str:
     return f"run:{run.name}"
 
 
-@pytest.mark.parametrize("method", ["lora", "full"])
+@pytest.mark.parametrize(
+    ("method", "training"),
+    [
+        ("full", {}),
+        ("lora", {"batch_size": 2, "gradient_accumulation": 2, "gradient_checkpointing": True}),
+        ("lora", {"precision": "bf16"}),
+    ],
+)
 def test_ppo_runs_and_tells_all_that_it_knows(
-    train_here: Run, reward_run: str, method: str
+    train_here: Run, reward_run: str, method: str, training: dict[str, Any]
 ) -> None:
     recipe = of_stage(
-        "rlhf", "policy", data="builtin:arithmetic", method=method,
+        "rlhf", "policy", data="builtin:arithmetic", method=method, training=training,
         rl=RL(algorithm="ppo", num_iterations=2, max_completion_tokens=24),
         rewards=[RewardModel(model=reward_run)],
     )  # fmt: skip
@@ -487,7 +494,7 @@ def test_ppo_runs_and_tells_all_that_it_knows(
     assert 0 <= after.values["win_rate"] <= 1
 
 
-def test_ppo_rests_and_goes_on_from_its_checkpoint(
+def test_ppo_rests_and_goes_on_as_if_it_had_never_rested(
     train_here: Run, reward_run: str, tmp_path: Path
 ) -> None:
     recipe = of_stage(
@@ -496,6 +503,7 @@ def test_ppo_rests_and_goes_on_from_its_checkpoint(
         rl=RL(algorithm="ppo", num_iterations=2, max_completion_tokens=16),
         rewards=[RewardModel(model=reward_run)],
     )  # fmt: skip
+    expected = of(Metrics, train_here(recipe))
     folder = tmp_path / "jobs" / "resting"
     folder.mkdir()
     wire.write_job(
@@ -513,6 +521,12 @@ def test_ppo_rests_and_goes_on_from_its_checkpoint(
     assert [event.step for event in of(Resumed, events)] == [1]
     assert [event.step for event in of(Metrics, events) if "loss" in event.values] == [1, 2, 3]
     assert of(Finished, events)[0].summary["steps"] == 3
+    steps = ({event.step: event.values for event in made if "loss" in event.values}
+             for made in (expected, of(Metrics, events)))  # fmt: skip
+    for whole, parts in zip(*(made.values() for made in steps), strict=True):
+        assert parts["tokens"] == whole["tokens"]
+        for name in ("reward", "loss", "policy_loss", "value_loss", "kl", "gradient_norm"):
+            assert parts[name] == pytest.approx(whole[name], rel=1e-3, abs=1e-4), name
 
 
 def test_a_policy_needs_a_token_for_padding(

@@ -53,13 +53,13 @@ def build_trainer(context: TrainingContext) -> Trainer:
     reference = copy.deepcopy(context.loaded.model) if full and options.kl_coefficient else None
     kind = LoggedRLOOTrainer if options.algorithm == "rloo" else LoggedGRPOTrainer
     trainer = kind(
+        context,
+        functions,
         model=context.loaded.model,
-        reward_funcs=functions.functions,
         args=_arguments(context, rewards),
         train_dataset=Dataset.from_dict(columns),
         processing_class=context.loaded.tokenizer,
     )
-    trainer.watch(context, rewards, functions)
     if reference is not None:
         # TRL loads the base by its name; where adapters were merged into it, that is another model.
         trainer.ref_model = trainer.accelerator.prepare_model(
@@ -144,8 +144,8 @@ class ScoredBatch(NamedTuple):
     texts: list[str]
     ids: Sequence[list[int]]
     """Each completion's tokens, its end token among them."""
-    answers: Sequence[str]
-    """What is right, of each row."""
+    solutions: Sequence[str]
+    """What is right, of each row; empty where a row does not say."""
     scored: Scored
     ready: float
     """When the last score was there, by time.perf_counter."""
@@ -159,7 +159,7 @@ class RewardFunctions:
     """
 
     def __init__(self, rewards: Rewards, group_size: int) -> None:
-        self._rewards = rewards
+        self.rewards = rewards
         self._group_size = group_size
         self._batch: ScoredBatch | None = None
         self.functions: list[Any] = [
@@ -198,7 +198,7 @@ class RewardFunctions:
         lengths = map(len, completion_ids)
         samples = list(map(Sample, prompts, texts, answer, lengths))
         began = time.perf_counter()
-        scored = self._rewards.score(samples)
+        scored = self.rewards.score(samples)
         ready = time.perf_counter()
         log_metric("reward_seconds", ready - began)
         log_metric("unscored_share", scored.totals.count(None) / len(samples))
@@ -210,16 +210,14 @@ class RewardFunctions:
 class Logged:
     """What is added to TRL's trainers: times, and a record of every step's completions."""
 
-    rewards: Rewards
-    _context: TrainingContext
-    _functions: RewardFunctions
-    _seconds: dict[str, list[float]]
-
-    def watch(self, context: TrainingContext, rewards: Rewards, functions: RewardFunctions) -> None:
+    def __init__(
+        self, context: TrainingContext, functions: RewardFunctions, **options: Any
+    ) -> None:
+        super().__init__(reward_funcs=functions.functions, **options)  # type: ignore[call-arg]
+        self.rewards = functions.rewards
         self._context = context
-        self.rewards = rewards
         self._functions = functions
-        self._seconds = defaultdict(list)
+        self._seconds: dict[str, list[float]] = defaultdict(list)
 
     def training_step(self, *args: Any, **kwargs: Any) -> torch.Tensor:
         began = time.perf_counter()
@@ -272,13 +270,13 @@ def _groups(
             batch.scored,
             at,
             batch.texts[at],
-            len(batch.ids[at]),
-            advantages[at] if math.isfinite(advantages[at]) else 0.0,
-            end not in batch.ids[at],
+            tokens=len(batch.ids[at]),
+            advantage=advantages[at] if math.isfinite(advantages[at]) else 0.0,
+            truncated=end not in batch.ids[at],
         )
         for at in range(min(len(batch.texts), SHOWN_PROMPTS * group_size))
     ]
     return [
-        Group(batch.prompts[at][-1]["content"], batch.answers[at], samples[at : at + group_size])
+        Group(batch.prompts[at][-1]["content"], batch.solutions[at], samples[at : at + group_size])
         for at in range(0, len(samples), group_size)
     ]

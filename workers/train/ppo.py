@@ -342,13 +342,19 @@ class PPOTrainer(Trainer):
         """Writes the first completions beside the run."""
         lengths = batch.mask.sum(1).tolist()
         advantages = (batch.advantages.sum(1) / batch.mask.sum(1).clamp(min=1)).tolist()
+        prompts = batch.ids.shape[1] - batch.mask.shape[1]  # P
         groups = []
         for at in range(min(len(texts), SHOWN_PROMPTS)):
-            prompt = batch.ids[at, : -batch.mask.shape[1]]
-            shown = batch.seen[at, : -batch.mask.shape[1]]
-            truncated = not bool(batch.ended[at])
-            one = sampling(scored, at, texts[at], lengths[at], advantages[at], truncated)
-            groups.append(Group(self._tokenizer.decode(prompt[shown]), "", [one]))
+            prompt = batch.ids[at, :prompts][batch.seen[at, :prompts]]
+            one = sampling(
+                scored,
+                at,
+                texts[at],
+                tokens=lengths[at],
+                advantage=advantages[at],
+                truncated=not bool(batch.ended[at]),
+            )
+            groups.append(Group(self._tokenizer.decode(prompt), "", [one]))
         step = self.state.global_step + 1
         record = Rollouts(step, self.rewards.names, self.rewards.weights, groups)
         save_rollouts(self._context, record)

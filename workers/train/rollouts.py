@@ -57,9 +57,9 @@ def fitting_prompts(context: TrainingContext) -> list[tuple[Row, list[int]]]:
 
 
 def sampling(
-    scored: Scored, at: int, completion: str, tokens: int, advantage: float, truncated: bool
+    scored: Scored, at: int, completion: str, *, tokens: int, advantage: float, truncated: bool
 ) -> Sampling:
-    """The record of one completion, the one at this place in the scored batch."""
+    """The record of the completion at this place in the scored batch."""
     outcomes = [part[at] for part in scored.parts]
     return Sampling(
         text=completion[:LONGEST_SHOWN],
