@@ -12,6 +12,7 @@ from workers.protocol.catalogue import known_dataset, read_catalogue
 from workers.protocol.options import options_of
 from workers.protocol.pipeline import (
     Pipeline,
+    check_pipeline,
     following,
     format_pipeline,
     parse_pipeline,
@@ -170,6 +171,22 @@ def test_a_pipeline_names_the_stage_at_fault() -> None:
         parse_pipeline(PIPELINE.replace("batch_size = 8", "batch_size = 7"))
     with pytest.raises(Refusal, match="first stage"):
         parse_pipeline(PIPELINE.replace('base = "starter"', 'base = "previous"'))
+
+
+def test_what_was_never_a_file_is_checked_as_one() -> None:
+    pipeline = parse_pipeline(PIPELINE)
+    check_pipeline(pipeline)
+    first, second = pipeline.stages
+    cold = msgspec.structs.replace(second, rl=msgspec.structs.replace(second.rl, temperature=0.0))
+    for stages, told in (
+        ([first, cold], r"stages\[\]\.rl\.temperature|stages\[1\]\.rl\.temperature"),
+        ([cold], r"recipe: rl\.temperature"),
+        ([first, msgspec.structs.replace(second, rewards=[])], "stage 2: rewards is missing"),
+        ([second], "first stage"),
+        ([], "no stages"),
+    ):
+        with pytest.raises(Refusal, match=told):
+            check_pipeline(msgspec.structs.replace(pipeline, stages=stages), "the recipe")
 
 
 def test_later_stages_name_the_runs_that_earlier_ones_became() -> None:

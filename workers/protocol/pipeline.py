@@ -58,6 +58,26 @@ def parse_pipeline(text: str, where: str = "the pipeline") -> Pipeline:
             pipeline = msgspec.toml.decode(text, type=Pipeline)
         except msgspec.ValidationError as fault:
             raise refusal_of(str(fault), where) from None
+    _check_stages(pipeline, where)
+    return pipeline
+
+
+def check_pipeline(pipeline: Pipeline, where: str = "the pipeline") -> None:
+    """Refuses what reading its file would refuse: values out of bounds, impossible combinations.
+
+    Raises:
+        Refusal: with the key's path and what to write instead.
+    """
+    single = len(pipeline.stages) == 1
+    checked: Pipeline | Recipe = pipeline.stages[0] if single else pipeline
+    try:
+        msgspec.convert(msgspec.to_builtins(checked), type(checked))
+    except msgspec.ValidationError as fault:
+        raise refusal_of(str(fault), where) from None
+    _check_stages(pipeline, where)
+
+
+def _check_stages(pipeline: Pipeline, where: str) -> None:
     if not pipeline.stages:
         raise Refusal(
             f"{where} has no stages.", "A pipeline needs at least one.", "Add a [[stages]] table."
@@ -70,7 +90,6 @@ def parse_pipeline(text: str, where: str = "the pipeline") -> Pipeline:
                 "There is no run before it.",
                 "Name a base model, for example starter.",
             )
-    return pipeline
 
 
 def format_pipeline(pipeline: Pipeline) -> str:
