@@ -10,11 +10,11 @@ import pytest
 from studio.advice import (
     HAVES,
     MEMORIES,
-    TOO_EARLY,
     Have,
     Memory,
     advise,
     answers,
+    chain_of,
     different_tokenizers,
     family,
     matters,
@@ -24,6 +24,8 @@ from studio.advice import (
 from workers.protocol.catalogue import read_catalogue
 from workers.protocol.pipeline import PREVIOUS
 from workers.protocol.recipe import Model, Recipe, Source, Stage, Training, check_recipe
+from workers.protocol.refusal import Refusal
+from workers.protocol.stages import spec_of
 
 
 @pytest.mark.parametrize(
@@ -106,14 +108,35 @@ def test_what_a_base_has_learnt_is_known_from_its_chain(
     assert answers(base, stages, read_catalogue().models) is known
 
 
+def test_a_chain_of_runs_leads_to_the_model_that_it_began_with() -> None:
+    runs = {
+        "first": Recipe(stage="sft", model=Model(base="smollm2")),
+        "second": Recipe(stage="dpo", model=Model(base="run:first")),
+        "third": Recipe(stage="kto", model=Model(base="run:gone")),
+    }
+
+    def recipe_of(run: str) -> Recipe | None:
+        if run == "no-training":
+            return None
+        if run not in runs:
+            raise Refusal("It is gone.", "", "")
+        return runs[run]
+
+    assert chain_of("run:second", recipe_of) == ("smollm2", ["sft", "dpo"])
+    assert chain_of("org/name", recipe_of) == ("org/name", [])
+    assert chain_of("run:third", recipe_of) == ("run:gone", ["kto"])
+    assert chain_of("run:no-training", recipe_of) == ("", [])
+
+
 @pytest.mark.parametrize("stage", get_args(Stage))
 def test_a_warning_comes_on_an_untaught_base_alone(stage: str) -> None:
-    assert bool(missing_prerequisite(stage, False)) is (stage in TOO_EARLY)
+    assert bool(missing_prerequisite(stage, False)) is bool(spec_of(stage).too_early)
     assert missing_prerequisite(stage, True) == missing_prerequisite(stage, None) == ""
 
 
 def test_orpo_and_continued_pretraining_are_exempt() -> None:
-    assert not {"orpo", "cpt", "sft", "distill", "reward"} & set(TOO_EARLY)
+    for stage in ("orpo", "cpt", "sft", "distill", "reward"):
+        assert not spec_of(stage).too_early
 
 
 def test_sft_first_is_a_pipeline_that_can_be_run() -> None:
