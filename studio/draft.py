@@ -13,13 +13,13 @@ from typing import Any, Literal, NamedTuple, get_args
 import msgspec
 
 from studio.advice import answers, chain_of
-from workers.protocol.catalogue import ModelEntry, parameters_of, read_catalogue
+from workers.protocol.catalogue import ModelEntry, read_catalogue
 from workers.protocol.options import Option, options_of
 from workers.protocol.pipeline import Pipeline
 from workers.protocol.recipe import Method, Recipe, Source, Stage, sections
 from workers.protocol.rewards import AnyReward, RewardModel
 from workers.protocol.sources import HUB_MODEL
-from workers.protocol.stages import StageSpec, applies, defaults_for, spec_of
+from workers.protocol.stages import PARAMETERS, StageSpec, applies, defaults_for, spec_of
 
 StepName = Literal["Advice", "Stage", "Model", "Data", "Rewards", "Settings", "Review"]
 STEPS: tuple[StepName, ...] = get_args(StepName)
@@ -326,7 +326,7 @@ def _value_at(given: Recipe, path: str) -> Any:
     return getattr(getattr(given, table), key)
 
 
-def with_defaults(given: Recipe, parameters: int | None) -> Recipe:
+def with_stage_defaults(given: Recipe, parameters: int | None) -> Recipe:
     """The recipe with what suits its stage, its method and a model of that size put in."""
     for path, value in defaults_for(given.stage, given.model.method, parameters).items():
         table, _, key = path.partition(".")
@@ -403,7 +403,7 @@ class DraftModel:
             kind=kind,
             name=name,
             root=root,
-            parameters=parameters_of(root),
+            parameters=PARAMETERS.get(root),
             answers=answers(root, stages, self._models),
         )
 

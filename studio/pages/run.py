@@ -141,7 +141,7 @@ PREFERRED = [
         "Longer answer wins",
         chart.percent,
         [
-            chart.Line("eval_longer_wins", "wins", "dots"),
+            chart.Line("eval_length_bias", "wins", "dots"),
             chart.Line("eval_longer_chosen", "is better", "dots"),
         ],
     ),

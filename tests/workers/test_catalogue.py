@@ -11,7 +11,6 @@ from workers.protocol.assets import builtin_datasets
 from workers.protocol.catalogue import (
     builtin_sets,
     catalogued_licence,
-    parameters_of,
     read_catalogue,
 )
 from workers.protocol.recipe import Source
@@ -54,13 +53,6 @@ def test_a_licence_is_known_by_name() -> None:
     assert catalogued_licence(Source(source="builtin:sums")) == "Apache-2.0"
     assert catalogued_licence(Source(source="meta-math/MetaMathQA")) == "MIT"
     assert catalogued_licence(Source(source="/data/mine.jsonl")) == ""
-
-
-def test_the_size_of_a_known_model_is_known() -> None:
-    assert parameters_of("starter") == 2_590_464
-    assert parameters_of("smollm2") == 134_515_008
-    assert parameters_of("Qwen/Qwen3-0.6B") == 600_000_000
-    assert parameters_of("/models/mine") is None
 
 
 @pytest.mark.parametrize(

@@ -63,7 +63,7 @@ def test_there_are_healthy_runs_of_both_kinds() -> None:
 def test_a_finding_is_told_once_and_again_only_after_it_has_passed() -> None:
     far, near = {"kl": 0.9}, {"kl": 0.01}
     told = hear(Coach(RL_RECIPE), [far] * 20 + [near] * 20 + [far] * 20)
-    assert [type(one).__name__ for one in told] == ["Finding", "Eased", "Finding"]
+    assert [type(one).__name__ for one in told] == ["Finding", "FindingCleared", "Finding"]
     first, eased, second = told
     assert first.step == 10
     assert eased.step > 20 + PASSED_AFTER
@@ -157,11 +157,11 @@ def test_a_margin_that_few_pairs_carry_is_told() -> None:
 
 def test_a_reward_model_that_measures_length_is_told_and_one_whose_data_does_is_not() -> None:
     judge = Recipe(stage="reward", data=PAIRS.data)
-    before: dict[str, float | None] = {"eval_longer_wins": 0.5, "eval_longer_chosen": 0.5}
-    assert kinds(judge, [before, {"eval_longer_wins": 0.9, "eval_longer_chosen": 0.5}]) == [
+    before: dict[str, float | None] = {"eval_length_bias": 0.5, "eval_longer_chosen": 0.5}
+    assert kinds(judge, [before, {"eval_length_bias": 0.9, "eval_longer_chosen": 0.5}]) == [
         "length_bias"
     ]
-    assert kinds(judge, [before, {"eval_longer_wins": 0.9, "eval_longer_chosen": 0.85}]) == []
+    assert kinds(judge, [before, {"eval_length_bias": 0.9, "eval_longer_chosen": 0.85}]) == []
 
 
 def test_a_policy_that_runs_away_under_ppo_is_an_alarm() -> None:

@@ -99,6 +99,19 @@ def test_a_job_survives_the_wire_and_a_broken_one_is_refused(tmp_path: Path) -> 
         wire.read_job(tmp_path / "none")
 
 
+def test_a_job_of_an_earlier_version_is_read(tmp_path: Path) -> None:
+    """Its recipes, those that are to follow too, hold keys that have another name now."""
+    job = Job(id="a", name="a", created="now", home="/h", task=Train(recipe=Recipe()),
+              then=[Recipe(name="b")])  # fmt: skip
+    plain = msgspec.to_builtins(job)
+    for recipe in (plain["task"]["recipe"], *plain["then"]):
+        recipe["training"]["warmup"] = recipe["training"].pop("warmup_ratio")
+        recipe["rl"]["updates_per_batch"] = recipe["rl"].pop("num_iterations")
+    (tmp_path / wire.JOB).write_bytes(msgspec.json.encode(plain))
+
+    assert wire.read_job(tmp_path) == job
+
+
 def test_numbers_that_are_none_become_null() -> None:
     values = {"a": 1, "b": float("nan"), "c": float("inf"), "d": None}
     assert wire.finite(values) == {"a": 1.0, "b": None, "c": None, "d": None}

@@ -9,9 +9,6 @@ from workers.protocol.recipe import Source
 from workers.protocol.sources import BUILTIN
 from workers.protocol.stages import Field, spec_of
 
-BUNDLED_PARAMETERS = {"starter": 2_590_464, "smollm2": 134_515_008}
-"""Of the models that come with the program."""
-
 
 class Entry(msgspec.Struct, kw_only=True, frozen=True, forbid_unknown_fields=True):
     """One model or dataset on the hub."""
@@ -98,12 +95,3 @@ def catalogued_licence(source: Source) -> str:
         return next(known, "")
     entry = known_dataset(source)
     return entry.licence if entry else ""
-
-
-def parameters_of(model: str) -> int | None:
-    """How many parameters a base model has; None where that is not known."""
-    if model in BUNDLED_PARAMETERS:
-        return BUNDLED_PARAMETERS[model]
-    known = (e.parameters_billion for e in read_catalogue().models if e.id == model)
-    billion = next(known, None)
-    return None if billion is None else round(billion * 1e9)

@@ -20,8 +20,11 @@ completion, completions labelled desirable or not, or the model's own completion
 Field = Literal["text", "completion", "rejected", "label", "prompt"]
 """A field of `workers.data.reader.Row`."""
 
+METHOD = "model.method"
 TINY = 10_000_000
 """Parameters below which a model counts as tiny: adapters on it learn little at usual rates."""
+PARAMETERS = {"starter": 2_590_464, "smollm2": 134_515_008}
+"""Of the models that come with the program; of none other is a tiny one known."""
 
 
 class Default(msgspec.Struct, frozen=True, kw_only=True):
@@ -66,6 +69,10 @@ class StageSpec(msgspec.Struct, frozen=True, kw_only=True):
     """Of a row: any one of these is enough."""
     bring: str
     """What to bring instead of data that do not serve it."""
+    smallest_batch: int = 1
+    """Examples that a batch has to hold."""
+    teacher: bool = False
+    """Whether it learns from another model, held in memory beside it."""
     tools: bool = False
     """Whether it can learn calls of tools."""
     reference: bool = False
@@ -91,7 +98,7 @@ class StageSpec(msgspec.Struct, frozen=True, kw_only=True):
     variants: dict[str, Variant] = {}
     """By rl.algorithm."""
     learnt: str = ""
-    """What it does with its examples; empty where training.assistant_only decides."""
+    """What it does with its examples; empty where training.assistant_only_loss decides."""
     too_long: str = "are cut"
     """What becomes of examples longer than training.max_length."""
     amount: str = ""
@@ -144,11 +151,11 @@ PPO_CHARTS = (
 
 _RL = (
     "rl.algorithm", "rl.kl_coefficient", "rl.clip_epsilon", "rl.max_completion_tokens",
-    "rl.temperature", "rl.updates_per_batch", "rl.pause_on",
+    "rl.temperature", "rl.num_iterations", "rl.pause_on",
 )  # fmt: skip
 _GROUPS = (
-    *_RL, "rl.group_size", "rl.clip_epsilon_high", "rl.advantage_scaling", "rl.mask_truncated",
-    "rl.top_p", "rl.fast_generation",
+    *_RL, "rl.group_size", "rl.clip_epsilon_high", "rl.scale_rewards",
+    "rl.mask_truncated_completions", "rl.top_p", "rl.fast_generation",
 )  # fmt: skip
 _VALUES = (*_RL, "rl.value_coefficient", "rl.gae_lambda")
 
@@ -163,14 +170,14 @@ _TINY_FULL = Default(
     values={"training.learning_rate": 5e-4}, source=_SPEED, methods=("full",), tiny=True
 )
 _TINY_ANSWERS = Default(
-    values={"rl.max_completion_tokens": 56, "evaluation.max_answer_tokens": 56},
+    values={"rl.max_completion_tokens": 56, "evaluation.max_completion_tokens": 56},
     source="the longest reference answers of the built-in sums",
     tiny=True,
 )
-_TINY_LIKELIHOOD = Default(values={"preference.sft_weight": 1.0}, source=_SPEED, tiny=True)
+_TINY_LIKELIHOOD = Default(values={"preference.rpo_alpha": 1.0}, source=_SPEED, tiny=True)
 _TINY_GROUPS = Default(values={"training.batch_size": 64}, source=_SPEED, tiny=True)
 _TRIES_FULL = Default(
-    values={"model.method": "full"},
+    values={METHOD: "full"},
     source="an adapter on a tiny model learns too little from its own tries",
     tiny=True,
 )
@@ -203,7 +210,7 @@ _DECLARED = (
         fields=("completion",),
         bring="Bring answers to learn: a chat, or a prompt with a completion.",
         tools=True,
-        options=("training.packing", "training.assistant_only"),
+        options=("training.packing", "training.assistant_only_loss"),
         defaults=(_tiny(4e-3, 16), _TINY_FULL),
         charts=SFT_CHARTS,
         trainer="sft",
@@ -250,7 +257,7 @@ _DECLARED = (
         reference=True,
         options=(
             "preference.beta", "preference.loss", "preference.label_smoothing",
-            "preference.sft_weight",
+            "preference.rpo_alpha",
         ),
         defaults=(
             *_PREFERENCE_RATES,
@@ -276,6 +283,7 @@ _DECLARED = (
         supervision="labels",
         fields=("rejected", "label"),
         bring="Bring answers with a label that is true or false, or pairs.",
+        smallest_batch=2,
         reference=True,
         options=("preference.beta",),
         defaults=(
@@ -302,7 +310,7 @@ _DECLARED = (
         fields=("rejected",),
         bring=_PAIRS,
         reference=True,
-        options=("preference.beta", "preference.label_smoothing", "preference.sft_weight"),
+        options=("preference.beta", "preference.label_smoothing", "preference.rpo_alpha"),
         defaults=(
             Default(
                 values={"preference.beta": 1.0},
@@ -389,7 +397,7 @@ _DECLARED = (
         fields=("rejected",),
         bring=_PAIRS,
         talks=False,
-        options=("preference.centring",),
+        options=("preference.center_rewards_coefficient",),
         defaults=(
             _tiny(5e-4, 16, max_steps=80),
         ),
@@ -417,7 +425,7 @@ _DECLARED = (
         defaults=(
             _TRIES_FULL,
             Default(
-                values={"rl.updates_per_batch": 4, "rl.algorithm": "ppo"},
+                values={"rl.num_iterations": 4, "rl.algorithm": "ppo"},
                 source="TRL's PPOConfig: num_ppo_epochs",
             ),
             Default(
@@ -452,10 +460,11 @@ _DECLARED = (
         supervision="completions",
         fields=("completion",),
         bring="Bring answers, or a chat: both models read them.",
+        teacher=True,
         tools=True,
         generates=True,
         options=(
-            "distill.teacher", "distill.on_policy", "distill.divergence", "distill.temperature",
+            "distill.teacher", "distill.lmbda", "distill.beta", "distill.temperature",
             "rl.max_completion_tokens",
         ),
         defaults=(_tiny(1e-3, 16), _TINY_FULL, _TINY_ANSWERS),
@@ -509,15 +518,11 @@ def defaults_for(
     """
     tiny = model_parameters is not None and model_parameters < TINY
     declared = STAGES[stage].defaults
-    values: dict[str, Any] = {}
-    if method is None:
-        found = [one.values["model.method"] for one in declared
-                 if "model.method" in one.values and one.holds("", tiny)]  # fmt: skip
-        method = found[-1] if found else "lora"
-        values["model.method"] = method
-    for one in declared:
-        if one.holds(method, tiny):
-            values |= {path: value for path, value in one.values.items() if path != "model.method"}
-    if algorithm is not None:
-        values.pop("rl.algorithm", None)
-    return values
+    chosen = method or _merged([one for one in declared if one.holds("", tiny)]).get(METHOD, "lora")
+    values = {METHOD: chosen} | _merged([one for one in declared if one.holds(chosen, tiny)])
+    said = {METHOD: method, "rl.algorithm": algorithm}
+    return {path: value for path, value in values.items() if said.get(path) is None}
+
+
+def _merged(defaults: list[Default]) -> dict[str, Any]:
+    return {path: value for one in defaults for path, value in one.values.items()}

@@ -21,6 +21,7 @@ import msgspec
 
 from workers.protocol.events import ENDINGS, KNOWN, Event, Started, Unknown
 from workers.protocol.jobs import Job
+from workers.protocol.recipe import with_present_keys
 from workers.protocol.refusal import Refusal
 from workers.protocol.requests import AnyRequest, Request
 
@@ -169,7 +170,7 @@ def read_job(folder: Path) -> Job:
     """The job that a folder asks for; raises `Refusal` when there is none to be read."""
     path = folder / JOB
     try:
-        return msgspec.json.decode(path.read_bytes(), type=Job)
+        return _decode_job(path.read_bytes())
     except FileNotFoundError:
         raise Refusal(
             f"{folder} holds no job.json.",
@@ -182,6 +183,20 @@ def read_job(folder: Path) -> Job:
             f"{fault}.",
             "It was changed by hand or written by another version; start the run anew.",
         ) from fault
+
+
+def _decode_job(data: bytes) -> Job:
+    """The job; in one of an earlier version recipes have their present keys put in."""
+    try:
+        return msgspec.json.decode(data, type=Job)
+    except msgspec.ValidationError:
+        plain = msgspec.json.decode(data)
+        if not isinstance(plain, dict) or not isinstance(plain.get("task"), dict):
+            raise
+        if "recipe" in plain["task"]:
+            plain["task"]["recipe"] = with_present_keys(plain["task"]["recipe"])
+        plain["then"] = [with_present_keys(recipe) for recipe in plain.get("then") or []]
+        return msgspec.convert(plain, Job)
 
 
 def write_atomically(path: Path, data: bytes) -> None:

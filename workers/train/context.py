@@ -103,7 +103,7 @@ def common_arguments(context: TrainingContext) -> dict[str, Any]:
         "num_train_epochs": options.epochs,
         "learning_rate": options.learning_rate,
         "lr_scheduler_type": options.scheduler,
-        "warmup_steps": options.warmup,  # below 1 it is a share of the steps
+        "warmup_steps": options.warmup_ratio,  # below 1 it is a share of the steps
         "weight_decay": options.weight_decay,
         "max_grad_norm": options.max_grad_norm,
         "per_device_train_batch_size": options.batch_size,
@@ -227,7 +227,7 @@ def answered(context: TrainingContext, trainer: Trainer) -> Measured:
     asked = [row for row in context.held_out if row.answer and row.prompt]
     if not asked:
         return Measured()
-    longest = context.recipe.evaluation.max_answer_tokens
+    longest = context.recipe.evaluation.max_completion_tokens
     said = answering(context, trainer).answers([row.prompt for row in asked], longest)
     return checked(asked, said)
 

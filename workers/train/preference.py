@@ -103,9 +103,9 @@ def _kind(stage: str, preference: Preference, rows: Rows) -> tuple[Any, Any, dic
         case _:
             loss = "ipo" if stage == "ipo" else preference.loss
             options = beta | NO_ROUTER_LOSS | {"label_smoothing": preference.label_smoothing}
-            if not preference.sft_weight:
+            if not preference.rpo_alpha:
                 return TokenizedDPO, DPOConfig, options | {"loss_type": [loss]}
-            both = {"loss_type": [loss, "sft"], "loss_weights": [1.0, preference.sft_weight]}
+            both = {"loss_type": [loss, "sft"], "loss_weights": [1.0, preference.rpo_alpha]}
             return TokenizedDPO, DPOConfig, options | both
 
 
@@ -150,7 +150,7 @@ def measure(context: TrainingContext, trainer: Trainer) -> Measured:
     found = evaluated(trainer, MEASURED)
     if not context.recipe.rewards:
         return found | answered(context, trainer)
-    longest = context.recipe.evaluation.max_answer_tokens
+    longest = context.recipe.evaluation.max_completion_tokens
     return found | evaluate_rewards(context, trainer, context.open_rewards(), longest)
 
 

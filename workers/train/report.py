@@ -118,7 +118,7 @@ class Report(TrainerCallback):
 
     def _may_end(self, step: int) -> bool:
         """A pause waits for the end of a batch's updates, so that no answer is trained twice."""
-        updates = self._course.recipe.rl.updates_per_batch
+        updates = self._course.recipe.rl.num_iterations
         grouped = self._course.recipe.stage in ("grpo", "rlhf")
         window = updates if grouped and self._course.recipe.rl.algorithm != "ppo" else 1
         return self._host.requests.stop_asked or step % window == 0

@@ -42,7 +42,7 @@ def build_trainer(context: TrainingContext) -> RewardTrainer:
             **common_arguments(context),
             per_device_eval_batch_size=options.batch_size,
             max_length=options.max_length,
-            center_rewards_coefficient=context.recipe.preference.centring or None,
+            center_rewards_coefficient=context.recipe.preference.center_rewards_coefficient or None,
         ),
         train_dataset=_conversations(context, context.training),
         eval_dataset=held_out if len(held_out) else None,
@@ -70,8 +70,8 @@ def compare(context: TrainingContext, trainer: Trainer) -> Compared:
     better, worse = (
         float(own_logits(model, row[side])[0]) for side in ("chosen_ids", "rejected_ids")
     )
-    centring = context.recipe.preference.centring * (better + worse) ** 2
-    return Compared("loss", trainers, float(np.logaddexp(0, worse - better)) + centring)
+    centered = context.recipe.preference.center_rewards_coefficient * (better + worse) ** 2
+    return Compared("loss", trainers, float(np.logaddexp(0, worse - better)) + centered)
 
 
 def measure(context: TrainingContext, trainer: Trainer) -> Measured:

@@ -3,7 +3,7 @@
 Continued pretraining (`cpt`) is the same on plain text, every token of which is learnt.
 
 The loss is the mean negative log-likelihood of the trained tokens, -(1/sum m) sum m log p, with
-m = 1 on the assistant's tokens (and 0 on all others unless training.assistant_only is off).
+m = 1 on the assistant's tokens (and 0 on all others unless training.assistant_only_loss is off).
 """
 
 from __future__ import annotations
@@ -97,7 +97,7 @@ def examples_of(context: TrainingContext, rows: Rows, *, held_out: bool = False)
 
     def encode(row: Row) -> Example:
         tokenizer, longest = context.loaded.tokenizer, options.max_length
-        return tokenize(row.messages, tokenizer, longest, options.assistant_only, row.tools)
+        return tokenize(row.messages, tokenizer, longest, options.assistant_only_loss, row.tools)
 
     made = encoded(context, [row for row in rows if row.completion], encode)
     kept = [example for example in made if example.trained_tokens]

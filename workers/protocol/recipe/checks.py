@@ -1,0 +1,129 @@
+"""Combinations of settings that types and bounds cannot rule out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from workers.protocol.recipe.schema import Recipe
+from workers.protocol.refusal import Refusal
+from workers.protocol.rewards import RewardModel
+from workers.protocol.stages import spec_of
+
+Problem = tuple[str, str, str]
+"""What cannot be, the cause, and what to write instead."""
+
+
+def check_recipe(recipe: Recipe, where: str = "the recipe") -> None:
+    """Refuses combinations that types and bounds cannot rule out."""
+    for rule in RULES:
+        for problem, cause, remedy in rule(recipe):
+            raise Refusal(f"{where}: {problem}", cause, remedy)
+
+
+def _whole(recipe: Recipe) -> Iterator[Problem]:
+    if not recipe.name.strip():
+        yield "name is empty.", "Runs are listed by name.", 'Write name = "my-run".'
+    if not recipe.data:
+        yield (
+            "data is missing.",
+            "A run needs at least one dataset.",
+            'Add a [[data]] table with source = "builtin:arithmetic" or the path of your file.',
+        )
+
+
+def _four_bits(recipe: Recipe) -> Iterator[Problem]:
+    if recipe.model.method != "qlora":
+        return
+    if recipe.training.precision == "fp32":
+        yield (
+            "training.precision = 'fp32' does not go with model.method = 'qlora'.",
+            "4-bit weights are computed in 16 bits.",
+            "Set training.precision to 'auto' or 'bf16'.",
+        )
+    if not spec_of(recipe.stage).talks:
+        yield (
+            "model.method = 'qlora' for a reward model.",
+            "Its one output has to be trained in full, which 4-bit weights do not allow.",
+            "Set model.method = 'lora'.",
+        )
+
+
+def _preference(recipe: Recipe) -> Iterator[Problem]:
+    if recipe.preference.loss == "robust" and recipe.preference.label_smoothing == 0:
+        yield (
+            "preference.loss = 'robust' with preference.label_smoothing = 0.",
+            "Robust DPO corrects for a share of pairs that are the wrong way round.",
+            "Set preference.label_smoothing to that share, for example 0.1.",
+        )
+    if recipe.training.batch_size < spec_of(recipe.stage).smallest_batch:
+        yield (
+            f"training.batch_size = 1 in stage '{recipe.stage}'.",
+            "KTO measures its distance from the start on answers swapped within a batch.",
+            "Set training.batch_size to 4 or more.",
+        )
+
+
+def _reward_model(recipe: Recipe) -> Iterator[Problem]:
+    spec = spec_of(recipe.stage, recipe.rl.algorithm)
+    if spec.scored_by != "reward_model":
+        return
+    if not any(isinstance(reward, RewardModel) for reward in recipe.rewards):
+        yield (
+            "no reward model is named.",
+            "Stage 'rlhf' learns from what a trained reward model thinks of answers.",
+            'Train one with stage = "reward", then add a [[rewards]] table with '
+            'kind = "reward_model" and model = "run:ID".',
+        )
+    elif spec.value_model and recipe.model.method == "qlora":
+        yield (
+            "rl.algorithm = 'ppo' with model.method = 'qlora'.",
+            "The value model beside the policy is trained in full, which 4-bit weights do "
+            "not allow.",
+            "Set model.method = 'lora', or take rl.algorithm = 'rloo'.",
+        )
+
+
+def _reinforced(recipe: Recipe) -> Iterator[Problem]:
+    if not spec_of(recipe.stage).scored_by:
+        return
+    if not recipe.rewards:
+        yield (
+            "rewards is missing.",
+            "Without a reward there is nothing to reinforce.",
+            'Add a [[rewards]] table, for example kind = "math_answer".',
+        )
+    elif all(reward.weight == 0 for reward in recipe.rewards):
+        yield "every reward has weight 0.", "Their sum is always 0.", "Give one a weight."
+    batch = recipe.training.batch_size * recipe.training.gradient_accumulation
+    if recipe.rl.algorithm != "ppo" and batch % recipe.rl.group_size:
+        yield (
+            f"training.batch_size times gradient_accumulation = {batch} cannot be split into "
+            f"groups of rl.group_size = {recipe.rl.group_size}.",
+            "Each prompt is answered group_size times within one step.",
+            f"Set training.batch_size to a multiple of {recipe.rl.group_size}.",
+        )
+    high = recipe.rl.clip_epsilon_high
+    if high and high < recipe.rl.clip_epsilon:
+        yield (
+            f"rl.clip_epsilon_high = {high} lies below rl.clip_epsilon.",
+            "Clip-higher leaves more room upwards, not less.",
+            "Raise it, or set it to 0 to clip evenly.",
+        )
+    if recipe.rl.algorithm == "ppo" and "ppo" not in spec_of(recipe.stage).variants:
+        yield (
+            f"rl.algorithm = 'ppo' in stage '{recipe.stage}'.",
+            "PPO learns a value model from a reward model's scores, which is stage 'rlhf'.",
+            "Set stage = 'rlhf' with a reward model, or take grpo or rloo.",
+        )
+
+
+def _teacher(recipe: Recipe) -> Iterator[Problem]:
+    if spec_of(recipe.stage).teacher and not recipe.distill.teacher:
+        yield (
+            "distill.teacher is missing.",
+            "There is nobody to learn from.",
+            "Name a larger model with the same tokens, for example run:ID or a folder.",
+        )
+
+
+RULES = (_whole, _four_bits, _preference, _reward_model, _reinforced, _teacher)
