@@ -12,7 +12,7 @@ from typing import Any, Literal, NamedTuple, get_args
 
 import msgspec
 
-from studio.advice import answers, chain_of
+from studio.advice import answers, chain_of, with_sft_first
 from workers.protocol.catalogue import ModelEntry, read_catalogue
 from workers.protocol.options import Option, options_of
 from workers.protocol.pipeline import Pipeline
@@ -193,6 +193,10 @@ class RecipeDraft(msgspec.Struct, frozen=True, kw_only=True):
         opened = msgspec.structs.replace(self.opened, stages=self.opened.stages[:1])
         return msgspec.structs.replace(self, opened=opened, ready="")
 
+    def on_data(self, source: Source) -> RecipeDraft:
+        """One dataset alone."""
+        return msgspec.structs.replace(self, sources=(draft_source(source),), test="")
+
     def begun_anew(self) -> RecipeDraft:
         """Nothing of a file that was opened stays but what the steps ask for."""
         return msgspec.structs.replace(self, opened=BLANK, ready="")
@@ -333,6 +337,13 @@ def with_stage_defaults(given: Recipe, parameters: int | None) -> Recipe:
         changed = msgspec.structs.replace(getattr(given, table), **{key: value})
         given = msgspec.structs.replace(given, **{table: changed})
     return given
+
+
+def preceded_by_sft(draft: RecipeDraft) -> Pipeline:
+    """The draft as a pipeline that begins with supervised fine-tuning on the same data."""
+    first, then = with_sft_first(recipe(draft))
+    stages = [with_stage_defaults(first, draft.base.parameters), then]
+    return Pipeline(name=then.name, stages=[*stages, *draft.opened.stages[1:]])
 
 
 # The present draft

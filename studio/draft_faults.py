@@ -136,7 +136,7 @@ def _fault_of_settings(draft: RecipeDraft) -> Refusal | None:
             return Refusal(f"{option.label}: {draft.option_faults[path]}",
                            "That value cannot be used.",
                            "Mend the field that is marked, or reset it.")  # fmt: skip
-    if "distill.teacher" in spec(draft).options and not values(draft)["distill.teacher"]:
+    if spec(draft).teacher and not values(draft)["distill.teacher"]:
         return Refusal("No teacher is named.", "There is nobody to learn from.",
                        "Name a larger model with the same tokens: run:ID, a folder or a hub "
                        "id.")  # fmt: skip

@@ -120,15 +120,11 @@ class DataStep(Step):
         self.test.offer(builtin_sets(stage, test=True))
 
     def _show_sources(self, sources: tuple[DraftSource, ...]) -> None:
-        before = [line.source for line in self.lines]
-        self._shown = sources
-        wanted = {one.source: one for one in sources}
-        for line in [line for line in self.lines if line.source not in wanted]:
-            self._drop(line)
-        lines = {line.source: line for line in self.lines}
-        for source, one in wanted.items():
-            if source in lines:
-                lines[source].show_source(one)
+        before, self._shown = [line.source for line in self.lines], sources
+        self._keep_lines([one.source for one in sources])
+        for place, one in enumerate(sources):
+            if place < len(self.lines):
+                self.lines[place].show_source(one)
             else:
                 self._append(one)
         self._empty.setVisible(not sources)
@@ -137,6 +133,14 @@ class DataStep(Step):
         self.preview.show_source(last and Source(source=last.source, mapping=last.mapping))
         if before != [line.source for line in self.lines]:
             self.check.offer([line.source for line in self.lines])
+
+    def _keep_lines(self, wanted: list[str]) -> None:
+        """Drops the lines of datasets that are gone, or all where their order is another."""
+        kept = [line for line in self.lines if line.source in wanted]
+        if [line.source for line in kept] != wanted[: len(kept)]:
+            kept = []
+        for line in [line for line in self.lines if line not in kept]:
+            self._drop(line)
 
     def _append(self, draft: DraftSource) -> None:
         line = SourceLine(draft, self._theme)
