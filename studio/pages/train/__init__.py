@@ -43,8 +43,6 @@ from workers.protocol.recipe import Recipe, Source
 from workers.protocol.refusal import Refusal
 from workers.protocol.stages import spec_of
 
-NAMES = list(STEPS)
-
 
 class TrainPage(Page):
     """Asks step by step; what was entered stays when the page is left."""
@@ -69,7 +67,7 @@ class TrainPage(Page):
             self.advice, self.stage, self.model, self.data, self.rewards, self.settings,
             self.review,
         ]  # fmt: skip
-        self.wizard = Wizard(NAMES, self.steps, "Start training", theme)
+        self.wizard = Wizard(STEPS, self.steps, "Start training", theme)
         self.banner = self.wizard.banner
         self._open = button("Open recipe…", theme, "folder-open", name="open-recipe")
         self.action_row.addWidget(self._open)
@@ -187,7 +185,7 @@ class TrainPage(Page):
         self.draft_model.become(self.draft_model.draft.begun_anew().on_data(source))
         self.go_to(self.model)
 
-    def show_source(self, source: Source) -> None:
+    def use_source(self, source: Source) -> None:
         """Takes up a dataset as it was looked at, among those that are there."""
         self.data.use(source)
         self.go_to(self.data)
