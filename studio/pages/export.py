@@ -8,6 +8,7 @@ from typing import Any
 from PySide6.QtCore import QUrl, Signal
 from PySide6.QtGui import QDesktopServices
 from PySide6.QtWidgets import QComboBox, QHBoxLayout, QProgressBar, QVBoxLayout, QWidget
+from superqt.utils import signals_blocked
 
 from studio.jobs import Jobs, JobUpdate
 from studio.store import JobRow
@@ -103,12 +104,11 @@ class ExportPage(Page):
     def _offer_runs(self) -> None:
         present = self.runs.currentData()
         rows = [row for row in self._jobs.store.jobs("train") if row.has_weights]
-        self.runs.blockSignals(True)
-        self.runs.clear()
-        for row in rows:
-            self.runs.addItem(f"{row.name}   {row.id}", row.id)
-        self.runs.setCurrentIndex(max(0, self.runs.findData(present)))
-        self.runs.blockSignals(False)
+        with signals_blocked(self.runs):
+            self.runs.clear()
+            for row in rows:
+                self.runs.addItem(f"{row.name}   {row.id}", row.id)
+            self.runs.setCurrentIndex(max(0, self.runs.findData(present)))
         self._content.setVisible(bool(rows))
         self._empty.setVisible(not rows)
         if rows and not self._job:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
-from typing import Any
 
 import msgspec
 
+from workers.data.read.card import CARD, head_of
 from workers.data.read.files import DataFiles
 from workers.protocol.browse import Version
 from workers.protocol.catalogue import catalogued_licence
@@ -15,7 +14,6 @@ from workers.protocol.licences import normal
 from workers.protocol.recipe import Source
 from workers.protocol.sources import BUILTIN
 
-CARD = "README.md"
 LONGEST_SIDECAR = 64 << 10
 LONGEST_HEAD = 256 << 10
 """Bytes of a card that are looked at."""
@@ -52,19 +50,10 @@ def _of_version(path: Path) -> str:
 
 def of_card(path: Path) -> str:
     """The licence in the YAML head of a dataset's card, as the hub has it; empty where none is."""
-    import yaml
-
     try:
         with path.open("rb") as file:
-            card = file.read(LONGEST_HEAD).decode("utf-8", "replace")
+            head = head_of(file.read(LONGEST_HEAD).decode("utf-8-sig", "replace"))
     except OSError:
-        return ""
-    found = re.match(r"\ufeff?---\s*\n(.*?)\n---", card, re.DOTALL)
-    try:
-        head: Any = yaml.safe_load(found[1]) if found else None
-    except (yaml.YAMLError, ValueError, RecursionError):  # a date that is none is a ValueError
-        return ""
-    if not isinstance(head, dict):
         return ""
     named = head.get("license", head.get("licence"))
     several = named if isinstance(named, list) else [named]

@@ -115,7 +115,7 @@ def quantize(source: Path, target: Path, kind: str) -> Path:
     options = llama_cpp.llama_model_quantize_default_params()
     options.ftype = types[kind]
     code = llama_cpp.llama_model_quantize(
-        str(source).encode(), str(target).encode(), ctypes.byref(options)
+        str(source).encode(), str(target).encode(), ctypes.pointer(options)
     )
     if code != 0:
         raise Refusal(

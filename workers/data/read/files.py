@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from workers.data.read import hub
+from workers.data.read.hub import split_of
 from workers.data.read.jsonl import NumberedRow, json_rows
 from workers.data.read.tabular import arrow_rows, csv_rows, parquet_rows, text_rows
 from workers.protocol.assets import builtin_dataset
@@ -29,7 +30,6 @@ from workers.protocol.sources import ACCEPTED, BUILTIN, Kind, kind_of_file
 ABOUT = {"dataset_info.json", "dataset_infos.json", "dataset_dict.json", "state.json"}
 """Files that `datasets` writes beside the rows."""
 READ_BYTES = 1 << 16
-SPLITS = ("train", "test", "validation", "valid", "val", "dev", "eval")
 
 Say = Callable[[str], None]
 
@@ -145,11 +145,6 @@ def _files_of(folder: Path) -> tuple[Path, ...]:
             f"Name one file, for example {next(p for p in files if split_of(p.name))}.",
         )
     return tuple(files)
-
-
-def split_of(name: str) -> str:
-    """The split that a file is named for, or nothing."""
-    return hub.split_of(name, SPLITS)
 
 
 def read_rows(path: Path, place: ReadProgress | None = None) -> Iterator[NumberedRow]:
