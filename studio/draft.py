@@ -299,7 +299,7 @@ def pipeline(draft: RecipeDraft) -> Pipeline:
 
 
 def draft_of(opened: Pipeline, base: Base, ready: str = "") -> RecipeDraft:
-    """The draft that comes to a pipeline: `pipeline(draft_of(opened, base)) == opened`.
+    """The draft of a pipeline: `recipe(draft_of(opened, base)) == opened.stages[0]`.
 
     Args:
         base: of its first stage.
