@@ -6,7 +6,7 @@ Pure functions of a few answers: no Qt, no job, no disk.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Literal, get_args
 
 import msgspec
@@ -14,7 +14,6 @@ import msgspec
 from workers.protocol.catalogue import ModelEntry
 from workers.protocol.pipeline import PREVIOUS
 from workers.protocol.recipe import Recipe, Stage
-from workers.protocol.refusal import Refusal
 from workers.protocol.stages import spec_of
 
 Have = Literal[
@@ -177,26 +176,6 @@ def answers(base: str, stages: Sequence[str], models: Sequence[ModelEntry]) -> b
         if entry.id == base:
             return entry.kind != "base"
     return False if "/" in base and BASE_NAME.search(base) else None
-
-
-def chain_of(base: str, recipe_of: Callable[[str], Recipe | None]) -> tuple[str, list[str]]:
-    """The model at the beginning of a chain of runs, and the stages of the runs in order.
-
-    Args:
-        recipe_of: a run's recipe, by its id; None for a job that is no training. Raises `Refusal`
-            where there is no such run, where the chain is taken to begin.
-    """
-    stages: list[str] = []
-    while base.startswith("run:"):
-        try:
-            recipe = recipe_of(base.removeprefix("run:"))
-        except Refusal:
-            break
-        if recipe is None:
-            return "", stages
-        stages.insert(0, recipe.stage)
-        base = recipe.model.base
-    return base, stages
 
 
 def missing_prerequisite(stage: str, tuned: bool | None) -> str:

@@ -12,10 +12,10 @@ from typing import Any, Literal, NamedTuple, get_args
 
 import msgspec
 
-from studio.advice import answers, chain_of, with_sft_first
+from studio.advice import answers, with_sft_first
 from workers.protocol.catalogue import ModelEntry, read_catalogue
 from workers.protocol.options import Option, options_of
-from workers.protocol.pipeline import Pipeline
+from workers.protocol.pipeline import Pipeline, chain_of
 from workers.protocol.recipe import Method, Recipe, Source, Stage, sections
 from workers.protocol.rewards import AnyReward, RewardModel
 from workers.protocol.sources import HUB_MODEL

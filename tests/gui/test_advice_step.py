@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-from typing import get_args
-
 import msgspec
 import pytest
 
 from studio.app import Studio
-from studio.draft import with_stage_defaults
-from studio.recipe_words import in_words
 from tests.gui.conftest import Driver
 from workers.protocol import wire
 from workers.protocol.jobs import Train
@@ -17,16 +13,12 @@ from workers.protocol.pipeline import PREVIOUS
 from workers.protocol.recipe import (
     RL,
     Distill,
-    Method,
     Model,
     Recipe,
     Source,
-    Stage,
     Training,
-    format_recipe,
 )
 from workers.protocol.rewards import RewardModel
-from workers.protocol.stages import PARAMETERS
 
 
 def _train(driver: Driver, studio: Studio, recipe: Recipe) -> str:
@@ -219,40 +211,3 @@ def test_a_recipe_of_rlhf_fills_the_wizard_as_it_stands(driver: Driver) -> None:
     )  # fmt: skip
     driver.window.train.show_recipe(recipe)
     assert driver.window.train.recipe() == recipe
-
-
-@pytest.mark.parametrize(
-    ("stage", "method", "algorithm", "words"),
-    [
-        ("dpo", "lora", "grpo", "adapter off: no second copy"),
-        ("dpo", "full", "grpo", "a second copy in memory"),
-        ("simpo", "full", "grpo", ""),
-        ("grpo", "lora", "grpo", "adapter off"),
-        ("rlhf", "lora", "ppo", "Three models are in memory, policy, value and reward model"),
-        ("rlhf", "full", "ppo", "Four models are in memory, policy, reference, value and reward"),
-        ("rlhf", "full", "rloo", "a second copy in memory"),
-    ],
-)
-def test_the_review_says_how_many_models_stand_in_memory(
-    stage: str, method: str, algorithm: str, words: str
-) -> None:
-    recipe = msgspec.structs.replace(
-        _recipe(stage), model=msgspec.structs.replace(Model(), method=method),
-        rl=msgspec.structs.replace(RL(), algorithm=algorithm),
-        rewards=[RewardModel(model="run:judge")],
-    )  # fmt: skip
-    said = in_words(recipe)
-    assert words in said
-    assert ("in memory" in said) is bool(words)
-    assert "  " not in said
-
-
-@pytest.mark.parametrize("stage", get_args(Stage))
-@pytest.mark.parametrize("method", get_args(Method))
-@pytest.mark.parametrize("root", ["starter", "Qwen/Qwen3-0.6B"])
-def test_there_are_settings_for_every_stage_that_a_file_may_hold(
-    stage: Stage, method: Method, root: str
-) -> None:
-    plain = Recipe(stage=stage, model=Model(base=root, method=method))
-    filled = with_stage_defaults(plain, PARAMETERS.get(root))
-    assert msgspec.toml.decode(format_recipe(filled), type=Recipe) == filled

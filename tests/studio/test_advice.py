@@ -14,7 +14,6 @@ from studio.advice import (
     Memory,
     advise,
     answers,
-    chain_of,
     different_tokenizers,
     family,
     matters,
@@ -24,7 +23,6 @@ from studio.advice import (
 from workers.protocol.catalogue import read_catalogue
 from workers.protocol.pipeline import PREVIOUS
 from workers.protocol.recipe import Model, Recipe, Source, Stage, Training, check_recipe
-from workers.protocol.refusal import Refusal
 from workers.protocol.stages import spec_of
 
 
@@ -106,26 +104,6 @@ def test_what_a_base_has_learnt_is_known_from_its_chain(
     base: str, stages: list[str], known: bool | None
 ) -> None:
     assert answers(base, stages, read_catalogue().models) is known
-
-
-def test_a_chain_of_runs_leads_to_the_model_that_it_began_with() -> None:
-    runs = {
-        "first": Recipe(stage="sft", model=Model(base="smollm2")),
-        "second": Recipe(stage="dpo", model=Model(base="run:first")),
-        "third": Recipe(stage="kto", model=Model(base="run:gone")),
-    }
-
-    def recipe_of(run: str) -> Recipe | None:
-        if run == "no-training":
-            return None
-        if run not in runs:
-            raise Refusal("It is gone.", "", "")
-        return runs[run]
-
-    assert chain_of("run:second", recipe_of) == ("smollm2", ["sft", "dpo"])
-    assert chain_of("org/name", recipe_of) == ("org/name", [])
-    assert chain_of("run:third", recipe_of) == ("run:gone", ["kto"])
-    assert chain_of("run:no-training", recipe_of) == ("", [])
 
 
 @pytest.mark.parametrize("stage", get_args(Stage))

@@ -31,7 +31,17 @@ from studio.draft import (
 from studio.draft_faults import fault, first_fault, impossible, warning
 from workers.protocol.assets import assets_folder
 from workers.protocol.pipeline import PREVIOUS, Pipeline, read_pipeline
-from workers.protocol.recipe import RL, Method, Model, Recipe, Source, Stage, Training, parse_recipe
+from workers.protocol.recipe import (
+    RL,
+    Method,
+    Model,
+    Recipe,
+    Source,
+    Stage,
+    Training,
+    format_recipe,
+    parse_recipe,
+)
 from workers.protocol.refusal import Refusal
 from workers.protocol.rewards import Format, MathAnswer, RewardModel
 from workers.protocol.stages import PARAMETERS, STAGES
@@ -360,13 +370,13 @@ def test_a_base_that_does_not_answer_is_warned_of() -> None:
 @pytest.mark.parametrize("stage", STAGES)
 @pytest.mark.parametrize("how", get_args(Method))
 @pytest.mark.parametrize("base", ["starter", "Qwen/Qwen3-0.6B"])
-def test_the_defaults_of_every_stage_are_within_bounds(
+def test_there_are_settings_for_every_stage_that_a_file_may_hold(
     stage: Stage, how: Method, base: str
 ) -> None:
     plain = Recipe(stage=stage, model=Model(base=base, method=how))
     filled = with_stage_defaults(plain, PARAMETERS.get(base))
 
-    assert msgspec.convert(msgspec.to_builtins(filled), Recipe) == filled
+    assert msgspec.toml.decode(format_recipe(filled), type=Recipe) == filled
 
 
 def test_every_setting_but_the_test_set_is_asked_for() -> None:

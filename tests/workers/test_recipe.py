@@ -13,6 +13,7 @@ from workers.protocol.catalogue import known_dataset, read_catalogue
 from workers.protocol.options import options_of
 from workers.protocol.pipeline import (
     Pipeline,
+    chain_of,
     check_pipeline,
     following,
     format_pipeline,
@@ -22,6 +23,7 @@ from workers.protocol.pipeline import (
 from workers.protocol.recipe import (
     Gate,
     Model,
+    Recipe,
     Source,
     Training,
     format_recipe,
@@ -250,6 +252,26 @@ def test_what_was_never_a_file_is_checked_as_one() -> None:
     ):
         with pytest.raises(Refusal, match=told):
             check_pipeline(msgspec.structs.replace(pipeline, stages=stages), "the recipe")
+
+
+def test_a_chain_of_runs_leads_to_the_model_that_it_began_with() -> None:
+    runs = {
+        "first": Recipe(stage="sft", model=Model(base="smollm2")),
+        "second": Recipe(stage="dpo", model=Model(base="run:first")),
+        "third": Recipe(stage="kto", model=Model(base="run:gone")),
+    }
+
+    def recipe_of(run: str) -> Recipe | None:
+        if run == "no-training":
+            return None
+        if run not in runs:
+            raise Refusal("It is gone.", "", "")
+        return runs[run]
+
+    assert chain_of("run:second", recipe_of) == ("smollm2", ["sft", "dpo"])
+    assert chain_of("org/name", recipe_of) == ("org/name", [])
+    assert chain_of("run:third", recipe_of) == ("run:gone", ["kto"])
+    assert chain_of("run:no-training", recipe_of) == ("", [])
 
 
 def test_later_stages_name_the_runs_that_earlier_ones_became() -> None:

@@ -126,6 +126,30 @@ def following(recipes: Sequence[Recipe], name: str, run: str) -> list[Recipe]:
     return filled
 
 
+def chain_of(base: str, recipe_of: Callable[[str], Recipe | None]) -> tuple[str, list[str]]:
+    """The model at the beginning of a chain of runs, and the stages of the runs in order.
+
+    Args:
+        base: as a recipe names it.
+        recipe_of: what a run was trained by, given its id; None for a job that is no training,
+            whose base is not known. Raises `Refusal` where there is no such run: the chain is
+            taken to begin there.
+    """
+    stages: list[str] = []
+    seen: set[str] = set()
+    while base.startswith("run:") and base not in seen:
+        seen.add(base)
+        try:
+            recipe = recipe_of(base.removeprefix("run:"))
+        except Refusal:
+            break
+        if recipe is None:
+            return "", stages
+        stages.insert(0, recipe.stage)
+        base = recipe.model.base
+    return base, stages
+
+
 def with_models(recipe: Recipe, rename: Callable[[str], str]) -> Recipe:
     """The recipe with every model that it names, as base, reward model or teacher, renamed."""
     rewards = [

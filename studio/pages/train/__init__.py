@@ -36,8 +36,6 @@ from studio.theme import Theme
 from studio.widgets.page import Page
 from studio.widgets.text import button
 from studio.widgets.wizard import Wizard
-from workers.protocol import wire
-from workers.protocol.jobs import Train
 from workers.protocol.pipeline import Pipeline, format_pipeline, read_pipeline
 from workers.protocol.recipe import Recipe, Source
 from workers.protocol.refusal import Refusal
@@ -58,7 +56,7 @@ class TrainPage(Page):
         self._jobs = jobs
         self._at_fault: Step | None = None
         """The step whose fault the banner tells."""
-        self.draft_model = model = DraftModel(self._recipe_of)
+        self.draft_model = model = DraftModel(jobs.recipe_of)
         self.advice, self.stage = AdviceStep(model, theme), StageStep(model, theme)
         self.model, self.data = ModelStep(model, theme), DataStep(jobs, model, theme)
         self.rewards, self.settings = RewardsStep(model, theme), SettingsStep(model, theme)
@@ -104,11 +102,6 @@ class TrainPage(Page):
     def _offer_reward_models(self) -> None:
         models = [(f"run:{row.id}", row.name) for row in self._trained(talks=False)]
         self.draft_model.offer_reward_models(models)
-
-    def _recipe_of(self, run: str) -> Recipe | None:
-        """What a run was trained by; None for another job. Raises `Refusal` where there is none."""
-        task = wire.read_job(self._jobs.folder(self._jobs.find(run).id)).task
-        return task.recipe if isinstance(task, Train) else None
 
     def hear(self, news: list[JobUpdate]) -> None:
         self.data.hear(news)
