@@ -28,7 +28,7 @@ from studio.tasks import RUN, name_of, prepared, run_by_id, with_paths
 from workers.protocol import wire
 from workers.protocol.checkpoints import last_step
 from workers.protocol.jobs import AnyTask, Bench, Change, Job, Train
-from workers.protocol.pipeline import Pipeline, with_models
+from workers.protocol.pipeline import Pipeline, chain_of, with_models
 from workers.protocol.recipe import Recipe, check_recipe
 from workers.protocol.refusal import Refusal
 from workers.protocol.requests import Pause, Request, Resume, Stop
@@ -84,19 +84,14 @@ class Jobs:
         first, *rest = pipeline.stages
         return self.train(first, rest)
 
+    def recipe_of(self, run: str) -> Recipe | None:
+        """What a run was trained by; None for another job. Raises `Refusal` where there is none."""
+        task = wire.read_job(self.folder(self.find(run).id)).task
+        return task.recipe if isinstance(task, Train) else None
+
     def root_of(self, base: str) -> str:
         """The model at the beginning of a chain of runs; empty where a run does not say."""
-        seen: set[str] = set()
-        while base.startswith(RUN) and base not in seen:
-            seen.add(base)
-            try:
-                task = wire.read_job(self.folder(self.find(base.removeprefix(RUN)).id)).task
-            except Refusal:
-                break
-            if not isinstance(task, Train):
-                return ""
-            base = task.recipe.model.base
-        return base
+        return chain_of(base, self.recipe_of)[0]
 
     def bench(self, recipe: Recipe, samples: int = 64) -> str:
         """Starts a try of a recipe's rewards; returns its id."""

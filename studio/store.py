@@ -40,7 +40,7 @@ from workers.protocol.events import (
 from workers.protocol.jobs import Job, Train
 from workers.protocol.wire import Line, decode_event
 
-SCHEMA = 4
+SCHEMA = 5
 
 _TABLES = """
 CREATE TABLE jobs (

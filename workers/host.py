@@ -78,9 +78,10 @@ class Requests:
         """Whether what is being done is to be broken off: for a Stop, or for a Cancel, which is
         done with thereby. All else that was asked waits on."""
         self._read()
-        kept = [request for request in self._waiting if not isinstance(request, Cancel)]
-        cancelled, self._waiting = len(kept) < len(self._waiting), kept
-        return cancelled or self.stop_asked
+        cancels = [request for request in self._waiting if isinstance(request, Cancel)]
+        for cancel in cancels:
+            self._waiting.remove(cancel)
+        return bool(cancels) or self.stop_asked
 
     def _read(self) -> None:
         new = [request for request in self._follower.read() if request is not None]
@@ -201,19 +202,27 @@ def holder_of(folder: Path) -> wire.Alive | None:
     """The live process that has the folder, if any."""
     try:
         alive = msgspec.json.decode((folder / wire.ALIVE).read_bytes(), type=wire.Alive)
-        process = psutil.Process(alive.pid)
-        same = abs(process.create_time() - alive.started) < 1.0
-        return alive if same and process.status() != psutil.STATUS_ZOMBIE else None
-    except (FileNotFoundError, msgspec.DecodeError, psutil.Error):
+    except (FileNotFoundError, msgspec.DecodeError):
         return None
+    return alive if _lives(alive) else None
+
+
+def _lives(named: wire.Alive) -> bool:
+    """Whether the process with that pid and start time is there and no zombie.
+
+    `studio.process.find_process` is its twin: what both sides share, the protocol, knows no psutil.
+    """
+    try:
+        process = psutil.Process(named.pid)
+        same = abs(process.create_time() - named.started) < 1.0
+        return same and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.Error:
+        return False
 
 
 def owner_lives(task: OwnedTask) -> bool:
     """Whether the very process that asked for a task still runs."""
-    try:
-        return abs(psutil.Process(task.owner_pid).create_time() - task.owner_started) < 1.0
-    except psutil.Error:
-        return False
+    return _lives(wire.Alive(task.owner_pid, task.owner_started))
 
 
 def _nothing() -> bool:

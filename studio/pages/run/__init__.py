@@ -19,7 +19,7 @@ from studio.jobs import Jobs
 from studio.pages.run.answers import read_answers
 from studio.pages.run.curves import RunCharts
 from studio.pages.run.header import RunHeader
-from studio.pages.run.plans import REINFORCING, charts_for
+from studio.pages.run.plans import charts_for
 from studio.process import Rung
 from studio.records import JobRow
 from studio.session import Ending, Session
@@ -48,6 +48,7 @@ from workers.protocol.recipe import format_recipe
 from workers.protocol.refusal import Refusal
 from workers.protocol.requests import SampleNow, SaveNow
 from workers.protocol.rollouts import Rollouts
+from workers.protocol.stages import STAGES
 
 LINES = 200
 """Most notes and samples that are taken from the store on one tick."""
@@ -178,7 +179,8 @@ class RunPage(Page):
         self.rollouts = self._jobs.store.rollouts(run)
         self._show_recipe()
         self.grid.open(run, charts_for(row.stage, self._algorithm))
-        answers = row.stage in REINFORCING or bool(self.rollouts)
+        spec = STAGES.get(row.stage)
+        answers = (spec is not None and spec.policy) or bool(self.rollouts)
         self.tabs.setTabVisible(0, answers)
         if not self._split_by_hand:
             self.split.setSizes([300, 300] if answers else [440, 200])

@@ -7,12 +7,13 @@ from collections.abc import Mapping, Sequence
 
 from PySide6.QtCore import Signal
 
-from studio.pages.run.plans import Plan, charts_for
+from studio.pages.run.plans import FORMS
 from studio.store import Store
 from studio.theme import Theme
-from studio.widgets.chart import Band, Chart
+from studio.widgets.chart import Band, Chart, Line
 from studio.widgets.chartgrid import ChartGrid
 from studio.widgets.findings import Finding
+from workers.protocol.metrics import CHARTS, ChartSpec, lines_of
 
 
 class RunCharts(ChartGrid):
@@ -27,22 +28,21 @@ class RunCharts(ChartGrid):
         self._run = ""
         self._order: list[str] = []
         self._to_load: list[str] = []
-        self._plans = {plan.key: plan for plan in charts_for("")}
-        self.charts = {key: self._make_chart(plan, theme) for key, plan in self._plans.items()}
-        self._of = {line.metric: self.charts[key] for key, plan in self._plans.items()
-                    for line in plan.lines}  # fmt: skip
+        self.charts = {key: self._make_chart(spec, theme) for key, spec in CHARTS.items()}
+        self._of = {curve: self.charts[key] for key in CHARTS for curve, _ in lines_of(key)}
 
-    def _make_chart(self, plan: Plan, theme: Theme) -> Chart:
-        several = bool(plan.prefix) or (len(plan.lines) > 1 and plan.lines[1].look != "dots")
-        made = Chart(plan.title, plan.form, theme, plan.lines, several=several)
+    def _make_chart(self, spec: ChartSpec, theme: Theme) -> Chart:
+        lines = [Line(curve, drawn.legend, drawn.look) for curve, drawn in lines_of(spec.key)]
+        several = spec.prefix or (len(lines) > 1 and lines[1].look != "dots")
+        made = Chart(spec.title, FORMS[spec.form], theme, lines, several=several)
         made.picked.connect(self.picked)
         made.hide()
         return made
 
-    def open(self, run: str, plans: Sequence[Plan]) -> None:
-        """Empties every chart; `load` fills them from the store, in the order of the plans."""
+    def open(self, run: str, specs: Sequence[ChartSpec]) -> None:
+        """Empties every chart; `load` fills them from the store, in the order given."""
         self._run = run
-        self._order = [plan.key for plan in plans]
+        self._order = [spec.key for spec in specs]
         self._to_load = list(self._order)
         for made in self.charts.values():
             made.forget()
@@ -71,17 +71,15 @@ class RunCharts(ChartGrid):
         return some
 
     def _metrics_of(self, key: str) -> list[str]:
-        plan = self._plans[key]
-        if not plan.prefix:
-            return [line.metric for line in plan.lines]
-        names = self._store.metric_names(self._run)
-        return [name for name in names if name.startswith(plan.prefix)]
+        if not CHARTS[key].prefix:
+            return [curve for curve, _ in lines_of(key)]
+        return [name for name in self._store.metric_names(self._run) if name.startswith(key)]
 
     def chart_of(self, metric: str) -> Chart | None:
         """The chart on which a metric is drawn, if it is on one."""
-        prefix = next((p.prefix for p in self._plans.values() if p.prefix
-                       and metric.startswith(p.prefix)), "")  # fmt: skip
-        return self.charts[prefix] if prefix else self._of.get(metric)
+        begins = (key for key, spec in CHARTS.items() if spec.prefix and metric.startswith(key))
+        key = next(begins, "")
+        return self.charts[key] if key else self._of.get(metric)
 
     def add(self, step: int, values: Mapping[str, float | None]) -> None:
         """A step's metrics."""
@@ -102,7 +100,7 @@ class RunCharts(ChartGrid):
 
     def _has_news(self, key: str) -> bool:
         made = self.charts[key]
-        if self._plans[key].quiet:
+        if CHARTS[key].quiet:
             return any(value > 0 for value in made.main.values)
         return not made.empty
 

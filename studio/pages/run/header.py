@@ -7,11 +7,11 @@ from collections.abc import Sequence
 
 from PySide6.QtWidgets import QHBoxLayout, QProgressBar, QVBoxLayout, QWidget
 
-from studio.pages.run.plans import SCORES
 from studio.records import Evaluation, JobRow
 from studio.theme import SPACE, Theme
 from studio.widgets.notice import StatusPill
 from studio.widgets.text import label
+from workers.protocol.metrics import METRICS, SCORES
 
 PACE_STEPS = 20
 """The pace is that of so many steps."""
@@ -83,7 +83,8 @@ class RunHeader(QWidget):
 def scores_in_words(evaluations: Sequence[Evaluation]) -> str:
     """The most telling score, before and after training or so far."""
     scores = {one.moment: one.scores for one in evaluations}
-    for name, words, form in SCORES:
+    for name in SCORES:
+        words, form = METRICS[name].score, METRICS[name].score_form
         before, now, after = (scores.get(moment, {}).get(name)
                               for moment in ("before", "during", "after"))  # fmt: skip
         if before is None:
