@@ -98,9 +98,11 @@ class Browser:
         self._reported = float("-inf")
         self.settled = False
         self._fault_noted = False
-        self.handlers: Handlers = dict.fromkeys(
-            (ShowRows, MapColumns, ShowTokens, SaveVersion), self._on_request
-        )
+        self._answers: Handlers = {
+            ShowRows: self._show_rows, MapColumns: lambda request: self._map(request.mapping),
+            ShowTokens: lambda request: host.emit(self._tokens(request)), SaveVersion: self._save,
+        }  # fmt: skip
+        self.handlers: Handlers = dict.fromkeys(self._answers, self._on_request)
 
     # The clock
 
@@ -112,7 +114,7 @@ class Browser:
         """
         while self._rows.known < SAMPLED_ROWS and not self._rows.complete:
             self._rows.advance(SLICE_S)
-            if self._host.requests.interrupted():
+            if self._host.requests.interrupted() and self._host.requests.stop_asked:
                 return
         self._sample = list(self._rows.rows(0, min(SAMPLED_ROWS, self._rows.known)))
         if not self._sample:
@@ -133,22 +135,9 @@ class Browser:
     def _on_request(self, request: AnyRequest) -> None:
         """Answers at once, or leaves it to a later step, when the rows that it takes are known."""
         if _needed(request) <= self._rows.known or self._rows.complete:
-            self._answer(request)
+            self._answers[type(request)](request)
         else:
             self._waiting.append(request)
-
-    def _answer(self, request: AnyRequest) -> None:
-        match request:
-            case ShowRows():
-                self._show_rows(request)
-            case MapColumns():
-                self._map(request.mapping)
-            case ShowTokens():
-                self._host.emit(self._tokens(request))
-            case SaveVersion():
-                self._save(request)
-            case _:
-                pass
 
     # Counting
 
