@@ -17,6 +17,7 @@ from workers.protocol.audit import AuditResult
 from workers.protocol.events import Finished, Inspected, Phase, Progress, Stopped
 from workers.protocol.jobs import Inspect
 from workers.protocol.recipe import Stage
+from workers.protocol.stages import spec_of
 
 TOLD_EVERY_S = 0.2
 
@@ -96,7 +97,7 @@ def _audited(host: Host, task: Inspect, rows: RowStore, stage: Stage) -> audit.A
     host.emit(Phase(name="Loading the tokenizer"))
     home, say = Path(host.job.home), lambda text: host.emit(Phase(name=text))
     located = locate_tokenizer(task.model, home, say)
-    tokenizer = load_tokenizer(located, task.template, turns=stage != "cpt")
+    tokenizer = load_tokenizer(located, task.template, turns=spec_of(stage).templated)
     host.emit(Phase(name=f"Looking at {len(rows)} rows"))
     look = audit.Audit(rows, tokenizer, stage, task.max_length, test,
                        stops_at=stopping_tokens(located), folder=host.folder)  # fmt: skip

@@ -82,7 +82,7 @@ class Report(TrainerCallback):
         """A pause waits for the end of a batch's updates, so that no answer is trained twice."""
         updates = self._course.recipe.rl.num_iterations
         spec = spec_of(self._course.recipe.stage, self._course.recipe.rl.algorithm)
-        window = updates if spec.policy and not spec.value_model else 1
+        window = updates if spec.grouped else 1
         return self._host.requests.stop_asked or step % window == 0
 
     def _look(self, moment: str) -> None:

@@ -21,6 +21,7 @@ from workers.protocol.rewards import (
     Repetition,
     names_of,
 )
+from workers.protocol.stages import StageSpec, spec_of
 
 WINDOW = 5
 """Steps averaged, so that one odd step says nothing."""
@@ -39,7 +40,7 @@ FORM, RIGHT = (Format, JsonSchema, Language), (MathAnswer, Match, ReasoningGym, 
 class Setting(NamedTuple):
     """What the rules need to know of a recipe."""
 
-    stage: str
+    stage: StageSpec
     beta: float
     """Of preference.beta: implicit rewards are beta times nats."""
     top: float | None
@@ -94,7 +95,7 @@ def setting_of(recipe: Recipe) -> Setting:
     ]
     known = [top for top in tops if top is not None]
     return Setting(
-        stage=recipe.stage,
+        stage=spec_of(recipe.stage),
         beta=recipe.preference.beta,
         top=sum(known) if tops and len(known) == len(tops) else None,
         form=tuple(f"reward/{n}" for n, r in zip(names, recipe.rewards, strict=True)
