@@ -40,8 +40,8 @@ SAMPLING = [
            "0 always takes the likeliest word; higher is bolder.", minimum=0.0, maximum=2.0),
     Option("top_p", float, 0.95, "Top-p", "Share of likely words to draw from.", minimum=0.01,
            maximum=1.0),
-    Option("max_tokens", int, 512, "Longest answer", "The answer is cut here.", unit="tokens",
-           minimum=1, maximum=8192),
+    Option("max_tokens", int, 512, "Max completion tokens", "The answer is cut here.",
+           unit="tokens", minimum=1, maximum=8192),
 ]  # fmt: skip
 
 
