@@ -7,23 +7,21 @@ a model is run.
 
 from __future__ import annotations
 
-import hashlib
 import importlib.util
-import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from workers.folders import write_folder
+from workers.folders import sha256_of, sha256_of_files, write_folder
 from workers.protocol import wire
 from workers.protocol.assets import assets_folder
 from workers.protocol.jobs import Train
 from workers.protocol.refusal import Refusal
+from workers.protocol.sources import HUB_MODEL
 from workers.protocol.stages import spec_of
 
-HUB_ID = re.compile(r"^[A-Za-z0-9][\w.-]*/[\w.-]+$")
 HUB_FILES = ["*.json", "*.safetensors", "*.jinja", "tokenizer.model", "merges.txt", "vocab.txt"]
 SMOLLM2_FILE = "SmolLM2-135M-Instruct.Q4_1.gguf"
 MANIFEST = "manifest.json"
@@ -60,7 +58,7 @@ def locate_model(
     folder = Path(base).expanduser()
     if folder.is_dir():
         return Located(base, _checked(folder))
-    if HUB_ID.match(base) and not base.startswith((".", "/")):
+    if HUB_MODEL.fullmatch(base) and not base.startswith((".", "/")):
         return Located(base, _checked(_from_hub(base, say)))
     raise Refusal(
         f"There is no base model at '{base}'.",
@@ -229,15 +227,6 @@ def _from_hub(repository: str, say: Callable[[str], None]) -> Path:
         ) from fault
 
 
-def sha256_of(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 def fingerprint(folder: Path) -> str:
     """One SHA-256 over the weights in a folder: their names and contents, in order."""
-    total = hashlib.sha256()
-    for path in sorted(folder.glob("*.safetensors")):
-        total.update(path.name.encode())
-        total.update(bytes.fromhex(sha256_of(path)))
-    return total.hexdigest()
+    return sha256_of_files(sorted(folder.glob("*.safetensors")), folder)

@@ -8,9 +8,10 @@ from typing import Any
 import msgspec
 import pytest
 
-from workers.data.licences import BUILT_IN, of
+from workers.data.licences import of
 from workers.data.read.files import DataFiles, find
 from workers.protocol.browse import Version
+from workers.protocol.catalogue import read_catalogue
 from workers.protocol.licences import DUTIES, KNOWN, clashes, incompatible, known, normal, unsaid
 from workers.protocol.recipe import Source
 
@@ -127,6 +128,9 @@ def test_the_recipe_comes_before_the_card(rows: Path) -> None:
     [
         ("license: [mit, cc-by-4.0]", "MIT AND CC-BY-4.0"),
         ("license: other\nlicense_name: house-rules", "house-rules"),
+        ("license: [bsd-2-clause, gpl-2.0-or-later]", "BSD-2-Clause AND GPL-2.0-or-later"),
+        ("license: other\nlicense_name: mit or eupl-1.2", "MIT OR EUPL-1.2"),
+        ("license: gpl-3.0-or-later", "GPL-3.0"),
         ("license: unknown", ""),
         ("title: none of it", ""),
         ("license: 4.0", ""),
@@ -159,7 +163,8 @@ def test_the_catalogue_tells_of_sets_on_the_hub(tmp_path: Path) -> None:
 
 
 def test_the_built_in_sets_are_under_the_programs_own_licence() -> None:
-    assert _told("builtin:arithmetic") == (BUILT_IN, "the program")
+    for entry in read_catalogue().builtin:
+        assert _told(f"builtin:{entry.name}") == ("Apache-2.0", "the program")
     words = " ".join((ROOT / "README.md").read_text("utf-8").split())
-    assert f"## Licence {BUILT_IN}, the starter model and the built-in sets included" in words
+    assert "## Licence Apache-2.0, the starter model and the built-in sets included" in words
     assert "Version 2.0" in (ROOT / "LICENSE").read_text("utf-8")[:200]

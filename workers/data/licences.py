@@ -9,12 +9,11 @@ import msgspec
 from workers.data.read.card import CARD, head_of
 from workers.data.read.files import DataFiles
 from workers.protocol.browse import Version
-from workers.protocol.catalogue import known_dataset
+from workers.protocol.catalogue import catalogued_licence
 from workers.protocol.licences import normal
 from workers.protocol.recipe import Source
+from workers.protocol.sources import BUILTIN
 
-BUILT_IN = "Apache-2.0"
-"""The program's own licence (LICENSE); README.md, "Licence": the built-in sets are under it too."""
 LONGEST_SIDECAR = 64 << 10
 LONGEST_HEAD = 256 << 10
 """Bytes of a card that are looked at."""
@@ -27,17 +26,30 @@ def of(source: Source, found: DataFiles) -> tuple[str, str]:
         found: what the source stands for on this disk; a hub's card lies in the same folder.
     """
     if source.licence:
-        return normal(source.licence), "the recipe"
-    if source.source.startswith("builtin:"):
-        return BUILT_IN, "the program"
-    entry = known_dataset(source)
-    if entry is not None and normal(entry.licence):
-        return normal(entry.licence), "the catalogue"
+        return spelt(source.licence), "the recipe"
+    if licence := spelt(catalogued_licence(source)):
+        known_by = "the program" if source.source.startswith(BUILTIN) else "the catalogue"
+        return licence, known_by
     if licence := _of_version(found.path):
         return licence, "the dataset that it is a version of"
     if licence := of_card((found.path if found.path.is_dir() else found.path.parent) / CARD):
         return licence, "the dataset's card"
     return "", ""
+
+
+def spelt(text: str) -> str:
+    """A licence as SPDX spells it, known here or not; what is no SPDX expression stays.
+
+    The protocol, which the window loads, spells the licences that it knows; this goes to SPDX's
+    whole list (packaging.licenses, 60 ms to import).
+    """
+    from packaging.licenses import InvalidLicenseExpression, canonicalize_license_expression
+
+    name = normal(text)
+    try:
+        return canonicalize_license_expression(name)
+    except InvalidLicenseExpression:
+        return name
 
 
 def _of_version(path: Path) -> str:
@@ -46,7 +58,7 @@ def _of_version(path: Path) -> str:
     try:
         if beside == path or beside.stat().st_size > LONGEST_SIDECAR:
             return ""
-        return normal(msgspec.json.decode(beside.read_bytes(), type=Version).licence)
+        return spelt(msgspec.json.decode(beside.read_bytes(), type=Version).licence)
     except (OSError, msgspec.DecodeError):
         return ""
 
@@ -63,4 +75,4 @@ def of_card(path: Path) -> str:
     names = [one for one in several if isinstance(one, str)]
     if names == ["other"] and isinstance(head.get("license_name"), str):
         names = [head["license_name"]]
-    return normal(" AND ".join(names))
+    return spelt(" AND ".join(names))
