@@ -12,7 +12,7 @@ import torch
 from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from workers.protocol.events import Finding, Metrics, Phase, Progress, Saved
-from workers.protocol.metrics import METRICS, TRAINERS
+from workers.protocol.metrics import LOGGED
 from workers.protocol.requests import SampleNow, SaveNow
 from workers.protocol.stages import spec_of
 from workers.protocol.wire import finite
@@ -27,8 +27,7 @@ def renamed(logs: Mapping[str, Any]) -> dict[str, Any]:
 
     Our own trainer, of PPO, uses the wire's names itself.
     """
-    values = {name: logs[name] for name in METRICS if name in logs}
-    values |= {ours: logs[theirs] for theirs, ours in TRAINERS.items() if theirs in logs}
+    values = {ours: logs[theirs] for theirs, ours in LOGGED.items() if theirs in logs}
     for key, value in logs.items():
         first, _, rest = key.partition("/")
         name, _, statistic = rest.rpartition("/")
