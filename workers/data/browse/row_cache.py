@@ -19,9 +19,10 @@ from typing import Any, NamedTuple, Protocol
 import msgspec
 
 from workers.data.browse.line_index import IndexedRow, LineIndex
-from workers.data.read.files import DataFiles, RawRow, kind_of
+from workers.data.read.files import DataFiles, RawRow
 from workers.data.read.jsonl import UTF8_MARK, RowFault
 from workers.protocol.refusal import Refusal
+from workers.protocol.sources import kind_of_file
 
 CACHE = "rows.jsonl"
 LEAST_FREE_BYTES = 1 << 30
@@ -97,7 +98,7 @@ def _is_lines(found: DataFiles) -> bool:
     with found.path.open("rb") as file:
         head = file.read(64)
     begun = head.removeprefix(UTF8_MARK).lstrip()[:1]
-    kind = kind_of(found.path)
+    kind = kind_of_file(found.path)
     named = kind == "json" and begun != b"["
     return (named or (kind is None and begun == b"{")) and not head.startswith(PACKED)
 
