@@ -541,6 +541,8 @@ def _same(one: str, other: str) -> bool:
 
 
 def _elided(name: str) -> str:
+    """A name by its ends. superqt's QElidingLabel would show nothing here: it elides to its width,
+    and takes the elided text for its size."""
     half = LONGEST_NAME // 2
     return name if len(name) <= LONGEST_NAME else f"{name[: half - 1]}…{name[-half:]}"
 
