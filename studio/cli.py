@@ -24,7 +24,7 @@ from studio.paths import ENVIRONMENT
 from studio.store import JobRow
 from studio.terminal import Terminal, refusal_fields
 from workers.protocol.audit import AuditFinding, AuditResult
-from workers.protocol.exports import differs, read_parity
+from workers.protocol.exports import EXPORTS, USUAL, differs, read_parity
 from workers.protocol.jobs import Inspect, Train
 from workers.protocol.pipeline import with_rewards
 from workers.protocol.recipe import Source, Template
@@ -170,14 +170,14 @@ def export(
     run: Run,
     to: Annotated[
         list[str] | None,
-        typer.Option("--to", help="merged, gguf:f16, gguf:Q8_0 or gguf:Q4_K_M; may be repeated."),
+        typer.Option("--to", help=f"One of: {', '.join(EXPORTS)}; may be repeated."),
     ] = None,
     json: Json = False,
     home: HomeDir = None,
 ) -> None:
     """Write a run's model as files for other programs, compared with the trained model."""
     with open_headless(home, json=json) as headless:
-        row, made = headless.export(headless.jobs.find(run), to or ["gguf:Q4_K_M"])
+        row, made = headless.export(headless.jobs.find(run), to or [USUAL])
         headless.terminal.result(made | _failure(row))
         _exit_unless_finished(row, headless.terminal)
         for check in made["parity"]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from itertools import product
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 import pytest
@@ -44,7 +44,7 @@ from workers.protocol.rewards import (
 
 QUICK_TOUR = assets_folder() / "recipes" / "quick-tour.toml"
 CODE = 'def reward(prompt, completion, answer):\n    """Two\n    lines."""\n    return 0.5\n'
-EVERY: list[AnyReward] = [
+UNLIKE_DEFAULTS: list[AnyReward] = [
     Format(pattern=r"^\d+$", tags="think,answer", weight=0.5),
     MathAnswer(boxed_only=False),
     Match(mode="regex", pattern=r"= (\d+)", case_sensitive=True, weight=-1),
@@ -57,6 +57,12 @@ EVERY: list[AnyReward] = [
     RewardModel(model="run:judge"),
     Judge(url="http://localhost:8080/v1", model="m", rubric="Be short.\nBe right.", seconds=5),
     Python(code=CODE, seconds=3, memory_mb=256),
+]
+"""Rewards whose options all differ from their defaults."""
+SEEN = {type(reward) for reward in UNLIKE_DEFAULTS}
+EVERY: list[AnyReward] = [
+    *UNLIKE_DEFAULTS,
+    *(cast(AnyReward, kind()) for kind in KINDS.values() if kind not in SEEN),
 ]
 
 

@@ -65,6 +65,16 @@ def test_former_keys_are_read_with_a_note(table: str, old: str, new: str, value:
     assert old not in format_recipe(recipe).split()
 
 
+def test_a_gate_may_name_a_metric_as_it_was_called() -> None:
+    notes: list[str] = []
+    gate = '[evaluation]\ngate = { metric = "longer_wins", min_gain = 0.1 }\n'
+
+    recipe = parse_recipe(GOOD + gate, say=notes.append)
+
+    assert recipe.evaluation.gate == Gate(metric="length_bias", min_gain=0.1)
+    assert len(notes) == 1
+
+
 def test_both_names_of_a_key_are_refused() -> None:
     text = GOOD + "[training]\nwarmup = 0.1\nwarmup_ratio = 0.1\n"
     with pytest.raises(Refusal, match=r"training\.warmup_ratio"):

@@ -26,8 +26,8 @@ def of(source: Source, found: DataFiles) -> tuple[str, str]:
         found: what the source stands for on this disk; a hub's card lies in the same folder.
     """
     if source.licence:
-        return normal(source.licence), "the recipe"
-    if licence := normal(catalogued_licence(source)):
+        return spelt(source.licence), "the recipe"
+    if licence := spelt(catalogued_licence(source)):
         known_by = "the program" if source.source.startswith(BUILTIN) else "the catalogue"
         return licence, known_by
     if licence := _of_version(found.path):
@@ -37,13 +37,28 @@ def of(source: Source, found: DataFiles) -> tuple[str, str]:
     return "", ""
 
 
+def spelt(text: str) -> str:
+    """A licence as SPDX spells it, known here or not; what is no SPDX expression stays.
+
+    The protocol, which the window loads, spells the licences that it knows; this goes to SPDX's
+    whole list (packaging.licenses, 60 ms to import).
+    """
+    from packaging.licenses import InvalidLicenseExpression, canonicalize_license_expression
+
+    name = normal(text)
+    try:
+        return canonicalize_license_expression(name)
+    except InvalidLicenseExpression:
+        return name
+
+
 def _of_version(path: Path) -> str:
     """The licence kept beside an edited copy of a dataset."""
     beside = path.with_suffix(".json")
     try:
         if beside == path or beside.stat().st_size > LONGEST_SIDECAR:
             return ""
-        return normal(msgspec.json.decode(beside.read_bytes(), type=Version).licence)
+        return spelt(msgspec.json.decode(beside.read_bytes(), type=Version).licence)
     except (OSError, msgspec.DecodeError):
         return ""
 
@@ -60,4 +75,4 @@ def of_card(path: Path) -> str:
     names = [one for one in several if isinstance(one, str)]
     if names == ["other"] and isinstance(head.get("license_name"), str):
         names = [head["license_name"]]
-    return normal(" AND ".join(names))
+    return spelt(" AND ".join(names))

@@ -6,7 +6,6 @@ A stage is a module that builds a trainer and measures; the rest is the same for
 from __future__ import annotations
 
 import importlib.metadata
-from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,7 +26,9 @@ from workers.protocol import jobs
 from workers.protocol.checkpoints import CHECKPOINTS
 from workers.protocol.coverage import coverage
 from workers.protocol.events import Evaluated, Metrics, Note, Phase, Resolved, Sampled
+from workers.protocol.metrics import METRICS
 from workers.protocol.recipe import Recipe
+from workers.protocol.stages import spec_of
 from workers.protocol.wire import finite
 from workers.rewards import Rewards
 
@@ -206,18 +207,15 @@ def measure(
     return curves
 
 
-def evaluated(trainer: Trainer, names: Mapping[str, str]) -> Measured:
-    """What the trainer measures on its held-out dataset, if it has one, under the wire's names.
-
-    Args:
-        names: TRL's names to those on the wire; what TRL did not measure is left out.
-    """
+def evaluated(context: TrainingContext, trainer: Trainer) -> Measured:
+    """What the trainer measures on its held-out dataset, if it has one, of what its stage names."""
     found = trainer.evaluate() if trainer.eval_dataset is not None else {}
     return Measured(
         {
-            ours: float(found[f"eval_{name}"])
-            for name, ours in names.items()
-            if f"eval_{name}" in found
+            name: float(found[f"eval_{theirs}"])
+            for name in spec_of(context.recipe.stage).measures
+            for theirs in METRICS[name].trainers
+            if f"eval_{theirs}" in found
         }
     )
 

@@ -31,8 +31,6 @@ from workers.train.context import (
 from workers.train.loss_check import Compared, own_logits, trainers_measure
 from workers.train.sft import dataset_of, examples_of, first_example
 
-MEASURED = {"loss": "loss"}
-
 
 def build_trainer(context: TrainingContext) -> Trainer:
     """TRL's GKDTrainer with the teacher beside the student; the teacher is never trained."""
@@ -82,7 +80,7 @@ def compare(context: TrainingContext, trainer: Trainer) -> Compared:
 
 def measure(context: TrainingContext, trainer: Trainer) -> Measured:
     """The divergence from the teacher on held-out rows, and how many are answered right."""
-    return evaluated(trainer, MEASURED) | answered(context, trainer)
+    return evaluated(context, trainer) | answered(context, trainer)
 
 
 def _teacher(context: TrainingContext) -> Any:

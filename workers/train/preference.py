@@ -49,14 +49,6 @@ from workers.train.tokenized import (
     labelled,
 )
 
-MEASURED = {
-    "loss": "loss",
-    "rewards/accuracies": "pair_accuracy",
-    "rewards/margins": "margin",
-    "rewards/chosen": "reward_chosen",
-    "rewards/rejected": "reward_rejected",
-}
-"""TRL's names of what is measured on held-out rows, to those on the wire."""
 ANSWERS = ("chosen_ids", "rejected_ids", "completion_ids", "KL_completion_ids")
 """The columns of answers in a dataset."""
 WITH_REFERENCE = ("dpo", "ipo", "kto")
@@ -147,7 +139,7 @@ def measure(context: TrainingContext, trainer: Trainer) -> Measured:
     Where the recipe names rewards, the model's own answers are scored by them, and compared with
     those that it gave before training.
     """
-    found = evaluated(trainer, MEASURED)
+    found = evaluated(context, trainer)
     if not context.recipe.rewards:
         return found | answered(context, trainer)
     longest = context.recipe.evaluation.max_completion_tokens

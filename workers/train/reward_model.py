@@ -22,13 +22,6 @@ from workers.train.context import TrainingContext, common_arguments, evaluated
 from workers.train.loss_check import Compared, own_logits, trainers_measure
 from workers.train.preference import pairs
 
-MEASURED = {
-    "loss": "loss",
-    "accuracy": "pair_accuracy",
-    "margin": "margin",
-    "mean_reward": "mean_reward",
-}
-"""TRL's names of what is measured on held-out pairs, to those on the wire."""
 BINS = 10
 
 
@@ -80,7 +73,7 @@ def measure(context: TrainingContext, trainer: Trainer) -> Measured:
     rows = [row for row in context.held_out if row.rejected]
     if not rows:
         return Measured()
-    return evaluated(trainer, MEASURED) | Measured(_looked_at(context, trainer, rows))
+    return evaluated(context, trainer) | Measured(_looked_at(context, trainer, rows))
 
 
 def _looked_at(context: TrainingContext, trainer: Trainer, rows: Rows) -> dict[str, float]:

@@ -37,9 +37,6 @@ from workers.train.loss_check import (
     trainers_measure,
 )
 
-MEASURED = {"loss": "loss", "entropy": "entropy", "mean_token_accuracy": "token_accuracy"}
-"""TRL's names of what is measured on held-out rows, to those on the wire."""
-
 
 def build_trainer(context: TrainingContext) -> SFTTrainer:
     """Tokenizes and masks the rows; TRL's SFTTrainer learns them."""
@@ -86,7 +83,7 @@ def first_example(trainer: Trainer) -> dict[str, list[int]]:
 
 def measure(context: TrainingContext, trainer: Trainer) -> Measured:
     """Loss, entropy and token accuracy on the held-out rows, and how many are answered right."""
-    return evaluated(trainer, MEASURED) | answered(context, trainer)
+    return evaluated(context, trainer) | answered(context, trainer)
 
 
 def examples_of(context: TrainingContext, rows: Rows, *, held_out: bool = False) -> list[Example]:

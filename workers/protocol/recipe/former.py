@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from workers.protocol.metrics import present_name
 from workers.protocol.options import options_of
 from workers.protocol.recipe.schema import sections
 from workers.protocol.refusal import Refusal
@@ -39,7 +40,7 @@ def with_present_keys(recipe: Any, say: Callable[[str], None] = silent) -> Any:
     """
     if not isinstance(recipe, dict):
         return recipe
-    made = dict(recipe)
+    made = _with_present_gate(dict(recipe), say)
     for former, present in FORMER.items():
         table, _, old = former.partition(".")
         held = made.get(table)
@@ -47,6 +48,17 @@ def with_present_keys(recipe: Any, say: Callable[[str], None] = silent) -> Any:
             made[table] = _renamed(held, former, present)
             say(f"{former} is now called {present}; the old name was read.")
     return made
+
+
+def _with_present_gate(recipe: dict[str, Any], say: Callable[[str], None]) -> dict[str, Any]:
+    """The recipe with its gate's metric called as it is now."""
+    match recipe:
+        case {"evaluation": {"gate": {"metric": str(former)} as gate} as evaluation}:
+            metric = present_name(former)
+            if metric != former:
+                say(f"The metric {former} is now called {metric}; the old name was read.")
+            return recipe | {"evaluation": evaluation | {"gate": gate | {"metric": metric}}}
+    return recipe
 
 
 def _renamed(table: dict[str, Any], former: str, present: str) -> dict[str, Any]:
