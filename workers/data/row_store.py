@@ -1,6 +1,8 @@
 """Rows, and columns of numbers about them, that lie on disk: memory stays flat for any dataset.
 
 Both live in a temporary file that is gone when closed; as long as they are small it is in memory.
+Kept beside Arrow because rows are appended one by one and read back as structs: 1,000,000 rows of
+1.24 kB grow memory by 18 MB while they are read (tests/benchmarks/README.md).
 """
 
 from __future__ import annotations
@@ -16,7 +18,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from workers.data.schema.detect import Row
+from workers.data.schema.row import Row
 
 HELD_BYTES = 16 << 20
 """What is smaller stays in memory."""

@@ -150,7 +150,7 @@ def _usable(table: Table, recipe: Recipe) -> Rows:
     if not rows:
         raise Refusal(
             f"The dataset {table.path} cannot serve the stage '{recipe.stage}'.",
-            f"Its rows hold {SCHEMAS[table.format]}.",
+            f"Its rows hold {SCHEMAS[table.format].words}.",
             NEEDS[recipe.stage],
         )
     return rows

@@ -19,8 +19,9 @@ from typing import Any, NamedTuple, Protocol
 import msgspec
 
 from workers.data.browse.line_index import IndexedRow, LineIndex
+from workers.data.read.fault import RowFault
 from workers.data.read.files import DataFiles, RawRow, kind_of
-from workers.data.read.jsonl import UTF8_MARK, RowFault
+from workers.data.read.jsonl import UTF8_MARK
 from workers.protocol.refusal import Refusal
 
 CACHE = "rows.jsonl"
@@ -201,8 +202,8 @@ class CachedRows:
 
 
 def _packed(item: RawRow) -> bytes:
-    """One row for the spool, as JSON that `_unpacked` reads back to equal values."""
-    fault = str(item.value) if isinstance(item.value, RowFault) else None
+    """One row for the cache, as JSON that `_unpacked` reads back to equal values."""
+    fault = [item.value.kind, str(item.value)] if isinstance(item.value, RowFault) else None
     parts = [item.file, item.line, None if fault else item.value, fault, item.excerpt]
     return json.dumps(parts, ensure_ascii=False, default=_odd).encode("utf-8", "replace") + b"\n"
 
@@ -212,7 +213,7 @@ def _unpacked(line: bytes) -> CachedRow:
     parts = json.loads(text, object_hook=_odd_again if ODD in text else None)
     file, number, value, fault, excerpt = parts
     if fault is not None:
-        return CachedRow(file, number, RowFault(fault), excerpt)
+        return CachedRow(file, number, RowFault(*fault), excerpt)
     return CachedRow(file, number, value, as_json(value))
 
 

@@ -18,8 +18,9 @@ from typing import Any, NamedTuple
 import msgspec
 
 from workers.data.browse.row_cache import CachedRow, Rows, as_json
+from workers.data.read.fault import RowFault
 from workers.data.read.files import KINDS, PACKED, DataFiles
-from workers.data.read.jsonl import RowFault, Strict, parse
+from workers.data.read.jsonl import Strict, parse
 from workers.protocol import wire
 from workers.protocol.browse import Edits, Version
 from workers.protocol.refusal import Refusal
