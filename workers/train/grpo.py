@@ -23,7 +23,7 @@ from transformers import Trainer
 from trl import GRPOConfig, GRPOTrainer, RLOOConfig, RLOOTrainer
 
 from workers.data.reader import Row
-from workers.data.tokenize.encode import render
+from workers.data.tokenize.chat_template import render
 from workers.evaluate import Measured
 from workers.protocol.events import Note, Rollout
 from workers.protocol.refusal import Refusal

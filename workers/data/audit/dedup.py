@@ -1,8 +1,9 @@
 """Rows that say the same: near duplicates within a dataset, and test rows inside training rows.
 
-Texts are cut into words and hashed in batches with NumPy, since hashing word by word in Python
-takes longer than tokenizing. Words are runs of letters, digits and signs of arithmetic, in lower
-case; letters beyond ASCII count as letters.
+Texts are split into words and hashed in batches with NumPy, since hashing word by word in Python
+takes longer than tokenizing: with this MinHash of our own the whole audit runs at 0.94 of the bare
+tokenizer's speed (tests/benchmarks/README.md). Words are runs of letters, digits and signs of
+arithmetic, in lower case; letters beyond ASCII count as letters.
 """
 
 from __future__ import annotations
