@@ -2,7 +2,8 @@
 """Sets Finetune Studio up on a fresh machine, then runs or tests it. Standard library only.
 
     python3 packaging/bootstrap.py [--cpu] run [ARGS]    set up, then start the studio with ARGS
-    python3 packaging/bootstrap.py [--cpu] test [ARGS]   set up, then run all tests (pytest's ARGS)
+    python3 packaging/bootstrap.py [--cpu] test [ARGS]   set up, then run the tests (pytest's ARGS;
+                                                         --all: those that take minutes too)
 
 Everything goes into .venv beside this checkout. Each step leaves a stamp when it is done, so an
 interrupted set-up goes on where it was and a finished one costs next to nothing. All that this
@@ -900,7 +901,15 @@ def start(asked: Asked) -> int:
         return hand_over([str(PYTHON), "-P", "-m", "studio", *rest], environment)
     os.chdir(ROOT)
     environment["QT_QPA_PLATFORM"] = "offscreen"
-    return hand_over([str(PYTHON), "-m", "pytest", *asked.rest], environment)
+    environment.setdefault("OMP_NUM_THREADS", "1")  # the tests run beside each other instead
+    return hand_over([str(PYTHON), "-m", "pytest", *spread(asked.rest), *asked.rest], environment)
+
+
+def spread(rest: list[str]) -> list[str]:
+    """What lets pytest run all tests side by side; nothing where the caller names some of them."""
+    named = any((ROOT / word.partition("::")[0]).exists() for word in rest if word)
+    asked = any(word.startswith(("-n", "--numprocesses", "--pdb")) for word in rest)
+    return [] if named or asked else ["-n", "2", "--dist", "loadgroup"]
 
 
 @contextlib.contextmanager

@@ -24,9 +24,9 @@ from studio.paths import ENVIRONMENT
 from studio.store import JobRow
 from studio.terminal import Terminal, refusal_fields
 from workers.protocol.audit import AuditFinding, AuditResult
-from workers.protocol.exports import differs, read_parity
+from workers.protocol.exports import EXPORTS, USUAL, differs, read_parity
 from workers.protocol.jobs import Inspect, Train
-from workers.protocol.pipeline import read_pipeline, with_rewards
+from workers.protocol.pipeline import with_rewards
 from workers.protocol.recipe import Source, Template
 from workers.protocol.refusal import Refusal
 from workers.protocol.wire import read_job
@@ -62,8 +62,8 @@ def train(
     home: HomeDir = None,
 ) -> None:
     """Train as a recipe or a pipeline says, and follow it to its end."""
-    asked = read_pipeline(recipe)
     with open_headless(home, json=json) as headless:
+        asked = headless.read(recipe)
         run = headless.jobs.train_all(asked)
         headless.terminal.say(f"Run {run}")
         if detach:
@@ -170,14 +170,14 @@ def export(
     run: Run,
     to: Annotated[
         list[str] | None,
-        typer.Option("--to", help="merged, gguf:f16, gguf:Q8_0 or gguf:Q4_K_M; may be repeated."),
+        typer.Option("--to", help=f"One of: {', '.join(EXPORTS)}; may be repeated."),
     ] = None,
     json: Json = False,
     home: HomeDir = None,
 ) -> None:
     """Write a run's model as files for other programs, compared with the trained model."""
     with open_headless(home, json=json) as headless:
-        row, made = headless.export(headless.jobs.find(run), to or ["gguf:Q4_K_M"])
+        row, made = headless.export(headless.jobs.find(run), to or [USUAL])
         headless.terminal.result(made | _failure(row))
         _exit_unless_finished(row, headless.terminal)
         for check in made["parity"]:
@@ -246,9 +246,8 @@ def reward_bench(
     home: HomeDir = None,
 ) -> None:
     """Try a recipe's rewards on sampled and on planted answers before a run."""
-    asked = with_rewards(read_pipeline(recipe))
     with open_headless(home, json=json) as headless:
-        row, result = headless.bench(asked, samples)
+        row, result = headless.bench(with_rewards(headless.read(recipe)), samples)
         if result is None:
             headless.terminal.result(_failure(row))
             _exit_unless_finished(row, headless.terminal)

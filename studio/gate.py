@@ -13,11 +13,9 @@ from typing import Literal
 import msgspec
 
 from studio.store import Evaluation
+from workers.protocol.metrics import SCORES, lower_is_better, present_name
 from workers.protocol.recipe import Gate
 
-LOWER_IS_BETTER = ("loss", "cut_off_share", "calibration_error")
-TELLING = ("accuracy", "reward", "pair_accuracy", "loss")
-"""What is compared where no gate says it: the first of these that was measured."""
 Z = 1.96
 """Standard deviations of a 95 % interval."""
 T = (
@@ -52,12 +50,12 @@ def decide(evaluations: Sequence[Evaluation], gate: Gate | None) -> Verdict:
     """Compares the measurements before and after training; without a gate nothing is decided."""
     moments = {one.moment: one for one in evaluations}
     first, last = moments.get("before"), moments.get("after")
-    metric = gate.metric if gate else _telling(first, last)
+    metric = present_name(gate.metric) if gate else _telling(first, last)
     before, after = _score(first, metric), _score(last, metric)
     if first is None or last is None or before is None or after is None:
         return _not_measured(gate)
     told = f"Held-out {_words(metric)} went from {before:.3f} to {after:.3f}"
-    sign = -1.0 if metric in LOWER_IS_BETTER else 1.0
+    sign = -1.0 if lower_is_better(metric) else 1.0
     gains = _gains(first.each.get(metric, []), last.each.get(metric, []), sign)
     interval = gain_interval(*gains) if gains is not None else None
     if interval is not None:
@@ -121,10 +119,10 @@ def _score(evaluation: Evaluation | None, metric: str) -> float | None:
 def _telling(first: Evaluation | None, last: Evaluation | None) -> str:
     measured = (
         name
-        for name in TELLING
+        for name in SCORES
         if _score(first, name) is not None and _score(last, name) is not None
     )
-    return next(measured, TELLING[0])
+    return next(measured, SCORES[0])
 
 
 def _words(metric: str) -> str:

@@ -25,6 +25,7 @@ from workers.protocol.audit import AuditResult
 from workers.protocol.bench import BenchResult
 from workers.protocol.events import Answered, Artifact, Benched, Checked, Event, Inspected, Ready
 from workers.protocol.jobs import AnyTask, Chat, Export, Inspect
+from workers.protocol.pipeline import Pipeline, read_pipeline
 from workers.protocol.recipe import Recipe
 from workers.protocol.refusal import Refusal
 from workers.protocol.requests import Say
@@ -40,6 +41,10 @@ class Headless:
         self.jobs = jobs
         self.terminal = terminal
         self._in_memory = False
+
+    def read(self, recipe: Path) -> Pipeline:
+        """A recipe or a pipeline from its file; says which of its keys have other names now."""
+        return read_pipeline(recipe, say=self.terminal.say, root_of=self.jobs.root_of)
 
     def do(self, task: AnyTask, name: str, parent: str | None = None) -> JobRow:
         """Starts a job and follows it to its end."""

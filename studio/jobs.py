@@ -85,6 +85,20 @@ class Jobs:
             return model
         return f"run:{self.find(model.removeprefix('run:')).id}"
 
+    def root_of(self, base: str) -> str:
+        """The model at the beginning of a chain of runs; empty where a run does not say."""
+        seen: set[str] = set()
+        while base.startswith("run:") and base not in seen:
+            seen.add(base)
+            try:
+                task = wire.read_job(self.folder(self.find(base.removeprefix("run:")).id)).task
+            except Refusal:
+                break
+            if not isinstance(task, Train):
+                return ""
+            base = task.recipe.model.base
+        return base
+
     def bench(self, recipe: Recipe, samples: int = 64) -> str:
         """Starts a try of a recipe's rewards; returns its id."""
         check_recipe(recipe)

@@ -37,7 +37,7 @@ from workers.protocol.jobs import Job, Train
 from workers.protocol.wire import Line
 
 Status = Literal["running", "finished", "stopped", "paused", "failed"]
-SCHEMA = 3
+SCHEMA = 4
 
 _TABLES = """
 CREATE TABLE jobs (

@@ -18,9 +18,22 @@ from studio.jobs import Jobs
 from studio.paths import ENVIRONMENT, Home
 from studio.settings import Settings
 from studio.store import JobRow, Store
+from workers.__main__ import run_folder
 from workers.protocol.recipe import Recipe, Source, Training
 
 FAKE = Path(__file__).parent / "fakes" / "worker.py"
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--all", action="store_true", help="run the tests marked slow too")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if config.getoption("all"):
+        return
+    slow = [item for item in items if item.get_closest_marker("slow")]
+    config.hook.pytest_deselected(items=slow)
+    items[:] = [item for item in items if item not in slow]
 
 
 @pytest.fixture(autouse=True)
@@ -57,6 +70,40 @@ def played_by(fake: Path, folder: Path) -> Settings:
 @pytest.fixture
 def jobs(home: Home, store: Store, fake: Settings) -> Iterator[Jobs]:
     made = Jobs(home, store, fake)
+    yield made
+    made.close()
+    end_all(home)
+
+
+class WorkerHere:
+    """Stands for a worker's process: at the first look its job runs to its end within this one.
+
+    What is asked of the job before that look is heard. It takes the place of
+    `studio.process.launch`.
+    """
+
+    def __init__(self, folder: Path, interpreter: str) -> None:
+        self.folder = folder
+        self.interpreter = interpreter
+        self.returncode: int | None = None
+
+    def poll(self) -> int:
+        if self.returncode is None:
+            self.returncode = run_folder(self.folder)
+        return self.returncode
+
+
+@pytest.fixture
+def real(home: Home, store: Store, monkeypatch: pytest.MonkeyPatch) -> Jobs:
+    """Jobs whose real workers run within this process: they cost no imports of their own."""
+    monkeypatch.setattr("studio.jobs.launch", WorkerHere)
+    return Jobs(home, store, Settings())
+
+
+@pytest.fixture
+def detached(home: Home, store: Store) -> Iterator[Jobs]:
+    """Jobs whose real workers are processes, for where the process is what is tested."""
+    made = Jobs(home, store, Settings())
     yield made
     made.close()
     end_all(home)

@@ -1,44 +1,40 @@
-"""The README tells the truth about options and metrics."""
+"""The README tells the truth about what is declared, and about the tree."""
 
 from __future__ import annotations
 
+import importlib.util
 from pathlib import Path
 
-import pytest
-
-from studio.pages.run import charts_for
+from workers.protocol.exports import EXPORTS
+from workers.protocol.metrics import METRICS
 from workers.protocol.options import options_of
 from workers.protocol.recipe import sections
 from workers.protocol.rewards import KINDS
+from workers.protocol.stages import STAGES
 
-README = (Path(__file__).parents[1] / "README.md").read_text()
-OPTIONS = [
-    option
-    for path, section in sections().items()
-    for option in options_of(section, f"{path}." if path else "")
-]
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text()
 
 
-@pytest.mark.parametrize("option", OPTIONS, ids=lambda option: option.path)
-def test_every_option_stands_in_the_table_as_declared(option: object) -> None:
-    row = next(li for li in README.splitlines() if li.startswith(f"| `{option.path}` |"))  # type: ignore[attr-defined]
-    assert option.help in row  # type: ignore[attr-defined]
-    if "NODEFAULT" not in repr(option.default):  # type: ignore[attr-defined]
-        assert f"`{option.default!r}`" in row  # type: ignore[attr-defined]
+def test_tables_are_written_from_the_declarations() -> None:
+    """If this fails: python packaging/readme.py"""
+    spec = importlib.util.spec_from_file_location("readme", ROOT / "packaging" / "readme.py")
+    assert spec is not None
+    assert spec.loader is not None
+    written = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(written)
+    assert {place[2] for place in written.PLACE.finditer(README)} == set(written.TABLES)
+    assert written.with_tables(README) == README
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_every_kind_of_reward_is_explained_with_its_options(kind: str) -> None:
-    row = next(li for li in README.splitlines() if li.startswith(f"| `{kind}` |"))
-    for option in options_of(KINDS[kind]):
-        assert option.key == "weight" or f"`{option.key}`" in row
-
-
-def test_every_charted_metric_is_explained() -> None:
-    plans = [*charts_for("grpo"), *charts_for("rlhf", "ppo")]
-    lines = (line.metric for plan in plans for line in plan.lines)
-    for name in {metric.removeprefix("eval_") for metric in lines}:
-        assert f"`{name}`" in README, name
+def test_all_that_is_declared_stands_in_a_table() -> None:
+    options = [
+        option.path
+        for path, section in sections().items()
+        for option in options_of(section, f"{path}." if path else "")
+    ]
+    for name in (*options, *KINDS, *STAGES, *METRICS, *EXPORTS):
+        assert f"\n| `{name}`" in README, name
 
 
 def test_every_file_in_the_tree_exists() -> None:

@@ -7,7 +7,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import grimp
 import pytest
+
+from tests.allowed_imports import AllowedImportsContract
 
 ROOT = Path(__file__).parents[1]
 HEAVY = ("torch", "transformers", "trl", "peft", "datasets", "accelerate", "llama_cpp")
@@ -26,6 +29,20 @@ def test_the_import_contracts_hold() -> None:
         capture_output=True, text=True, check=False, cwd=ROOT,
     )  # fmt: skip
     assert ended.returncode == 0, ended.stdout
+
+
+def test_a_new_module_stands_inside_the_walls_without_a_line_being_added() -> None:
+    graph = grimp.ImportGraph()
+    for importer, imported in (("studio.jobs", "os"), ("studio.new.part", "workers.protocol.wire")):
+        graph.add_import(importer=importer, imported=imported)
+    wall = AllowedImportsContract(
+        "wall", {}, {"packages": ["studio"], "allowed": ["workers.protocol"]}
+    )
+    assert wall.check(graph, verbose=False).kept
+    graph.add_import(importer="studio.new.part", imported="workers.new")
+    found = wall.check(graph, verbose=False)
+    assert not found.kept
+    assert found.metadata["illegal"] == [("studio.new.part", "workers.new")]
 
 
 def test_style_and_format_hold() -> None:
@@ -65,7 +82,7 @@ def test_importing_does_nothing(tmp_path: Path) -> None:
     assert not (tmp_path / "h").exists()
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "workers/protocol").glob("*.py")), ids=str)
+@pytest.mark.parametrize("path", sorted((ROOT / "workers/protocol").rglob("*.py")), ids=str)
 def test_the_protocol_imports_msgspec_and_the_standard_library_alone(path: Path) -> None:
     for node in ast.walk(ast.parse(path.read_text())):
         names = []

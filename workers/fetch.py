@@ -7,7 +7,6 @@ a model is run.
 
 from __future__ import annotations
 
-import hashlib
 import importlib.util
 import re
 from collections.abc import Callable
@@ -16,7 +15,7 @@ from typing import Any
 
 import msgspec
 
-from workers.folders import write_folder
+from workers.folders import sha256_of, sha256_of_files, write_folder
 from workers.protocol import wire
 from workers.protocol.assets import assets_folder
 from workers.protocol.jobs import Train
@@ -228,15 +227,6 @@ def _from_hub(repository: str, say: Callable[[str], None]) -> Path:
         ) from fault
 
 
-def sha256_of(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 def fingerprint(folder: Path) -> str:
     """One SHA-256 over the weights in a folder: their names and contents, in order."""
-    total = hashlib.sha256()
-    for path in sorted(folder.glob("*.safetensors")):
-        total.update(path.name.encode())
-        total.update(bytes.fromhex(sha256_of(path)))
-    return total.hexdigest()
+    return sha256_of_files(sorted(folder.glob("*.safetensors")), folder)

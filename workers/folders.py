@@ -1,9 +1,10 @@
-"""Folders that appear whole or not at all, and how large they are."""
+"""Folders that appear whole or not at all; sizes and checksums of what lies in them."""
 
 from __future__ import annotations
 
+import hashlib
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 
@@ -21,3 +22,18 @@ def write_folder(target: Path, fill: Callable[[Path], object]) -> Path:
 def size_of(folder: Path) -> int:
     """Bytes of all files in a folder."""
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+
+
+def sha256_of(path: Path) -> str:
+    """Of a file's content, in hex."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def sha256_of_files(files: Iterable[Path], folder: Path) -> str:
+    """Over the names within a folder and the contents of some of its files, in their order."""
+    total = hashlib.sha256()
+    for path in files:
+        total.update(path.relative_to(folder).as_posix().encode())
+        total.update(bytes.fromhex(sha256_of(path)))
+    return total.hexdigest()

@@ -182,11 +182,22 @@ def holder_of(folder: Path) -> wire.Alive | None:
     """The live process that has the folder, if any."""
     try:
         alive = msgspec.json.decode((folder / wire.ALIVE).read_bytes(), type=wire.Alive)
-        process = psutil.Process(alive.pid)
-        same = abs(process.create_time() - alive.started) < 1.0
-        return alive if same and process.status() != psutil.STATUS_ZOMBIE else None
-    except (FileNotFoundError, msgspec.DecodeError, psutil.Error):
+    except (FileNotFoundError, msgspec.DecodeError):
         return None
+    return alive if _lives(alive) else None
+
+
+def _lives(named: wire.Alive) -> bool:
+    """Whether the process with that pid and start time is there and no zombie.
+
+    `studio.process.find_process` is its twin: what both sides share, the protocol, knows no psutil.
+    """
+    try:
+        process = psutil.Process(named.pid)
+        same = abs(process.create_time() - named.started) < 1.0
+        return same and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.Error:
+        return False
 
 
 class Owned(Protocol):
@@ -201,10 +212,7 @@ class Owned(Protocol):
 
 def owner_lives(task: Owned) -> bool:
     """Whether the very process that asked for a task still runs."""
-    try:
-        return abs(psutil.Process(task.owner_pid).create_time() - task.owner_started) < 1.0
-    except psutil.Error:
-        return False
+    return _lives(wire.Alive(task.owner_pid, task.owner_started))
 
 
 @contextlib.contextmanager

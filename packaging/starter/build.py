@@ -20,7 +20,7 @@ PARTS = ("data", "tokenizer", "model")
 
 
 def main() -> None:
-    asked = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    asked = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     asked.add_argument("--only", choices=PARTS, help="build this part alone")
     only = asked.parse_args().only
     for part in [only] if only else PARTS:

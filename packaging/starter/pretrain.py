@@ -13,11 +13,17 @@ from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 from random import Random
+from typing import Any
 
 import torch
 from mixture import Reading, readings
 from torch.nn import functional
-from transformers import AutoTokenizer, GenerationConfig, LlamaConfig, LlamaForCausalLM
+from transformers import (
+    AutoTokenizer,
+    GenerationConfig,
+    LlamaConfig,
+    LlamaForCausalLM,
+)
 
 SEED = 7
 STEPS = 2400
@@ -27,7 +33,7 @@ MUON_RATE = 0.02
 ADAM_RATE = 3e-3
 WARMUP = 100
 QUESTION_WEIGHT = 0.1
-SHAPE = {
+SHAPE: dict[str, Any] = {
     "hidden_size": 256,
     "intermediate_size": 640,
     "num_hidden_layers": 3,
@@ -68,7 +74,7 @@ def write_model(folder: Path, steps: int = STEPS) -> None:
     _write(model, folder)
 
 
-def _config(tokenizer: AutoTokenizer) -> LlamaConfig:
+def _config(tokenizer: Any) -> LlamaConfig:
     return LlamaConfig(
         vocab_size=len(tokenizer),
         max_position_embeddings=CONTEXT,
@@ -104,7 +110,7 @@ def _rate(step: int, steps: int) -> float:
     return 0.05 + 0.95 * 0.5 * (1 + math.cos(math.pi * done))
 
 
-def _batches(tokenizer: AutoTokenizer) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+def _batches(tokenizer: Any) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
     """Endless batches of ids (rows, tokens) and weights of the same shape; rows of like length."""
     source = readings(f"pretraining {SEED}")
     draw = Random(SEED)
@@ -117,7 +123,7 @@ def _batches(tokenizer: AutoTokenizer) -> Iterator[tuple[torch.Tensor, torch.Ten
             yield _padded(group, tokenizer.pad_token_id)
 
 
-def encode(tokenizer: AutoTokenizer, row: Reading) -> Row:
+def encode(tokenizer: Any, row: Reading) -> Row:
     """A chat in the template with its answer counting in full; a story counts throughout."""
     if not row.answer:
         ids = [*_ids(tokenizer, row.prompt), tokenizer.eos_token_id]
@@ -131,7 +137,7 @@ def encode(tokenizer: AutoTokenizer, row: Reading) -> Row:
     return [*question, *answer], [QUESTION_WEIGHT] * len(question) + [1.0] * len(answer)
 
 
-def _ids(tokenizer: AutoTokenizer, text: str) -> list[int]:
+def _ids(tokenizer: Any, text: str) -> list[int]:
     return tokenizer(text, add_special_tokens=False)["input_ids"]
 
 
@@ -154,7 +160,7 @@ def _loss(model: LlamaForCausalLM, ids: torch.Tensor, weights: torch.Tensor) -> 
     return (loss * counted).sum() / counted.sum()
 
 
-def _write(model: LlamaForCausalLM, folder: Path) -> None:
+def _write(model: Any, folder: Path) -> None:
     config = model.config
     model.generation_config = GenerationConfig(
         bos_token_id=config.bos_token_id,

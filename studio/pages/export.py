@@ -8,6 +8,7 @@ from typing import Any
 from PySide6.QtCore import QUrl, Signal
 from PySide6.QtGui import QDesktopServices
 from PySide6.QtWidgets import QComboBox, QHBoxLayout, QProgressBar, QVBoxLayout, QWidget
+from superqt.utils import signals_blocked
 
 from studio.jobs import Jobs, JobUpdate
 from studio.store import JobRow
@@ -17,19 +18,9 @@ from studio.widgets.notice import Banner, EmptyState
 from studio.widgets.page import Page
 from studio.widgets.text import button, label
 from workers.protocol.events import Artifact, Checked, Event, Phase
-from workers.protocol.exports import differs, read_parity
+from workers.protocol.exports import EXPORTS, USUAL, differs, read_parity
 from workers.protocol.jobs import Export
 from workers.protocol.refusal import Refusal
-
-TARGETS = [
-    ("gguf:Q4_K_M", "GGUF Q4_K_M", "About 5 bits a weight. Smallest; a small loss of quality. The "
-     "usual choice for llama.cpp and Ollama.", "leaf"),
-    ("gguf:Q8_0", "GGUF Q8_0", "8 bits a weight. Hardly to be told from the original.", "scales"),
-    ("gguf:f16", "GGUF f16", "16 bits a weight. The trained model as it is, for llama.cpp.",
-     "diamond"),
-    ("merged", "Merged 16-bit", "A folder of safetensors, for Transformers, vLLM or the hub.",
-     "package"),
-]  # fmt: skip
 
 
 class ExportPage(Page):
@@ -49,9 +40,9 @@ class ExportPage(Page):
         self.runs.setAccessibleName("Run to export")
         self.runs.currentIndexChanged.connect(self._on_run_chosen)
         self.targets = Choices(theme, several=True)
-        for target in TARGETS:
-            self.targets.add(*target)
-        self.targets.choose(["gguf:Q4_K_M"])
+        for spec in EXPORTS.values():
+            self.targets.add(spec.id, spec.title, spec.words, spec.icon)
+        self.targets.choose([USUAL])
         self.start = button("Export", theme, "package", kind="primary", name="start-export")
         self.start.clicked.connect(self._on_start)
         self.stop = button("Stop", theme, "stop", name="stop-export")
@@ -103,12 +94,11 @@ class ExportPage(Page):
     def _offer_runs(self) -> None:
         present = self.runs.currentData()
         rows = [row for row in self._jobs.store.jobs("train") if row.has_weights]
-        self.runs.blockSignals(True)
-        self.runs.clear()
-        for row in rows:
-            self.runs.addItem(f"{row.name}   {row.id}", row.id)
-        self.runs.setCurrentIndex(max(0, self.runs.findData(present)))
-        self.runs.blockSignals(False)
+        with signals_blocked(self.runs):
+            self.runs.clear()
+            for row in rows:
+                self.runs.addItem(f"{row.name}   {row.id}", row.id)
+            self.runs.setCurrentIndex(max(0, self.runs.findData(present)))
         self._content.setVisible(bool(rows))
         self._empty.setVisible(not rows)
         if rows and not self._job:
@@ -151,7 +141,7 @@ class ExportPage(Page):
         show = button("Show in folder", self._theme, "folder-open", kind="quiet")
         show.clicked.connect(lambda: _show_in_folder(path))
         row.addWidget(show)
-        if kind.startswith("gguf"):
+        if kind in EXPORTS and EXPORTS[kind].quantization:
             talk = button("Chat with it", self._theme, "chat-circle", name=f"chat:{kind}")
             talk.clicked.connect(lambda: self.chat_asked.emit(path))
             row.addWidget(talk)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import msgspec
 from PySide6.QtCore import Qt, Signal
@@ -48,140 +48,26 @@ from workers.protocol.events import (
     Saved,
 )
 from workers.protocol.jobs import Train
+from workers.protocol.metrics import (
+    CHARTS,
+    GENERAL,
+    METRICS,
+    SCORES,
+    ChartSpec,
+    Form,
+    lines_of,
+)
 from workers.protocol.recipe import format_recipe
 from workers.protocol.refusal import Refusal
 from workers.protocol.requests import SampleNow, SaveNow
 from workers.protocol.rollouts import Rollouts
+from workers.protocol.stages import STAGES, spec_of
 
-
-class Plan(NamedTuple):
-    """One chart of the page: what stands above it, how values are written, its lines."""
-
-    title: str
-    form: chart.Format
-    lines: list[chart.Line]
-    prefix: str = ""
-    """Metrics that begin so each get a line, whatever they are called."""
-    quiet: bool = False
-    """Shown only once it has been above 0."""
-
-    @property
-    def key(self) -> str:
-        return self.prefix or self.lines[0].metric
-
-
-def _measured(metric: str) -> chart.Line:
-    return chart.Line(metric, "held-out", "dots")
-
-
-LOSS = Plan("Loss", chart.plain, [chart.Line("loss"), _measured("eval_loss")])
-ACCURACY = Plan("Right on held-out rows", chart.percent, [chart.Line("eval_accuracy", "", "dots")])
-TOKEN_ACCURACY = Plan(
-    "Token accuracy", chart.percent,
-    [chart.Line("token_accuracy"), _measured("eval_token_accuracy")],
-)  # fmt: skip
-ENTROPY = Plan("Entropy, nats", chart.plain, [chart.Line("entropy"), _measured("eval_entropy")])
-REWARD = Plan("Reward", chart.plain, [chart.Line("reward"), _measured("eval_reward")])
-PARTS = Plan("Parts of the reward", chart.plain, [], "reward/")
-LENGTH = Plan("Answer length, tokens", chart.count, [chart.Line("completion_length")])
-CLIPPED = Plan(
-    "Clipped tokens", chart.percent,
-    [chart.Line("clip_fraction", "all"), chart.Line("clip_low", "below"),
-     chart.Line("clip_high", "above")],
-)  # fmt: skip
-CUT_OFF = Plan("Cut-off answers", chart.percent, [chart.Line("truncation_rate")])
-TIMES = Plan(
-    "Time of a step", chart.seconds,
-    [chart.Line("rollout_seconds", "sampling"), chart.Line("update_seconds", "learning")],
-)  # fmt: skip
-VALUE_CHARTS = [
-    Plan("Policy loss", chart.plain, [chart.Line("policy_loss")]),
-    Plan("Value loss", chart.plain, [chart.Line("value_loss")]),
-    Plan("Returns foreseen", chart.percent, [chart.Line("explained_variance")]),
-    Plan("Clipped values", chart.percent, [chart.Line("value_clip_fraction")]),
-]
-"""What the value model of PPO does, and the policy beside it."""
-KL = Plan("KL from the start, nats", chart.plain, [chart.Line("kl")])
-WINS = Plan(
-    "Answers that beat the first ones", chart.percent, [chart.Line("eval_win_rate", "", "dots")]
-)
-GENERAL = [
-    Plan("Gradient norm", chart.plain, [chart.Line("gradient_norm")]),
-    Plan("Learning rate", chart.scientific, [chart.Line("learning_rate", "", "exact")]),
-    Plan("Tokens", chart.rate, [chart.Line("tokens_per_second")]),
-    Plan("Memory", chart.size, [chart.Line("memory_bytes", "", "exact")]),
-]
-GRPO_CHARTS = [
-    REWARD, ACCURACY, PARTS,
-    KL,
-    ENTROPY, LENGTH,
-    CUT_OFF,
-    Plan("Reward spread in a group", chart.plain, [chart.Line("reward_std")]),
-    Plan("Groups without spread", chart.percent, [chart.Line("frac_reward_zero_std")]),
-    CLIPPED,
-    Plan("Answers without a score", chart.percent, [chart.Line("unscored_share")],
-         quiet=True),
-    TIMES,
-]  # fmt: skip
-PREFERRED = [
-    Plan(
-        "Pairs ordered right",
-        chart.percent,
-        [chart.Line("pair_accuracy"), _measured("eval_pair_accuracy")],
-    ),
-    Plan(
-        "Margin",
-        chart.plain,
-        [chart.Line("margin"), _measured("eval_margin")],
-    ),
-    LOSS,
-    ACCURACY,
-    WINS,
-    Plan(
-        "Longer answer wins",
-        chart.percent,
-        [
-            chart.Line("eval_longer_wins", "wins", "dots"),
-            chart.Line("eval_longer_chosen", "is better", "dots"),
-        ],
-    ),
-    Plan("Calibration error", chart.percent, [chart.Line("eval_calibration_error", "", "dots")]),
-    Plan(
-        "Implicit reward",
-        chart.plain,
-        [chart.Line("reward_chosen", "better"), chart.Line("reward_rejected", "worse")],
-    ),
-    Plan(
-        "Reward model's scores",
-        chart.plain,
-        [
-            chart.Line("mean_reward", "mean"),
-            chart.Line("min_reward", "lowest"),
-            chart.Line("max_reward", "highest"),
-        ],
-    ),
-    Plan(
-        "Log-probability of an answer",
-        chart.plain,
-        [chart.Line("logp_chosen", "better"), chart.Line("logp_rejected", "worse")],
-    ),
-]
-SFT_CHARTS = [LOSS, TOKEN_ACCURACY, ACCURACY, ENTROPY]
-"""Charts of reinforcement learning, of learning from preferences and from examples, the telling
-ones first."""
-PPO_CHARTS = [REWARD, WINS, KL, ENTROPY, *VALUE_CHARTS, LENGTH, CUT_OFF, CLIPPED]
-"""Charts of PPO, which looks ahead and compares no groups."""
-REINFORCING = ("grpo", "rlhf")
-"""Stages that learn from their own answers."""
-JUDGED = ("dpo", "ipo", "simpo", "orpo", "kto", "reward")
-"""Stages that learn from preferences."""
-SCORES = [
-    ("accuracy", "Right on held-out rows", "{:.1%}"),
-    ("reward", "Held-out reward", "{:.3f}"),
-    ("pair_accuracy", "Held-out pairs in the right order", "{:.1%}"),
-    ("loss", "Held-out loss", "{:.3f}"),
-]
-"""What a run is judged by, the most telling first."""
+FORMS: dict[Form, chart.Format] = {
+    "plain": chart.plain, "percent": chart.percent, "count": chart.count,
+    "seconds": chart.seconds, "scientific": chart.scientific, "rate": chart.rate,
+    "size": chart.size,
+}  # fmt: skip
 LOG_BYTES = 64 * 1024
 """Most of the log, and of what the run said, that is read on one tick."""
 PAINT_S = 0.008
@@ -190,16 +76,10 @@ ANSWERS_BYTES = 4_000_000
 """A step's file larger than this is not read; the window would stand still."""
 
 
-def charts_for(stage: str, algorithm: str = "") -> list[Plan]:
+def charts_for(stage: str, algorithm: str = "") -> list[ChartSpec]:
     """Every chart, in the order that tells most of a stage; of rlhf, by its algorithm."""
-    if stage == "rlhf" and algorithm == "ppo":
-        mine = PPO_CHARTS
-    elif stage in REINFORCING:
-        mine = [REWARD, WINS, *GRPO_CHARTS] if stage == "rlhf" else GRPO_CHARTS
-    else:
-        mine = PREFERRED if stage in JUDGED else SFT_CHARTS
-    plans = [*mine, *GENERAL, *SFT_CHARTS, *PREFERRED, *GRPO_CHARTS, *PPO_CHARTS]
-    return list({plan.key: plan for plan in plans}.values())
+    mine = spec_of(stage, algorithm).charts if stage in STAGES else ()
+    return [CHARTS[key] for key in dict.fromkeys([*mine, *GENERAL, *CHARTS])]
 
 
 class RunPage(Page):
@@ -228,10 +108,8 @@ class RunPage(Page):
         self.progress = QProgressBar()
         self.progress.setTextVisible(False)
         self._add_actions(theme)
-        self._plans = {plan.key: plan for plan in charts_for("")}
-        self.charts = {key: self._make_chart(plan, theme) for key, plan in self._plans.items()}
-        self._of = {line.metric: self.charts[key] for key, plan in self._plans.items()
-                    for line in plan.lines}  # fmt: skip
+        self.charts = {key: self._make_chart(spec, theme) for key, spec in CHARTS.items()}
+        self._of = {curve: self.charts[key] for key in CHARTS for curve, _ in lines_of(key)}
         self.scores = label()
         self.steps, self.samples = StepsView(theme), FirstAndNow(theme)
         self.steps.wanted.connect(self._on_step_wanted)
@@ -275,9 +153,10 @@ class RunPage(Page):
             made.hide()
             self.action_row.addWidget(made)
 
-    def _make_chart(self, plan: Plan, theme: Theme) -> chart.Chart:
-        several = bool(plan.prefix) or (len(plan.lines) > 1 and plan.lines[1].look != "dots")
-        made = chart.Chart(plan.title, plan.form, theme, plan.lines, several=several)
+    def _make_chart(self, spec: ChartSpec, theme: Theme) -> chart.Chart:
+        lines = [chart.Line(curve, drawn.legend, drawn.look) for curve, drawn in lines_of(spec.key)]
+        several = spec.prefix or (len(lines) > 1 and lines[1].look != "dots")
+        made = chart.Chart(spec.title, FORMS[spec.form], theme, lines, several=several)
         made.picked.connect(self._on_step_picked)
         made.hide()
         return made
@@ -337,10 +216,11 @@ class RunPage(Page):
         self._said = wire.Follower(folder / wire.EVENTS, _decode_said)
         self._answers = self._jobs.store.rollouts(run)
         self._show_recipe()
-        self._to_load = [plan.key for plan in charts_for(row.stage, self._algorithm)]
+        self._to_load = [spec.key for spec in charts_for(row.stage, self._algorithm)]
         for made in self.charts.values():
             made.forget()
-        answers = row.stage in REINFORCING or bool(self._answers)
+        spec = STAGES.get(row.stage)
+        answers = (spec is not None and spec.policy) or bool(self._answers)
         self.tabs.setTabVisible(0, answers)
         if not self._split_by_hand:
             self.split.setSizes([300, 300] if answers else [440, 200])
@@ -360,27 +240,26 @@ class RunPage(Page):
                 return
 
     def _metrics_of(self, key: str) -> list[str]:
-        plan = self._plans[key]
-        if not plan.prefix:
-            return [line.metric for line in plan.lines]
+        if not CHARTS[key].prefix:
+            return [curve for curve, _ in lines_of(key)]
         names = self._jobs.store.metric_names(self.run)
-        return [name for name in names if name.startswith(plan.prefix)]
+        return [name for name in names if name.startswith(key)]
 
     def _chart_of(self, metric: str) -> chart.Chart | None:
         """The chart on which a metric is drawn, if it is on one."""
-        prefix = next((p.prefix for p in self._plans.values() if p.prefix
-                       and metric.startswith(p.prefix)), "")  # fmt: skip
-        return self.charts[prefix] if prefix else self._of.get(metric)
+        begins = (key for key, spec in CHARTS.items() if spec.prefix and metric.startswith(key))
+        key = next(begins, "")
+        return self.charts[key] if key else self._of.get(metric)
 
     def _place_charts(self) -> None:
         stage = self._row.stage if self._row else ""
-        order = [plan.key for plan in charts_for(stage, self._algorithm)]
+        order = [spec.key for spec in charts_for(stage, self._algorithm)]
         shown = [key for key in order if self._tells(key)] or order[: self.grid.room]
         self.grid.show_charts([self.charts[key] for key in shown])
 
     def _tells(self, key: str) -> bool:
         made = self.charts[key]
-        if self._plans[key].quiet:
+        if CHARTS[key].quiet:
             return any(value > 0 for value in made.main.values)
         return not made.empty
 
@@ -554,7 +433,8 @@ class RunPage(Page):
     def _scores_in_words(self) -> str:
         """The most telling score, before and after training or so far."""
         scores = {one.moment: one.scores for one in self._jobs.store.evaluations(self.run)}
-        for name, words, form in SCORES:
+        for name in SCORES:
+            words, form = METRICS[name].score, METRICS[name].score_form
             before, now, after = (scores.get(moment, {}).get(name)
                                   for moment in ("before", "during", "after"))  # fmt: skip
             if before is None:

@@ -22,17 +22,10 @@ from studio.theme import Theme
 from studio.widgets.notice import STATUS, EmptyState
 from studio.widgets.page import Page
 from studio.widgets.resume import ResumeDialog
+from workers.protocol.metrics import BRIEF, metric_of
 from workers.protocol.refusal import Refusal
 
 COLUMNS = ["Name", "Stage", "Status", "Steps", "Measure", "Started", "Time"]
-MEASURES = [
-    ("eval_accuracy", "{:.0%} right"),
-    ("eval_pair_accuracy", "{:.0%} of pairs"),
-    ("reward", "reward {:.3f}"),
-    ("eval_loss", "loss {:.4f}"),
-    ("loss", "loss {:.4f}"),
-]
-"""What says most about a run, the most telling first; held-out measures before training's own."""
 
 
 class RunsModel(QAbstractTableModel):
@@ -91,9 +84,9 @@ def _cells(row: JobRow, measure: str, status: str) -> list[str]:
 
 def _measure(store: Store, run: str) -> str:
     """The most telling measure of a run as it stands, in words."""
-    for name, words in MEASURES:
-        if (value := store.last_value(run, name)) is not None:
-            return words.format(value)
+    for curve in BRIEF:
+        if (value := store.last_value(run, curve)) is not None:
+            return metric_of(curve).brief.format(value)
     return "–"
 
 

@@ -3,110 +3,95 @@
 from __future__ import annotations
 
 import ast
+from itertools import accumulate, groupby
 
-from pygments.lexer import Lexer
-from pygments.lexers.python import PythonLexer
-from pygments.token import Comment, Keyword, Name, Number, Operator, String, _TokenType
+from pygments.style import Style
+from pygments.token import Comment, Keyword, Name, Number, Operator, String
 from PySide6.QtCore import Qt
-from PySide6.QtGui import (
-    QColor,
-    QFont,
-    QKeyEvent,
-    QSyntaxHighlighter,
-    QTextCharFormat,
-    QTextDocument,
-)
+from PySide6.QtGui import QKeyEvent, QTextCharFormat, QTextDocument
 from PySide6.QtWidgets import QPlainTextEdit
+from superqt.utils import CodeSyntaxHighlight
 
-from studio.theme import SPACE, Theme, fixed_font
+from studio.theme import SPACE, Palette, Theme, fixed_font
 
 INDENT = "    "
-LOOKS: list[tuple[_TokenType, str, bool]] = [
-    (Comment, "muted", False),
-    (Name.Tag, "accent", False),
-    (String, "good", False),
-    (Number, "warning", False),
-    (Operator.Word, "accent", False),
-    (Keyword, "accent", False),
-    (Name.Function, "text", True),
-    (Name.Class, "text", True),
-]
-"""Kind of token to the palette's colour, and whether it is bold; the first that fits counts."""
 LONGEST_COLOURED = 10_000
 """Characters; a longer text stays in one colour, as it would be read anew with every letter."""
-Span = tuple[int, int, _TokenType]
 
 
-class CodeColours(QSyntaxHighlighter):
-    """Colours a document as Pygments reads it, in the theme's colours."""
+class CodeColours(CodeSyntaxHighlight):
+    """Colours a document as Pygments reads it, in the theme's colours.
 
-    def __init__(self, document: QTextDocument, theme: Theme, lexer: Lexer) -> None:
-        super().__init__(document)
-        self._theme = theme
-        self._lexer = lexer
+    The document is read as a whole: superqt's own `highlightBlock` reads each line alone, to which
+    the inside of a docstring is code.
+    """
+
+    def __init__(self, document: QTextDocument, theme: Theme, language: str) -> None:
         self._read: tuple[int, int] | None = None
-        self._lines: list[list[Span]] = []
+        self._lines: list[list[QTextCharFormat]] = []
+        super().__init__(document, language, _style_of(theme.palette))  # type: ignore[arg-type]
+        self.lexer.stripnl = self.lexer.ensurenl = False  # every character keeps its place
+        self._theme = theme
         theme.changed.connect(self._on_theme_changed)
 
-    def highlightBlock(self, text: str) -> None:
-        spans = self._spans_of(self.currentBlock().blockNumber())
-        for start, length, kind in spans:
-            if (look := self._look(kind)) is not None:
-                self.setFormat(start, length, look)
+    def highlightBlock(self, text: str | None) -> None:
+        looks = self._looks_of(self.currentBlock().blockNumber())
+        for _, run in groupby(enumerate(looks), key=lambda at: id(at[1])):
+            (start, look), *rest = run
+            self.setFormat(start, 1 + len(rest), look)
         # Another state makes Qt look at the next line too: a string may begin or end here.
-        self.setCurrentBlockState(hash(spans[-1][2]) & 0xFFFF if spans else 0)
+        self.setCurrentBlockState(id(looks[-1]) & 0x7FFFFFFF if looks else 0)
 
-    def _spans_of(self, number: int) -> list[Span]:
+    def _looks_of(self, number: int) -> list[QTextCharFormat]:
+        """The format of each character of a line."""
         document = self.document()
         # Setting a whole text anew leaves the revision as it was.
         if self._read != (state := (document.revision(), document.characterCount())):
             self._read = state
             short = document.characterCount() <= LONGEST_COLOURED
-            self._lines = _spans(self._lexer, document.toPlainText()) if short else []
+            self._lines = self._looks(document.toPlainText()) if short else []
         return self._lines[number] if number < len(self._lines) else []
 
-    def _look(self, kind: _TokenType) -> QTextCharFormat | None:
-        for wanted, colour, bold in LOOKS:
-            if kind in wanted:
-                look = QTextCharFormat()
-                look.setForeground(QColor(getattr(self._theme.palette, colour)))
-                if bold:
-                    look.setFontWeight(QFont.Weight.Bold)
-                return look
-        return None
+    def _looks(self, text: str) -> list[list[QTextCharFormat]]:
+        self.formatter.format(list(self.lexer.get_tokens(text)), None)
+        lines, looks = text.split("\n"), self.formatter.data
+        ends = accumulate(len(line) + 1 for line in lines)
+        return [looks[end - 1 - len(line) : end - 1] for line, end in zip(lines, ends, strict=True)]
 
     def _on_theme_changed(self) -> None:
-        self.rehighlight()
+        self._read = None
+        self.setTheme(_style_of(self._theme.palette))  # type: ignore[arg-type]
 
 
-def _spans(lexer: Lexer, text: str) -> list[list[Span]]:
-    """The tokens of each line: start, length, kind."""
-    lines: list[list[Span]] = [[]]
-    at = 0
-    for kind, words in lexer.get_tokens(text):
-        for number, part in enumerate(words.split("\n")):
-            if number:
-                lines.append([])
-                at = 0
-            if part:
-                lines[-1].append((at, len(part), kind))
-                at += len(part)
-    return lines
+def _style_of(palette: Palette) -> type[Style]:
+    """A palette as a Pygments style."""
+
+    class PaletteStyle(Style):
+        styles = {  # noqa: RUF012
+            Comment: palette.muted,
+            Name.Tag: palette.accent,
+            String: palette.good,
+            Number: palette.warning,
+            Operator.Word: palette.accent,
+            Keyword: palette.accent,
+            Name.Function: f"bold {palette.text}",
+            Name.Class: f"bold {palette.text}",
+        }
+
+    return PaletteStyle
 
 
 class CodeEditor(QPlainTextEdit):
-    """Python, or what else a lexer reads, as text. Tab indents; Shift and Tab leaves for the
+    """Python, or another language that Pygments knows. Tab indents; Shift and Tab leaves for the
     control before."""
 
-    def __init__(self, theme: Theme, lines: int = 9, lexer: Lexer | None = None) -> None:
+    def __init__(self, theme: Theme, lines: int = 9, language: str = "python") -> None:
         super().__init__()
         self.setFont(fixed_font())
         self.setLineWrapMode(QPlainTextEdit.LineWrapMode.NoWrap)
         self.setTabStopDistance(self.fontMetrics().horizontalAdvance(INDENT))
         self.setMinimumHeight(lines * self.fontMetrics().lineSpacing() + 3 * SPACE)
-        lexer = lexer or PythonLexer()
-        lexer.stripnl = lexer.ensurenl = False
-        self._colours = CodeColours(self.document(), theme, lexer)
+        self._colours = CodeColours(self.document(), theme, language)
 
     def keyPressEvent(self, event: QKeyEvent) -> None:
         if event.key() == Qt.Key.Key_Tab and not event.modifiers():

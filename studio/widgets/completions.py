@@ -30,6 +30,7 @@ from PySide6.QtWidgets import (
     QVBoxLayout,
     QWidget,
 )
+from superqt.utils import signals_blocked
 
 from studio.theme import SPACE, Theme
 from studio.widgets.text import button, label
@@ -238,9 +239,8 @@ class StepsView(QWidget):
         self.numbers, self.step, self._rollouts = [], None, None
         self.following = True
         self.latest.setEnabled(False)
-        self.steps.blockSignals(True)
-        self.steps.clear()
-        self.steps.blockSignals(False)
+        with signals_blocked(self.steps):
+            self.steps.clear()
         self.say("No step has been taken yet. Each one's answers and rewards appear here.")
 
     def show_steps(self, numbers: list[int]) -> None:
@@ -252,16 +252,15 @@ class StepsView(QWidget):
 
     def _list(self, numbers: list[int]) -> None:
         same = numbers[: len(self.numbers)] == self.numbers
-        self.steps.blockSignals(True)
-        if not same:
-            self.steps.clear()
-            self.step = self.step if self.step in numbers else None
-        new = numbers[len(self.numbers) :] if same else numbers
-        self.steps.addItems([f"Step {number}" for number in new])
-        self.numbers = list(numbers)
-        if self.step is not None:
-            self.steps.setCurrentRow(numbers.index(self.step))
-        self.steps.blockSignals(False)
+        with signals_blocked(self.steps):
+            if not same:
+                self.steps.clear()
+                self.step = self.step if self.step in numbers else None
+            new = numbers[len(self.numbers) :] if same else numbers
+            self.steps.addItems([f"Step {number}" for number in new])
+            self.numbers = list(numbers)
+            if self.step is not None:
+                self.steps.setCurrentRow(numbers.index(self.step))
 
     def pick(self, step: int) -> None:
         """Chooses the step nearest to one."""
@@ -277,9 +276,8 @@ class StepsView(QWidget):
 
     def _choose(self, row: int) -> None:
         """Goes to a row on the program's own account."""
-        self.steps.blockSignals(True)
-        self.steps.setCurrentRow(row)
-        self.steps.blockSignals(False)
+        with signals_blocked(self.steps):
+            self.steps.setCurrentRow(row)
         self._ask(row)
 
     def _on_row(self, row: int) -> None:
@@ -316,13 +314,12 @@ class StepsView(QWidget):
             return
         kept = self.prompts.currentIndex() if self._rollouts is not None else 0
         self._rollouts = rollouts
-        self.prompts.blockSignals(True)
-        self.prompts.clear()
         total = len(rollouts.groups)
-        for number, group in enumerate(rollouts.groups, start=1):
-            self.prompts.addItem(f"{number} of {total}   {_short(group.prompt)}")
-        self.prompts.setCurrentIndex(min(max(kept, 0), total - 1))
-        self.prompts.blockSignals(False)
+        with signals_blocked(self.prompts):
+            self.prompts.clear()
+            for number, group in enumerate(rollouts.groups, start=1):
+                self.prompts.addItem(f"{number} of {total}   {_short(group.prompt)}")
+            self.prompts.setCurrentIndex(min(max(kept, 0), total - 1))
         self._stack.setCurrentWidget(self._answers)
         self._on_prompt()
 

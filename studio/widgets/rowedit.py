@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import msgspec
-from pygments.lexers.data import JsonLexer
 from PySide6.QtCore import Signal
 from PySide6.QtWidgets import QVBoxLayout, QWidget
 
@@ -28,7 +27,7 @@ class RowEdit(QWidget):
         self.where = label("", "muted", wrap=True, select=True)
         self.reason = label("", "fault", wrap=True, select=True)
         self.fault = label("", "fault", wrap=True, select=True)
-        self.editor = CodeEditor(theme, lines=4, lexer=JsonLexer())
+        self.editor = CodeEditor(theme, lines=4, language="json")
         self.editor.setObjectName("row-json")
         self.editor.setAccessibleName("The row as JSON")
         self.editor.setLineWrapMode(CodeEditor.LineWrapMode.WidgetWidth)

@@ -32,7 +32,7 @@ model = {{ base = "{base}", method = "{method}" }}
 lora = {{ rank = 32, alpha = 64 }}
 training = {{ max_steps = {steps}, batch_size = {batch}, learning_rate = {rate},
   max_length = 256, precision = "fp32", save_every_steps = 0, seed = {seed} }}
-evaluation = {{ holdout = 0.2, max_rows = 64, max_answer_tokens = 64 }}
+evaluation = {{ holdout = 0.2, max_rows = 64, max_completion_tokens = 64 }}
 {more}
 """
 JUDGED = """
@@ -64,9 +64,9 @@ CASES = {
                 rate=2e-3, steps=40),
     "cpt": Case("cpt", ("-loss",), ("builtin:stories",), steps=40),
     "dpo": Case("dpo", ("pair_accuracy", "win_rate"),
-                more="preference = { sft_weight = 1.0 }" + JUDGED),
+                more="preference = { rpo_alpha = 1.0 }" + JUDGED),
     "ipo": Case("ipo", ("pair_accuracy", "win_rate"),
-                more="preference = { beta = 1.0, sft_weight = 1.0 }" + JUDGED),
+                more="preference = { beta = 1.0, rpo_alpha = 1.0 }" + JUDGED),
     "simpo": Case("simpo", ("margin", "win_rate"), more="preference = { beta = 2.0 }" + JUDGED),
     "orpo": Case("orpo", ("-loss", "win_rate"), rate=2e-3, more=JUDGED),
     "kto": Case("kto", ("margin", "win_rate"), ("builtin:feedback",), batch=32, more=JUDGED),
@@ -74,7 +74,7 @@ CASES = {
                    base="run:{sft}"),
     "ppo": Case("rlhf", ("reward", "win_rate"), steps=24, batch=32, rate=3e-4, method="full",
                 base="run:{sft}",
-                more='rl = { algorithm = "ppo", updates_per_batch = 4, '
+                more='rl = { algorithm = "ppo", num_iterations = 4, '
                 "max_completion_tokens = 48 }\n" + BY_MODEL),
     "rloo": Case("rlhf", ("reward", "win_rate"), steps=30, batch=32, rate=3e-4, method="full",
                  base="run:{sft}",

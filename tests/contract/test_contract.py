@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import psutil
@@ -12,9 +13,10 @@ import pytest
 
 from studio.jobs import Jobs
 from studio.paths import Home
+from studio.process import launch
 from studio.settings import Settings
 from studio.store import JobRow, Store
-from tests.conftest import end_all, wait_for
+from tests.conftest import WorkerHere, end_all, wait_for
 from workers.protocol import wire
 from workers.protocol.events import (
     ENDINGS,
@@ -61,6 +63,18 @@ def studio(request: pytest.FixtureRequest, home: Home, fake: Settings) -> Iterat
 
 
 @pytest.fixture
+def batch_here(studio: Jobs, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Runs the real worker within this process where nothing is said to it while it works."""
+    if not studio.settings.interpreters:
+        monkeypatch.setattr("studio.jobs.launch", _start)
+
+
+def _start(folder: Path, interpreter: str) -> Any:
+    talks = isinstance(wire.read_job(folder).task, Chat)
+    return (launch if talks else WorkerHere)(folder, interpreter)
+
+
+@pytest.fixture
 def recipe(studio: Jobs) -> Recipe:
     return Recipe(
         name="contract",
@@ -84,6 +98,7 @@ def _kinds(events: list[Event]) -> set[type[Event]]:
     return {type(event) for event in events}
 
 
+@pytest.mark.usefixtures("batch_here")
 def test_training_export_and_chat(studio: Jobs, recipe: Recipe, follow: Follow) -> None:
     run = studio.train(recipe)
     studio.tell(run, SaveNow())
@@ -149,24 +164,20 @@ def _check_chat(studio: Jobs, model: str, follow: Follow) -> None:
     assert answered[0].text == answered[1].text
 
 
+@pytest.mark.parametrize("studio", ["fake"], indirect=True)
 def test_a_chat_ends_when_its_owner_is_gone(studio: Jobs, follow: Follow, tmp_path: Path) -> None:
+    """The real chat needs a model to load; its owner check is the same function."""
     gone = Chat(model=str(tmp_path), owner_pid=os.getpid(), owner_started=1.0)
-    if "fake" not in str(studio.settings.interpreters):
-        pytest.skip("the real chat needs a model to load; its owner check is the same function")
     row = follow(studio, studio.start(gone, "chat"))
     assert row.status == "finished"
 
 
+@pytest.mark.parametrize("studio", ["fake"], indirect=True)
 def test_a_stop_is_obeyed(studio: Jobs, recipe: Recipe, follow: Follow) -> None:
+    """The real worker is stopped at the end of the test of a pause."""
     training = msgspec.structs.replace(recipe.training, max_steps=10_000)
     run = studio.train(msgspec.structs.replace(recipe, training=training))
-
-    def trains() -> bool:
-        studio.poll()
-        events = (line.event for line in wire.read_events(studio.folder(run)))
-        return any(isinstance(e, Metrics) and "loss" in e.values for e in events)
-
-    wait_for(trains, 600.0)
+    wait_for(_trains(studio, run), 600.0)
     studio.stop(run)
     assert follow(studio, run, 600.0).status == "stopped"
     events = _said(studio, run)
@@ -221,11 +232,14 @@ def test_a_pause_rests_at_a_checkpoint_and_goes_on_from_it(
     assert follow(studio, run, 600.0).status == "stopped"
     later = _said(studio, run)[len(events) :]
     assert isinstance(later[0], Started)
+    assert isinstance(later[-1], Stopped)
+    assert any(isinstance(event, Saved) for event in later)
     assert [e.step for e in later if isinstance(e, Resumed)] == [paused.step]
     steps = [e.step for e in later if isinstance(e, Metrics) and "loss" in e.values]
     assert steps[0] == paused.step + 1
 
 
+@pytest.mark.usefixtures("batch_here")
 def test_reinforcement_learning_shows_its_answers(
     studio: Jobs, recipe: Recipe, follow: Follow
 ) -> None:

@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from PySide6.QtCore import QEvent, Qt
 from PySide6.QtWidgets import QApplication, QPushButton, QWidget
 
 from studio.app import Studio
+from studio.jobs import Jobs, slug
 from studio.paths import Home
 from studio.settings import Settings, save_settings
 from tests.conftest import FAKE, end_all, played_by
+from workers.protocol import wire
+from workers.protocol.jobs import Job, Train
+from workers.protocol.recipe import Recipe
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -91,6 +100,44 @@ def close(studio: Studio) -> None:
     QApplication.processEvents()
     # Outside of a running event loop only this deletes; windows that pile up slow every test down.
     QApplication.sendPostedEvents(None, QEvent.Type.DeferredDelete)
+
+
+class Recordings:
+    """Finished runs of the fake worker, each made once and copied into the homes that show it."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._made: dict[bytes, Path] = {}
+
+    def add(self, recipe: Recipe, jobs: Jobs) -> str:
+        """Puts the finished run of a recipe among the jobs; returns its id."""
+        asked = msgspec.json.encode(recipe)
+        if asked not in self._made:
+            self._made[asked] = self._record(recipe)
+        recorded = self._made[asked]
+        folder = jobs.folder(recorded.name)
+        shutil.copytree(recorded, folder)
+        job = wire.read_job(folder)
+        wire.write_job(folder, msgspec.structs.replace(job, home=str(jobs.home.root)))
+        jobs.recover()
+        return job.id
+
+    def _record(self, recipe: Recipe) -> Path:
+        folder = self._folder / f"2026-01-01T00-00-{len(self._made):02}-{slug(recipe.name)}"
+        folder.mkdir()
+        job = Job(
+            id=folder.name, name=recipe.name, created="2026-01-01T00:00:00+00:00", home="",
+            task=Train(recipe=recipe),
+        )  # fmt: skip
+        wire.write_job(folder, job)
+        quick = os.environ | {"FAKE_STEP_S": "0"}
+        subprocess.run([sys.executable, str(FAKE), str(folder)], check=True, env=quick)
+        return folder
+
+
+@pytest.fixture(scope="session")
+def recordings(tmp_path_factory: pytest.TempPathFactory) -> Recordings:
+    return Recordings(tmp_path_factory.mktemp("recordings"))
 
 
 @pytest.fixture

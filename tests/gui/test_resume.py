@@ -59,7 +59,7 @@ def test_out_of_memory_is_resumed_with_what_needs_less(
         assert fields["training.batch_size"].value == 1
         assert fields["training.gradient_accumulation"].value == 2
         assert "training.learning_rate" not in fields
-        assert "rl.mask_truncated" not in fields
+        assert "rl.mask_truncated_completions" not in fields
         fields["training.max_steps"].set_value(6)
         _press(driver, dialog.go)
 
@@ -113,8 +113,8 @@ def test_what_cannot_be_is_refused_in_the_dialog(
     [
         ("sft", None, "training.epochs", "evaluation.gate.metric"),
         ("grpo", Gate(), "evaluation.gate.metric", "model.base"),
-        ("grpo", None, "rl.mask_truncated", "rl.temperature"),
-        ("distill", None, "rl.max_completion_tokens", "rl.mask_truncated"),
+        ("grpo", None, "rl.mask_truncated_completions", "rl.temperature"),
+        ("distill", None, "rl.max_completion_tokens", "rl.mask_truncated_completions"),
     ],
 )
 def test_only_settings_that_the_stage_looks_at_are_offered(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Callable
 from typing import get_args
 
 import msgspec
@@ -17,13 +18,15 @@ from studio.pages.run import ANSWERS_BYTES, RunPage, charts_for
 from studio.widgets import chart as charts
 from studio.widgets.completions import FirstAndNow
 from studio.widgets.findings import HEALTHY, Finding, FindingList
-from tests.gui.conftest import Driver
+from tests.gui.conftest import Driver, Recordings
 from workers.protocol.events import Finding as Found
 from workers.protocol.events import Metrics, Note, Paused, Resumed, Rollout, Sampled
 from workers.protocol.recipe import RL, Evaluation, Recipe, Source, Stage, Training
 from workers.protocol.rewards import AnyReward, Format, Length, MathAnswer, RewardModel
 from workers.protocol.rollouts import Group, Rollouts, Sampling, path_of
 from workers.protocol.wire import encode_event, read_events
+
+Finished = Callable[..., RunPage]
 
 GROUP = 6
 
@@ -50,11 +53,18 @@ def _status(driver: Driver, word: str) -> None:
     driver.wait(lambda: driver.window.run.pill.text == word)
 
 
-def _finished(driver: Driver, name: str = "boxed sums", steps: int = 16) -> RunPage:
-    page = _start(driver, _recipe(name, steps))
-    _status(driver, "Finished")
-    driver.wait(lambda: _settled(page))
-    return page
+@pytest.fixture
+def finished(driver: Driver, recordings: Recordings) -> Finished:
+    """Opens a finished run, all of it drawn."""
+
+    def opened(name: str = "boxed sums", steps: int = 16) -> RunPage:
+        driver.window.open_run(recordings.add(_recipe(name, steps), driver.studio.jobs))
+        page = driver.window.run
+        _status(driver, "Finished")
+        driver.wait(lambda: _settled(page))
+        return page
+
+    return opened
 
 
 def _settled(page: RunPage) -> bool:
@@ -90,8 +100,8 @@ def _open_tab(driver: Driver, page: RunPage, name: str) -> None:
 # Curves
 
 
-def test_every_curve_of_reinforcement_learning_is_drawn_exactly(driver: Driver) -> None:
-    page = _finished(driver)
+def test_every_curve_of_reinforcement_learning_is_drawn_exactly(finished: Finished) -> None:
+    page = finished()
     told: dict[str, list[tuple[int, float]]] = {}
     for event in _said(page, Metrics):
         for name, value in event.values.items():
@@ -110,16 +120,18 @@ def test_every_curve_of_reinforcement_learning_is_drawn_exactly(driver: Driver) 
     assert page.charts["eval_accuracy"].main.steps == [0, 5, 10, 15, 16]
 
 
-def test_what_tells_most_stands_first_and_what_says_nothing_is_hidden(driver: Driver) -> None:
-    page = _finished(driver)
+def test_what_tells_most_stands_first_and_what_says_nothing_is_hidden(finished: Finished) -> None:
+    page = finished()
     shown = _order(page)
     assert shown[:4] == ["reward", "eval_accuracy", "reward/", "kl"]
     assert page.charts["unscored_share"].isHidden()
     assert page.charts["token_accuracy"].isHidden()
 
 
-def test_the_parts_of_the_reward_have_a_legend_with_their_values(driver: Driver) -> None:
-    page = _finished(driver)
+def test_the_parts_of_the_reward_have_a_legend_with_their_values(
+    driver: Driver, finished: Finished
+) -> None:
+    page = finished()
     parts = page.charts["reward/"]
     driver.wait(lambda: not parts.stale)
     for name in ("format", "math_answer", "length"):
@@ -127,16 +139,16 @@ def test_the_parts_of_the_reward_have_a_legend_with_their_values(driver: Driver)
         assert f"{name}&nbsp;{value}" in parts._legend.text()
 
 
-def test_another_run_brings_its_own_parts(driver: Driver) -> None:
-    page = _finished(driver)
+def test_another_run_brings_its_own_parts(driver: Driver, finished: Finished) -> None:
+    page = finished()
     other = msgspec.structs.replace(_recipe("other", 4), rewards=[MathAnswer()])
     page = _start(driver, other)
     _status(driver, "Finished")
     assert page.charts["reward/"].metrics == ["reward/math_answer"]
 
 
-def test_the_score_is_accuracy_before_and_after(driver: Driver) -> None:
-    page = _finished(driver)
+def test_the_score_is_accuracy_before_and_after(finished: Finished) -> None:
+    page = finished()
     assert page.scores.text() == "Right on held-out rows 12.5% → 62.5%"
 
 
@@ -222,8 +234,8 @@ def test_a_finding_is_told_marked_and_passes(
     assert not region.movable
 
 
-def test_nothing_nags_on_a_healthy_run(driver: Driver) -> None:
-    page = _finished(driver)
+def test_nothing_nags_on_a_healthy_run(driver: Driver, finished: Finished) -> None:
+    page = finished()
     assert not page.health.isVisible()
     assert not page.banner.isVisible()
     _open_tab(driver, page, "Health")
@@ -253,8 +265,8 @@ def test_findings_of_an_unknown_level_are_shown_all_the_same(driver: Driver) -> 
     assert listed.text.index("It drifts.") < listed.text.index("Gone.")
 
 
-def test_a_finding_that_is_told_anew_after_a_pause_holds_once(driver: Driver) -> None:
-    page = _finished(driver, steps=4)
+def test_a_finding_that_is_told_anew_after_a_pause_holds_once(finished: Finished) -> None:
+    page = finished(steps=4)
     told = Found(kind="kl_drift", level="warning", step=1, metric="kl", meaning="A.", remedy="B.")
     again = msgspec.structs.replace(told, step=3)
     line = read_events(page._jobs.folder(page.run))[0]
@@ -268,8 +280,8 @@ def test_a_finding_that_is_told_anew_after_a_pause_holds_once(driver: Driver) ->
 # Steps
 
 
-def test_the_answers_of_a_step_stand_by_advantage(driver: Driver) -> None:
-    page = _finished(driver)
+def test_the_answers_of_a_step_stand_by_advantage(driver: Driver, finished: Finished) -> None:
+    page = finished()
     _open_tab(driver, page, "Steps")
     view = page.steps
     driver.wait(lambda: view.step == 16)
@@ -291,8 +303,8 @@ def test_the_answers_of_a_step_stand_by_advantage(driver: Driver) -> None:
     assert any(row[-1] == "64, cut off" for row in cells)
 
 
-def test_an_answer_is_read_in_full_with_its_faults(driver: Driver) -> None:
-    page = _finished(driver)
+def test_an_answer_is_read_in_full_with_its_faults(driver: Driver, finished: Finished) -> None:
+    page = finished()
     _open_tab(driver, page, "Steps")
     view = page.steps
     driver.wait(lambda: view.model.rowCount() == GROUP)
@@ -327,8 +339,10 @@ def test_the_latest_step_is_followed_until_one_is_picked(
     _status(driver, "Stopped")
 
 
-def test_a_click_on_a_chart_opens_the_answers_of_its_step(driver: Driver) -> None:
-    page = _finished(driver)
+def test_a_click_on_a_chart_opens_the_answers_of_its_step(
+    driver: Driver, finished: Finished
+) -> None:
+    page = finished()
     reward = page.charts["reward"]
     driver.wait(lambda: not reward.stale)
     _open_tab(driver, page, "Notes")
@@ -351,9 +365,9 @@ def test_a_click_on_a_chart_opens_the_answers_of_its_step(driver: Driver) -> Non
     ],
 )
 def test_answers_that_cannot_be_read_are_told_in_a_sentence(
-    driver: Driver, broken: str, words: str
+    driver: Driver, finished: Finished, broken: str, words: str
 ) -> None:
-    page = _finished(driver)
+    page = finished()
     path = page._jobs.folder(page.run) / path_of(16)
     whole = path.read_bytes()
     path.unlink()
@@ -391,8 +405,8 @@ def test_odd_answers_are_shown_all_the_same(driver: Driver) -> None:
 # Samples
 
 
-def test_the_first_answer_stands_beside_the_latest(driver: Driver) -> None:
-    page = _finished(driver)
+def test_the_first_answer_stands_beside_the_latest(driver: Driver, finished: Finished) -> None:
+    page = finished()
     _open_tab(driver, page, "Samples")
     driver.wait(lambda: "Now, step 16" in page.samples.toPlainText())
     text = page.samples.toPlainText()
@@ -481,10 +495,12 @@ def test_a_sample_is_taken_when_asked(driver: Driver, monkeypatch: pytest.Monkey
 
 @pytest.mark.parametrize("look", ["light", "dark"])
 @pytest.mark.parametrize("size", [(1000, 640), (1280, 800)])
-def test_no_word_is_cut_on_a_run(driver: Driver, look: str, size: tuple[int, int]) -> None:
+def test_no_word_is_cut_on_a_run(
+    driver: Driver, finished: Finished, look: str, size: tuple[int, int]
+) -> None:
     driver.studio.theme.choose(look)  # type: ignore[arg-type]
     driver.window.resize(*size)
-    page = _finished(driver, "sick", 8)
+    page = finished("sick", 8)
     assert page.health.isVisible()
     for name in ("Steps", "Samples", "Health", "Notes"):
         _open_tab(driver, page, name)
@@ -501,9 +517,9 @@ def test_no_word_is_cut_on_a_run(driver: Driver, look: str, size: tuple[int, int
     assert page.grab().toImage().pixelColor(2, 2).getRgb() == ground
 
 
-def test_a_long_run_opens_and_ticks_without_a_halt(driver: Driver) -> None:
+def test_a_long_run_opens_and_ticks_without_a_halt(driver: Driver, finished: Finished) -> None:
     """Bounds are loose; what is meant is that no tick reads or draws everything at once."""
-    page = _finished(driver, steps=4)
+    page = finished(steps=4)
     folder = page._jobs.folder(page.run)
     store = page._jobs.store
     row = store.job(page.run)

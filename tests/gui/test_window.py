@@ -251,6 +251,7 @@ def test_pages_are_reached_by_keys_and_empty_ones_lead_on(driver: Driver) -> Non
     for page in (window.rewards, window.runs, window.run, window.export, window.chat):
         window.show_page(page)
         empty = page.findChild(EmptyState)
+        assert empty is not None
         assert empty.isVisible()
         driver.qtbot.mouseClick(empty.action, Qt.MouseButton.LeftButton)
         assert window.page is window.train

@@ -160,10 +160,10 @@ def test_what_does_not_apply_is_out_of_sight(driver: Driver) -> None:
         return page.settings.fields[path].isVisible()
 
     assert seen("rl.group_size")
-    assert not any(map(seen, ("training.packing", "training.assistant_only", "lora.rank")))
+    assert not any(map(seen, ("training.packing", "training.assistant_only_loss", "lora.rank")))
     page.stage.choices.choose(["sft"])
     page.model.methods.choose(["lora"])
-    assert all(map(seen, ("training.packing", "training.assistant_only", "lora.rank")))
+    assert all(map(seen, ("training.packing", "training.assistant_only_loss", "lora.rank")))
     assert not seen("rl.group_size")
 
 

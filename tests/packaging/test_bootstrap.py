@@ -302,6 +302,27 @@ def test_a_fresh_machine_is_set_up_once_and_then_only_started(
     assert capfd.readouterr() == ("", "")
 
 
+@pytest.mark.parametrize(
+    ("rest", "side_by_side"),
+    [
+        ([], True),
+        (["--all", "-x"], True),
+        (["-k", "window"], True),
+        (["tests/test_walls.py"], False),
+        (["-q", "tests/gui/test_window.py::test_a_run"], False),
+        (["-n", "4"], False),
+        (["-n0"], False),
+    ],
+)
+def test_all_tests_run_side_by_side_and_named_ones_alone(
+    bootstrap: ModuleType, rest: list[str], side_by_side: bool
+) -> None:
+    for named in ("tests/test_walls.py", "tests/gui/test_window.py"):
+        (bootstrap.ROOT / named).parent.mkdir(parents=True, exist_ok=True)
+        (bootstrap.ROOT / named).touch()
+    assert bool(bootstrap.spread(rest)) == side_by_side
+
+
 def _subject(command: list[str]) -> str:
     if "download" in command:
         return "converter"

@@ -24,7 +24,7 @@ HERE = Path(__file__).parent
 SUMS = '[[data]]\nsource = "builtin:arithmetic"\n[model]\nbase = "starter"\nmethod = "full"\n'
 MEASURED = (
     '[evaluation]\ntest = "builtin:arithmetic-test"\nmax_rows = 60\nevery_steps = 15\n'
-    "max_answer_tokens = 64\n"
+    "max_completion_tokens = 64\n"
 )
 RIGHT = '[[rewards]]\nkind = "math_answer"\n'
 FORM = '[[rewards]]\nkind = "format"\nweight = 0.2\n'
@@ -46,7 +46,7 @@ def rl(steps: int, rate: float, *, kl: float = 0.02, tokens: int = 56, seed: int
 def sft(steps: int, rate: float, *, seed: int = 0) -> str:
     return (
         f"[training]\nmax_steps = {steps}\nlearning_rate = {rate}\nbatch_size = 16\nseed = {seed}\n"
-        'max_length = 256\nprecision = "fp32"\nsave_every_steps = 0\nwarmup = 0.0\n'
+        'max_length = 256\nprecision = "fp32"\nsave_every_steps = 0\nwarmup_ratio = 0.0\n'
     )
 
 

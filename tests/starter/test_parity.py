@@ -122,7 +122,7 @@ def spoken(tokenizer: Any, asked: list[list[int]]) -> list[list[int]]:
     import torch
     from transformers import AutoModelForCausalLM
 
-    model = AutoModelForCausalLM.from_pretrained(MODEL, dtype=torch.float32)
+    model: Any = AutoModelForCausalLM.from_pretrained(MODEL, dtype=torch.float32)
     answers = []
     for ids in asked:
         output = model.generate(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import subprocess
@@ -11,32 +12,33 @@ from typing import Any
 
 import pytest
 
+from studio.__main__ import main
 from studio.settings import Settings, save_settings
 from workers.protocol.exports import PARITY, record_parity
 from workers.protocol.recipe import Recipe, format_recipe
 
 
 class Cli:
-    """Runs verbs as a user would, in a process of their own, with the fake worker."""
+    """Runs verbs within this process, with the fake worker."""
 
-    def __init__(self, home: Path) -> None:
+    def __init__(self, home: Path, capsys: pytest.CaptureFixture[str]) -> None:
         self.home = home
+        self._capsys = capsys
 
     def __call__(self, *arguments: str, stdin: str = "") -> tuple[int, Any, str]:
-        ended = subprocess.run(
-            [sys.executable, "-m", "studio", *arguments, "--json", "--home", str(self.home)],
-            input=stdin, capture_output=True, text=True, timeout=120, check=False,
-        )  # fmt: skip
-        said = json.loads(ended.stdout) if ended.stdout else None
-        return ended.returncode, said, ended.stderr
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("sys.stdin", io.StringIO(stdin))
+            code = main([*arguments, "--json", "--home", str(self.home)])
+        out, err = self._capsys.readouterr()
+        return code, json.loads(out) if out else None, err
 
 
 @pytest.fixture
-def cli(tmp_path: Path, fake: Settings) -> Cli:
+def cli(tmp_path: Path, fake: Settings, capsys: pytest.CaptureFixture[str]) -> Cli:
     home = tmp_path / "cli home"
     home.mkdir()
     save_settings(home / "settings.toml", fake)
-    return Cli(home)
+    return Cli(home, capsys)
 
 
 @pytest.fixture
@@ -174,10 +176,12 @@ def test_a_failed_run_is_resumed_with_other_settings(
     assert "from the checkpoint of step 2" in err
 
 
-def test_a_home_that_cannot_be_is_refused(tmp_path: Path, file: str) -> None:
+def test_a_home_that_cannot_be_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     blocked = tmp_path / "file"
     blocked.write_text("")
-    code, said, _ = Cli(blocked)("runs")
+    code, said, _ = Cli(blocked, capsys)("runs")
     assert code == 1
     assert str(blocked) in said["error"]
 

@@ -5,31 +5,42 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from studio.__main__ import main
 from studio.jobs import Jobs
-from studio.settings import Settings
-from studio.store import JobRow, Store
+from studio.store import JobRow
+from tests.conftest import WorkerHere
 from workers.protocol import wire
 from workers.protocol.events import Inspected, Progress
 from workers.protocol.jobs import Inspect
 from workers.protocol.recipe import Source
 
+Verb = Callable[..., tuple[int, Any]]
+
 pytestmark = pytest.mark.torch  # transformers loads torch beside the tokenizer
 
 
-def inspect(tmp_path: Path, *arguments: str) -> tuple[int, Any]:
-    ended = subprocess.run(
-        [sys.executable, "-m", "studio", "inspect", *arguments, "--json",
-         "--home", str(tmp_path / "home")],
-        capture_output=True, text=True, timeout=240, check=False,
-    )  # fmt: skip
-    return ended.returncode, json.loads(ended.stdout)
+def verb(tmp_path: Path, *arguments: str) -> list[str]:
+    return ["inspect", *arguments, "--json", "--home", str(tmp_path / "home")]
+
+
+@pytest.fixture
+def inspect(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Verb:
+    """The verb with the real worker, both within this process: its code and its object."""
+    monkeypatch.setattr("studio.jobs.launch", WorkerHere)
+
+    def run(*arguments: str) -> tuple[int, Any]:
+        code = main(verb(tmp_path, *arguments))
+        return code, json.loads(capsys.readouterr().out)
+
+    return run
 
 
 def write(path: Path, rows: list[Any]) -> str:
@@ -50,8 +61,13 @@ def test_a_dataset_is_told_whole_with_all_that_is_wrong(tmp_path: Path) -> None:
     rows[6] = {"prompt": "Tell all", "completion": "and so on " * 100}
     test = write(tmp_path / "test.jsonl", [rows[0]])
     path = write(tmp_path / "d.jsonl", rows)
-    code, told = inspect(tmp_path, path, "--max-length", "64", "--test", test)
-    assert code == 0
+    ended = subprocess.run(
+        [sys.executable, "-m", "studio", *verb(tmp_path, path, "--max-length", "64",
+                                               "--test", test)],
+        capture_output=True, text=True, timeout=240, check=False,
+    )  # fmt: skip
+    told = json.loads(ended.stdout)
+    assert ended.returncode == 0
     assert (told["format"], told["rows"], told["stage"]) == ("prompt_completion", 7, "sft")
     assert told["stages"] == ["sft", "rlhf", "grpo", "distill"]
     assert [line["line"] for line in told["bad"]] == [3]
@@ -68,9 +84,9 @@ def test_a_dataset_is_told_whole_with_all_that_is_wrong(tmp_path: Path) -> None:
     assert told["tokens"]["percentiles"]["p100"] > 64
 
 
-def test_a_file_of_bad_rows_alone_is_told_too(tmp_path: Path) -> None:
+def test_a_file_of_bad_rows_alone_is_told_too(tmp_path: Path, inspect: Verb) -> None:
     alike = {"prompt": "Hi", "chosen": "Yes", "rejected": "Yes"}
-    code, told = inspect(tmp_path, write(tmp_path / "bad.jsonl", ["{", alike]))
+    code, told = inspect(write(tmp_path / "bad.jsonl", ["{", alike]))
     assert code == 0
     assert (told["format"], told["rows"], told["stages"]) == (None, 0, [])
     assert [line["line"] for line in told["bad"]] == [1, 2]
@@ -78,9 +94,11 @@ def test_a_file_of_bad_rows_alone_is_told_too(tmp_path: Path) -> None:
     assert told["trained_token_share"] is None
 
 
-def test_of_very_many_bad_lines_the_first_are_listed_and_all_counted(tmp_path: Path) -> None:
+def test_of_very_many_bad_lines_the_first_are_listed_and_all_counted(
+    tmp_path: Path, inspect: Verb
+) -> None:
     rows: list[Any] = [{"prompt": "Hi", "completion": "Ho"}, *["{"] * 3000]
-    code, told = inspect(tmp_path, write(tmp_path / "d.jsonl", rows))
+    code, told = inspect(write(tmp_path / "d.jsonl", rows))
     assert (code, told["rows"], told["bad_total"]) == (0, 1, 3000)
     assert [line["line"] for line in told["bad"]] == list(range(2, 1002))
 
@@ -94,23 +112,19 @@ def test_of_very_many_bad_lines_the_first_are_listed_and_all_counted(tmp_path: P
     ],
 )
 def test_what_cannot_be_inspected_is_refused(
-    tmp_path: Path, arguments: list[str], word: str
+    inspect: Verb, arguments: list[str], word: str
 ) -> None:
-    code, told = inspect(tmp_path, *arguments)
+    code, told = inspect(*arguments)
     assert code == 1
     assert word in told["error"]
     assert told["remedy"]
 
 
-@pytest.fixture
-def real(home: Any, store: Store) -> Any:
-    made = Jobs(home, store, Settings())
-    yield made
-    made.close()
-
-
 def test_an_audit_says_how_far_it_is_and_obeys_stop(
-    real: Jobs, tmp_path: Path, follow: Callable[..., JobRow]
+    detached: Jobs,
+    tmp_path: Path,
+    wait_until: Callable[..., None],
+    follow: Callable[..., JobRow],
 ) -> None:
     words = [f"word{n}" for n in range(300)]
     path = tmp_path / "many.jsonl"
@@ -118,23 +132,20 @@ def test_an_audit_says_how_far_it_is_and_obeys_stop(
         for n in range(40_000):
             said = " ".join(words[n % 7 : 290 : 1 + n % 3])
             file.write(json.dumps({"prompt": f"Number {n}", "completion": said}) + "\n")
-    job = real.inspect(Inspect(source=Source(source=str(path))))
+    job = detached.inspect(Inspect(source=Source(source=str(path))))
 
     def progress() -> list[Progress]:
-        lines = wire.read_events(real.folder(job))
+        lines = wire.read_events(detached.folder(job))
         told = [line.event for line in lines if isinstance(line.event, Progress)]
         return [one for one in told if one.unit == "rows"]
 
-    until = time.monotonic() + 120
-    while not progress() and time.monotonic() < until:
-        real.poll()
-        time.sleep(0.05)
-    real.stop(job)
-    row = follow(real, job)
+    wait_until(lambda: detached.poll() is not None and progress(), 120)
+    detached.stop(job)
+    row = follow(detached, job)
     assert row.status == "stopped"
     first = progress()[0]
     assert first.total == 40_000
     assert first.seconds_left is not None
     assert first.words.endswith(f" of 40,000 rows, {round(first.seconds_left)} s left")
-    events = [line.event for line in wire.read_events(real.folder(job))]
+    events = [line.event for line in wire.read_events(detached.folder(job))]
     assert not any(isinstance(event, Inspected) for event in events)

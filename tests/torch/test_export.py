@@ -16,7 +16,7 @@ from workers.export import gguf, parity
 from workers.protocol import wire
 from workers.protocol.assets import assets_folder
 from workers.protocol.events import Artifact, Checked, Finished, Sampled
-from workers.protocol.exports import read_parity
+from workers.protocol.exports import EXPORTS, ExportSpec, read_parity
 from workers.protocol.jobs import Export, Job, Train
 from workers.protocol.recipe import Model, Recipe, Source
 
@@ -84,6 +84,27 @@ def test_a_long_held_out_prompt_loses_no_file(trained: Trained, export: Exported
     assert "last" in checks["f16: same words"].detail
     assert _all(events, Finished)[0].summary["parity"] == "passed"
     assert read_parity(run / "exports")["x-f16.gguf"] == list(checks.values())
+
+
+def test_every_quantization_converts_loads_and_speaks_alike(
+    trained: Trained, export: Exported
+) -> None:
+    files = [spec for spec in EXPORTS.values() if spec.quantization]
+    run = trained(STARTER)
+
+    events = export(run, *(spec.id for spec in files))
+
+    made = {event.kind: Path(event.path) for event in _all(events, Artifact)}
+    assert made == {spec.id: run / "exports" / f"x{spec.ending}" for spec in files}
+    checks = _all(events, Checked)
+    assert {check.check.partition(":")[0] for check in checks} == {f.quantization for f in files}
+    assert not [check for check in checks if not check.passed]
+    sizes = [made[spec.id].stat().st_size for spec in sorted(files, key=_size)]
+    assert sizes == sorted(sizes)
+
+
+def _size(spec: ExportSpec) -> float:
+    return spec.bytes_per_weight
 
 
 def test_a_comparison_that_breaks_is_a_failed_check(

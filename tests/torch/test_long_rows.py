@@ -146,7 +146,7 @@ def test_own_answers_are_a_mean_over_their_own_tokens(
                          batch_size=4)  # fmt: skip
         recipe = msgspec.structs.replace(
             _unmeasured(recipe), name=name, distill=Distill(teacher=teacher(tiny, tmp_path),
-                                                             on_policy=1.0),
+                                                             lmbda=1.0),
         )  # fmt: skip
         events = train_here(recipe)
         assert [event for event in events if isinstance(event, Failed)] == []

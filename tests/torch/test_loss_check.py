@@ -62,7 +62,7 @@ def learner(stage: str, base: str, data: str, **training: Any) -> Recipe:
         training=Training(**options | training),
         rl=RL(max_completion_tokens=16, temperature=0.7),
         rewards=[MathAnswer()] if stage == "grpo" else [],
-        distill=Distill(teacher=base if stage == "distill" else "", on_policy=1.0),
+        distill=Distill(teacher=base if stage == "distill" else "", lmbda=1.0),
         evaluation=Evaluation(max_rows=4),
     )
 

@@ -21,8 +21,8 @@ def test_a_merged_adapter_is_the_sum(tiny: Path, tmp_path: Path) -> None:
 
     model: Any = AutoModelForCausalLM.from_pretrained(tiny)
     config = LoraConfig(r=4, lora_alpha=8, target_modules="all-linear", init_lora_weights=False)
-    get_peft_model(model, config).save_pretrained(tmp_path / "adapter")
-    AutoTokenizer.from_pretrained(tiny).save_pretrained(tmp_path / "adapter")
+    get_peft_model(model, config).save_pretrained(str(tmp_path / "adapter"))
+    AutoTokenizer.from_pretrained(tiny).save_pretrained(str(tmp_path / "adapter"))
     merged = merge(Located("tiny", tiny, (tmp_path / "adapter",)))
     base = load_file(tiny / "model.safetensors")
     parts = load_file(tmp_path / "adapter" / "adapter_model.safetensors")

@@ -339,7 +339,7 @@ def test_ppo_runs_and_tells_all_that_it_knows(
 ) -> None:
     recipe = of_stage(
         "rlhf", "policy", data="builtin:arithmetic", method=method,
-        rl=RL(algorithm="ppo", updates_per_batch=2, max_completion_tokens=24),
+        rl=RL(algorithm="ppo", num_iterations=2, max_completion_tokens=24),
         rewards=[RewardModel(model=reward_run)],
     )  # fmt: skip
     events = train_here(recipe)
@@ -363,7 +363,7 @@ def test_ppo_rests_and_goes_on_from_its_checkpoint(
     recipe = of_stage(
         "rlhf", "policy", data="builtin:arithmetic",
         training={"max_steps": 3, "save_every_steps": 1},
-        rl=RL(algorithm="ppo", updates_per_batch=2, max_completion_tokens=16),
+        rl=RL(algorithm="ppo", num_iterations=2, max_completion_tokens=16),
         rewards=[RewardModel(model=reward_run)],
     )  # fmt: skip
     folder = tmp_path / "jobs" / "resting"
@@ -406,7 +406,7 @@ def test_a_policy_needs_a_token_for_padding(
 def test_preference_runs_compare_their_answers_with_those_before(train_here: Run) -> None:
     recipe = of_stage(
         "dpo", "pairs", data="builtin:preferences", training={"max_steps": 1},
-        preference=Preference(sft_weight=1.0), rewards=[MathAnswer()],
+        preference=Preference(rpo_alpha=1.0), rewards=[MathAnswer()],
     )  # fmt: skip
     events = train_here(recipe)
     assert of(Failed, events) == []
@@ -423,7 +423,7 @@ def test_distillation_comes_nearer_to_its_teacher(train_here: Run, tmp_path: Pat
     student = of_stage(
         "distill", "student", data="builtin:arithmetic",
         training={"max_steps": 12, "learning_rate": 2e-3},
-        distill=Distill(teacher=f"run:{run.name}", on_policy=0.3), rl=RL(max_completion_tokens=24),
+        distill=Distill(teacher=f"run:{run.name}", lmbda=0.3), rl=RL(max_completion_tokens=24),
     )  # fmt: skip
     events = train_here(student)
     assert of(Failed, events) == []

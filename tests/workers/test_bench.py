@@ -42,7 +42,7 @@ GOOD: dict[str, list[AnyReward]] = {
 
 @pytest.fixture(scope="module")
 def rows() -> list[Row]:
-    return read_table("builtin:arithmetic").rows[:16]
+    return list(read_table("builtin:arithmetic").rows[:16])
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +36,11 @@ def heard(name: str) -> list[Finding | FindingCleared]:
     return [told for step, values in recording["metrics"] for told in coach.hear(step, values)]
 
 
-def hear(coach: Coach, stream: list[dict[str, float | None]]) -> list[Finding | FindingCleared]:
+Stream = Sequence[Mapping[str, float | None]]
+"""The values of each step, in order."""
+
+
+def hear(coach: Coach, stream: Stream) -> list[Finding | FindingCleared]:
     return [told for step, values in enumerate(stream, 1) for told in coach.hear(step, values)]
 
 
@@ -63,10 +68,10 @@ def test_there_are_healthy_runs_of_both_kinds() -> None:
 def test_a_finding_is_told_once_and_again_only_after_it_has_passed() -> None:
     far, near = {"kl": 0.9}, {"kl": 0.01}
     told = hear(Coach(RL_RECIPE), [far] * 20 + [near] * 20 + [far] * 20)
-    assert [type(one).__name__ for one in told] == ["Finding", "Eased", "Finding"]
-    first, eased, second = told
+    assert [type(one).__name__ for one in told] == ["Finding", "FindingCleared", "Finding"]
+    first, cleared, second = told
     assert first.step == 10
-    assert eased.step > 20 + PASSED_AFTER
+    assert cleared.step > 20 + PASSED_AFTER
     assert second.step > 40
 
 
@@ -109,7 +114,7 @@ def test_held_out_loss_that_turns_up_is_learning_by_heart() -> None:
 PAIRS = Recipe(stage="dpo", data=[Source(source="x")])
 
 
-def leading(step: int, **more: float) -> dict[str, float | None]:
+def leading(step: int, **more: float) -> dict[str, float]:
     """A healthy step of DPO: both rewards move apart."""
     far = step / 40
     return {"reward_chosen": 0.5 * far, "reward_rejected": -far, "margin": 1.5 * far,
@@ -117,7 +122,7 @@ def leading(step: int, **more: float) -> dict[str, float | None]:
             "logp_rejected": -20.0 - 10 * far} | more  # fmt: skip
 
 
-def kinds(recipe: Recipe, stream: list[dict[str, float | None]]) -> list[str]:
+def kinds(recipe: Recipe, stream: Stream) -> list[str]:
     return [told.kind for told in hear(Coach(recipe), stream)]
 
 
@@ -157,11 +162,11 @@ def test_a_margin_that_few_pairs_carry_is_told() -> None:
 
 def test_a_reward_model_that_measures_length_is_told_and_one_whose_data_does_is_not() -> None:
     judge = Recipe(stage="reward", data=PAIRS.data)
-    before: dict[str, float | None] = {"eval_longer_wins": 0.5, "eval_longer_chosen": 0.5}
-    assert kinds(judge, [before, {"eval_longer_wins": 0.9, "eval_longer_chosen": 0.5}]) == [
+    before: dict[str, float | None] = {"eval_length_bias": 0.5, "eval_longer_chosen": 0.5}
+    assert kinds(judge, [before, {"eval_length_bias": 0.9, "eval_longer_chosen": 0.5}]) == [
         "length_bias"
     ]
-    assert kinds(judge, [before, {"eval_longer_wins": 0.9, "eval_longer_chosen": 0.85}]) == []
+    assert kinds(judge, [before, {"eval_length_bias": 0.9, "eval_longer_chosen": 0.85}]) == []
 
 
 def test_a_policy_that_runs_away_under_ppo_is_an_alarm() -> None:

@@ -62,7 +62,12 @@ class Hub(BaseHTTPRequestHandler):
         path = self.path.partition("?")[0]
         self.server.asked.append(path)  # type: ignore[attr-defined]
         for name, files in SETS.items():
-            if path == f"/api/datasets/{name}":
+            at = f"/api/datasets/{name}"
+            if path == f"{at}/tree/{COMMIT}":
+                listed = [{"type": "file", "path": file, "size": len(data), "oid": "0" * 40}
+                          for file, data in files.items()]  # fmt: skip
+                return self._send(200, json.dumps(listed).encode(), {}, body)
+            if path in (at, f"{at}/revision/main"):
                 siblings = [{"rfilename": file} for file in files]
                 info = {"id": name, "sha": COMMIT, "siblings": siblings}
                 return self._send(200, json.dumps(info).encode(), {}, body)
@@ -149,6 +154,13 @@ def test_what_was_fetched_is_read_again_offline_but_never_in_part(
     assert "could not be fetched" in missing["what"]
 
 
+def test_a_download_that_broke_off_is_not_read_in_part(endpoint: str, tmp_path: Path) -> None:
+    _read("org/sharded", endpoint, tmp_path)
+    (shard,) = tmp_path.rglob("snapshots/*/data/train-00001-of-00002.parquet")
+    shard.unlink()
+    assert "could not be fetched" in _read("org/sharded", "http://127.0.0.1:9", tmp_path)["what"]
+
+
 def test_the_catalogue_s_split_is_the_default(endpoint: str, tmp_path: Path) -> None:
     """Its mapping would be too, but does not fit what this small hub holds."""
     found = _read("unsloth/OpenMathReasoning-mini", endpoint, tmp_path)
@@ -224,6 +236,13 @@ CONFIGS = ["all/train-00000-of-00001.parquet", "cn/train-00000-of-00001.parquet"
         (Wanted("o/n", split="test"), ["train.jsonl.gz", "test.jsonl.gz"], ["test.jsonl.gz"]),
         (Wanted("o/n", split="validation"), ["train/a.csv", "validation/a.csv"],
          ["validation/a.csv"]),
+        (Wanted("o/n"), ["training.csv", "testing.csv"], ["training.csv"]),
+        (Wanted("o/n", split="dev"), ["train.csv", "dev.csv"], ["dev.csv"]),
+        (Wanted("o/n"), ["alpaca.json", "eval.json"], ["alpaca.json"]),
+        (Wanted("o/n", split="test-v1.1"),
+         [f"data/{split}-v1.1-0000{at}-of-00002.parquet" for split in ("train", "test")
+          for at in (0, 1)],
+         ["data/test-v1.1-00000-of-00002.parquet", "data/test-v1.1-00001-of-00002.parquet"]),
     ],
 )  # fmt: skip
 def test_files_are_chosen_by_name(wanted: Wanted, files: list[str], chosen: list[str]) -> None:
@@ -259,6 +278,14 @@ FILES = ["english/part-1.parquet", "english/part-2.parquet", "english/held.parqu
 )
 def test_a_card_says_which_files_a_split_has(wanted: Wanted, chosen: list[str]) -> None:
     assert choose(wanted, FILES, CARD) == chosen
+
+
+@pytest.mark.parametrize(
+    "head", ["configs: [1]", "configs: {a: b}", "configs:\n- data_files: {a: [1]}", "- a", "1: 2",
+             "date: 2026-99-99", "[" * 5000],
+)  # fmt: skip
+def test_a_card_that_cannot_be_read_says_nothing(head: str) -> None:
+    assert choose(Wanted("o/n"), ["train.csv", "test.csv"], f"---\n{head}\n---\n") == ["train.csv"]
 
 
 @pytest.mark.parametrize(

@@ -127,6 +127,9 @@ def test_the_recipe_comes_before_the_card(rows: Path) -> None:
     [
         ("license: [mit, cc-by-4.0]", "MIT AND CC-BY-4.0"),
         ("license: other\nlicense_name: house-rules", "house-rules"),
+        ("license: [bsd-2-clause, gpl-2.0-or-later]", "BSD-2-Clause AND GPL-2.0-or-later"),
+        ("license: other\nlicense_name: mit or eupl-1.2", "MIT OR EUPL-1.2"),
+        ("license: gpl-3.0-or-later", "GPL-3.0"),
         ("license: unknown", ""),
         ("title: none of it", ""),
         ("license: 4.0", ""),

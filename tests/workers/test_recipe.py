@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -31,6 +32,78 @@ from workers.protocol.refusal import Refusal
 from workers.protocol.rewards import MathAnswer, RewardModel
 
 GOOD = 'name = "x"\n[[data]]\nsource = "builtin:arithmetic"\n'
+
+
+FORMER = [
+    ("preference", "centring", "center_rewards_coefficient", 0.01),
+    ("preference", "sft_weight", "rpo_alpha", 1.0),
+    ("distill", "on_policy", "lmbda", 0.25),
+    ("distill", "divergence", "beta", 0.25),
+    ("rl", "mask_truncated", "mask_truncated_completions", True),
+    ("rl", "advantage_scaling", "scale_rewards", "none"),
+    ("rl", "updates_per_batch", "num_iterations", 3),
+    ("training", "warmup", "warmup_ratio", 0.1),
+    ("training", "assistant_only", "assistant_only_loss", False),
+    ("evaluation", "max_answer_tokens", "max_completion_tokens", 99),
+]
+
+
+@pytest.mark.parametrize(("table", "old", "new", "value"), FORMER)
+def test_former_keys_are_read_with_a_note(table: str, old: str, new: str, value: Any) -> None:
+    written = GOOD + msgspec.toml.encode({table: {old: value}}).decode()
+    notes: list[str] = []
+
+    recipe = parse_recipe(written, say=notes.append)
+
+    assert getattr(getattr(recipe, table), new) == value
+    (note,) = notes
+    assert f"{table}.{old}" in note
+    assert f"{table}.{new}" in note
+    assert old not in format_recipe(recipe).split()
+
+
+def test_a_gate_may_name_a_metric_as_it_was_called() -> None:
+    notes: list[str] = []
+    gate = '[evaluation]\ngate = { metric = "longer_wins", min_gain = 0.1 }\n'
+
+    recipe = parse_recipe(GOOD + gate, say=notes.append)
+
+    assert recipe.evaluation.gate == Gate(metric="length_bias", min_gain=0.1)
+    assert len(notes) == 1
+
+
+def test_both_names_of_a_key_are_refused() -> None:
+    text = GOOD + "[training]\nwarmup = 0.1\nwarmup_ratio = 0.1\n"
+    with pytest.raises(Refusal, match=r"training\.warmup_ratio"):
+        parse_recipe(text)
+
+
+def test_what_a_file_leaves_out_is_its_stages_default() -> None:
+    dpo = 'stage = "dpo"\n' + GOOD
+    plain = parse_recipe(dpo)
+    sized = parse_recipe(dpo + '[model]\nbase = "org/name"\n')
+    run = '[model]\nbase = "run:one"\n'
+    said = parse_recipe(dpo + "[training]\nlearning_rate = 2e-5\n")
+
+    assert plain.training.learning_rate == 1e-3, "the starter is tiny"
+    assert plain.preference.rpo_alpha == 1.0
+    assert sized.training.learning_rate == 1e-5
+    assert sized.training.batch_size == Training().batch_size
+    assert parse_recipe(dpo + run).training.learning_rate == 1e-5, "its size is not known"
+    rooted = parse_recipe(dpo + run, root_of={"run:one": "starter"}.__getitem__)
+    assert rooted.training.learning_rate == 1e-3
+    assert said.training.learning_rate == 2e-5
+
+
+def test_stages_of_a_pipeline_go_by_its_root() -> None:
+    text = (
+        'name = "two"\n[[stages]]\nname = "a"\ndata = [{source = "builtin:arithmetic"}]\n'
+        '[[stages]]\nname = "b"\nstage = "dpo"\ndata = [{source = "builtin:preferences"}]\n'
+        'model = { base = "BASE" }\n'
+    )
+    for base in ("previous", "stage:a"):
+        second = parse_pipeline(text.replace("BASE", base)).stages[1]
+        assert second.training.learning_rate == 1e-3
 
 
 def test_what_is_written_reads_back_equal() -> None:

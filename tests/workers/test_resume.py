@@ -34,8 +34,8 @@ def test_only_what_a_checkpoint_can_be_continued_with_may_change() -> None:
         "training.batch_size", "training.gradient_accumulation", "training.max_length",
         "training.gradient_checkpointing", "training.max_steps", "training.epochs",
         "training.save_every_steps", "training.max_grad_norm", "evaluation.every_steps",
-        "evaluation.max_rows", "evaluation.max_answer_tokens", "evaluation.gate.metric",
-        "evaluation.gate.min_gain", "rl.max_completion_tokens", "rl.mask_truncated",
+        "evaluation.max_rows", "evaluation.max_completion_tokens", "evaluation.gate.metric",
+        "evaluation.gate.min_gain", "rl.max_completion_tokens", "rl.mask_truncated_completions",
         "rl.fast_generation",
     }  # fmt: skip
 
@@ -50,6 +50,11 @@ def test_settings_are_changed_and_the_difference_is_known() -> None:
         "evaluation.gate.metric": (None, "accuracy"), "evaluation.gate.min_gain": (None, 0.1),
     }  # fmt: skip
     assert with_settings(PLAIN, {}, "abc") == PLAIN
+
+
+def test_a_setting_may_be_given_by_its_former_name() -> None:
+    changed = with_settings(PLAIN, {"evaluation.max_answer_tokens": 32}, "abc")
+    assert changed.evaluation.max_completion_tokens == 32
 
 
 def test_a_gate_that_is_not_set_offers_no_settings() -> None:

@@ -8,7 +8,17 @@ import msgspec
 import pytest
 
 from workers.protocol import wire
-from workers.protocol.events import Event, Failed, Finished, Metrics, Phase, Started, Unknown
+from workers.protocol.events import (
+    Event,
+    Failed,
+    Finding,
+    FindingCleared,
+    Finished,
+    Metrics,
+    Phase,
+    Started,
+    Unknown,
+)
 from workers.protocol.jobs import Job, Train
 from workers.protocol.recipe import Recipe
 from workers.protocol.refusal import Refusal
@@ -97,6 +107,38 @@ def test_a_job_survives_the_wire_and_a_broken_one_is_refused(tmp_path: Path) -> 
         wire.read_job(tmp_path)
     with pytest.raises(Refusal, match="holds no job"):
         wire.read_job(tmp_path / "none")
+
+
+def test_events_of_an_earlier_version_are_read_under_present_names() -> None:
+    values = {"clip_share": 0.5, "eval_longer_wins": 0.25, "loss": 1.0}
+    old = [
+        {"type": "Metrics", "step": 3, "values": values, "seconds": 1.0},
+        {"type": "Finding", "kind": "k", "level": "advice", "step": 3, "metric": "zero_std_share",
+         "meaning": "m", "remedy": "r"},
+        {"type": "Eased", "kind": "k", "step": 4},
+    ]  # fmt: skip
+    lines = [msgspec.json.encode({"n": 1, "t": 0.0, "event": event}) for event in old]
+
+    metrics, finding, cleared = (wire.decode_event(line).event for line in lines)
+
+    assert isinstance(metrics, Metrics)
+    assert metrics.values == {"clip_fraction": 0.5, "eval_length_bias": 0.25, "loss": 1.0}
+    assert isinstance(finding, Finding)
+    assert finding.metric == "frac_reward_zero_std"
+    assert cleared == FindingCleared(kind="k", step=4)
+
+
+def test_a_job_of_an_earlier_version_is_read(tmp_path: Path) -> None:
+    """Its recipes, those that are to follow too, hold keys that have another name now."""
+    job = Job(id="a", name="a", created="now", home="/h", task=Train(recipe=Recipe()),
+              then=[Recipe(name="b")])  # fmt: skip
+    plain = msgspec.to_builtins(job)
+    for recipe in (plain["task"]["recipe"], *plain["then"]):
+        recipe["training"]["warmup"] = recipe["training"].pop("warmup_ratio")
+        recipe["rl"]["updates_per_batch"] = recipe["rl"].pop("num_iterations")
+    (tmp_path / wire.JOB).write_bytes(msgspec.json.encode(plain))
+
+    assert wire.read_job(tmp_path) == job
 
 
 def test_numbers_that_are_none_become_null() -> None:

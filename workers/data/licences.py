@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
-from typing import Any
 
 import msgspec
 
+from workers.data.read.card import CARD, head_of
 from workers.data.read.files import DataFiles
 from workers.protocol.browse import Version
 from workers.protocol.catalogue import known_dataset
@@ -16,7 +15,6 @@ from workers.protocol.recipe import Source
 
 BUILT_IN = "Apache-2.0"
 """The program's own licence (LICENSE); README.md, "Licence": the built-in sets are under it too."""
-CARD = "README.md"
 LONGEST_SIDECAR = 64 << 10
 LONGEST_HEAD = 256 << 10
 """Bytes of a card that are looked at."""
@@ -29,17 +27,32 @@ def of(source: Source, found: DataFiles) -> tuple[str, str]:
         found: what the source stands for on this disk; a hub's card lies in the same folder.
     """
     if source.licence:
-        return normal(source.licence), "the recipe"
+        return spelt(source.licence), "the recipe"
     if source.source.startswith("builtin:"):
         return BUILT_IN, "the program"
     entry = known_dataset(source)
-    if entry is not None and normal(entry.licence):
-        return normal(entry.licence), "the catalogue"
+    if entry is not None and (licence := spelt(entry.licence)):
+        return licence, "the catalogue"
     if licence := _of_version(found.path):
         return licence, "the dataset that it is a version of"
     if licence := of_card((found.path if found.path.is_dir() else found.path.parent) / CARD):
         return licence, "the dataset's card"
     return "", ""
+
+
+def spelt(text: str) -> str:
+    """A licence as SPDX spells it, known here or not; what is no SPDX expression stays.
+
+    The protocol, which the window loads, spells the licences that it knows; this goes to SPDX's
+    whole list (packaging.licenses, 60 ms to import).
+    """
+    from packaging.licenses import InvalidLicenseExpression, canonicalize_license_expression
+
+    name = normal(text)
+    try:
+        return canonicalize_license_expression(name)
+    except InvalidLicenseExpression:
+        return name
 
 
 def _of_version(path: Path) -> str:
@@ -48,30 +61,21 @@ def _of_version(path: Path) -> str:
     try:
         if beside == path or beside.stat().st_size > LONGEST_SIDECAR:
             return ""
-        return normal(msgspec.json.decode(beside.read_bytes(), type=Version).licence)
+        return spelt(msgspec.json.decode(beside.read_bytes(), type=Version).licence)
     except (OSError, msgspec.DecodeError):
         return ""
 
 
 def of_card(path: Path) -> str:
     """The licence in the YAML head of a dataset's card, as the hub has it; empty where none is."""
-    import yaml
-
     try:
         with path.open("rb") as file:
-            card = file.read(LONGEST_HEAD).decode("utf-8", "replace")
+            head = head_of(file.read(LONGEST_HEAD).decode("utf-8-sig", "replace"))
     except OSError:
-        return ""
-    found = re.match(r"\ufeff?---\s*\n(.*?)\n---", card, re.DOTALL)
-    try:
-        head: Any = yaml.safe_load(found[1]) if found else None
-    except (yaml.YAMLError, ValueError, RecursionError):  # a date that is none is a ValueError
-        return ""
-    if not isinstance(head, dict):
         return ""
     named = head.get("license", head.get("licence"))
     several = named if isinstance(named, list) else [named]
     names = [one for one in several if isinstance(one, str)]
     if names == ["other"] and isinstance(head.get("license_name"), str):
         names = [head["license_name"]]
-    return normal(" AND ".join(names))
+    return spelt(" AND ".join(names))

@@ -1,8 +1,9 @@
 """Rows, and columns of numbers about them, that lie on disk: memory stays flat for any dataset.
 
 Both live in a temporary file that is gone when closed; as long as they are small it is in memory.
-Kept beside Arrow because rows are appended one by one and read back as structs: 1,000,000 rows of
-1.24 kB grow memory by 18 MB while they are read (tests/benchmarks/README.md).
+A memory-mapped Arrow file of one binary column is no faster in all: of 60,000 rows it takes 1.5 to
+2.3 times as long to write, 0.45 times to read in any order, as long to go through. And it must be
+closed before it is read, while rows here are read as soon as they are appended.
 """
 
 from __future__ import annotations

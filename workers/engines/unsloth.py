@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import unsloth  # noqa: F401  isort: skip
 
+from typing import Any
+
 from unsloth import FastLanguageModel
 
 from workers.engines import Loaded
@@ -23,6 +25,9 @@ from workers.fetch import Located
 from workers.protocol.recipe import Recipe
 from workers.protocol.refusal import Refusal
 
+LIBRARY: Any = FastLanguageModel
+"""Unchecked: a type checker takes this very file for the library of the same name."""
+
 
 def load_for_training(recipe: Recipe, located: Located) -> Loaded:
     """The base model through Unsloth with a fresh adapter on; raises `Refusal` for DoRA."""
@@ -31,7 +36,7 @@ def load_for_training(recipe: Recipe, located: Located) -> Loaded:
     device = best_device()
     dtype = computing_dtype(options.precision, device)
     full = recipe.model.method == "full"
-    model, _ = FastLanguageModel.from_pretrained(
+    model, _ = LIBRARY.from_pretrained(
         model_name=str(located.folder),
         max_seq_length=options.max_length,
         dtype=dtype,
@@ -41,7 +46,7 @@ def load_for_training(recipe: Recipe, located: Located) -> Loaded:
     )
     if not full:
         targets = target_modules(recipe.lora)
-        model = FastLanguageModel.get_peft_model(
+        model = LIBRARY.get_peft_model(
             model,
             r=recipe.lora.rank,
             lora_alpha=recipe.lora.alpha,

@@ -20,17 +20,14 @@ from workers.folders import size_of
 from workers.host import Host
 from workers.protocol import wire
 from workers.protocol.events import Artifact, Checked, Finished, Phase, Sampled, Stopped
-from workers.protocol.exports import record_parity
+from workers.protocol.exports import EXPORTS, FULL, ExportSpec, record_parity
 from workers.protocol.jobs import Export, Train
 from workers.protocol.refusal import Refusal
 
 if TYPE_CHECKING:
     from workers.export.parity import Reference
 
-GGUF_TYPES = ("f16", "Q8_0", "Q4_K_M")
-TARGETS = ("merged", *(f"gguf:{name}" for name in GGUF_TYPES))
-BYTES_PER_WEIGHT = {"merged": 2.0, "gguf:f16": 2.0, "gguf:Q8_0": 1.1, "gguf:Q4_K_M": 0.7}
-"""Upper estimates, embeddings included, to see before the work whether the disk has room."""
+MERGED = EXPORTS["merged"]
 
 
 class _Asked(Exception):
@@ -58,11 +55,11 @@ def run(host: Host) -> None:
 
 
 def check_targets(targets: list[str]) -> None:
-    unknown = [target for target in targets if target not in TARGETS]
+    unknown = [target for target in targets if target not in EXPORTS]
     if unknown or not targets:
         raise Refusal(
             f"There is no export target '{', '.join(unknown)}'.",
-            f"Known are: {', '.join(TARGETS)}.",
+            f"Known are: {', '.join(EXPORTS)}.",
             "Choose one or more of those.",
         )
 
@@ -80,16 +77,17 @@ def _export(host: Host, task: Export, located: Located, exports: Path, work: Pat
         _phase(host, "Asking the trained model, for comparison")
         reference = parity.ask(merged, _prompts(Path(task.run_folder)))
     base, same = _base_folder(host, located.folder), True
-    if "merged" in task.targets:
+    if MERGED.id in task.targets:
         _phase(host, "Writing merged 16-bit weights")
-        folder = merge.save(merged, work / "merged-16bit", torch.bfloat16, base)
-        folder = _keep(host, folder, exports, "merged")
+        folder = merge.save(merged, work / MERGED.ending, torch.bfloat16, base)
+        folder = _keep(host, folder, exports, MERGED.id)
         check = _merged_check(folder)
         host.emit(check)
         record_parity(exports, folder.name, [check])
         same &= check.passed
-    types = [target.removeprefix("gguf:") for target in task.targets if target != "merged"]
-    if types:
+    files = [EXPORTS[target] for target in dict.fromkeys(task.targets)]
+    files = [spec for spec in files if spec.quantization]
+    if files:
         _phase(host, "Converting to GGUF")
         # f16 weights become an f16 file unchanged; bf16 would lose three bits on the way.
         weights = merge.save(merged, work / "weights", torch.float16, base)
@@ -97,7 +95,7 @@ def _export(host: Host, task: Export, located: Located, exports: Path, work: Pat
         del merged
         gc.collect()
         stem = work / run_name(task.run_folder)
-        same &= _export_gguf(host, types, weights, reference, exports, stem)
+        same &= _export_gguf(host, files, weights, reference, exports, stem)
     return same
 
 
@@ -120,7 +118,7 @@ def _base_folder(host: Host, folder: Path) -> Path | None:
 
 def _export_gguf(
     host: Host,
-    types: list[str],
+    files: list[ExportSpec],
     weights: Path,
     reference: Reference | None,
     exports: Path,
@@ -130,14 +128,14 @@ def _export_gguf(
     from workers.export import gguf
 
     same = True
-    full = gguf.convert(weights, stem.with_name(f"{stem.name}-f16.gguf"))
+    full = gguf.convert(weights, stem.with_name(stem.name + EXPORTS[f"gguf:{FULL}"].ending))
     shutil.rmtree(weights)
-    for kind in sorted(set(types), key="f16".__eq__):
-        made = full
-        if kind != "f16":
+    for spec in sorted(files, key=lambda spec: spec.quantization == FULL):
+        kind, made = spec.quantization, full
+        if kind != FULL:
             _phase(host, f"Writing {kind}")
-            made = gguf.quantize(full, stem.with_name(f"{stem.name}-{kind}.gguf"), kind)
-        made = _keep(host, made, exports, f"gguf:{kind}", compared=reference is not None)
+            made = gguf.quantize(full, stem.with_name(stem.name + spec.ending), kind)
+        made = _keep(host, made, exports, spec.id, compared=reference is not None)
         if reference is not None:
             _phase(host, f"Comparing {kind} with the trained model")
             same &= _compare(host, made, kind, reference)
@@ -180,8 +178,9 @@ def _phase(host: Host, name: str) -> None:
 
 def _require_space(exports: Path, weights: int, targets: list[str]) -> None:
     """The merged folder and the f16 file are always made on the way."""
-    kinds = {"merged", *targets} | ({"gguf:f16"} if any(t != "merged" for t in targets) else set())
-    needed = round(weights * sum(BYTES_PER_WEIGHT[kind] for kind in kinds))
+    files = any(EXPORTS[target].quantization for target in targets)
+    kinds = {MERGED.id, *targets} | ({f"gguf:{FULL}"} if files else set())
+    needed = round(weights * sum(EXPORTS[kind].bytes_per_weight for kind in kinds))
     free = shutil.disk_usage(exports).free
     if free < needed:
         raise Refusal(

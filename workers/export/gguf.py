@@ -108,14 +108,10 @@ def quantize(source: Path, target: Path, kind: str) -> Path:
     """Writes `source` (f16) as `kind`, for example Q4_K_M."""
     import llama_cpp
 
-    types = {
-        "Q8_0": llama_cpp.LLAMA_FTYPE_MOSTLY_Q8_0,
-        "Q4_K_M": llama_cpp.LLAMA_FTYPE_MOSTLY_Q4_K_M,
-    }
     options = llama_cpp.llama_model_quantize_default_params()
-    options.ftype = types[kind]
+    options.ftype = getattr(llama_cpp, f"LLAMA_FTYPE_MOSTLY_{kind}")
     code = llama_cpp.llama_model_quantize(
-        str(source).encode(), str(target).encode(), ctypes.byref(options)
+        str(source).encode(), str(target).encode(), ctypes.pointer(options)
     )
     if code != 0:
         raise Refusal(

@@ -17,6 +17,7 @@ import torch
 from workers.data.tokenize.chat_template import render
 from workers.engines import Loaded
 from workers.protocol.events import Checked
+from workers.protocol.exports import EXPORTS
 
 if TYPE_CHECKING:
     from llama_cpp import Llama
@@ -29,8 +30,6 @@ affordable. The logits alone take tokens times vocabulary times four bytes."""
 CLEAR_MARGIN = 0.1
 """A next token is clear when it is by so much more probable than the second. Only clear ones are
 held to agree: between two about equally likely words a rounding decides."""
-LEAST_AGREEMENT = {"f16": 0.99, "Q8_0": 0.97, "Q4_K_M": 0.85}
-"""Share of clear next tokens that must be the same."""
 
 
 class Spoken(msgspec.Struct):
@@ -168,13 +167,13 @@ def _same_words(llama: Llama, kind: str, reference: Reference) -> Checked:
     same = np.concatenate(agreed)
     share = float(same.mean()) if same.size else 1.0
     divergence = float(np.concatenate(divergences).mean())
-    passed = share >= LEAST_AGREEMENT[kind]
+    least = EXPORTS[f"gguf:{kind}"].least_agreement or 0.0
+    passed = share >= least
     return Checked(
         check=f"{kind}: same words",
         passed=passed,
         detail=f"{share:.1%} of {same.size} clear next tokens agree "
-        f"(at least {LEAST_AGREEMENT[kind]:.0%} asked), mean KL {divergence:.4f} nats"
-        + _told_cut(reference),
+        f"(at least {least:.0%} asked), mean KL {divergence:.4f} nats" + _told_cut(reference),
         remedy="" if passed else "Take a less compressed type, or look at what the file answers.",
     )
 

@@ -48,11 +48,11 @@ def rows_per_step(recipe: Recipe) -> float:
     """Rows that are new in each optimizer step.
 
     Where answers are sampled in groups a question stands for a whole group, and each batch of
-    answers is learnt from `rl.updates_per_batch` times.
+    answers is learnt from `rl.num_iterations` times.
     """
     batch = recipe.training.batch_size * recipe.training.gradient_accumulation
     if recipe.stage in ("grpo", "rlhf") and recipe.rl.algorithm != "ppo":
-        return batch / recipe.rl.group_size / recipe.rl.updates_per_batch
+        return batch / recipe.rl.group_size / recipe.rl.num_iterations
     return batch
 
 

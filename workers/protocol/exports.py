@@ -1,4 +1,8 @@
-"""Which exported files speak like the trained model: the record beside them."""
+"""What a run can be exported to, declared once, and which of the files speak like the model.
+
+The window, the command line, the conversion and the comparison follow from `EXPORTS`. To add a
+quantization of llama.cpp: its entry.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +13,55 @@ import msgspec
 from workers.protocol.events import Checked
 from workers.protocol.wire import write_atomically
 
+
+class ExportSpec(msgspec.Struct, frozen=True, kw_only=True):
+    """One kind of file."""
+
+    id: str
+    """As it is asked for."""
+    title: str
+    words: str
+    """What it is and whom it suits."""
+    icon: str
+    ending: str
+    """How the file's name ends; the whole name of a folder."""
+    bytes_per_weight: float
+    """Upper estimate, embeddings included, to see before the work whether the disk has room."""
+    quantization: str = ""
+    """llama.cpp's type; empty for what is no GGUF file."""
+    least_agreement: float | None = None
+    """Share of clear next tokens that must be the trained model's; None is not asked any."""
+
+
+def _gguf(quantization: str, words: str, icon: str, size: float, agreement: float) -> ExportSpec:
+    return ExportSpec(
+        id=f"gguf:{quantization}", title=f"GGUF {quantization}", words=words, icon=icon,
+        ending=f"-{quantization}.gguf", bytes_per_weight=size, quantization=quantization,
+        least_agreement=agreement,
+    )  # fmt: skip
+
+
+FULL = "f16"
+"""The type of a GGUF file that holds the weights as they are; the others are made from it."""
+_DECLARED = (
+    _gguf("Q4_K_M", "About 5 bits a weight. Smallest; a small loss of quality. The usual choice "
+          "for llama.cpp and Ollama.", "leaf", 0.7, 0.85),
+    _gguf("Q5_K_M", "Between 5 and 6 bits a weight. Nearly as small, and nearer to the original.",
+          "stack", 0.8, 0.88),
+    _gguf("Q6_K", "Between 6 and 7 bits a weight. Close to the original.", "circle-half", 0.9,
+          0.93),
+    _gguf("Q8_0", "8 bits a weight. Hardly to be told from the original.", "scales", 1.1, 0.97),
+    _gguf(FULL, "16 bits a weight. The trained model as it is, for llama.cpp.", "diamond", 2.0,
+          0.99),
+    ExportSpec(
+        id="merged", title="Merged 16-bit", ending="merged-16bit", bytes_per_weight=2.0,
+        words="A folder of safetensors, for Transformers, vLLM or the hub.", icon="package",
+    ),
+)  # fmt: skip
+EXPORTS: dict[str, ExportSpec] = {spec.id: spec for spec in _DECLARED}
+"""Every kind by its id, in the order in which they are offered."""
+USUAL = "gguf:Q4_K_M"
+"""What is made where nothing else is asked for."""
 PARITY = "parity.json"
 """In a run's `exports`: a file's name to the checks that compared it."""
 

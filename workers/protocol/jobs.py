@@ -23,7 +23,7 @@ class Export(Task, frozen=True, tag="export"):
 
     run_folder: str
     targets: list[str]
-    """`merged`, `gguf:f16`, `gguf:Q8_0`, `gguf:Q4_K_M`."""
+    """Keys of `workers.protocol.exports.EXPORTS`."""
     check: bool = True
     """Compare each file with the trained model."""
 

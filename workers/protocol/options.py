@@ -24,13 +24,16 @@ def option(
     lt: float | None = None,
     advanced: bool = False,
     on_resume: bool = False,
+    formerly: str = "",
 ) -> msgspec.Meta:
     """Metadata for `Annotated[type, option(...)]`; the bounds are checked when a recipe is read.
 
-    `on_resume` says that a run's last checkpoint can be continued with another value.
+    Args:
+        on_resume: whether a run's last checkpoint can be continued with another value.
+        formerly: the key's earlier name, which is still read.
     """
     bounds: dict[str, Any] = {"ge": ge, "gt": gt, "le": le, "lt": lt}
-    extra = {"unit": unit, "advanced": advanced, "on_resume": on_resume}
+    extra = {"unit": unit, "advanced": advanced, "on_resume": on_resume, "formerly": formerly}
     return msgspec.Meta(title=label, description=help, extra=extra, **bounds)
 
 
@@ -50,6 +53,8 @@ class Option(msgspec.Struct, frozen=True):
     maximum: float | None = None
     advanced: bool = False
     on_resume: bool = False
+    formerly: str = ""
+    """The key's earlier name, which files may still hold."""
 
     @property
     def key(self) -> str:
@@ -86,4 +91,5 @@ def _option(path: str, inner: Any, default: Any, meta: msgspec.Meta) -> Option:
         maximum=meta.le if meta.le is not None else meta.lt,
         advanced=extra.get("advanced", False),
         on_resume=extra.get("on_resume", False),
+        formerly=extra.get("formerly", ""),
     )

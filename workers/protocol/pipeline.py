@@ -8,20 +8,26 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import msgspec
 
 from workers.protocol.options import option
 from workers.protocol.recipe import (
     Recipe,
+    RootOf,
     Section,
     check_recipe,
+    converted,
+    itself,
     parse_recipe,
+    parse_toml,
     read_text,
-    refusal_of,
     toml_of,
+    with_defaults,
+    with_present_keys,
 )
+from workers.protocol.recipe.former import silent
 from workers.protocol.refusal import Refusal
 from workers.protocol.rewards import RewardModel
 
@@ -43,21 +49,33 @@ class Pipeline(Section, frozen=True):
     stages: list[Recipe] = []  # noqa: RUF012 (msgspec copies it)
 
 
-def read_pipeline(path: Path) -> Pipeline:
+def read_pipeline(
+    path: Path, *, say: Callable[[str], None] = silent, root_of: RootOf = itself
+) -> Pipeline:
     """Reads and checks a pipeline or a recipe; raises `Refusal` with the file and the key."""
-    return parse_pipeline(read_text(path), str(path))
+    return parse_pipeline(read_text(path), str(path), say=say, root_of=root_of)
 
 
-def parse_pipeline(text: str, where: str = "the pipeline") -> Pipeline:
-    """A checked pipeline from TOML text; a plain recipe becomes its only stage."""
-    if not _has_stages(text):
-        recipe = parse_recipe(text, where)
+def parse_pipeline(
+    text: str,
+    where: str = "the pipeline",
+    *,
+    say: Callable[[str], None] = silent,
+    root_of: RootOf = itself,
+) -> Pipeline:
+    """A checked pipeline from TOML text; a plain recipe becomes its only stage.
+
+    `say` and `root_of` are those of `parse_recipe`.
+    """
+    plain = parse_toml(text, where)
+    if "stages" not in plain:
+        recipe = parse_recipe(text, where, say=say, root_of=root_of)
         pipeline = Pipeline(name=recipe.name, stages=[recipe])
     else:
-        try:
-            pipeline = msgspec.toml.decode(text, type=Pipeline)
-        except msgspec.ValidationError as fault:
-            raise refusal_of(str(fault), where) from None
+        stages = plain["stages"]
+        if isinstance(stages, list):
+            stages = _completed([with_present_keys(stage, say) for stage in stages], root_of)
+        pipeline = converted(plain | {"stages": stages}, Pipeline, where)
     if not pipeline.stages:
         raise Refusal(
             f"{where} has no stages.", "A pipeline needs at least one.", "Add a [[stages]] table."
@@ -124,8 +142,17 @@ def with_rewards(pipeline: Pipeline) -> Recipe:
     return msgspec.structs.replace(found, model=model)
 
 
-def _has_stages(text: str) -> bool:
-    try:
-        return "stages" in msgspec.toml.decode(text)
-    except msgspec.DecodeError:
-        return False
+def _completed(stages: list[Any], root_of: RootOf) -> list[Any]:
+    """Plain stages with their defaults, whose roots go back through the stages before."""
+    roots: dict[str, str] = {}
+
+    def root(base: str) -> str:
+        return roots[base] if base in roots else root_of(base)
+
+    made = []
+    for stage in stages:
+        made.append(with_defaults(stage, root))
+        if isinstance(stage, dict) and isinstance(stage.get("model", {}), dict):
+            base = root(str(stage.get("model", {}).get("base", "starter")))
+            roots |= {PREVIOUS: base, f"stage:{stage.get('name', '')}": base}
+    return made

@@ -12,7 +12,13 @@ from typing import Any
 import msgspec
 
 from workers.protocol.options import Option, options_of
-from workers.protocol.recipe import Recipe, check_recipe, refusal_of, sections
+from workers.protocol.recipe import (
+    Recipe,
+    check_recipe,
+    present_path,
+    refusal_of,
+    sections,
+)
 from workers.protocol.refusal import Refusal
 
 
@@ -41,12 +47,15 @@ def resume_options() -> dict[str, Option]:
 def with_settings(recipe: Recipe, settings: Mapping[str, Any], run: str) -> Recipe:
     """The recipe of a run that goes on, with other values at some key paths.
 
+    A key may be given by its former name.
+
     Raises:
         Refusal: a key that is not known or lives in the checkpoint, a value that does not fit it,
             or a recipe that cannot be as a whole.
     """
     plain = msgspec.to_builtins(recipe)
-    for path, value in settings.items():
+    for asked, value in settings.items():
+        path = present_path(asked)
         _require_resumable(path, run)
         *tables, key = path.split(".")
         place = plain

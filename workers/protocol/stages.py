@@ -23,6 +23,8 @@ Field = Literal["text", "completion", "rejected", "label", "prompt"]
 METHOD = "model.method"
 TINY = 10_000_000
 """Parameters below which a model counts as tiny: adapters on it learn little at usual rates."""
+PARAMETERS = {"starter": 2_590_464, "smollm2": 134_515_008}
+"""Of the models that come with the program; of none other is a tiny one known."""
 
 
 class Default(msgspec.Struct, frozen=True, kw_only=True):
@@ -89,6 +91,8 @@ class StageSpec(msgspec.Struct, frozen=True, kw_only=True):
     """Later ones replace earlier ones."""
     charts: tuple[str, ...]
     """Keys of the charts that say most, in order; see `metrics`."""
+    measures: tuple[str, ...] = ()
+    """Metrics that its trainer measures on the held-out rows."""
     trainer: str
     """Module of `workers.train`."""
     value_model: bool = False
@@ -96,7 +100,7 @@ class StageSpec(msgspec.Struct, frozen=True, kw_only=True):
     variants: dict[str, Variant] = {}
     """By rl.algorithm."""
     learnt: str = ""
-    """What it does with its examples; empty where training.assistant_only decides."""
+    """What it does with its examples; empty where training.assistant_only_loss decides."""
     too_long: str = "are cut"
     """What becomes of examples longer than training.max_length."""
     amount: str = ""
@@ -130,14 +134,15 @@ _SHUNS = (
     "{name} only moves it between answers that it gives anyway, so it will learn to shun the worse "
     "ones and still give no good ones"
 )
-_SPEED = "measured on the starter, which it teaches within two minutes: benchmarks/stages_learn.py"
+_SPEED = "measured on the starter: tests/benchmarks/stages_learn.py"
 _TRL_DPO = "TRL's DPOConfig, KTOConfig and CPOConfig; ten times as much with an adapter"
 
 SFT_CHARTS = ("loss", "token_accuracy", "eval_accuracy", "entropy")
 PREFERENCE_CHARTS = (
-    "pair_accuracy", "margin", "loss", "eval_accuracy", "eval_win_rate", "eval_longer_wins",
+    "pair_accuracy", "margin", "loss", "eval_accuracy", "eval_win_rate", "eval_length_bias",
     "eval_calibration_error", "reward_chosen", "mean_reward", "logp_chosen",
 )  # fmt: skip
+_PAIR_MEASURES = ("loss", "pair_accuracy", "margin", "reward_chosen", "reward_rejected")
 GRPO_CHARTS = (
     "reward", "eval_accuracy", "reward/", "kl", "entropy", "completion_length", "truncation_rate",
     "reward_std", "frac_reward_zero_std", "clip_fraction", "unscored_share", "rollout_seconds",
@@ -149,11 +154,11 @@ PPO_CHARTS = (
 
 _RL = (
     "rl.algorithm", "rl.kl_coefficient", "rl.clip_epsilon", "rl.max_completion_tokens",
-    "rl.temperature", "rl.updates_per_batch", "rl.pause_on",
+    "rl.temperature", "rl.num_iterations", "rl.pause_on",
 )  # fmt: skip
 _GROUPS = (
-    *_RL, "rl.group_size", "rl.clip_epsilon_high", "rl.advantage_scaling", "rl.mask_truncated",
-    "rl.top_p", "rl.fast_generation",
+    *_RL, "rl.group_size", "rl.clip_epsilon_high", "rl.scale_rewards",
+    "rl.mask_truncated_completions", "rl.top_p", "rl.fast_generation",
 )  # fmt: skip
 _VALUES = (*_RL, "rl.value_coefficient", "rl.gae_lambda")
 
@@ -168,11 +173,11 @@ _TINY_FULL = Default(
     values={"training.learning_rate": 5e-4}, source=_SPEED, methods=("full",), tiny=True
 )
 _TINY_ANSWERS = Default(
-    values={"rl.max_completion_tokens": 56, "evaluation.max_answer_tokens": 56},
-    source="the longest reference answers of the built-in sums",
+    values={"rl.max_completion_tokens": 56, "evaluation.max_completion_tokens": 56},
+    source="the built-in answers, of which the longest has 43 tokens",
     tiny=True,
 )
-_TINY_LIKELIHOOD = Default(values={"preference.sft_weight": 1.0}, source=_SPEED, tiny=True)
+_TINY_LIKELIHOOD = Default(values={"preference.rpo_alpha": 1.0}, source=_SPEED, tiny=True)
 _TINY_GROUPS = Default(values={"training.batch_size": 64}, source=_SPEED, tiny=True)
 _TRIES_FULL = Default(
     values={METHOD: "full"},
@@ -208,9 +213,10 @@ _DECLARED = (
         fields=("completion",),
         bring="Bring answers to learn: a chat, or a prompt with a completion.",
         tools=True,
-        options=("training.packing", "training.assistant_only"),
+        options=("training.packing", "training.assistant_only_loss"),
         defaults=(_tiny(4e-3, 16), _TINY_FULL),
         charts=SFT_CHARTS,
+        measures=("loss", "entropy", "token_accuracy"),
         trainer="sft",
         amount="Questions with good answers. 50 careful ones change the manner, 500 to 10,000 "
         "teach a task.",
@@ -255,7 +261,7 @@ _DECLARED = (
         reference=True,
         options=(
             "preference.beta", "preference.loss", "preference.label_smoothing",
-            "preference.sft_weight",
+            "preference.rpo_alpha",
         ),
         defaults=(
             *_PREFERENCE_RATES,
@@ -264,6 +270,7 @@ _DECLARED = (
             _TINY_FULL_PREFERENCE,
         ),
         charts=PREFERENCE_CHARTS,
+        measures=_PAIR_MEASURES,
         trainer="preference",
         learnt=_LIKELIER,
         amount="A question with a better and a worse answer to it. 500 pairs show, 2,000 to 60,000 "
@@ -290,6 +297,7 @@ _DECLARED = (
             _TINY_FULL_PREFERENCE,
         ),
         charts=PREFERENCE_CHARTS,
+        measures=_PAIR_MEASURES,
         trainer="preference",
         learnt="Answers that were liked are made likelier, the others less likely",
         amount="Answers with a thumb up or down, some hundreds of each. They need not come in "
@@ -308,7 +316,7 @@ _DECLARED = (
         fields=("rejected",),
         bring=_PAIRS,
         reference=True,
-        options=("preference.beta", "preference.label_smoothing", "preference.sft_weight"),
+        options=("preference.beta", "preference.label_smoothing", "preference.rpo_alpha"),
         defaults=(
             Default(
                 values={"preference.beta": 1.0},
@@ -321,6 +329,7 @@ _DECLARED = (
             _TINY_FULL_PREFERENCE,
         ),
         charts=PREFERENCE_CHARTS,
+        measures=_PAIR_MEASURES,
         trainer="preference",
         learnt=_LIKELIER,
         too_early=_SHUNS,
@@ -336,12 +345,13 @@ _DECLARED = (
         bring=_PAIRS,
         options=("preference.beta", "preference.simpo_gamma"),
         defaults=(
-            Default(values={"preference.beta": 2.0}, source="Meng et al. 2024, table 7"),
+            Default(values={"preference.beta": 2.0}, source="Meng et al. 2024"),
             *_PREFERENCE_RATES,
             _tiny(1e-3, 16),
             _TINY_FULL_PREFERENCE,
         ),
         charts=PREFERENCE_CHARTS,
+        measures=_PAIR_MEASURES,
         trainer="preference",
         learnt=_LIKELIER,
         too_early=_SHUNS,
@@ -358,6 +368,7 @@ _DECLARED = (
         options=("preference.beta",),
         defaults=(_tiny(2e-3, 16), _TINY_FULL),
         charts=PREFERENCE_CHARTS,
+        measures=_PAIR_MEASURES,
         trainer="preference",
         learnt=f"The good answers are learnt. {_LIKELIER}",
         amount="A question with a better and a worse answer to it. 2,000 to 60,000 pairs are "
@@ -378,6 +389,7 @@ _DECLARED = (
         options=("training.packing",),
         defaults=(_tiny(1e-3, 16), _TINY_FULL),
         charts=SFT_CHARTS,
+        measures=("loss", "entropy", "token_accuracy"),
         trainer="sft",
         learnt="Every token is learnt",
         too_long="are split, without loss",
@@ -395,11 +407,12 @@ _DECLARED = (
         fields=("rejected",),
         bring=_PAIRS,
         talks=False,
-        options=("preference.centring",),
+        options=("preference.center_rewards_coefficient",),
         defaults=(
             _tiny(5e-4, 16, max_steps=80),
         ),
         charts=PREFERENCE_CHARTS,
+        measures=("loss", "pair_accuracy", "margin", "mean_reward"),
         trainer="reward_model",
         learnt="Of each pair, the better answer is to get the higher score",
         too_long="are left out",
@@ -423,7 +436,7 @@ _DECLARED = (
         defaults=(
             _TRIES_FULL,
             Default(
-                values={"rl.updates_per_batch": 4, "rl.algorithm": "ppo"},
+                values={"rl.num_iterations": 4, "rl.algorithm": "ppo"},
                 source="TRL's PPOConfig: num_ppo_epochs",
             ),
             Default(
@@ -431,7 +444,7 @@ _DECLARED = (
                 source="the value model of PPO cannot be trained over 4-bit weights",
                 methods=("qlora",),
             ),
-            *_RL_RATES,
+            _RL_RATES[0],
             _tiny(1e-3, 32, max_steps=24),
             _TINY_FULL_PREFERENCE,
             _TINY_ANSWERS,
@@ -462,11 +475,12 @@ _DECLARED = (
         tools=True,
         generates=True,
         options=(
-            "distill.teacher", "distill.on_policy", "distill.divergence", "distill.temperature",
+            "distill.teacher", "distill.lmbda", "distill.beta", "distill.temperature",
             "rl.max_completion_tokens",
         ),
         defaults=(_tiny(1e-3, 16), _TINY_FULL, _TINY_ANSWERS),
         charts=SFT_CHARTS,
+        measures=("loss",),
         trainer="distill",
         learnt="Every word of the answers is to be as likely as the teacher thinks it",
         amount="Questions with answers, 1,000 or more. The teacher needs the same tokens.",

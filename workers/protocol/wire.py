@@ -19,8 +19,19 @@ from typing import Any, Generic, TypeVar
 
 import msgspec
 
-from workers.protocol.events import ENDINGS, KNOWN, Event, Started, Unknown
+from workers.protocol.events import (
+    ENDINGS,
+    KNOWN,
+    Evaluated,
+    Event,
+    Finding,
+    Metrics,
+    Started,
+    Unknown,
+)
 from workers.protocol.jobs import Job
+from workers.protocol.metrics import FORMER, present_name
+from workers.protocol.recipe import with_present_keys
 from workers.protocol.refusal import Refusal
 from workers.protocol.requests import AnyRequest, Request
 
@@ -29,6 +40,8 @@ EVENTS = "events.jsonl"
 REQUESTS = "requests.jsonl"
 ALIVE = "alive"
 LOG = "worker.log"
+FORMER_EVENTS = {"Eased": "FindingCleared"}
+"""Events' names in earlier versions to the present ones."""
 BEAT_S = 1.0
 """Seconds between two touches of `alive`."""
 
@@ -73,14 +86,32 @@ def decode_event(line: bytes) -> Line:
     """
     header = msgspec.json.decode(line, type=_Header)
     name = msgspec.json.decode(header.event, type=_Tag).type
-    known = KNOWN.get(name)
+    known = KNOWN.get(FORMER_EVENTS.get(name, name))
     if known is not None:
+        raw = header.event if name in KNOWN else _under_present_name(header.event, known)
         try:
-            return Line(header.n, header.t, msgspec.json.decode(header.event, type=known))
+            event = msgspec.json.decode(raw, type=known)
+            return Line(header.n, header.t, _with_present_metrics(event))
         except msgspec.ValidationError:
             pass  # the same name with other fields: a later version's
     fields = msgspec.json.decode(header.event)
     return Line(header.n, header.t, Unknown(name=name, fields=fields))
+
+
+def _under_present_name(event: msgspec.Raw, known: type[Event]) -> bytes:
+    """An event of an earlier version, which had another name for it."""
+    return msgspec.json.encode(msgspec.json.decode(event) | {"type": known.__name__})
+
+
+def _with_present_metrics(event: Event) -> Event:
+    """The event with its metrics called as they are now."""
+    match event:
+        case Metrics(values=values) | Evaluated(values=values) if values.keys() & FORMER.keys():
+            named = {present_name(name): value for name, value in values.items()}
+            return msgspec.structs.replace(event, values=named)
+        case Finding(metric=metric) if metric in FORMER:
+            return msgspec.structs.replace(event, metric=present_name(metric))
+    return event
 
 
 def decode_request(line: bytes) -> AnyRequest | None:
@@ -169,7 +200,7 @@ def read_job(folder: Path) -> Job:
     """The job that a folder asks for; raises `Refusal` when there is none to be read."""
     path = folder / JOB
     try:
-        return msgspec.json.decode(path.read_bytes(), type=Job)
+        return _decode_job(path.read_bytes())
     except FileNotFoundError:
         raise Refusal(
             f"{folder} holds no job.json.",
@@ -182,6 +213,20 @@ def read_job(folder: Path) -> Job:
             f"{fault}.",
             "It was changed by hand or written by another version; start the run anew.",
         ) from fault
+
+
+def _decode_job(data: bytes) -> Job:
+    """The job; in one of an earlier version recipes have their present keys put in."""
+    try:
+        return msgspec.json.decode(data, type=Job)
+    except msgspec.ValidationError:
+        plain = msgspec.json.decode(data)
+        if not isinstance(plain, dict) or not isinstance(plain.get("task"), dict):
+            raise
+        if "recipe" in plain["task"]:
+            plain["task"]["recipe"] = with_present_keys(plain["task"]["recipe"])
+        plain["then"] = [with_present_keys(recipe) for recipe in plain.get("then") or []]
+        return msgspec.convert(plain, Job)
 
 
 def write_atomically(path: Path, data: bytes) -> None:

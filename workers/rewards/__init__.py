@@ -38,7 +38,7 @@ class Rewards:
         self.names = asked.names_of(list(recipe))
         self.weights = [reward.weight for reward in recipe]
         self._stack = ExitStack()
-        self.scorers = [build(reward, home, self._stack) for reward in recipe]
+        self.scorers: Sequence[Scorer] = [build(reward, home, self._stack) for reward in recipe]
 
     def close(self) -> None:
         self._stack.close()

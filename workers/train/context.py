@@ -6,7 +6,6 @@ A stage is a module that builds a trainer and measures; the rest is the same for
 from __future__ import annotations
 
 import importlib.metadata
-from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,7 +26,9 @@ from workers.protocol import jobs
 from workers.protocol.checkpoints import CHECKPOINTS
 from workers.protocol.coverage import coverage
 from workers.protocol.events import Evaluated, Metrics, Note, Phase, Resolved, Sampled
+from workers.protocol.metrics import METRICS
 from workers.protocol.recipe import Recipe
+from workers.protocol.stages import spec_of
 from workers.protocol.wire import finite
 from workers.rewards import Rewards
 
@@ -103,7 +104,7 @@ def common_arguments(context: TrainingContext) -> dict[str, Any]:
         "num_train_epochs": options.epochs,
         "learning_rate": options.learning_rate,
         "lr_scheduler_type": options.scheduler,
-        "warmup_steps": options.warmup,  # below 1 it is a share of the steps
+        "warmup_steps": options.warmup_ratio,  # below 1 it is a share of the steps
         "weight_decay": options.weight_decay,
         "max_grad_norm": options.max_grad_norm,
         "per_device_train_batch_size": options.batch_size,
@@ -206,18 +207,15 @@ def measure(
     return curves
 
 
-def evaluated(trainer: Trainer, names: Mapping[str, str]) -> Measured:
-    """What the trainer measures on its held-out dataset, if it has one, under the wire's names.
-
-    Args:
-        names: TRL's names to those on the wire; what TRL did not measure is left out.
-    """
+def evaluated(context: TrainingContext, trainer: Trainer) -> Measured:
+    """What the trainer measures on its held-out dataset, if it has one, of what its stage names."""
     found = trainer.evaluate() if trainer.eval_dataset is not None else {}
     return Measured(
         {
-            ours: float(found[f"eval_{name}"])
-            for name, ours in names.items()
-            if f"eval_{name}" in found
+            name: float(found[f"eval_{theirs}"])
+            for name in spec_of(context.recipe.stage).measures
+            for theirs in METRICS[name].trainers
+            if f"eval_{theirs}" in found
         }
     )
 
@@ -227,7 +225,7 @@ def answered(context: TrainingContext, trainer: Trainer) -> Measured:
     asked = [row for row in context.held_out if row.answer and row.prompt]
     if not asked:
         return Measured()
-    longest = context.recipe.evaluation.max_answer_tokens
+    longest = context.recipe.evaluation.max_completion_tokens
     said = answering(context, trainer).answers([row.prompt for row in asked], longest)
     return checked(asked, said)
 

@@ -31,8 +31,6 @@ from workers.train.context import (
 from workers.train.loss_check import Compared, own_logits, trainers_measure
 from workers.train.sft import dataset_of, examples_of, first_example
 
-MEASURED = {"loss": "loss"}
-
 
 def build_trainer(context: TrainingContext) -> Trainer:
     """TRL's GKDTrainer with the teacher beside the student; the teacher is never trained."""
@@ -46,8 +44,8 @@ def build_trainer(context: TrainingContext) -> Trainer:
             **NO_ROUTER_LOSS,
             per_device_eval_batch_size=options.batch_size,
             max_length=options.max_length,
-            lmbda=distill.on_policy,
-            beta=distill.divergence,
+            lmbda=distill.lmbda,
+            beta=distill.beta,
             temperature=distill.temperature,
             max_new_tokens=context.recipe.rl.max_completion_tokens,
         ),
@@ -68,7 +66,7 @@ def compare(context: TrainingContext, trainer: Trainer) -> Compared:
         torch.log_softmax(own_logits(model, row["input_ids"])[:-1], dim=-1)
         for model in (context.loaded.model, asked.teacher_model)
     )
-    beta = context.recipe.distill.divergence
+    beta = context.recipe.distill.beta
     mixed = (beta * teacher.exp() + (1 - beta) * student.exp()).log()
     if beta in (0, 1):  # the limits: forward and reverse KL
         one, other = (teacher, student) if beta == 0 else (student, teacher)
@@ -82,7 +80,7 @@ def compare(context: TrainingContext, trainer: Trainer) -> Compared:
 
 def measure(context: TrainingContext, trainer: Trainer) -> Measured:
     """The divergence from the teacher on held-out rows, and how many are answered right."""
-    return evaluated(trainer, MEASURED) | answered(context, trainer)
+    return evaluated(context, trainer) | answered(context, trainer)
 
 
 def _teacher(context: TrainingContext) -> Any:

@@ -121,7 +121,7 @@ def fitted(context: TrainingContext, rows: Rows, *, held_out: bool = False) -> F
 
     def fitting(row: Row) -> list[list[Example]]:
         encodings = encode(
-            row, recipe.stage, tokenizer, assistant_only=recipe.training.assistant_only
+            row, recipe.stage, tokenizer, assistant_only=recipe.training.assistant_only_loss
         )
         units = [[one] for one in encodings] if one_by_one else [encodings]
         return [fit(unit, recipe.stage, recipe.training.max_length) for unit in units]

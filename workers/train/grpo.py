@@ -148,8 +148,8 @@ def _arguments(context: TrainingContext, rewards: Rewards) -> Any:
         "beta": options.kl_coefficient,
         "epsilon": options.clip_epsilon,
         "epsilon_high": options.clip_epsilon_high or options.clip_epsilon,
-        "num_iterations": options.updates_per_batch,
-        "mask_truncated_completions": options.mask_truncated,
+        "num_iterations": options.num_iterations,
+        "mask_truncated_completions": options.mask_truncated_completions,
         "reward_weights": list(rewards.weights),
         "use_vllm": _use_vllm(context),
     }
@@ -157,14 +157,14 @@ def _arguments(context: TrainingContext, rewards: Rewards) -> Any:
         shared["vllm_mode"] = "colocate"
     if shared["save_strategy"] == "steps":
         # Between two batches of answers: resuming inside one would sample it again.
-        window = options.updates_per_batch
+        window = options.num_iterations
         shared["save_steps"] = -(-shared["save_steps"] // window) * window
     if options.algorithm == "rloo":
-        return RLOOConfig(**shared, normalize_advantages=options.advantage_scaling == "batch")
+        return RLOOConfig(**shared, normalize_advantages=options.scale_rewards == "batch")
     return GRPOConfig(
         **shared,
         loss_type=options.algorithm,
-        scale_rewards=options.advantage_scaling,
+        scale_rewards=options.scale_rewards,
         importance_sampling_level="sequence" if options.algorithm == "luspo" else "token",
     )
 

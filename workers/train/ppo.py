@@ -203,7 +203,7 @@ def _arguments(context: TrainingContext, batch: int) -> PPOConfig:
         cliprange_value=options.clip_epsilon,
         vf_coef=options.value_coefficient,
         lam=options.gae_lambda,
-        num_ppo_epochs=options.updates_per_batch,
+        num_ppo_epochs=options.num_iterations,
         num_mini_batches=1,
         local_rollout_forward_batch_size=min(batch, 64),
         num_sample_generations=0,

@@ -50,14 +50,6 @@ from workers.train.tokenized import (
     labelled,
 )
 
-MEASURED = {
-    "loss": "loss",
-    "rewards/accuracies": "pair_accuracy",
-    "rewards/margins": "margin",
-    "rewards/chosen": "reward_chosen",
-    "rewards/rejected": "reward_rejected",
-}
-"""TRL's names of what is measured on held-out rows, to those on the wire."""
 COMPLETIONS = ("chosen_ids", "rejected_ids", "completion_ids", "KL_completion_ids")
 """The columns of completions in a dataset."""
 
@@ -104,9 +96,9 @@ def _kind(stage: str, preference: Preference, rows: Rows) -> tuple[Any, Any, dic
         case _:
             loss = "ipo" if stage == "ipo" else preference.loss
             options = beta | NO_ROUTER_LOSS | {"label_smoothing": preference.label_smoothing}
-            if not preference.sft_weight:
+            if not preference.rpo_alpha:
                 return TokenizedDPO, DPOConfig, options | {"loss_type": [loss]}
-            both = {"loss_type": [loss, "sft"], "loss_weights": [1.0, preference.sft_weight]}
+            both = {"loss_type": [loss, "sft"], "loss_weights": [1.0, preference.rpo_alpha]}
             return TokenizedDPO, DPOConfig, options | both
 
 
@@ -149,10 +141,10 @@ def measure(context: TrainingContext, trainer: Trainer) -> Measured:
     Where the recipe names rewards, the model's own answers are scored by them, and compared with
     those that it gave before training.
     """
-    found = evaluated(trainer, MEASURED)
+    found = evaluated(context, trainer)
     if not context.recipe.rewards:
         return found | answered(context, trainer)
-    longest = context.recipe.evaluation.max_answer_tokens
+    longest = context.recipe.evaluation.max_completion_tokens
     return found | evaluate_rewards(context, trainer, context.open_rewards(), longest)
 
 

@@ -12,57 +12,19 @@ import torch
 from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from workers.protocol.events import Finding, Metrics, Phase, Progress, Saved
+from workers.protocol.metrics import TRAINERS
 from workers.protocol.requests import SampleNow, SaveNow
+from workers.protocol.stages import spec_of
 from workers.protocol.wire import finite
 from workers.train import checkpoints
 from workers.train import context as context
 from workers.train.context import Stage, TrainingContext
 from workers.train.health import Coach
 
-NAMES = {
-    "loss": "loss",
-    "grad_norm": "gradient_norm",
-    "learning_rate": "learning_rate",
-    "entropy": "entropy",
-    "mean_token_accuracy": "token_accuracy",
-    "num_tokens": "tokens",
-    "epoch": "epoch",
-    "reward": "reward",
-    "reward_std": "reward_std",
-    "rewards/chosen": "reward_chosen",
-    "rewards/rejected": "reward_rejected",
-    "rewards/margins": "margin",
-    "rewards/accuracies": "pair_accuracy",
-    "accuracy": "pair_accuracy",
-    "margin": "margin",
-    "min_reward": "min_reward",
-    "mean_reward": "mean_reward",
-    "max_reward": "max_reward",
-    "logps/chosen": "logp_chosen",
-    "logps/rejected": "logp_rejected",
-    "frac_reward_zero_std": "frac_reward_zero_std",
-    "kl": "kl",
-    "completions/mean_length": "completion_length",
-    "completions/max_length": "max_completion_length",
-    "completions/clipped_ratio": "truncation_rate",
-    "clip_ratio/low_mean": "clip_low",
-    "clip_ratio/high_mean": "clip_high",
-    "clip_ratio/region_mean": "clip_fraction",
-    "policy_loss": "policy_loss",
-    "value_loss": "value_loss",
-    "value_clip_fraction": "value_clip_fraction",
-    "explained_variance": "explained_variance",
-    "unscored_share": "unscored_share",
-    "rollout_seconds": "rollout_seconds",
-    "update_seconds": "update_seconds",
-    "reward_seconds": "reward_seconds",
-}
-"""The Trainer's names to those on the wire, which README's 'Metrics' explains."""
-
 
 def renamed(logs: Mapping[str, Any]) -> dict[str, Any]:
     """The Trainer's values under the wire's names; of rewards, each part's mean and deviation."""
-    values = {ours: logs[theirs] for theirs, ours in NAMES.items() if theirs in logs}
+    values = {ours: logs[theirs] for theirs, ours in TRAINERS.items() if theirs in logs}
     for key, value in logs.items():
         first, _, rest = key.partition("/")
         name, _, statistic = rest.rpartition("/")
@@ -118,9 +80,9 @@ class Report(TrainerCallback):
 
     def _may_end(self, step: int) -> bool:
         """A pause waits for the end of a batch's updates, so that no answer is trained twice."""
-        updates = self._course.recipe.rl.updates_per_batch
-        grouped = self._course.recipe.stage in ("grpo", "rlhf")
-        window = updates if grouped and self._course.recipe.rl.algorithm != "ppo" else 1
+        updates = self._course.recipe.rl.num_iterations
+        spec = spec_of(self._course.recipe.stage, self._course.recipe.rl.algorithm)
+        window = updates if spec.policy and not spec.value_model else 1
         return self._host.requests.stop_asked or step % window == 0
 
     def _look(self, moment: str) -> None:

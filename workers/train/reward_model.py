@@ -22,13 +22,6 @@ from workers.train.context import TrainingContext, common_arguments, evaluated
 from workers.train.loss_check import Compared, own_logits, trainers_measure
 from workers.train.preference import pairs
 
-MEASURED = {
-    "loss": "loss",
-    "accuracy": "pair_accuracy",
-    "margin": "margin",
-    "mean_reward": "mean_reward",
-}
-"""TRL's names of what is measured on held-out pairs, to those on the wire."""
 BINS = 10
 
 
@@ -42,7 +35,7 @@ def build_trainer(context: TrainingContext) -> RewardTrainer:
             **common_arguments(context),
             per_device_eval_batch_size=options.batch_size,
             max_length=options.max_length,
-            center_rewards_coefficient=context.recipe.preference.centring or None,
+            center_rewards_coefficient=context.recipe.preference.center_rewards_coefficient or None,
         ),
         train_dataset=_conversations(context, context.training),
         eval_dataset=held_out if len(held_out) else None,
@@ -70,8 +63,8 @@ def compare(context: TrainingContext, trainer: Trainer) -> Compared:
     better, worse = (
         float(own_logits(model, row[side])[0]) for side in ("chosen_ids", "rejected_ids")
     )
-    centring = context.recipe.preference.centring * (better + worse) ** 2
-    return Compared("loss", trainers, float(np.logaddexp(0, worse - better)) + centring)
+    centered = context.recipe.preference.center_rewards_coefficient * (better + worse) ** 2
+    return Compared("loss", trainers, float(np.logaddexp(0, worse - better)) + centered)
 
 
 def measure(context: TrainingContext, trainer: Trainer) -> Measured:
@@ -80,7 +73,7 @@ def measure(context: TrainingContext, trainer: Trainer) -> Measured:
     rows = [row for row in context.held_out if row.rejected]
     if not rows:
         return Measured()
-    return evaluated(trainer, MEASURED) | Measured(_looked_at(context, trainer, rows))
+    return evaluated(context, trainer) | Measured(_looked_at(context, trainer, rows))
 
 
 def _looked_at(context: TrainingContext, trainer: Trainer, rows: Rows) -> dict[str, float]:

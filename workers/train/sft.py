@@ -3,7 +3,7 @@
 Continued pretraining (`cpt`) is the same on plain text, every token of which is in the loss.
 
 The loss is the mean negative log-likelihood of the unmasked tokens, -(1/sum m) sum m log p, with
-m = 1 on the assistant's tokens (and 0 on all others unless training.assistant_only is off).
+m = 1 on the assistant's tokens (and 0 on all others unless training.assistant_only_loss is off).
 """
 
 from __future__ import annotations
@@ -36,9 +36,6 @@ from workers.train.loss_check import (
     own_log_probabilities,
     trainers_measure,
 )
-
-MEASURED = {"loss": "loss", "entropy": "entropy", "mean_token_accuracy": "token_accuracy"}
-"""TRL's names of what is measured on held-out rows, to those on the wire."""
 
 
 def build_trainer(context: TrainingContext) -> SFTTrainer:
@@ -86,7 +83,7 @@ def first_example(trainer: Trainer) -> dict[str, list[int]]:
 
 def measure(context: TrainingContext, trainer: Trainer) -> Measured:
     """Loss, entropy and token accuracy on the held-out rows, and how many are answered right."""
-    return evaluated(trainer, MEASURED) | answered(context, trainer)
+    return evaluated(context, trainer) | answered(context, trainer)
 
 
 def examples_of(context: TrainingContext, rows: Rows, *, held_out: bool = False) -> list[Example]:

@@ -5,7 +5,6 @@ Says by `asked` what the worker is to be told, and takes its answers by `take`.
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +21,7 @@ from PySide6.QtWidgets import (
     QVBoxLayout,
     QWidget,
 )
+from superqt.utils import qdebounced
 
 from studio.pages.data.edits import UNTOUCHED, EditHistory, stamp_of
 from studio.theme import SPACE, Theme
@@ -50,7 +50,7 @@ FILTERS = ("All rows", "Bad rows seen so far", "Edited rows")
 FROM_CHECK = "Rows of the check"
 MOST_AT_ONCE = 10_000
 """Rows that are dropped or tagged in one edit."""
-WRITE_AFTER_S = 0.5
+WRITE_AFTER_MS = 500
 """Edits are written to the draft when nothing was typed for so long."""
 LONGEST_NAME = 22
 LIKELIEST = ("dpo", "kto", "sft", "cpt", "grpo")
@@ -78,8 +78,7 @@ class Browser(QWidget):
         self._shown: int | None = None
         """The row that stands in the editor."""
         self._tokens_due = self._tokens_asked = False
-        self._written = True
-        self._edited_at = 0.0
+        self._write_soon = qdebounced(self.write, timeout=WRITE_AFTER_MS)
         self._make_head(theme)
         self._make_left(theme)
         self._make_tabs(theme)
@@ -323,8 +322,6 @@ class Browser(QWidget):
             self.table.go_to(0)
         if self._tokens_due and not self._tokens_asked and row is not None:
             self._ask_tokens(row)
-        if not self._written and time.monotonic() - self._edited_at > WRITE_AFTER_S:
-            self.write()
 
     def _on_wanted(self, first: int, count: int) -> None:
         self.asked.emit(ShowRows(first=first, count=count))
@@ -473,7 +470,7 @@ class Browser(QWidget):
         self._tokens_due = True
 
     def _show_edits(self) -> None:
-        self._written, self._edited_at = False, time.monotonic()
+        self._write_soon()
         self.table.rows.show_edits(self.history.edits)
         words = self.history.words
         self.words.setText(f"{words}." if words else "")
@@ -484,7 +481,7 @@ class Browser(QWidget):
 
     def write(self) -> None:
         """Writes edits that are not on disk yet."""
-        self._written = True
+        self._write_soon.cancel()
         try:
             self.history.write()
         except OSError as fault:

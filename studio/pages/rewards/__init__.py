@@ -172,7 +172,7 @@ class RewardsPage(Page):
     def _add_file(self, path: Path) -> int | None:
         """Offers a file if it has rewards to try; returns its place."""
         try:
-            pipeline = read_pipeline(path)
+            pipeline = read_pipeline(path, root_of=self._jobs.root_of)
             with_rewards(pipeline)
         except Refusal:
             return None

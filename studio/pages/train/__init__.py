@@ -408,13 +408,16 @@ class TrainPage(Page):
 
     def open_recipe(self, path: Path) -> None:
         """Fills the steps from a file, a recipe or a pipeline, and goes to the review."""
+        notes: list[str] = []
         try:
-            pipeline = read_pipeline(path)
+            pipeline = read_pipeline(path, say=notes.append, root_of=self._jobs.root_of)
         except Refusal as refusal:
             self._refuse(refusal)
             return
         self.show_pipeline(pipeline)
         self.stage.mark_ready(path)
+        if notes:
+            self.banner.inform(f"{path.name} was read.", " ".join(notes), "")
 
     def show_recipe(self, recipe: Recipe) -> None:
         self.show_pipeline(Pipeline(name=recipe.name, stages=[recipe]))

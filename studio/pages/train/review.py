@@ -187,7 +187,9 @@ def _reads(recipe: Recipe) -> str:
         if options.max_steps
         else f"{options.epochs:g} passes over the data, {_each(recipe)} examples a step"
     )
-    alone = "The answers alone are learnt" if options.assistant_only else "Every token is learnt"
+    alone = (
+        "The answers alone are learnt" if options.assistant_only_loss else "Every token is learnt"
+    )
     what = LEARNT.get(recipe.stage, alone)
     long = TOO_LONG.get(recipe.stage, "are cut")
     return (

@@ -25,18 +25,18 @@ OWN = {
 """Tables that some stages alone look at: the stages, and the heading of their card."""
 ONLY = {
     "training.packing": {"sft", "cpt"},
-    "training.assistant_only": {"sft"},
+    "training.assistant_only_loss": {"sft"},
     "preference.beta": {"dpo", "ipo", "simpo", "orpo", "kto"},
     "preference.loss": {"dpo"},
     "preference.label_smoothing": {"dpo", "ipo"},
-    "preference.sft_weight": {"dpo", "ipo"},
+    "preference.rpo_alpha": {"dpo", "ipo"},
     "preference.simpo_gamma": {"simpo"},
-    "preference.centring": {"reward"},
+    "preference.center_rewards_coefficient": {"reward"},
 }
 """Options that some stages alone look at."""
 OF_PPO = {"rl.value_coefficient", "rl.gae_lambda"}
 OF_GROUPS = {
-    "rl.group_size", "rl.clip_epsilon_high", "rl.advantage_scaling", "rl.mask_truncated",
+    "rl.group_size", "rl.clip_epsilon_high", "rl.scale_rewards", "rl.mask_truncated_completions",
     "rl.top_p", "rl.fast_generation",
 }  # fmt: skip
 """Options that PPO looks at, and those that only algorithms which compare groups look at."""
@@ -142,14 +142,14 @@ PAIRED = ("dpo", "ipo", "simpo", "kto")
 USUAL: dict[str, dict[str, Any]] = {
     "ipo": {"preference.beta": 1.0},
     "simpo": {"preference.beta": 2.0},
-    "rlhf": {"rl.updates_per_batch": 4},
+    "rlhf": {"rl.num_iterations": 4},
 }
 """What suits a stage on any model; of answers' means, IPO's target is 1 / (2 beta) nats a token."""
 TINY: dict[str, dict[str, Any]] = {
     "sft": {"training.learning_rate": 4e-3, "training.batch_size": 16},
     "cpt": {"training.learning_rate": 1e-3, "training.batch_size": 16},
-    "dpo": {"preference.sft_weight": 1.0},
-    "ipo": {"preference.sft_weight": 1.0},
+    "dpo": {"preference.rpo_alpha": 1.0},
+    "ipo": {"preference.rpo_alpha": 1.0},
     "orpo": {"training.learning_rate": 2e-3, "training.batch_size": 16},
     "kto": {"training.batch_size": 32},
     "reward": {"training.learning_rate": 5e-4, "training.batch_size": 16, "training.max_steps": 80},
@@ -181,7 +181,7 @@ def suggested(recipe: Recipe, root: str) -> dict[str, Any]:
         elif whole and stage in ("sft", "cpt", "orpo", "distill"):
             values["training.learning_rate"] = 5e-4
     if tiny and stage in ("grpo", "rlhf", "distill"):
-        values |= {"rl.max_completion_tokens": 56, "evaluation.max_answer_tokens": 56}
+        values |= {"rl.max_completion_tokens": 56, "evaluation.max_completion_tokens": 56}
     return values
 
 

@@ -21,6 +21,7 @@ from workers.data.browse.row_cache import CachedRow, Rows, as_json
 from workers.data.read.fault import RowFault
 from workers.data.read.files import KINDS, PACKED, DataFiles
 from workers.data.read.jsonl import Strict, parse
+from workers.folders import sha256_of
 from workers.protocol import wire
 from workers.protocol.browse import Edits, Version
 from workers.protocol.refusal import Refusal
@@ -115,13 +116,8 @@ def name_of(found: DataFiles) -> str:
 def _place(folder: Path, name: str, sha256: str) -> Path:
     """Where a version goes: a file that was changed since by hand is not written over."""
     short = [folder / f"{name}-{sha256[:length]}.jsonl" for length in (8, 16)]
-    free = (path for path in short if not path.exists() or _is(path, sha256))
+    free = (path for path in short if not path.exists() or sha256_of(path) == sha256)
     return next(free, folder / f"{name}-{sha256}.jsonl")
-
-
-def _is(path: Path, sha256: str) -> bool:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest() == sha256
 
 
 def _require_other(path: Path, found: DataFiles) -> None:

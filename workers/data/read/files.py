@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import functools
 import gzip
-import hashlib
 import io
 import zlib
 from collections.abc import Callable, Iterator
@@ -20,8 +19,10 @@ from typing import Any, Literal, NamedTuple
 import msgspec
 
 from workers.data.read import hub
+from workers.data.read.hub import split_of
 from workers.data.read.jsonl import NumberedRow, json_rows
 from workers.data.read.tabular import arrow_rows, csv_rows, parquet_rows, text_rows
+from workers.folders import sha256_of, sha256_of_files
 from workers.protocol.assets import builtin_dataset
 from workers.protocol.refusal import Refusal
 
@@ -42,7 +43,6 @@ ACCEPTED = f"{', '.join(KINDS)}, each also with {' or '.join(PACKED)}"
 ABOUT = {"dataset_info.json", "dataset_infos.json", "dataset_dict.json", "state.json"}
 """Files that `datasets` writes beside the rows."""
 READ_BYTES = 1 << 16
-SPLITS = ("train", "test", "validation", "valid", "val", "dev", "eval")
 
 Say = Callable[[str], None]
 
@@ -85,12 +85,8 @@ class DataFiles(msgspec.Struct, frozen=True):
     def sha256(self) -> str:
         """Of the file; of a folder, of its files' names and contents, in order."""
         if self.files == (self.path,):
-            return _sha256(self.path)
-        total = hashlib.sha256()
-        for file in self.files:
-            total.update(str(file.relative_to(self.path).as_posix()).encode())
-            total.update(bytes.fromhex(_sha256(file)))
-        return total.hexdigest()
+            return sha256_of(self.path)
+        return sha256_of_files(self.files, self.path)
 
 
 class RawRow(NamedTuple):
@@ -164,11 +160,6 @@ def _files_of(folder: Path) -> tuple[Path, ...]:
             f"Name one file, for example {next(p for p in files if split_of(p.name))}.",
         )
     return tuple(files)
-
-
-def split_of(name: str) -> str:
-    """The split that a file is named for, or nothing."""
-    return hub.split_of(name, SPLITS)
 
 
 def read_rows(path: Path, place: ReadProgress | None = None) -> Iterator[NumberedRow]:
@@ -286,8 +277,3 @@ def _packing(path: Path) -> str:
     if magic.startswith(b"\x1f\x8b"):
         return "gzip"
     return "zstd" if magic == b"\x28\xb5\x2f\xfd" else ""
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,22 +1,24 @@
 """Datasets on the hub: which files belong to a split, and fetching those alone.
 
 A source reads `org/name`, `org/name:split` or `org/name:config:split`. Only Parquet, JSON and CSV
-files are fetched; a dataset that is a script is refused, for no code from the hub is run. What
-the hub listed is kept beside its own cache, so that a dataset fetched once is found again
-without a network.
+files are fetched; a dataset that is a script is refused, for no code from the hub is run. Splits
+and configurations are those of `datasets`; the hub's client keeps what the hub listed in its cache,
+so that a dataset fetched once is found again without a network, and never in part.
 """
 
 from __future__ import annotations
 
-import fnmatch
+import glob
 import re
-from collections.abc import Callable, Sequence
+import uuid
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from workers.protocol import wire
+from workers.data.read.card import CARD, head_of
 from workers.protocol.refusal import Refusal
 
 NAME = re.compile(
@@ -31,10 +33,10 @@ ENDINGS = tuple(
 """Files that are fetched, the better kinds first: a set may offer the same rows in several."""
 ABOUT = {"dataset_info.json", "dataset_infos.json", "dataset_dict.json", "state.json",
          "config.json", "package.json"}  # fmt: skip
-KNOWN_SPLITS = ("train", "test", "validation", "valid", "val", "dev", "eval")
+SPLITS = ("train", "test", "validation", "valid", "val", "dev", "eval")
 DEFAULT_CONFIGS = ("default", "all", "main")
 SHARD = re.compile(r"[-_.]?\d{5}-of-(\d{5})(-[0-9a-f]+)?$")
-CARD = "README.md"
+ANSWER_WITHIN_S = 30
 
 
 class Wanted(msgspec.Struct, frozen=True):
@@ -46,13 +48,6 @@ class Wanted(msgspec.Struct, frozen=True):
 
     def __str__(self) -> str:
         return ":".join(part for part in (self.repository, self.config, self.split) if part)
-
-
-class Listing(msgspec.Struct, frozen=True):
-    """What the hub said that a dataset holds."""
-
-    commit: str
-    files: list[str]
 
 
 def parse(source: str) -> Wanted | None:
@@ -81,57 +76,45 @@ def fetch(wanted: Wanted, say: Callable[[str], None]) -> tuple[Path, list[Path]]
         Refusal: there is no such dataset or split, it is gated or a script, or the hub is out of
             reach and the files are not here.
     """
-    from huggingface_hub import hf_hub_download
+    from huggingface_hub import get_cached_repo_tree, snapshot_download
 
     say(f"Fetching the dataset {wanted} from the hub")
-    listing, online = _listing(wanted)
-    at: dict[str, Any] = {
-        "repo_id": wanted.repository, "repo_type": "dataset", "revision": listing.commit,
-        "local_files_only": not online,
-    }  # fmt: skip
-    card = ""
-    if CARD in listing.files:
-        card = Path(_asked(wanted, lambda: hf_hub_download(filename=CARD, **at))).read_text(
-            "utf-8", "replace"
-        )
-    names = choose(wanted, listing.files, card)
-    files = [
-        Path(_asked(wanted, lambda name=name: hf_hub_download(filename=name, **at)))
-        for name in names
-    ]
-    folder = files[0].parents[names[0].count("/")]
-    return folder, files
+    at: dict[str, Any] = {"repo_id": wanted.repository, "repo_type": "dataset"}
+    here: dict[str, Any] = {**at, "local_files_only": not _answers(wanted)}
+    with _faults(wanted):
+        folder = Path(snapshot_download(allow_patterns=[CARD], **here))
+        at["revision"] = here["revision"] = folder.name
+        listed = sorted(file.path for file in get_cached_repo_tree(**at))
+    card = (folder / CARD).read_text("utf-8-sig", "replace") if CARD in listed else ""
+    names = choose(wanted, listed, card)
+    with _faults(wanted):
+        snapshot_download(allow_patterns=[glob.escape(name) for name in names], **here)
+    return folder, [folder / name for name in names]
 
 
-def _listing(wanted: Wanted) -> tuple[Listing, bool]:
-    """The dataset's files as the hub lists them now, or listed them last; and whether it is now."""
-    from huggingface_hub import HfApi, constants
+@contextmanager
+def _faults(wanted: Wanted) -> Iterator[None]:
+    """What goes wrong on the way, in words for people."""
+    from httpx import HTTPError
+
+    try:
+        yield
+    except (HTTPError, OSError, ValueError) as fault:
+        raise _refused(wanted, fault) from fault
+
+
+def _answers(wanted: Wanted) -> bool:
+    """Whether the hub is within reach; raises `Refusal` where it does not give the dataset."""
+    from huggingface_hub import HfApi
     from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
 
-    folder = Path(constants.HF_HUB_CACHE) / f"datasets--{wanted.repository.replace('/', '--')}"
-    kept = folder / "listing.json"
     try:
-        info = HfApi().dataset_info(wanted.repository, timeout=30)
+        HfApi().dataset_info(wanted.repository, timeout=ANSWER_WITHIN_S)
     except (GatedRepoError, RepositoryNotFoundError) as fault:
         raise _refused(wanted, fault) from fault
-    except Exception as fault:
-        if not kept.is_file():
-            raise _refused(wanted, fault) from fault
-        return msgspec.json.decode(kept.read_bytes(), type=Listing), False
-    names = [sibling.rfilename for sibling in info.siblings or []]
-    listing = Listing(info.sha or "main", sorted(names))
-    folder.mkdir(parents=True, exist_ok=True)
-    wire.write_atomically(kept, msgspec.json.encode(listing))
-    return listing, True
-
-
-def _asked(wanted: Wanted, ask: Callable[[], str]) -> str:
-    from huggingface_hub.errors import HfHubHTTPError
-
-    try:
-        return ask()
-    except (HfHubHTTPError, OSError, ValueError) as fault:
-        raise _refused(wanted, fault) from fault
+    except Exception:
+        return False
+    return True
 
 
 def _refused(wanted: Wanted, fault: Exception) -> Refusal:
@@ -166,10 +149,8 @@ def choose(wanted: Wanted, files: Sequence[str], card: str = "") -> list[str]:
     data = [name for name in files if _is_data(name)]
     if not data:
         raise _no_data(wanted, files)
-    declared = _configs(card)
-    if declared:
-        return _by_card(wanted, declared, data)
-    return _by_name(wanted, data)
+    configs = _configs(card)
+    return _by_card(wanted, configs, data) if configs else _by_name(wanted, data)
 
 
 def _is_data(name: str) -> bool:
@@ -192,34 +173,34 @@ def _no_data(wanted: Wanted, files: Sequence[str]) -> Refusal:
     )
 
 
-def _configs(card: str) -> list[dict[str, Any]]:
-    """The configurations that a dataset's card declares with their files."""
-    import yaml
+def _configs(card: str) -> dict[str, dict[str, Any]]:
+    """The configurations that a card declares with their files; none where it does so wrongly."""
+    from datasets.utils.metadata import MetadataConfigs
+    from huggingface_hub import DatasetCardData
 
-    found = re.match(r"---\s*\n(.*?)\n---", card, re.DOTALL)
+    told = head_of(card).get("configs")
+    fields = ("config_name", "data_files", "default")
     try:
-        head = yaml.safe_load(found[1]) if found else None
-    except yaml.YAMLError:
-        return []
-    configs = head.get("configs") if isinstance(head, dict) else None
-    if not isinstance(configs, list):
-        return []
-    return [c for c in configs if isinstance(c, dict) and c.get("data_files") is not None]
+        configs = [{field: c[field] for field in fields if field in c} for c in told or []]
+        return MetadataConfigs.from_dataset_card_data(
+            DatasetCardData(configs=[c for c in configs if c.get("data_files") is not None])
+        )
+    except (ValueError, TypeError):
+        return {}
 
 
-def _by_card(wanted: Wanted, configs: list[dict[str, Any]], data: list[str]) -> list[str]:
-    names = {str(config.get("config_name", "default")): config for config in configs}
-    marked = [name for name, config in names.items() if config.get("default") is True]
-    name = wanted.config or _default_config(wanted, list(names), marked)
-    if name not in names:
-        raise _unknown(wanted, "configuration", name, list(names))
-    splits = _declared_splits(names[name]["data_files"])
-    split = wanted.split or ("train" if "train" in splits else next(iter(splits), ""))
-    if len(splits) > 1 and not wanted.split and "train" not in splits:
-        raise _unknown(wanted, "split", "train", list(splits))
+def _by_card(wanted: Wanted, configs: dict[str, dict[str, Any]], data: list[str]) -> list[str]:
+    from datasets.data_files import sanitize_patterns
+
+    marked = [name for name, config in configs.items() if config.get("default")]
+    name = wanted.config or _default_config(wanted, list(configs), marked)
+    if name not in configs:
+        raise _unknown(wanted, "configuration", name, list(configs))
+    splits = sanitize_patterns(configs[name]["data_files"])
+    split = wanted.split or (next(iter(splits)) if len(splits) == 1 else "train")
     if split not in splits:
         raise _unknown(wanted, "split", split, list(splits))
-    chosen = [name for name in data if any(_matches(name, path) for path in splits[split])]
+    chosen = _splits(data, {split: splits[split]})[split]
     if not chosen:
         raise _unknown(wanted, "file", ", ".join(splits[split]), data)
     return _one_kind(chosen)
@@ -236,30 +217,6 @@ def _default_config(wanted: Wanted, names: list[str], marked: list[str]) -> str:
     )
 
 
-def _declared_splits(declared: Any) -> dict[str, list[str]]:
-    """Split to path patterns; a card may give a path, a list of them, or splits with paths."""
-    if isinstance(declared, str):
-        return {"train": [declared]}
-    splits: dict[str, list[str]] = {}
-    for entry in declared if isinstance(declared, list) else []:
-        if isinstance(entry, str):
-            splits.setdefault("train", []).append(entry)
-        elif isinstance(entry, dict):
-            paths = entry.get("path", [])
-            paths = [paths] if isinstance(paths, str) else paths
-            splits.setdefault(str(entry.get("split", "train")), []).extend(map(str, paths))
-    return splits
-
-
-def _matches(name: str, pattern: str) -> bool:
-    """Whether a path fits a card's pattern, in which a star stays within its folder."""
-    if "**" not in pattern and name.count("/") != pattern.count("/"):
-        return False
-    return fnmatch.fnmatchcase(name, pattern) or fnmatch.fnmatchcase(
-        name, pattern.replace("**/", "")
-    )
-
-
 def _by_name(wanted: Wanted, data: list[str]) -> list[str]:
     """The split's files by their names, as in data/train-00000-of-00002.parquet."""
     if wanted.config:
@@ -271,25 +228,65 @@ def _by_name(wanted: Wanted, data: list[str]) -> list[str]:
     else:
         data = _default_folder(wanted, data)
     splits: dict[str, list[str]] = {}
-    for name in data:
-        splits.setdefault(split_of(name, KNOWN_SPLITS) or "train", []).append(name)
+    for split, names in _splits(data).items():
+        for name in names:  # `datasets` counts train_sft in with train
+            named = split_of(name)
+            splits.setdefault(split if named in ("", *SPLITS) else named, []).append(name)
+    named_for_none = set(data).difference(*splits.values())
+    if named_for_none and "train" not in splits:
+        splits["train"] = sorted(named_for_none)
     if not wanted.split and len(splits) == 1:
-        return _one_kind(data)
-    exact = [name for name in data if _stem(name) == wanted.split]
-    chosen = exact or splits.get(wanted.split or "train", [])
+        return _one_kind(next(iter(splits.values())))
+    split = wanted.split or "train"
+    alike = [name for name in data if split in (_stem(name), split_of(name))]
+    chosen = splits.get(split) or alike
     if not chosen:
-        known = sorted({_stem(name) for name in data} | set(splits))
-        raise _unknown(wanted, "split", wanted.split or "train", known)
+        raise _unknown(wanted, "split", split, sorted({*map(_stem, data), *splits}))
     return _one_kind(chosen)
+
+
+def _splits(
+    data: Sequence[str], patterns: dict[str, list[str]] | None = None
+) -> dict[str, list[str]]:
+    """The files of each split, by a card's patterns or else by their names."""
+    from datasets.data_files import get_data_patterns, resolve_pattern
+
+    found: dict[str, list[str]] = {}
+    with _tree(data) as tree:
+        try:
+            patterns = patterns or get_data_patterns(tree)
+        except ValueError:  # a name that `datasets` does not allow for a split
+            patterns = {stem: [f"**/{glob.escape(stem)}*"] for stem in map(_stem, data)}
+        for split, several in patterns.items():
+            paths = found.setdefault(str(split), [])
+            for pattern in several:
+                with suppress(FileNotFoundError):
+                    paths += resolve_pattern(pattern, tree)
+        root = f"{Path(tree).name}/"
+    return {split: [path.partition(root)[2] for path in paths] for split, paths in found.items()}
+
+
+@contextmanager
+def _tree(names: Sequence[str]) -> Iterator[str]:
+    """Files as an empty tree in memory, in which `datasets` looks as it does in a repository."""
+    import fsspec
+
+    memory, root = fsspec.filesystem("memory"), uuid.uuid4().hex
+    for name in names:
+        memory.pipe_file(f"/{root}/{name}", b"")
+    try:
+        yield f"memory://{root}"
+    finally:
+        memory.rm(f"/{root}", recursive=True)
 
 
 def _default_folder(wanted: Wanted, data: list[str]) -> list[str]:
     """Without a configuration, folders that are neither `data` nor splits must not be mixed."""
     folders = sorted({name.rpartition("/")[0] for name in data})
     tops = {folder.partition("/")[0] for folder in folders}
-    if len(tops) == 1 or all(top in ("", "data", *KNOWN_SPLITS) for top in tops):
+    if len(tops) == 1 or all(top in ("", "data", *SPLITS) for top in tops):
         return data
-    inner = [top for top in sorted(tops) if top and top not in ("data", *KNOWN_SPLITS)]
+    inner = [top for top in sorted(tops) if top and top not in ("data", *SPLITS)]
     if {"", "data"} & tops:
         return [name for name in data if name.partition("/")[0] not in inner]
     top = _default_config(wanted, inner, [])
@@ -303,26 +300,26 @@ def _stem(name: str) -> str:
     return SHARD.sub("", last[: len(last) - len(ending)])
 
 
-def split_of(name: str, splits: Sequence[str]) -> str:
+def split_of(name: str) -> str:
     """The split that a file or its folder is named for: the known one, or with more behind it.
 
     `train` and `train-00000-of-00002` are `train`, but `train_sft` is a split of its own.
     """
     stem = _stem(name)
-    for split in splits:
+    for split in SPLITS:
         if re.fullmatch(rf"{split}[-_]?\d*", stem):
             return split
         if re.fullmatch(rf"{split}_\w+", stem):
             return stem
     words = re.split(r"[^A-Za-z]+", stem.lower())
     folders = name.lower().split("/")[:-1]
-    return next((split for split in splits if split in words or split in folders), "")
+    return next((split for split in SPLITS if split in words or split in folders), "")
 
 
 def _one_kind(names: list[str]) -> list[str]:
     """Files of the best kind alone, so that a set that offers two does not count its rows twice."""
     for ending in ENDINGS:
-        chosen = sorted(name for name in names if name.lower().endswith(ending))
+        chosen = sorted({name for name in names if name.lower().endswith(ending)})
         if chosen:
             return chosen
     return names

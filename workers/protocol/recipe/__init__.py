@@ -1,19 +1,25 @@
 """The recipe: everything that can be asked of a training run, as a TOML file and as a type.
 
 Declared once: `sections` and `objectives` hold the tables, `schema` the whole, `checks` what cannot
-go together, `reading` the file. Reading refuses an unknown key, a wrong type and an impossible
-combination, naming the key's path and what to write instead.
+go together, `reading` the file, `former` the names that keys had. Reading refuses an unknown key, a
+wrong type and an impossible combination, naming the key's path and what to write instead.
 """
 
 from workers.protocol.recipe.checks import check_recipe
+from workers.protocol.recipe.former import present_path, with_present_keys
 from workers.protocol.recipe.objectives import RL, Distill, Preference
 from workers.protocol.recipe.reading import (
+    RootOf,
+    converted,
     format_recipe,
+    itself,
     parse_recipe,
+    parse_toml,
     read_recipe,
     read_text,
     refusal_of,
     toml_of,
+    with_defaults,
 )
 from workers.protocol.recipe.schema import Recipe, sections
 from workers.protocol.recipe.sections import (
@@ -43,17 +49,24 @@ __all__ = [
     "Model",
     "Preference",
     "Recipe",
+    "RootOf",
     "Section",
     "Source",
     "Stage",
     "Template",
     "Training",
     "check_recipe",
+    "converted",
     "format_recipe",
+    "itself",
     "parse_recipe",
+    "parse_toml",
+    "present_path",
     "read_recipe",
     "read_text",
     "refusal_of",
     "sections",
     "toml_of",
+    "with_defaults",
+    "with_present_keys",
 ]

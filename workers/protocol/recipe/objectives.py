@@ -47,7 +47,7 @@ class Preference(Section, frozen=True):
             advanced=True,
         ),
     ] = 0.5
-    centring: Annotated[
+    center_rewards_coefficient: Annotated[
         float,
         option(
             "Centring",
@@ -55,9 +55,10 @@ class Preference(Section, frozen=True):
             ge=0,
             le=1,
             advanced=True,
+            formerly="centring",
         ),
     ] = 0.0
-    sft_weight: Annotated[
+    rpo_alpha: Annotated[
         float,
         option(
             "Likelihood weight",
@@ -66,6 +67,7 @@ class Preference(Section, frozen=True):
             ge=0,
             le=10,
             advanced=True,
+            formerly="sft_weight",
         ),
     ] = 0.0
     label_smoothing: Annotated[
@@ -122,19 +124,20 @@ class RL(Section, frozen=True):
             advanced=True,
         ),
     ] = 0.0
-    advantage_scaling: Annotated[
+    scale_rewards: Annotated[
         Literal["group", "batch", "none"],
         option(
             "Advantage scaling",
             "What advantages are divided by: the group's or the batch's standard deviation, or "
             "nothing (Dr. GRPO).",
             advanced=True,
+            formerly="advantage_scaling",
         ),
     ] = "group"
     max_completion_tokens: Annotated[
         int,
         option(
-            "Longest answer",
+            "Max completion tokens",
             "Answers are cut off after so many tokens.",
             ge=1,
             le=131_072,
@@ -142,13 +145,14 @@ class RL(Section, frozen=True):
             on_resume=True,
         ),
     ] = 256
-    mask_truncated: Annotated[
+    mask_truncated_completions: Annotated[
         bool,
         option(
             "Leave out cut-off answers",
             "Answers that were cut off teach nothing (DAPO).",
             advanced=True,
             on_resume=True,
+            formerly="mask_truncated",
         ),
     ] = False
     temperature: Annotated[
@@ -158,7 +162,7 @@ class RL(Section, frozen=True):
         float,
         option("Top-p", "Share of the likeliest tokens sampled from.", gt=0, le=1, advanced=True),
     ] = 1.0
-    updates_per_batch: Annotated[
+    num_iterations: Annotated[
         int,
         option(
             "Updates per batch",
@@ -166,6 +170,7 @@ class RL(Section, frozen=True):
             ge=1,
             le=64,
             advanced=True,
+            formerly="updates_per_batch",
         ),
     ] = 1
     value_coefficient: Annotated[
@@ -214,16 +219,17 @@ class Distill(Section, frozen=True):
             "the same tokens as the model that learns.",
         ),
     ] = ""
-    on_policy: Annotated[
+    lmbda: Annotated[
         float,
         option(
             "Own answers",
             "Share of the steps that learn on the model's own answers instead of the data's.",
             ge=0,
             le=1,
+            formerly="on_policy",
         ),
     ] = 0.5
-    divergence: Annotated[
+    beta: Annotated[
         float,
         option(
             "Divergence",
@@ -232,6 +238,7 @@ class Distill(Section, frozen=True):
             ge=0,
             le=1,
             advanced=True,
+            formerly="divergence",
         ),
     ] = 0.5
     temperature: Annotated[

@@ -4,16 +4,28 @@ from __future__ import annotations
 
 import difflib
 import re
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 
 from workers.protocol.options import options_of
 from workers.protocol.recipe.checks import check_recipe
+from workers.protocol.recipe.former import silent, with_present_keys
 from workers.protocol.recipe.schema import Recipe, keys_at, sections, table_of
 from workers.protocol.refusal import Refusal
 from workers.protocol.rewards import KINDS
+from workers.protocol.stages import PARAMETERS, STAGES, defaults_for
+
+T = TypeVar("T")
+RootOf = Callable[[str], str]
+"""From `run:ID` to the model at the beginning of that chain of runs; any other name as it is."""
+
+
+def itself(base: str) -> str:
+    """The root of a base where no runs are known."""
+    return base
 
 
 def read_recipe(path: Path) -> Recipe:
@@ -37,18 +49,65 @@ def read_text(path: Path) -> str:
         ) from fault
 
 
-def parse_recipe(text: str, where: str = "the recipe") -> Recipe:
-    """A checked recipe from TOML text; `where` is named in a refusal."""
+def parse_recipe(
+    text: str,
+    where: str = "the recipe",
+    *,
+    say: Callable[[str], None] = silent,
+    root_of: RootOf = itself,
+) -> Recipe:
+    """A checked recipe from TOML text.
+
+    Args:
+        text: of the file.
+        where: is named in a refusal.
+        say: is handed a sentence for each key that was written by a former name.
+        root_of: finds the model by whose size defaults are chosen.
+    """
+    plain = with_present_keys(parse_toml(text, where), say)
+    recipe = converted(with_defaults(plain, root_of), Recipe, where)
+    check_recipe(recipe, where)
+    return recipe
+
+
+def parse_toml(text: str, where: str) -> Any:
+    """The plain tables of a TOML text."""
     try:
-        recipe = msgspec.toml.decode(text, type=Recipe)
-    except msgspec.ValidationError as fault:
-        raise refusal_of(str(fault), where) from None
+        return msgspec.toml.decode(text)
     except msgspec.DecodeError as fault:
         raise Refusal(
             f"{where} is not valid TOML.", f"{fault}.", "Mend that line and try again."
         ) from None
-    check_recipe(recipe, where)
-    return recipe
+
+
+def converted(plain: Any, kind: type[T], where: str) -> T:
+    """Plain tables as a type; raises `Refusal` with the key's path."""
+    try:
+        return msgspec.convert(plain, kind)
+    except msgspec.ValidationError as fault:
+        raise refusal_of(str(fault), where) from None
+
+
+def with_defaults(recipe: Any, root_of: RootOf = itself) -> Any:
+    """A recipe's plain tables with what its stage takes where the file does not say.
+
+    What is no table, and a stage that there is not, are left for the type's check.
+    """
+    if not isinstance(recipe, dict):
+        return recipe
+    stage = recipe.get("stage", "sft")
+    tables = {name: recipe.get(name, {}) for name in ("model", "rl")}
+    if stage not in STAGES or not all(isinstance(table, dict) for table in tables.values()):
+        return recipe
+    base = tables["model"].get("base", "starter")
+    size = PARAMETERS.get(root_of(base)) if isinstance(base, str) else None
+    method, algorithm = tables["model"].get("method"), tables["rl"].get("algorithm")
+    made = dict(recipe)
+    for path, value in defaults_for(stage, method, size, algorithm).items():
+        table, _, key = path.partition(".")
+        if isinstance(made.get(table, {}), dict):
+            made[table] = {key: value} | made.get(table, {})
+    return made
 
 
 def format_recipe(recipe: Recipe) -> str:

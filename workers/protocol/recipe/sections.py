@@ -178,7 +178,7 @@ class Training(Section, frozen=True):
     max_length: Annotated[
         int,
         option(
-            "Longest example",
+            "Max sequence length",
             "Longer examples are cut at this many tokens; plain text is split.",
             unit="tokens",
             ge=8,
@@ -193,10 +193,15 @@ class Training(Section, frozen=True):
         Literal["cosine", "linear", "constant"],
         option("Schedule", "How the learning rate falls after warm-up.", advanced=True),
     ] = "cosine"
-    warmup: Annotated[
+    warmup_ratio: Annotated[
         float,
         option(
-            "Warm-up", "Share of the steps in which the rate climbs.", ge=0, lt=1, advanced=True
+            "Warm-up",
+            "Share of the steps in which the rate climbs.",
+            ge=0,
+            lt=1,
+            advanced=True,
+            formerly="warmup",
         ),
     ] = 0.05
     weight_decay: Annotated[
@@ -231,12 +236,13 @@ class Training(Section, frozen=True):
         bool,
         option("Packing", "Join short examples into full-length ones.", advanced=True),
     ] = False
-    assistant_only: Annotated[
+    assistant_only_loss: Annotated[
         bool,
         option(
             "Train answers only",
             "Only the assistant's tokens count; prompts are read, not learnt.",
             advanced=True,
+            formerly="assistant_only",
         ),
     ] = True
     save_every_steps: Annotated[
@@ -298,16 +304,17 @@ class Evaluation(Section, frozen=True):
         str,
         option("Test set", "A dataset to measure on instead of the held-out share.", advanced=True),
     ] = ""
-    max_answer_tokens: Annotated[
+    max_completion_tokens: Annotated[
         int,
         option(
-            "Longest measured answer",
+            "Max measured completion tokens",
             "Answers that are checked are cut off after so many.",
             unit="tokens",
             ge=1,
             le=131_072,
             advanced=True,
             on_resume=True,
+            formerly="max_answer_tokens",
         ),
     ] = 256
     gate: Gate | None = None

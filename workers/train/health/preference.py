@@ -37,7 +37,7 @@ def chosen_falls(history: History, setting: Setting) -> Finding | None:
             metric="logp_chosen",
             meaning=f"The better answers themselves have become far less likely ({start:.0f} to "
             f"{now:.0f} nats): what is gained goes to answers that are in no pair.",
-            remedy="Set preference.sft_weight = 1, which teaches the better answer too; lower the "
+            remedy="Set preference.rpo_alpha = 1, which teaches the better answer too; lower the "
             "learning rate, raise preference.beta, or take out pairs that are nearly the same.",
         )  # fmt: skip
     if _grown(history) < GROWING:
@@ -94,13 +94,13 @@ def margin_without_accuracy(history: History, setting: Setting) -> Finding | Non
 
 def length_bias(history: History, setting: Setting) -> Finding | None:
     """A reward model that has learnt to measure length."""
-    wins, chosen = history.values("eval_longer_wins"), history.values("eval_longer_chosen")
+    wins, chosen = history.values("eval_length_bias"), history.values("eval_longer_chosen")
     if setting.stage != "reward" or not wins or not chosen or history.step == 0:
         return None
     if wins[-1] < LONGER_WINS or wins[-1] < chosen[-1] + BEYOND_DATA:
         return None
     return Finding(
-        kind="length_bias", level="warning", step=history.step, metric="eval_longer_wins",
+        kind="length_bias", level="warning", step=history.step, metric="eval_length_bias",
         meaning=f"The longer answer scores higher in {wins[-1]:.0%} of the held-out pairs, though "
         f"it is the better one in {chosen[-1]:.0%}: this model rewards length.",
         remedy="Bring pairs in which the shorter answer is better, or balance their lengths; else "

@@ -116,7 +116,7 @@ def length_explosion(history: History, _: Setting) -> Finding | None:
             meaning=f"Answers have grown from {start:.0f} to {now:.0f} tokens, and {cut:.0%} are "
             "cut off: length may be what is being rewarded.",
             remedy="Add a length reward, check on the Rewards page whether length alone earns "
-            "something, or set rl.mask_truncated.",
+            "something, or set rl.mask_truncated_completions.",
         )  # fmt: skip
     if cut > CUT_OFF:
         return Finding(
