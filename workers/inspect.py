@@ -1,4 +1,4 @@
-"""Audits a whole dataset before a run: reads it, tokenizes it as training would, and tells what is
+"""Audits a whole dataset before a run: reads it, tokenizes it as training would, and says what is
 wrong with it. Loads a tokenizer, never weights.
 """
 
@@ -19,7 +19,7 @@ from workers.protocol.events import Finished, Inspected, Phase, Progress, Stoppe
 from workers.protocol.jobs import Inspect
 from workers.protocol.recipe import Stage
 
-TOLD_EVERY_S = 0.2
+PROGRESS_EVERY_S = 0.2
 
 
 def run(host: Host) -> None:
@@ -73,12 +73,12 @@ class Pace:
 
     def __init__(self, host: Host, unit: str) -> None:
         self._host, self._unit = host, unit
-        self._began = self._told = time.monotonic()
+        self._began = self._reported = time.monotonic()
 
     def __call__(self, done: int, total: int) -> bool:
         now = time.monotonic()
-        if now - self._told >= TOLD_EVERY_S:
-            self._told = now
+        if now - self._reported >= PROGRESS_EVERY_S:
+            self._reported = now
             left = (now - self._began) * (total - done) / done if done else None
             self._host.emit(Progress(done=done, total=total, unit=self._unit, seconds_left=left))
             self._host.requests.take()

@@ -1,6 +1,6 @@
-"""A reward model: it gives an answer a number, higher for the answer that people prefer.
+"""A reward model: it gives a completion a number, higher for the one that people prefer.
 
-Learnt from pairs by the Bradley-Terry likelihood, -log sigmoid(r(better) - r(worse)) (Ouyang et al.
+Trained on pairs by the Bradley-Terry likelihood, -log sigmoid(r(better) - r(worse)) (Ouyang et al.
 2022), with a term that keeps the mean at zero where one is asked for (Eisenstein et al. 2023).
 """
 

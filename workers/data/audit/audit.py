@@ -26,7 +26,7 @@ from workers.data.audit.repeats import Repeats
 from workers.data.audit.row_checks import check_answer, check_text
 from workers.data.audit.row_text import answer, asked, said
 from workers.data.audit.token_statistics import Lengths
-from workers.data.mix import held_out_below, position
+from workers.data.mix import held_out_below, split_hash
 from workers.data.reader import Row, serves
 from workers.data.tokenize.encode import encode
 from workers.data.tokenize.token_counts import Length, TokenCounter
@@ -212,7 +212,7 @@ def _placed(rows: Iterable[Row], stage: Stage) -> tuple[NDArray[np.bool_], NDArr
         serving = serves(row, stage)
         served.append(serving)
         if serving:
-            places.append(position(row))
+            places.append(split_hash(row))
     return np.array(served, bool), np.array(places)
 
 

@@ -80,20 +80,20 @@ class Findings:
 
 def finding(kind: str, count: Count, of: int, *, gentle: bool = False) -> AuditFinding:
     """One finding of a kind, as grave as its share of the rows makes it; a gentle one is advice."""
-    told = KINDS[kind]
+    declared = KINDS[kind]
     share = min(1.0, count.rows / max(1, of))
     level = (
         "advice"
         if gentle
         else "alarm"
-        if share >= told.alarm
+        if share >= declared.alarm
         else "warning"
-        if share > told.warning
+        if share > declared.warning
         else "advice"
     )
     return AuditFinding(
         kind=kind, level=level, count=count.rows, share=share, examples=count.examples,
-        meaning=told.meaning, remedy=told.remedy,
+        meaning=declared.meaning, remedy=declared.remedy,
     )  # fmt: skip
 
 

@@ -22,7 +22,7 @@ def is_wordy(text: str) -> bool:
 
 
 def language_guesser() -> Callable[[str], str]:
-    """Tells a text's language, or nothing where it is not sure."""
+    """Gives a function that guesses a text's language, or nothing where it is not sure."""
     from py3langid.langid import MODEL_FILE, LanguageIdentifier
 
     identifier = LanguageIdentifier.from_model_file(MODEL_FILE, norm_probs=True)

@@ -109,31 +109,31 @@ class IndexedRows:
     fault: Refusal | None = None
 
     def __init__(self, path: Path) -> None:
-        self._pages = LineIndex(path)
+        self._index = LineIndex(path)
 
     @property
     def known(self) -> int:
-        return self._pages.known
+        return self._index.known
 
     @property
     def complete(self) -> bool:
-        return self._pages.complete
+        return self._index.complete
 
     def advance(self, seconds: float) -> None:
         until = time.monotonic() + seconds
-        while self._pages.scan() and time.monotonic() < until:
+        while self._index.scan() and time.monotonic() < until:
             pass
 
     def rows(self, first: int, count: int) -> Iterator[CachedRow]:
-        return map(_kept, self._pages.rows(first, min(count, self.known - first)))
+        return map(_cached, self._index.rows(first, min(count, self.known - first)))
 
     def close(self) -> None:
-        self._pages.close()
+        self._index.close()
 
 
-def _kept(lined: IndexedRow) -> CachedRow:
-    line, value, excerpt = lined.row
-    text = excerpt if isinstance(value, RowFault) else (lined.data or b"").decode().strip()
+def _cached(indexed: IndexedRow) -> CachedRow:
+    line, value, excerpt = indexed.row
+    text = excerpt if isinstance(value, RowFault) else (indexed.data or b"").decode().strip()
     return CachedRow("", line, value, text)
 
 

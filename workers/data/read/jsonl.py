@@ -127,7 +127,7 @@ def parse(text: str, decoder: Strict) -> Any:
     try:
         value, end = decoder.json.raw_decode(text, _skip(text, 0))
     except json.JSONDecodeError as fault:
-        raise RowFault("json", _told(fault, text)) from None
+        raise RowFault("json", _reason(fault, text)) from None
     except RecursionError:
         raise RowFault("json", "not valid JSON: it is nested too deep") from None
     except ValueError:
@@ -150,7 +150,7 @@ def not_utf8(data: bytes) -> str:
     return f"not UTF-8 text; it reads like {guess}, save it again as UTF-8"
 
 
-def _told(fault: json.JSONDecodeError, text: str) -> str:
+def _reason(fault: json.JSONDecodeError, text: str) -> str:
     if "\0" in text:
         return "not valid JSON: it holds NUL bytes, as UTF-16 text and cut-off files do"
     if fault.pos >= len(text.rstrip()) or fault.msg.startswith("Unterminated string"):
@@ -301,15 +301,15 @@ class _Document:
             return self._end(at), NumberedRow(line, fault, self._text[at : at + EXCERPT])
         except (RecursionError, ValueError) as fault:
             self._decoder.forget()
-            told = "not valid JSON: it is nested too deep or holds too large a number"
+            reason = "not valid JSON: it is nested too deep or holds too large a number"
             if isinstance(fault, json.JSONDecodeError):
-                told = self._told(fault)
+                reason = self._reason(fault)
             return self._resume(at), NumberedRow(
-                line, RowFault("json", told), self._text[at : at + EXCERPT]
+                line, RowFault("json", reason), self._text[at : at + EXCERPT]
             )
         return end, NumberedRow(line, value)
 
-    def _told(self, fault: json.JSONDecodeError) -> str:
+    def _reason(self, fault: json.JSONDecodeError) -> str:
         if fault.pos >= len(self._text.rstrip()):
             return "not valid JSON: the file is cut off"
         return f"not valid JSON: {fault.msg[:1].lower()}{fault.msg[1:]} (line {fault.lineno})"

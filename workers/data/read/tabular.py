@@ -103,18 +103,18 @@ def _header(reader: Any, name: str) -> list[str]:
 
 
 def _csv_fault(fault: csv.Error) -> str:
-    told = str(fault)
-    if "unexpected end of data" in told:
+    reason = str(fault)
+    if "unexpected end of data" in reason:
         return "a quotation mark is not closed before the file ends"
-    return told
+    return reason
 
 
 def _csv_row(begun: int, header: list[str], fields: list[str], delimiter: str) -> NumberedRow:
     excerpt = delimiter.join(fields)[:EXCERPT]
     shown = excerpt.encode("utf-8", "surrogateescape").decode("latin-1")
     if len(fields) != len(header):
-        told = f"it has {len(fields)} fields where the header has {len(header)}"
-        return NumberedRow(begun, RowFault("csv", told), shown)
+        reason = f"it has {len(fields)} fields where the header has {len(header)}"
+        return NumberedRow(begun, RowFault("csv", reason), shown)
     try:
         "".join(fields).encode()
     except UnicodeEncodeError:

@@ -18,13 +18,13 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
 
     prompt: list[Message] = []
     completion: list[Message] = []
-    """The assistant's answer, one turn; the better one of a pair."""
+    """The assistant's turn; the chosen one of a pair."""
     rejected: list[Message] = []
-    """The worse answer of a pair."""
+    """The rejected completion of a pair."""
     label: bool | None = None
-    """The label that the completion got."""
+    """Whether the completion is desirable (KTO)."""
     answer: str = ""
-    """What a right completion comes to."""
+    """The reference answer, which a right completion comes to."""
     text: str = ""
     tools: list[dict[str, Any]] = []
     """Definitions of the tools that the conversation may call."""
