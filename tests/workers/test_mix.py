@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from workers.data.mix import limit, mix, split_hash, shares, split
+from workers.data.mix import limit, mix, shares, split, split_hash
 from workers.data.reader import Row
 from workers.protocol.recipe import Evaluation, Recipe, Source, Training
 from workers.train.dataset import build_dataset

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from workers.data import licences
-from workers.data.mix import Rows, Share, limit, mix, split_hash, shares, split
+from workers.data.mix import Rows, Share, limit, mix, shares, split, split_hash
 from workers.data.read.files import DataFiles, silent
 from workers.data.reader import SCHEMAS, Table, read_table, serves
 from workers.protocol.events import Note
@@ -141,8 +141,8 @@ def _too_often(part: SourceStats) -> bool:
 def _repeated(part: SourceStats) -> str:
     return (
         f"The mixture repeats each row of {part.source.source} {part.share.epochs:.1f} times "
-        f"({part.share.sampled} rows drawn from {part.share.available}). Beyond {REPEATED} times little "
-        "more is learnt; lower its weight or bring more rows."
+        f"({part.share.sampled} rows drawn from {part.share.available}). Beyond {REPEATED} times "
+        "little more is learnt; lower its weight or bring more rows."
     )
 
 
