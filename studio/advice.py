@@ -14,6 +14,7 @@ import msgspec
 from workers.protocol.catalogue import ModelEntry
 from workers.protocol.pipeline import PREVIOUS
 from workers.protocol.recipe import Recipe, Stage
+from workers.protocol.stages import spec_of
 
 Have = Literal[
     "examples", "pairs", "pairs_and_prompts", "labels", "checkable", "text", "teacher", "nothing"
@@ -37,34 +38,6 @@ class Advice(msgspec.Struct, frozen=True, kw_only=True):
     """What rows are needed, and how many are usual."""
     cost: str
     """Rough, against what the user knows."""
-
-
-DATA: dict[Stage, str] = {
-    "sft": "Questions with good answers. 50 careful ones change the manner, 500 to 10,000 teach a "
-    "task.",
-    "cpt": "Plain text, 10 MB or more; less is soon learnt by heart.",
-    "dpo": "A question with a better and a worse answer to it. 500 pairs show, 2,000 to 60,000 are "
-    "usual.",
-    "orpo": "A question with a better and a worse answer to it. 2,000 to 60,000 pairs are usual.",
-    "kto": "Answers with a thumb up or down, some hundreds of each. They need not come in pairs.",
-    "grpo": "Questions whose answers can be checked. 500 to 20,000 are usual; of each, some tries "
-    "should succeed.",
-    "distill": "Questions with answers, 1,000 or more. The teacher needs the same tokens.",
-    "rlhf": "2,000 pairs or more for the reward model, then 1,000 to 20,000 questions without "
-    "answers.",
-}  # fmt: skip
-COST: dict[Stage, str] = {
-    "sft": "Minutes on a laptop with the starter. One model in memory with LoRA.",
-    "cpt": "As long as SFT for as many tokens. One model in memory with LoRA.",
-    "dpo": "About twice as long as SFT: both answers are read. One model in memory with LoRA.",
-    "orpo": "About twice as long as SFT, in one run instead of two. One model in memory.",
-    "kto": "About twice as long as SFT. One model in memory with LoRA.",
-    "grpo": "Ten times as long as SFT or more: nearly all of it goes into writing answers. One "
-    "model in memory with LoRA.",
-    "distill": "Longer than SFT by the teacher's reading. Two models in memory, and the larger one "
-    "only reads.",
-    "rlhf": "The dearest: a reward model first, then ten times as long as SFT or more.",
-}  # fmt: skip
 
 
 def advise(have: Have, tuned: bool, memory: Memory) -> Advice:
@@ -106,7 +79,7 @@ def advise(have: Have, tuned: bool, memory: Memory) -> Advice:
                 "out.",
                 data="None of your own. For them, write 50 answers as you want them, or compare "
                 "two models under Chat: every vote makes a pair.",
-                cost=COST["sft"],
+                cost=spec_of("sft").cost,
             )  # fmt: skip
 
 
@@ -118,8 +91,9 @@ def matters(have: Have) -> tuple[bool, bool]:
 
 
 def _advice(stage: Stage, why: str, steps: list[Stage] | None = None, cost: str = "") -> Advice:
+    spec = spec_of(stage)
     return Advice(
-        stage=stage, steps=steps or [stage], why=why, data=DATA[stage], cost=cost or COST[stage]
+        stage=stage, steps=steps or [stage], why=why, data=spec.amount, cost=cost or spec.cost
     )
 
 
@@ -153,7 +127,7 @@ def _from_judge(tuned: bool, memory: Memory) -> Advice:
         "rlhf", "A reward model learns from the pairs what is liked, and judges answers to all the "
         "other questions. DPO would learn from the pairs alone.",
         ["reward", "rlhf"] if tuned else ["sft", "reward", "rlhf"],
-        f"{COST['rlhf']} {algorithm}",
+        f"{spec_of('rlhf').cost} {algorithm}",
     )  # fmt: skip
 
 
@@ -180,20 +154,6 @@ def _from_teacher(memory: Memory) -> Advice:
 
 # Too early
 
-TEACHING = ("sft", "orpo", "distill")
-"""Stages after which a model answers."""
-TOO_EARLY: dict[str, str] = {
-    **dict.fromkeys(
-        ("dpo", "ipo", "simpo"),
-        "{name} only moves it between answers that it gives anyway, so it will learn to shun the "
-        "worse ones and still give no good ones",
-    ),
-    "kto": "{name} only shifts weight between answers that it gives anyway, so it will learn what "
-    "to shun and still give no good ones",
-    "grpo": "its tries will hardly ever earn anything, so there is nothing to do more of",
-    "rlhf": "its tries will be noise to the reward model, which is then pleased by noise",
-}
-"""What goes wrong with a base that does not answer. ORPO and continued pretraining are for such."""
 BASE_NAME = re.compile(r"[-_](base|pt)$", re.IGNORECASE)
 """How ids on the hub end by custom for models that were only pretrained."""
 
@@ -206,7 +166,7 @@ def answers(base: str, stages: Sequence[str], models: Sequence[ModelEntry]) -> b
         stages: of those runs, in order.
         models: the catalogue's.
     """
-    if any(stage in TEACHING for stage in stages):
+    if any(spec_of(stage).teaches_to_answer for stage in stages):
         return True
     if base == "starter":
         return False
@@ -220,9 +180,10 @@ def answers(base: str, stages: Sequence[str], models: Sequence[ModelEntry]) -> b
 
 def missing_prerequisite(stage: str, tuned: bool | None) -> str:
     """In a sentence what goes wrong with a stage on a base that does not answer; mostly nothing."""
-    if tuned is not False or stage not in TOO_EARLY:
+    too_early = spec_of(stage).too_early
+    if tuned is not False or not too_early:
         return ""
-    what = TOO_EARLY[stage].format(name=stage.upper())
+    what = too_early.format(name=stage.upper())
     return f"This base was never fine-tuned to answer: {what}."
 
 

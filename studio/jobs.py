@@ -26,7 +26,7 @@ from studio.store import JobRow, Status, Store
 from workers.protocol import wire
 from workers.protocol.checkpoints import last_step
 from workers.protocol.jobs import AnyTask, Bench, Browse, Change, Inspect, Job, Train
-from workers.protocol.pipeline import Pipeline, following, with_models
+from workers.protocol.pipeline import Pipeline, chain_of, following, with_models
 from workers.protocol.recipe import Recipe, Source, check_recipe
 from workers.protocol.refusal import Refusal
 from workers.protocol.requests import Pause, Request, Resume, Stop
@@ -85,19 +85,14 @@ class Jobs:
             return model
         return f"run:{self.find(model.removeprefix('run:')).id}"
 
+    def recipe_of(self, run: str) -> Recipe | None:
+        """What a run was trained by; None for another job. Raises `Refusal` where there is none."""
+        task = wire.read_job(self.folder(self.find(run).id)).task
+        return task.recipe if isinstance(task, Train) else None
+
     def root_of(self, base: str) -> str:
         """The model at the beginning of a chain of runs; empty where a run does not say."""
-        seen: set[str] = set()
-        while base.startswith("run:") and base not in seen:
-            seen.add(base)
-            try:
-                task = wire.read_job(self.folder(self.find(base.removeprefix("run:")).id)).task
-            except Refusal:
-                break
-            if not isinstance(task, Train):
-                return ""
-            base = task.recipe.model.base
-        return base
+        return chain_of(base, self.recipe_of)[0]
 
     def bench(self, recipe: Recipe, samples: int = 64) -> str:
         """Starts a try of a recipe's rewards; returns its id."""

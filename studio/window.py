@@ -236,14 +236,11 @@ class Window(QMainWindow):
         self.rewards.open_recipe(recipe)
 
     def _on_data_used(self, source: Source) -> None:
-        from studio.pages.train import NAMES
-
         self.show_page(self.train)
-        self.train.data.use(source)
-        self.train.go_to(NAMES.index("Data"))
+        self.train.use_source(source)
 
     def _on_length_chosen(self, tokens: int) -> None:
-        self.train.settings.fields["training.max_length"].set_value(tokens)
+        self.train.use_length(tokens)
 
     def _on_look_asked(self, source: Source) -> None:
         self.show_page(self.data)

@@ -35,11 +35,3 @@ def test_all_that_is_declared_stands_in_a_table() -> None:
     ]
     for name in (*options, *KINDS, *STAGES, *METRICS, *EXPORTS):
         assert f"\n| `{name}`" in README, name
-
-
-def test_every_file_in_the_tree_exists() -> None:
-    root = Path(__file__).parents[1]
-    for line in README.partition("## The tree")[2].partition("```")[2].splitlines():
-        name = line.strip().partition(" ")[0]
-        if name.endswith((".py", "/")) and line.startswith(" "):
-            assert list(root.rglob(name.rstrip("/"))), name

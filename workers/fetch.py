@@ -8,7 +8,6 @@ a model is run.
 from __future__ import annotations
 
 import importlib.util
-import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -20,8 +19,8 @@ from workers.protocol import wire
 from workers.protocol.assets import assets_folder
 from workers.protocol.jobs import Train
 from workers.protocol.refusal import Refusal
+from workers.protocol.sources import HUB_MODEL
 
-HUB_ID = re.compile(r"^[A-Za-z0-9][\w.-]*/[\w.-]+$")
 HUB_FILES = ["*.json", "*.safetensors", "*.jinja", "tokenizer.model", "merges.txt", "vocab.txt"]
 SMOLLM2_FILE = "SmolLM2-135M-Instruct.Q4_1.gguf"
 MANIFEST = "manifest.json"
@@ -58,7 +57,7 @@ def locate_model(
     folder = Path(base).expanduser()
     if folder.is_dir():
         return Located(base, _checked(folder))
-    if HUB_ID.match(base) and not base.startswith((".", "/")):
+    if HUB_MODEL.fullmatch(base) and not base.startswith((".", "/")):
         return Located(base, _checked(_from_hub(base, say)))
     raise Refusal(
         f"There is no base model at '{base}'.",

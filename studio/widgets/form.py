@@ -119,17 +119,17 @@ class Field(QWidget):
             self._editor.setText(_text(value))
         self._on_edited()
 
-    def suggest(self, value: Any) -> None:
-        """Takes another default, and its value too unless something else was entered."""
-        if value == self._default:
-            return
-        untouched = not self.fault and self.value == self._default
-        self._default = value
-        self._reset.setToolTip(f"Back to {_text(value)}")
-        if untouched:
-            self.set_value(value)
-        else:
+    def set_default(self, value: Any) -> None:
+        """Falls back on another value; the one that is shown stays."""
+        if value != self._default:
+            self._default = value
+            self._reset.setToolTip(f"Back to {_text(value)}")
             self._show_state()
+
+    def show_value(self, value: Any) -> None:
+        """Shows a value that was set elsewhere; what is typed stays where it means the same."""
+        if self.fault or self.value != value:
+            self.set_value(value)
 
     @property
     def fault(self) -> str:

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-from typing import get_args
-
 import msgspec
 import pytest
 
 from studio.app import Studio
-from studio.pages.train.review import in_words
-from studio.pages.train.settings import with_suggestions
 from tests.gui.conftest import Driver
 from workers.protocol import wire
 from workers.protocol.jobs import Train
@@ -17,13 +13,10 @@ from workers.protocol.pipeline import PREVIOUS
 from workers.protocol.recipe import (
     RL,
     Distill,
-    Method,
     Model,
     Recipe,
     Source,
-    Stage,
     Training,
-    format_recipe,
 )
 from workers.protocol.rewards import RewardModel
 
@@ -51,7 +44,7 @@ def test_a_few_answers_lead_to_a_stage(driver: Driver) -> None:
     driver.go("Train")
     page = driver.window.train
     assert not page.advice.answer.isVisible()
-    assert not page.forward.isVisible()
+    assert not page.wizard.forward.isVisible()
     driver.click("choice:have:examples")
     assert not page.advice.tuned.isVisible()
     assert not page.advice.memory.isVisible()
@@ -100,7 +93,7 @@ def test_a_base_that_does_not_answer_is_warned_of_and_taught_first(
     page.show_recipe(_recipe("dpo"))
     assert page.review.early.isVisible()
     assert "never fine-tuned to answer" in page.review.warning.text()
-    assert page.start.isEnabled()
+    assert page.wizard.finish.isEnabled()
     driver.click("begin-with-sft")
     assert not page.review.early.isVisible()
     first, then = page.pipeline().stages
@@ -127,10 +120,11 @@ def test_a_chain_with_sft_in_it_is_not_warned_of(driver: Driver, studio: Studio)
     page = driver.window.train
     page.show_recipe(_recipe("kto", f"run:{more}"))
     assert not page.review.early.isVisible()
-    assert page._chain(f"run:{more}") == ("starter", ["sft", "dpo"])
+    assert page.draft_model.draft.base.root == "starter"
+    assert page.draft_model.draft.base.answers
     page.show_recipe(_recipe("kto"))
     assert page.review.early.isVisible()
-    page.go_to(page._steps.index(page.model))
+    page.go_to(page.model)
     assert page.model.warning.isVisible()
     driver.click("choice:smollm2")
     assert not page.model.warning.isVisible()
@@ -142,7 +136,7 @@ def test_rlhf_leads_to_a_reward_model_where_there_is_none(driver: Driver) -> Non
     driver.click("more-stages")
     driver.click("choice:rlhf")
     assert page.recipe().rl.algorithm == "ppo"
-    page.go_to(page._steps.index(page.rewards))
+    page.go_to(page.rewards)
     assert page.rewards.reward_model.none.isVisible()
     driver.click("next")
     assert "There is no reward model" in driver.find("banner").text
@@ -158,7 +152,7 @@ def test_rlhf_takes_a_trained_reward_model(driver: Driver, studio: Studio) -> No
     page = driver.window.train
     driver.click("more-stages")
     driver.click("choice:rlhf")
-    page.go_to(page._steps.index(page.rewards))
+    page.go_to(page.rewards)
     offered = [page.rewards.reward_model.box.itemData(at) for at in range(2)]
     assert set(offered) == {f"run:{judge}", f"run:{other}"}
     page.rewards.reward_model.box.setCurrentIndex(offered.index(f"run:{other}"))
@@ -176,7 +170,7 @@ def test_only_what_the_algorithm_looks_at_is_shown(driver: Driver) -> None:
     driver.begin()
     page = driver.window.train
     page.stage.choices.choose(["rlhf"])
-    page.go_to(page._steps.index(page.settings))
+    page.go_to(page.settings)
     page.settings.own["rl"].folded.expand(animate=False)
     fields = page.settings.fields
     assert fields["rl.value_coefficient"].isVisible()
@@ -199,7 +193,7 @@ def test_distillation_asks_for_a_teacher(driver: Driver) -> None:
     driver.begin()
     page = driver.window.train
     page.stage.choices.choose(["distill"])
-    page.go_to(page._steps.index(page.settings))
+    page.go_to(page.settings)
     driver.click("next")
     assert "No teacher is named" in driver.find("banner").text
     driver.type("field:distill.teacher", "smollm2")
@@ -217,40 +211,3 @@ def test_a_recipe_of_rlhf_fills_the_wizard_as_it_stands(driver: Driver) -> None:
     )  # fmt: skip
     driver.window.train.show_recipe(recipe)
     assert driver.window.train.recipe() == recipe
-
-
-@pytest.mark.parametrize(
-    ("stage", "method", "algorithm", "words"),
-    [
-        ("dpo", "lora", "grpo", "adapter off: no second copy"),
-        ("dpo", "full", "grpo", "a second copy in memory"),
-        ("simpo", "full", "grpo", ""),
-        ("grpo", "lora", "grpo", "adapter off"),
-        ("rlhf", "lora", "ppo", "Three models are in memory, policy, value and reward model"),
-        ("rlhf", "full", "ppo", "Four models are in memory, policy, reference, value and reward"),
-        ("rlhf", "full", "rloo", "a second copy in memory"),
-    ],
-)
-def test_the_review_says_how_many_models_stand_in_memory(
-    stage: str, method: str, algorithm: str, words: str
-) -> None:
-    recipe = msgspec.structs.replace(
-        _recipe(stage), model=msgspec.structs.replace(Model(), method=method),
-        rl=msgspec.structs.replace(RL(), algorithm=algorithm),
-        rewards=[RewardModel(model="run:judge")],
-    )  # fmt: skip
-    said = in_words(recipe)
-    assert words in said
-    assert ("in memory" in said) is bool(words)
-    assert "  " not in said
-
-
-@pytest.mark.parametrize("stage", get_args(Stage))
-@pytest.mark.parametrize("method", get_args(Method))
-@pytest.mark.parametrize("root", ["starter", "Qwen/Qwen3-0.6B"])
-def test_there_are_settings_for_every_stage_that_a_file_may_hold(
-    stage: Stage, method: Method, root: str
-) -> None:
-    plain = Recipe(stage=stage, model=Model(base=root, method=method))
-    filled = with_suggestions(plain, root)
-    assert msgspec.toml.decode(format_recipe(filled), type=Recipe) == filled

@@ -21,7 +21,7 @@ def _words(driver: Driver) -> str:
 def _check(driver: Driver, source: str) -> None:
     driver.go("Train")
     train = driver.window.train
-    train.go_to(train._steps.index(train.data))
+    train.go_to(train.data)
     driver.window.train.data.add(source)
     driver.click("check-data")
 
@@ -115,7 +115,7 @@ def test_the_data_page_tells_nothing_of_the_file_before(
 def test_the_card_is_there_only_with_data(driver: Driver) -> None:
     driver.go("Train")
     page = driver.window.train
-    page.go_to(page._steps.index(page.data))
+    page.go_to(page.data)
     assert not page.data.check.isVisible()
     page.data.add("builtin:arithmetic")
     assert page.data.check.isVisible()

@@ -307,7 +307,7 @@ def test_a_file_can_be_dropped_on_the_page(driver: Driver, rows: Path) -> None:
 def test_the_wizard_leads_to_the_rows_of_a_source(driver: Driver, rows: Path) -> None:
     driver.go("Train")
     train = driver.window.train
-    train.go_to(train._steps.index(train.data))
+    train.go_to(train.data)
     train.data.add(str(rows))
     driver.click(f"look:{rows}")
     assert driver.window.page is driver.window.data

@@ -119,7 +119,7 @@ def test_a_space_after_export_leads_nowhere(driver: Driver, recipe: Recipe) -> N
 def test_next_at_last_does_not_lead_to_another_page(driver: Driver, recipe: Recipe) -> None:
     train = driver.window.train
     train.show_recipe(recipe)
-    train.go_to(train._steps.index(train.settings))
+    train.go_to(train.settings)
     driver.find("next").setFocus()
     _press(driver, Qt.Key.Key_Space)
     assert train.review.isVisible()

@@ -12,7 +12,7 @@ from workers.protocol.recipe import Recipe, Source
 def _lines(driver: Driver) -> list:  # type: ignore[type-arg]
     driver.go("Train")
     train = driver.window.train
-    train.go_to(train._steps.index(train.data))
+    train.go_to(train.data)
     return train.data.lines
 
 
@@ -57,10 +57,11 @@ def test_weight_limit_and_licence_reach_the_recipe(driver: Driver, tmp_path: Pat
 def test_licences_that_do_not_go_together_are_told(driver: Driver) -> None:
     _lines(driver)
     data = driver.window.train.data
-    data.show_recipe(Recipe(data=[
+    driver.window.train.show_recipe(Recipe(data=[
         Source(source="builtin:arithmetic", licence="CC-BY-SA-4.0"),
         Source(source="builtin:sums", licence="CC-BY-NC-4.0"),
     ]))  # fmt: skip
+    driver.window.train.go_to(data)
     assert data.clashes.isVisible()
     assert data.clashes.text()
 
@@ -74,7 +75,8 @@ def test_a_hub_set_has_the_catalogues_licence(driver: Driver) -> None:
 def test_a_source_that_was_looked_at_replaces_itself(driver: Driver) -> None:
     lines = _lines(driver)
     data = driver.window.train.data
-    data.show_recipe(Recipe(data=[Source(source="builtin:sums", weight=2.0, limit=10)]))
+    recipe = Recipe(data=[Source(source="builtin:sums", weight=2.0, limit=10)])
+    driver.window.train.show_recipe(recipe)
     data.use(Source(source="builtin:sums", mapping={"prompt": "prompt"}, bad_rows="skip"))
     assert [line.value for line in lines] == [
         Source(source="builtin:sums", weight=2.0, limit=10, mapping={"prompt": "prompt"},

@@ -22,7 +22,7 @@ def _step(driver: Driver) -> Any:
     """The wizard's data step, shown."""
     driver.go("Train")
     train = driver.window.train
-    train.go_to(train._steps.index(train.data))
+    train.go_to(train.data)
     return train.data
 
 
@@ -177,7 +177,7 @@ def test_the_review_says_what_share_of_the_rows_is_seen(driver: Driver, tmp_path
     data = _step(driver)
     data.add(str(_write(tmp_path / "rows.jsonl", _rows(4000))))
     train = driver.window.train
-    train.go_to(len(train._steps) - 1)
+    train.go_to(train.review)
     words = train.review._words
     driver.wait(lambda: "rows to learn from" in words.text())
     assert "It sees 960 of 3,600 rows to learn from (27%, 0.27 epochs)" in words.text()

@@ -291,7 +291,7 @@ app = QApplication([])
 studio = Studio(app, Home(Path(sys.argv[1])))
 studio.window.show()
 studio.window.train.show_recipe(read_recipe(Path(sys.argv[2])))
-studio.window.train.start.click()
+studio.window.train.wizard.finish.click()
 app.exec()
 """
 

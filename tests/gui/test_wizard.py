@@ -20,7 +20,7 @@ def train(driver: Driver) -> TrainPage:
 
 def _next(driver: Driver, train: TrainPage, step: Step) -> None:
     """Tries to go on from a step."""
-    train.go_to(train._steps.index(step))
+    train.go_to(step)
     driver.click("next")
 
 
@@ -51,7 +51,7 @@ def test_a_fault_of_the_rewards_goes_when_it_is_mended(driver: Driver, train: Tr
     train.stage.choices.choose(["grpo"])
     for asked in ("next", "try-rewards"):
         train.rewards.editor.set_value([])
-        train.go_to(train._steps.index(train.rewards))
+        train.go_to(train.rewards)
         driver.click(asked)
         assert "No reward is chosen." in train.banner.text
         train.rewards.editor.add("math_answer")
@@ -86,12 +86,12 @@ def test_a_judge_of_another_base_is_no_fault_once_another_is_chosen(
     train.show_recipe(Recipe(name="liked", stage="rlhf", rl=RL(algorithm="rloo")))
     _next(driver, train, train.rewards)
     assert "There is no reward model." in train.banner.text
-    train.rewards.reward_model._choose("/models/judge")
+    train.rewards.reward_model.choose("/models/judge")
     assert not train.banner.isVisible()
 
 
 def test_what_is_no_fault_stays_until_one_goes_on(driver: Driver, train: TrainPage) -> None:
-    train.go_to(train._steps.index(train.data))
+    train.go_to(train.data)
     train.banner.inform("Look whether this data has answers.")
     train.data.add("builtin:arithmetic")
     assert train.banner.isVisible()

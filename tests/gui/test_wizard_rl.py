@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from itertools import product
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 import pytest
@@ -14,6 +14,8 @@ from PySide6.QtGui import QAction
 from PySide6.QtWidgets import QApplication, QPlainTextEdit, QScrollArea
 
 from studio.app import Studio
+from studio.draft import DraftModel
+from studio.draft_faults import first_fault
 from studio.pages.train.settings import SettingsStep
 from studio.theme import Theme
 from studio.widgets.rewards import RewardEditor, summary_of
@@ -42,7 +44,7 @@ from workers.protocol.rewards import (
 
 QUICK_TOUR = assets_folder() / "recipes" / "quick-tour.toml"
 CODE = 'def reward(prompt, completion, answer):\n    """Two\n    lines."""\n    return 0.5\n'
-EVERY: list[AnyReward] = [
+UNLIKE_DEFAULTS: list[AnyReward] = [
     Format(pattern=r"^\d+$", tags="think,answer", weight=0.5),
     MathAnswer(boxed_only=False),
     Match(mode="regex", pattern=r"= (\d+)", case_sensitive=True, weight=-1),
@@ -55,6 +57,12 @@ EVERY: list[AnyReward] = [
     RewardModel(model="run:judge"),
     Judge(url="http://localhost:8080/v1", model="m", rubric="Be short.\nBe right.", seconds=5),
     Python(code=CODE, seconds=3, memory_mb=256),
+]
+"""Rewards whose options all differ from their defaults."""
+SEEN = {type(reward) for reward in UNLIKE_DEFAULTS}
+EVERY: list[AnyReward] = [
+    *UNLIKE_DEFAULTS,
+    *(cast(AnyReward, kind()) for kind in KINDS.values() if kind not in SEEN),
 ]
 
 
@@ -153,7 +161,7 @@ def test_what_does_not_apply_is_out_of_sight(driver: Driver) -> None:
     page = driver.window.train
     driver.begin()
     driver.click("choice:grpo")
-    page.go_to(page._steps.index(page.settings))
+    page.go_to(page.settings)
     page.settings.form.folded.expand(animate=False)
 
     def seen(path: str) -> bool:
@@ -177,7 +185,7 @@ def test_sets_are_offered_that_serve_the_stage(driver: Driver) -> None:
     data.test.choose("builtin:arithmetic-test")
     assert driver.window.train.recipe().evaluation.test == "builtin:arithmetic-test"
     driver.window.train.stage.choices.choose(["dpo"])
-    driver.window.train.go_to(3)
+    driver.window.train.go_to(data)
     offered = [data.builtin.itemText(at) for at in range(data.builtin.count())]
     assert "preferences" in offered
     assert "arithmetic" not in offered
@@ -232,8 +240,7 @@ def test_every_ready_recipe_fills_the_wizard_as_it_stands(driver: Driver) -> Non
         page.open_recipe(path)
         assert not page.banner.isVisible(), path.name
         assert page.pipeline().stages == read_pipeline(path).stages, path.name
-        faults = [page._steps[at].fault() for at in page._shown()]
-        assert faults == [None] * len(faults), path.name
+        assert first_fault(page.draft_model.draft) is None, path.name
 
 
 def test_what_no_step_asks_for_stays_as_it_was_opened(
@@ -366,7 +373,7 @@ def test_python_is_coloured_and_indented(editor: RewardEditor, qtbot: Any, theme
 
 
 def test_every_setting_is_asked_for_once(qtbot: Any, theme: Theme) -> None:
-    step = SettingsStep(theme)
+    step = SettingsStep(DraftModel(lambda run: None), theme)
     qtbot.addWidget(step)
     assert {"rl.group_size", "training.max_steps", "evaluation.holdout"} <= set(step.fields)
     assert "evaluation.test" not in step.fields

@@ -10,7 +10,6 @@ import pytest
 from studio.advice import (
     HAVES,
     MEMORIES,
-    TOO_EARLY,
     Have,
     Memory,
     advise,
@@ -24,6 +23,7 @@ from studio.advice import (
 from workers.protocol.catalogue import read_catalogue
 from workers.protocol.pipeline import PREVIOUS
 from workers.protocol.recipe import Model, Recipe, Source, Stage, Training, check_recipe
+from workers.protocol.stages import spec_of
 
 
 @pytest.mark.parametrize(
@@ -108,12 +108,13 @@ def test_what_a_base_has_learnt_is_known_from_its_chain(
 
 @pytest.mark.parametrize("stage", get_args(Stage))
 def test_a_warning_comes_on_an_untaught_base_alone(stage: str) -> None:
-    assert bool(missing_prerequisite(stage, False)) is (stage in TOO_EARLY)
+    assert bool(missing_prerequisite(stage, False)) is bool(spec_of(stage).too_early)
     assert missing_prerequisite(stage, True) == missing_prerequisite(stage, None) == ""
 
 
 def test_orpo_and_continued_pretraining_are_exempt() -> None:
-    assert not {"orpo", "cpt", "sft", "distill", "reward"} & set(TOO_EARLY)
+    for stage in ("orpo", "cpt", "sft", "distill", "reward"):
+        assert not spec_of(stage).too_early
 
 
 def test_sft_first_is_a_pipeline_that_can_be_run() -> None:

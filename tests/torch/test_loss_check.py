@@ -44,6 +44,7 @@ STAGES = {
     "kto": "builtin:feedback",
     "reward": "builtin:preferences",
     "grpo": "builtin:arithmetic",
+    "rlhf": "builtin:arithmetic",
     "distill": "builtin:arithmetic",
 }
 
@@ -60,8 +61,12 @@ def learner(stage: str, base: str, data: str, **training: Any) -> Recipe:
         lora=Lora(rank=4, alpha=8),
         data=[Source(source=data)],
         training=Training(**options | training),
-        rl=RL(max_completion_tokens=16, temperature=0.7),
-        rewards=[MathAnswer()] if stage == "grpo" else [],
+        rl=RL(
+            algorithm="ppo" if stage == "rlhf" else "grpo",
+            max_completion_tokens=16,
+            temperature=0.7,
+        ),
+        rewards=[MathAnswer()] if stage in ("grpo", "rlhf") else [],
         distill=Distill(teacher=base if stage == "distill" else "", lmbda=1.0),
         evaluation=Evaluation(max_rows=4),
     )

@@ -13,6 +13,8 @@ from workers.protocol.catalogue import known_dataset, read_catalogue
 from workers.protocol.options import options_of
 from workers.protocol.pipeline import (
     Pipeline,
+    chain_of,
+    check_pipeline,
     following,
     format_pipeline,
     parse_pipeline,
@@ -21,6 +23,7 @@ from workers.protocol.pipeline import (
 from workers.protocol.recipe import (
     Gate,
     Model,
+    Recipe,
     Source,
     Training,
     format_recipe,
@@ -243,6 +246,42 @@ def test_a_pipeline_names_the_stage_at_fault() -> None:
         parse_pipeline(PIPELINE.replace("batch_size = 8", "batch_size = 7"))
     with pytest.raises(Refusal, match="first stage"):
         parse_pipeline(PIPELINE.replace('base = "starter"', 'base = "previous"'))
+
+
+def test_what_was_never_a_file_is_checked_as_one() -> None:
+    pipeline = parse_pipeline(PIPELINE)
+    check_pipeline(pipeline)
+    first, second = pipeline.stages
+    cold = msgspec.structs.replace(second, rl=msgspec.structs.replace(second.rl, temperature=0.0))
+    for stages, told in (
+        ([first, cold], r"stages\[\]\.rl\.temperature|stages\[1\]\.rl\.temperature"),
+        ([cold], r"recipe: rl\.temperature"),
+        ([first, msgspec.structs.replace(second, rewards=[])], "stage 2: rewards is missing"),
+        ([second], "first stage"),
+        ([], "no stages"),
+    ):
+        with pytest.raises(Refusal, match=told):
+            check_pipeline(msgspec.structs.replace(pipeline, stages=stages), "the recipe")
+
+
+def test_a_chain_of_runs_leads_to_the_model_that_it_began_with() -> None:
+    runs = {
+        "first": Recipe(stage="sft", model=Model(base="smollm2")),
+        "second": Recipe(stage="dpo", model=Model(base="run:first")),
+        "third": Recipe(stage="kto", model=Model(base="run:gone")),
+    }
+
+    def recipe_of(run: str) -> Recipe | None:
+        if run == "no-training":
+            return None
+        if run not in runs:
+            raise Refusal("It is gone.", "", "")
+        return runs[run]
+
+    assert chain_of("run:second", recipe_of) == ("smollm2", ["sft", "dpo"])
+    assert chain_of("org/name", recipe_of) == ("org/name", [])
+    assert chain_of("run:third", recipe_of) == ("run:gone", ["kto"])
+    assert chain_of("run:no-training", recipe_of) == ("", [])
 
 
 def test_later_stages_name_the_runs_that_earlier_ones_became() -> None:

@@ -9,12 +9,11 @@ import msgspec
 from workers.data.read.card import CARD, head_of
 from workers.data.read.files import DataFiles
 from workers.protocol.browse import Version
-from workers.protocol.catalogue import known_dataset
+from workers.protocol.catalogue import catalogued_licence
 from workers.protocol.licences import normal
 from workers.protocol.recipe import Source
+from workers.protocol.sources import BUILTIN
 
-BUILT_IN = "Apache-2.0"
-"""The program's own licence (LICENSE); README.md, "Licence": the built-in sets are under it too."""
 LONGEST_SIDECAR = 64 << 10
 LONGEST_HEAD = 256 << 10
 """Bytes of a card that are looked at."""
@@ -28,11 +27,9 @@ def of(source: Source, found: DataFiles) -> tuple[str, str]:
     """
     if source.licence:
         return spelt(source.licence), "the recipe"
-    if source.source.startswith("builtin:"):
-        return BUILT_IN, "the program"
-    entry = known_dataset(source)
-    if entry is not None and (licence := spelt(entry.licence)):
-        return licence, "the catalogue"
+    if licence := spelt(catalogued_licence(source)):
+        known_by = "the program" if source.source.startswith(BUILTIN) else "the catalogue"
+        return licence, known_by
     if licence := _of_version(found.path):
         return licence, "the dataset that it is a version of"
     if licence := of_card((found.path if found.path.is_dir() else found.path.parent) / CARD):

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from workers.data.tokenize.chat_template import end_turns, set_chat_template
-from workers.fetch import HUB_ID, Located, locate_model
+from workers.fetch import Located, locate_model
 from workers.protocol.recipe import Template
 from workers.protocol.refusal import Refusal
+from workers.protocol.sources import HUB_MODEL
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -57,7 +58,7 @@ def locate_tokenizer(base: str, home: Path, say: Callable[[str], None]) -> Locat
     folder = Path(base).expanduser()
     if (folder / "tokenizer_config.json").is_file():
         return Located(base, folder)
-    if HUB_ID.match(base) and not folder.is_dir():
+    if HUB_MODEL.fullmatch(base) and not folder.is_dir():
         return Located(base, _from_hub(base))
     return locate_model(base, home, say)
 

@@ -239,7 +239,7 @@ _METRICS = (
         meaning="share of groups whose answers all earn the same",
         form="percent",
         better="down",
-        trainers=("frac_reward_zero_std",),
+        trainers=("equal_group_share",),
         former=("zero_std_share",),
         drawn=Drawn("frac_reward_zero_std"),
     ),

@@ -76,6 +76,22 @@ def parse_pipeline(
         if isinstance(stages, list):
             stages = _completed([with_present_keys(stage, say) for stage in stages], root_of)
         pipeline = converted(plain | {"stages": stages}, Pipeline, where)
+    _check_stages(pipeline, where)
+    return pipeline
+
+
+def check_pipeline(pipeline: Pipeline, where: str = "the pipeline") -> None:
+    """Refuses what reading its file would refuse: values out of bounds, impossible combinations.
+
+    Raises:
+        Refusal: with the key's path and what to write instead.
+    """
+    checked = pipeline.stages[0] if len(pipeline.stages) == 1 else pipeline
+    converted(msgspec.to_builtins(checked), type(checked), where)
+    _check_stages(pipeline, where)
+
+
+def _check_stages(pipeline: Pipeline, where: str) -> None:
     if not pipeline.stages:
         raise Refusal(
             f"{where} has no stages.", "A pipeline needs at least one.", "Add a [[stages]] table."
@@ -88,7 +104,6 @@ def parse_pipeline(
                 "There is no run before it.",
                 "Name a base model, for example starter.",
             )
-    return pipeline
 
 
 def format_pipeline(pipeline: Pipeline) -> str:
@@ -109,6 +124,30 @@ def following(recipes: Sequence[Recipe], name: str, run: str) -> list[Recipe]:
             known[PREVIOUS] = f"run:{run}"
         filled.append(with_models(recipe, lambda model, known=known: known.get(model, model)))
     return filled
+
+
+def chain_of(base: str, recipe_of: Callable[[str], Recipe | None]) -> tuple[str, list[str]]:
+    """The model at the beginning of a chain of runs, and the stages of the runs in order.
+
+    Args:
+        base: as a recipe names it.
+        recipe_of: what a run was trained by, given its id; None for a job that is no training,
+            whose base is not known. Raises `Refusal` where there is no such run: the chain is
+            taken to begin there.
+    """
+    stages: list[str] = []
+    seen: set[str] = set()
+    while base.startswith("run:") and base not in seen:
+        seen.add(base)
+        try:
+            recipe = recipe_of(base.removeprefix("run:"))
+        except Refusal:
+            break
+        if recipe is None:
+            return "", stages
+        stages.insert(0, recipe.stage)
+        base = recipe.model.base
+    return base, stages
 
 
 def with_models(recipe: Recipe, rename: Callable[[str], str]) -> Recipe:

@@ -1,11 +1,13 @@
 """What a reward of a recipe can be: one struct a kind, each option declared once.
 
 `[[rewards]]` tables are told apart by their `kind`. What each computes stands in workers/rewards.
+To add a reward: its struct here, with its name in `AnyReward`, and the module of workers/rewards
+that it names, whose `build(reward, home, stack)` makes its scorer.
 """
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal, get_args
 
 import msgspec
 
@@ -19,6 +21,14 @@ class Reward(
 ):
     """One part of the reward; the parts are added up by weight."""
 
+    module: ClassVar[str]
+    """Of workers/rewards: where its scorer is built."""
+    top: ClassVar[float | None] = None
+    """The highest value that it gives; None where there is none, or it is not known."""
+    measures: ClassVar[Literal["right", "form", ""]] = ""
+    """Whether it pays for being right or for the form of an answer, which the health coach holds
+    against each other; empty for neither."""
+
     weight: Annotated[
         float, option("Weight", "How much this part counts in the sum; may be negative.")
     ] = 1.0
@@ -26,6 +36,10 @@ class Reward(
 
 class Format(Reward, frozen=True, tag="format"):
     """1 when the whole answer has the form, else 0; with tags, the share of them in order."""
+
+    module = "form"
+    top = 1.0
+    measures = "form"
 
     pattern: Annotated[
         str,
@@ -40,6 +54,10 @@ class Format(Reward, frozen=True, tag="format"):
 class MathAnswer(Reward, frozen=True, tag="math_answer"):
     """1 when the final answer equals the row's, as mathematics: 1/2 is 0.5."""
 
+    module = "answers"
+    top = 1.0
+    measures = "right"
+
     boxed_only: Annotated[
         bool,
         option("Boxed only", "Only what stands in \\boxed{} counts as the final answer."),
@@ -48,6 +66,10 @@ class MathAnswer(Reward, frozen=True, tag="math_answer"):
 
 class Match(Reward, frozen=True, tag="match"):
     """1 when the final answer is the row's text, or matches a pattern."""
+
+    module = "answers"
+    top = 1.0
+    measures = "right"
 
     mode: Annotated[
         Literal["exact", "choice", "contains", "regex"],
@@ -68,6 +90,10 @@ class Match(Reward, frozen=True, tag="match"):
 class JsonSchema(Reward, frozen=True, tag="json_schema"):
     """1 when the answer is JSON that fits a schema, a quarter when it is JSON at all."""
 
+    module = "form"
+    top = 1.0
+    measures = "form"
+
     schema: Annotated[
         str, option("Schema", "JSON Schema as text; empty asks for any JSON object.")
     ] = ""
@@ -78,6 +104,9 @@ class Length(Reward, frozen=True, tag="length"):
 
     Towards the top this is DAPO's soft overlong punishment (Yu et al. 2025, eq. 13).
     """
+
+    module = "style"
+    top = 0.0
 
     min_tokens: Annotated[
         int,
@@ -95,11 +124,18 @@ class Length(Reward, frozen=True, tag="length"):
 class Repetition(Reward, frozen=True, tag="repetition"):
     """Minus the share of n-grams of words that repeat an earlier one (Yeo et al. 2025)."""
 
+    module = "style"
+    top = 0.0
+
     ngram: Annotated[int, option("Words together", "Length of the n-grams.", ge=1, le=20)] = 3
 
 
 class Language(Reward, frozen=True, tag="language"):
     """The probability that the answer is in a language, 0 to 1."""
+
+    module = "style"
+    top = 1.0
+    measures = "form"
 
     language: Annotated[str, option("Language", "ISO 639-1 code, for example en or de.")] = "en"
 
@@ -107,11 +143,19 @@ class Language(Reward, frozen=True, tag="language"):
 class ReasoningGym(Reward, frozen=True, tag="reasoning_gym"):
     """The score that a reasoning-gym task's own verifier gives, 0 to 1."""
 
+    module = "gym"
+    top = 1.0
+    measures = "right"
+
     task: Annotated[str, option("Task", "Name of the task, for example chain_sum.")]
 
 
 class CodeTests(Reward, frozen=True, tag="code_tests"):
     """The share of the row's tests (assert lines) that the answer's Python code passes."""
+
+    module = "code"
+    top = 1.0
+    measures = "right"
 
     seconds: Annotated[
         float, option("Time limit", "For all samples of a step together.", gt=0, unit="s")
@@ -128,11 +172,15 @@ class CodeTests(Reward, frozen=True, tag="code_tests"):
 class RewardModel(Reward, frozen=True, tag="reward_model"):
     """The score of a trained reward model."""
 
+    module = "models"
+
     model: Annotated[str, option("Reward model", "run:ID of a reward run, a folder or a hub id.")]
 
 
 class Judge(Reward, frozen=True, tag="judge"):
     """A language model's mark from 0 to 10, divided by ten, over an OpenAI-compatible endpoint."""
+
+    module = "models"
 
     url: Annotated[
         str, option("Endpoint", "The server's address; llama.cpp and Ollama both offer one.")
@@ -149,6 +197,8 @@ class Judge(Reward, frozen=True, tag="judge"):
 class Python(Reward, frozen=True, tag="python"):
     """Your own function `reward(prompt, completion, answer) -> float`, run in the sandbox."""
 
+    module = "code"
+
     code: Annotated[str, option("Code", "Python that defines reward(prompt, completion, answer).")]
     seconds: Annotated[
         float, option("Time limit", "For all samples of a step together.", gt=0, unit="s")
@@ -164,12 +214,8 @@ AnyReward = (
 )  # fmt: skip
 
 KINDS: dict[str, type[Reward]] = {
-    str(kind.__struct_config__.tag): kind
-    for kind in (
-        Format, MathAnswer, Match, JsonSchema, Length, Repetition, Language, ReasoningGym,
-        CodeTests, RewardModel, Judge, Python,
-    )
-}  # fmt: skip
+    str(kind.__struct_config__.tag): kind for kind in get_args(AnyReward)
+}
 
 
 def kind_of(reward: Reward) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack
+from importlib import import_module
 from pathlib import Path
 from typing import NamedTuple
 
@@ -72,28 +73,5 @@ def equal_share(totals: Sequence[float | None], group_size: int) -> float:
 
 def build(reward: asked.AnyReward, home: Path, stack: ExitStack) -> Scorer:
     """The scorer of one `[[rewards]]` table; raises `Refusal` when it cannot work here."""
-    match reward:
-        case asked.MathAnswer() | asked.Match():
-            from workers.rewards import answers
-
-            return answers.build(reward, home, stack)
-        case asked.Format() | asked.JsonSchema():
-            from workers.rewards import form
-
-            return form.build(reward, home, stack)
-        case asked.Length() | asked.Repetition() | asked.Language():
-            from workers.rewards import style
-
-            return style.build(reward, home, stack)
-        case asked.Python() | asked.CodeTests():
-            from workers.rewards import code
-
-            return code.build(reward, home, stack)
-        case asked.ReasoningGym():
-            from workers.rewards import gym
-
-            return gym.build(reward, home, stack)
-        case asked.RewardModel() | asked.Judge():
-            from workers.rewards import models
-
-            return models.build(reward, home, stack)
+    family = import_module(f"workers.rewards.{reward.module}")
+    return family.build(reward, home, stack)

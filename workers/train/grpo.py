@@ -1,9 +1,9 @@
-"""Reinforcement learning with verifiable rewards: answers are sampled in groups and compared.
+"""Reinforcement learning with verifiable rewards: completions are sampled in groups and compared.
 
-For each prompt the policy answers `group_size` times; an answer's advantage is its reward against
-the others of its group, A = (R - mean) / (std + eps) (Shao et al. 2024, DeepSeekMath), and the
-clipped objective raises what did better. TRL's GRPOTrainer and RLOOTrainer do the arithmetic; here
-they get the rewards and tell what they sampled.
+For each prompt the policy samples `group_size` completions; the advantage of one is its reward
+against the others of its group, A = (R - mean) / (std + eps) (Shao et al. 2024, DeepSeekMath), and
+the clipped objective raises what did better. TRL's GRPOTrainer and RLOOTrainer do the arithmetic;
+here they get the recipe's rewards, as reward functions, and what they sampled is kept.
 """
 
 from __future__ import annotations
@@ -13,22 +13,20 @@ import importlib.util
 import math
 import time
 from collections import defaultdict
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from statistics import fmean
+from typing import Any, NamedTuple
 
-import msgspec
 import torch
 from datasets import Dataset
 from transformers import Trainer
 from trl import GRPOConfig, GRPOTrainer, RLOOConfig, RLOOTrainer
 
-from workers.data.reader import Row
+from workers.data.reader import Message
 from workers.data.tokenize.chat_template import render
 from workers.evaluate import Measured
-from workers.protocol.events import Note, Rollout
 from workers.protocol.refusal import Refusal
-from workers.protocol.rollouts import Group, Rollouts, Sampling, path_of
-from workers.protocol.wire import write_atomically
+from workers.protocol.rollouts import Group, Rollouts
 from workers.rewards import Rewards, Sample, Scored, equal_share
 from workers.train.context import (
     NO_ROUTER_LOSS,
@@ -36,20 +34,17 @@ from workers.train.context import (
     common_arguments,
     drop_reference_copy,
 )
-from workers.train.encoding import encoded
 from workers.train.loss_check import TOKENS, Compared, own_log_probabilities
 from workers.train.reward_eval import evaluate_rewards
-
-SHOWN_GROUPS = 8
-LONGEST_SHOWN = 8000
-"""Bounds of what a step keeps for looking at: prompts, and characters of an answer."""
+from workers.train.rollouts import SHOWN_PROMPTS, fitting_prompts, sampling, save_rollouts
 
 
 def build_trainer(context: TrainingContext) -> Trainer:
     """TRL's trainer for the algorithm, with the recipe's rewards and a reference where needed."""
     options = context.recipe.rl
     rewards = context.open_rewards()
-    rows = [row for row, _ in fitting(context)]
+    functions = RewardFunctions(rewards, options.group_size)
+    rows = [row for row, _ in fitting_prompts(context)]
     columns = {
         "prompt": [row.prompt for row in rows],
         "answer": [row.answer for row in rows],
@@ -58,13 +53,13 @@ def build_trainer(context: TrainingContext) -> Trainer:
     reference = copy.deepcopy(context.loaded.model) if full and options.kl_coefficient else None
     kind = LoggedRLOOTrainer if options.algorithm == "rloo" else LoggedGRPOTrainer
     trainer = kind(
+        context,
+        functions,
         model=context.loaded.model,
-        reward_funcs=[_placeholder(name) for name in rewards.names],
         args=_arguments(context, rewards),
         train_dataset=Dataset.from_dict(columns),
         processing_class=context.loaded.tokenizer,
     )
-    trainer.watch(context, rewards)
     if reference is not None:
         # TRL loads the base by its name; where adapters were merged into it, that is another model.
         trainer.ref_model = trainer.accelerator.prepare_model(
@@ -75,66 +70,26 @@ def build_trainer(context: TrainingContext) -> Trainer:
 
 
 def compare(context: TrainingContext, trainer: Trainer) -> Compared:
-    """The log-probability of a part of the first prompt, as of an answer, at the run's
+    """The log-probability of a part of the first prompt, as of a completion, at the run's
     temperature."""
-    asked: Any = trainer
-    prompt: str = render(
-        asked.train_dataset[0]["prompt"], context.loaded.tokenizer, generation=True
-    )
-    ids: list[int] = asked.processing_class(prompt, add_special_tokens=False)["input_ids"][:TOKENS]
-    answer = len(ids) // 2
-    given = torch.tensor([ids], device=asked.accelerator.device)
-    trainers, *_ = asked._get_per_token_logps_and_entropies(
-        context.loaded.model, given, torch.ones_like(given), answer
+    this: Any = trainer
+    prompt: str = render(this.train_dataset[0]["prompt"], context.loaded.tokenizer, generation=True)
+    ids: list[int] = this.processing_class(prompt, add_special_tokens=False)["input_ids"][:TOKENS]
+    width = len(ids) // 2
+    given = torch.tensor([ids], device=this.accelerator.device)
+    trainers, *_ = this._get_per_token_logps_and_entropies(
+        context.loaded.model, given, torch.ones_like(given), width
     )
     own = own_log_probabilities(context.loaded.model, ids, context.recipe.rl.temperature)
-    return Compared("log-probability", float(trainers.sum()), float(own[-answer:].sum()))
+    return Compared("log-probability", float(trainers.sum()), float(own[-width:].sum()))
 
 
 def measure(context: TrainingContext, trainer: Trainer) -> Measured:
-    """Mean reward of greedy answers to the held-out prompts, and the share that is right."""
+    """Mean reward of greedy completions of the held-out prompts, and the share that is right."""
     assert isinstance(trainer, Logged)
     return evaluate_rewards(
         context, trainer, trainer.rewards, context.recipe.rl.max_completion_tokens
     )
-
-
-def _placeholder(name: str) -> Any:
-    """Gives TRL a reward's name; what it is worth is computed for all rewards together."""
-
-    def reward(completions: list[Any], **_: Any) -> list[float]:
-        raise AssertionError(f"{name} is scored by Watched._calculate_rewards")
-
-    reward.__name__ = name
-    return reward
-
-
-def fitting(context: TrainingContext) -> list[tuple[Row, list[int]]]:
-    """Rows whose prompt fits into training.max_length, each with its prompt's token ids."""
-    longest = context.recipe.training.max_length
-    tokenizer: Any = context.loaded.tokenizer
-    asked = encoded(
-        context, context.training, lambda row: (row, render(row.prompt, tokenizer, generation=True))
-    )
-    texts = [text for _, text in asked]
-    prompts: list[list[int]] = tokenizer(texts, add_special_tokens=False)["input_ids"]
-    prompted = zip((row for row, _ in asked), prompts, strict=True)
-    kept = [(row, ids) for row, ids in prompted if len(ids) <= longest]
-    if not kept:
-        raise Refusal(
-            "No prompt is short enough to train on.",
-            f"All are longer than training.max_length = {longest} tokens.",
-            "Raise training.max_length.",
-        )
-    if len(kept) < len(prompts):
-        context.host.emit(
-            Note(
-                text=f"{len(prompts) - len(kept)} of {len(prompts)} prompts are longer than "
-                f"{longest} tokens and are left out.",
-                level="warning",
-            )
-        )
-    return kept
 
 
 def _arguments(context: TrainingContext, rewards: Rewards) -> Any:
@@ -156,7 +111,7 @@ def _arguments(context: TrainingContext, rewards: Rewards) -> Any:
     if shared["use_vllm"]:
         shared["vllm_mode"] = "colocate"
     if shared["save_strategy"] == "steps":
-        # Between two batches of answers: resuming inside one would sample it again.
+        # Between two batches of completions: resuming inside one would sample it again.
         window = options.num_iterations
         shared["save_steps"] = -(-shared["save_steps"] // window) * window
     if options.algorithm == "rloo":
@@ -170,7 +125,7 @@ def _arguments(context: TrainingContext, rewards: Rewards) -> Any:
 
 
 def _use_vllm(context: TrainingContext) -> bool:
-    """Whether answers are sampled by vLLM within this process."""
+    """Whether completions are sampled by vLLM within this process."""
     wish = context.recipe.rl.fast_generation
     there = importlib.util.find_spec("vllm") is not None and context.loaded.device == "cuda"
     if wish == "vllm" and not there:
@@ -182,72 +137,116 @@ def _use_vllm(context: TrainingContext) -> bool:
     return there and wish != "transformers"
 
 
-class Logged:
-    """What is added to TRL's trainers: our rewards, and a record of every step's answers."""
+class ScoredBatch(NamedTuple):
+    """A batch of completions as the reward functions were given it; groups stand together."""
 
-    rewards: Rewards
-    _course: TrainingContext
-    _scored: Scored | None = None
+    prompts: Sequence[list[Message]]
+    texts: list[str]
+    ids: Sequence[list[int]]
+    """Each completion's tokens, its end token among them."""
+    solutions: Sequence[str]
+    """What is right, of each row; empty where a row does not say."""
+    scored: Scored
+    ready: float
+    """When the last score was there, by time.perf_counter."""
 
-    def watch(self, context: TrainingContext, rewards: Rewards) -> None:
-        self._course = context
+
+class RewardFunctions:
+    """The recipe's rewards as TRL asks for them: one function a reward, in their order.
+
+    TRL calls them one after the other with the same batch. The first call has it scored by all
+    rewards together, since a completion that one of them could not score counts for none.
+    """
+
+    def __init__(self, rewards: Rewards, group_size: int) -> None:
         self.rewards = rewards
-
-    def _calculate_rewards(
-        self, inputs: list[dict[str, Any]], prompts: Any, completions: Any,
-        completion_ids_list: list[list[int]],
-    ) -> torch.Tensor:  # fmt: skip
-        """Shape (answers, rewards); a row of NaN where one of the rewards gave no score."""
-        this: Any = self
-        samples = [
-            Sample(asked["prompt"], _text(said), asked["answer"], len(ids))
-            for asked, said, ids in zip(inputs, completions, completion_ids_list, strict=True)
+        self._group_size = group_size
+        self._batch: ScoredBatch | None = None
+        self.functions: list[Any] = [
+            self._function(at, name) for at, name in enumerate(rewards.names)
         ]
-        began = time.perf_counter()
-        self._scored = scored = self.rewards.score(samples)
-        metrics = this._metrics["train"]
-        metrics["reward_seconds"].append(time.perf_counter() - began)
-        unscored = sum(total is None for total in scored.totals)
-        metrics["unscored_share"].append(unscored / len(samples))
-        values = [
-            [part[at].value if total is not None else torch.nan for part in scored.parts]
-            for at, total in enumerate(scored.totals)
-        ]
-        return torch.tensor(values, dtype=torch.float32, device=this.accelerator.device)
 
-    def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
+    def take(self) -> ScoredBatch | None:
+        """The batch that was scored since the last call, if one was."""
+        batch, self._batch = self._batch, None
+        return batch
+
+    def _function(self, at: int, name: str) -> Callable[..., list[float | None]]:
+        def reward(**given: Any) -> list[float | None]:
+            if at == 0:
+                self._score(**given)
+            assert self._batch is not None
+            scored = self._batch.scored
+            return [
+                part.value if total is not None else None
+                for part, total in zip(scored.parts[at], scored.totals, strict=True)
+            ]
+
+        reward.__name__ = name
+        return reward
+
+    def _score(
+        self,
+        prompts: list[list[Message]],
+        completions: list[Any],
+        completion_ids: list[list[int]],
+        answer: list[str],
+        log_metric: Callable[[str, float], None],
+        **_: Any,
+    ) -> None:
+        texts = [_text(completion) for completion in completions]
+        lengths = map(len, completion_ids)
+        samples = list(map(Sample, prompts, texts, answer, lengths))
         began = time.perf_counter()
-        output: dict[str, Any] = super()._generate_and_score_completions(inputs)  # type: ignore[misc]
-        this: Any = self
-        metrics = this._metrics["train"]
-        metrics["rollout_seconds"].append(time.perf_counter() - began)
+        scored = self.rewards.score(samples)
+        ready = time.perf_counter()
+        log_metric("reward_seconds", ready - began)
+        log_metric("unscored_share", scored.totals.count(None) / len(samples))
         # TRL compares a rounded deviation with zero and misses groups of equal rewards.
-        assert self._scored is not None
-        metrics["frac_reward_zero_std"][-1] = equal_share(self._scored.totals, this.num_generations)
-        self._keep(inputs, output)
-        return output
+        log_metric("equal_group_share", equal_share(scored.totals, self._group_size))
+        self._batch = ScoredBatch(prompts, texts, completion_ids, answer, scored, ready)
+
+
+class Logged:
+    """What is added to TRL's trainers: times, and a record of every step's completions."""
+
+    def __init__(
+        self, context: TrainingContext, functions: RewardFunctions, **options: Any
+    ) -> None:
+        super().__init__(reward_funcs=functions.functions, **options)  # type: ignore[call-arg]
+        self.rewards = functions.rewards
+        self._context = context
+        self._functions = functions
+        self._seconds: dict[str, list[float]] = defaultdict(list)
 
     def training_step(self, *args: Any, **kwargs: Any) -> torch.Tensor:
-        this: Any = self
-        sampled = len(this._metrics["train"]["rollout_seconds"])
         began = time.perf_counter()
         loss = super().training_step(*args, **kwargs)  # type: ignore[misc]
-        spent = time.perf_counter() - began
-        rollouts = this._metrics["train"]["rollout_seconds"][sampled:]
-        this._metrics["train"]["update_seconds"].append(spent - sum(rollouts))
+        ended = time.perf_counter()
+        batch = self._functions.take()  # none where an earlier batch is learnt from once more
+        sampled = batch.ready - began if batch else 0.0
+        if batch:
+            self._seconds["rollout_seconds"].append(sampled)
+            self._save_rollouts(batch)
+        self._seconds["update_seconds"].append(ended - began - sampled)
         return loss
 
-    def _keep(self, inputs: list[dict[str, Any]], output: dict[str, Any]) -> None:
-        """Writes what was sampled beside the run, and says where."""
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """Adds the mean times since the last log."""
+        times = {name: fmean(seconds) for name, seconds in self._seconds.items()}
+        self._seconds.clear()
+        super().log(logs | times, start_time)  # type: ignore[misc]
+
+    def _save_rollouts(self, batch: ScoredBatch) -> None:
+        """Writes the first groups of a batch beside the run."""
         this: Any = self
-        assert self._scored is not None
+        advantages = list(this._logs["advantages"])[-len(batch.texts) :]
+        groups = _groups(
+            batch, advantages, this.num_generations, this.processing_class.eos_token_id
+        )
         step = this.state.global_step + 1
-        record = Rollouts(
-            step, self.rewards.names, self.rewards.weights,
-            _groups(inputs, output, self._scored, this._logs, this.num_generations,
-                    this._tokenizer.eos_token_id),
-        )  # fmt: skip
-        keep(self._course, record)
+        record = Rollouts(step, self.rewards.names, self.rewards.weights, groups)
+        save_rollouts(self._context, record)
 
 
 class LoggedGRPOTrainer(Logged, GRPOTrainer):
@@ -258,51 +257,26 @@ class LoggedRLOOTrainer(Logged, RLOOTrainer):
     """TRL's RLOO with our rewards."""
 
 
-def keep(context: TrainingContext, record: Rollouts) -> None:
-    """Writes a step's answers beside the run, and says where."""
-    path = context.host.folder / path_of(record.step)
-    path.parent.mkdir(exist_ok=True)
-    write_atomically(path, msgspec.json.encode(record))
-    context.host.emit(Rollout(step=record.step, path=path_of(record.step)))
-
-
 def _text(completion: Any) -> str:
     return completion if isinstance(completion, str) else str(completion[0]["content"])
 
 
 def _groups(
-    inputs: Sequence[dict[str, Any]],
-    output: dict[str, Any],
-    scored: Scored,
-    logs: dict[str, Any],
-    group_size: int,
-    end: int,
+    batch: ScoredBatch, advantages: Sequence[float], group_size: int, end: int
 ) -> list[Group]:
-    """The first groups of a batch; answers to one prompt stand together."""
-    texts = list(logs["completion"])[-len(inputs) :]
-    advantages = list(logs["advantages"])[-len(inputs) :]
-    mask = output["completion_mask"]
-    lengths = mask.sum(dim=1).tolist()
-    ended = (output["completion_ids"] == end).any(dim=1).tolist()
-    groups: dict[int, list[Sampling]] = defaultdict(list)
-    for at in range(min(len(inputs), SHOWN_GROUPS * group_size)):
-        outcomes = [part[at] for part in scored.parts]
-        groups[at // group_size].append(
-            Sampling(
-                text=texts[at][:LONGEST_SHOWN],
-                rewards=[outcome.value for outcome in outcomes],
-                reward=scored.totals[at],
-                advantage=advantages[at] if math.isfinite(advantages[at]) else 0.0,
-                tokens=int(lengths[at]),
-                truncated=not ended[at],
-                faults=[outcome.fault for outcome in outcomes if outcome.fault],
-            )
+    """The first groups of a batch, as they are kept for looking at."""
+    samples = [
+        sampling(
+            batch.scored,
+            at,
+            batch.texts[at],
+            tokens=len(batch.ids[at]),
+            advantage=advantages[at] if math.isfinite(advantages[at]) else 0.0,
+            truncated=end not in batch.ids[at],
         )
+        for at in range(min(len(batch.texts), SHOWN_PROMPTS * group_size))
+    ]
     return [
-        Group(
-            prompt=inputs[number * group_size]["prompt"][-1]["content"],
-            answer=inputs[number * group_size]["answer"],
-            samples=samples,
-        )
-        for number, samples in groups.items()
+        Group(batch.prompts[at][-1]["content"], batch.solutions[at], samples[at : at + group_size])
+        for at in range(0, len(samples), group_size)
     ]

@@ -1,90 +1,97 @@
 """Reinforcement learning from human feedback by PPO, with a value model beside the policy.
 
-The policy answers, a trained reward model scores each answer, and every token pays for its distance
-from the reference (Ziegler et al. 2019; Ouyang et al. 2022). The value model foresees what will be
-earned, so that an answer's score is spread over its tokens by generalized advantage estimation
-(Schulman et al. 2015), and the clipped objective (Schulman et al. 2017) moves the policy. TRL's
-PPOTrainer does the arithmetic; here it is given the recipe's rewards, and learns to end when asked,
-to go on from a checkpoint, and to tell what it sampled.
+The policy completes prompts, a trained reward model scores each completion, and every token pays
+for its distance from the reference (Ziegler et al. 2019; Ouyang et al. 2022). The value model
+predicts what is still to be earned, so that a completion's score is spread over its tokens by
+generalized advantage estimation (Schulman et al. 2015), and the clipped objective (Schulman et al.
+2017) moves the policy. Details are those of Huang et al. 2024 ("The N+ Implementation Details of
+RLHF with PPO") and of TRL's experimental PPOTrainer; only the log-probabilities of the policy that
+sampled come from a pass over the finished completions, as all others do, and not from generation.
+
+Read `training_step`, `sample` and `losses`; the arithmetic is in ppo_formulas.py. Shapes: B
+completions in a batch, P prompt tokens (padded on the left), T completion tokens (on the right).
 """
 
 from __future__ import annotations
 
 import copy
-import inspect
 from collections.abc import Iterator
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
+from typing import Any, NamedTuple
 
-import msgspec
-import psutil
 import torch
-from datasets import Dataset
 from safetensors.torch import load_file, save_file
-from transformers import Trainer
-from trl.experimental.ppo import PPOConfig, PPOTrainer
+from torch.nn.utils.rnn import pad_sequence
+from transformers import Trainer, TrainingArguments
 
 from workers.data.reader import Row
-from workers.engines.transformers import load_reward_model, with_adapter
 from workers.evaluate import Measured
-from workers.fetch import locate_model
+from workers.protocol.coverage import coverage
 from workers.protocol.refusal import Refusal
-from workers.protocol.rewards import RewardModel
-from workers.protocol.rollouts import Group, Rollouts, Sampling
+from workers.protocol.rollouts import Group, Rollouts
 from workers.rewards import Rewards, Sample, Scored
-from workers.rewards.models import TrainedModel
+from workers.train import ppo_formulas as formulas
 from workers.train.context import TrainingContext, common_arguments
-from workers.train.grpo import LONGEST_SHOWN, SHOWN_GROUPS, fitting, keep
+from workers.train.loss_check import TOKENS, Compared, own_log_probabilities
 from workers.train.reward_eval import evaluate_rewards
+from workers.train.rollouts import SHOWN_PROMPTS, fitting_prompts, sampling, save_rollouts
+from workers.train.value_model import PolicyAndValue, load_value_model, log_probabilities
 
-FULL_BYTES = 16
-"""A weight that is trained: itself, its gradient and Adam's two moments, each in 32 bits."""
 VALUE = "value.safetensors"
 """The value model's trained weights, in a checkpoint."""
+SAMPLED_AT_ONCE = 64
+"""Completions generated together, as in TRL."""
+UNCHANGED: dict[str, Any] = {"top_k": 0, "top_p": 1.0, "repetition_penalty": 1.0}
+"""Samples from the policy's own distribution, whatever the model's generation_config says."""
+
+Prompt = tuple[Row, list[int]]
+"""A row and its rendered prompt's token ids."""
 
 
 def build_trainer(context: TrainingContext) -> Trainer:
-    """TRL's PPOTrainer; the value model begins as the reward model (Ouyang et al. 2022)."""
+    """The loop below on the recipe's prompts and rewards.
+
+    Raises:
+        Refusal: the tokenizer has no padding of its own, there are fewer prompts than a batch
+            takes, or the value model does not fit.
+    """
     rewards = context.open_rewards()
-    tokenizer = copy.deepcopy(context.loaded.tokenizer)
-    tokenizer.padding_side = "left"  # prompts end where answers begin
-    _require_padding(tokenizer)
-    asked = fitting(context)
-    batch = _batch(context)
-    if len(asked) < batch:
+    _require_padding(context.loaded.tokenizer)
+    prompts = fitting_prompts(context)
+    batch = _batch_size(context)
+    if len(prompts) < batch:
         raise Refusal(
-            f"There are {len(asked)} prompts for batches of {batch}.",
+            f"There are {len(prompts)} prompts for batches of {batch}.",
             "PPO takes a whole batch of different prompts in each step.",
             "Lower training.batch_size or gradient_accumulation, or bring more prompts.",
         )
-    dataset = Dataset.from_dict({"input_ids": [ids for _, ids in asked]})
-    full = context.recipe.model.method == "full"
-    earned: Any = RewardAdapter(rewards, tokenizer, asked)
-    trainer = LoggedPPOTrainer(
-        args=_arguments(context, batch),
-        processing_class=tokenizer,
-        model=context.loaded.model,
-        ref_model=copy.deepcopy(context.loaded.model) if full else None,
-        reward_model=earned,
-        value_model=_value_model(context, rewards),
-        train_dataset=dataset,
-        eval_dataset=dataset.select(range(1)),  # never looked at: measured by the course
-    )
-    trainer.watch(context, rewards)
-    return trainer
+    policy, full = context.loaded.model, context.recipe.model.method == "full"
+    reference = copy.deepcopy(policy) if full else None  # else the policy without its adapter
+    value_model = load_value_model(context, rewards)
+    models = PolicyAndValue(policy, value_model, context.recipe.rl.temperature)
+    if context.recipe.training.gradient_checkpointing:
+        models.checkpoint_gradients(adapters=not full)
+    return PPOTrainer(context, models, reference, prompts, rewards)
 
 
-def compare(context: TrainingContext, trainer: Trainer) -> None:
-    """Nothing: TRL's loop takes the model's own logits, and measures nothing outside of itself."""
+def compare(context: TrainingContext, trainer: Trainer) -> Compared:
+    """The log-probability of a part of the first prompt, as of a completion, at the run's
+    temperature."""
+    assert isinstance(trainer, PPOTrainer)
+    ids = trainer.prompts[0][1][:TOKENS]
+    width, temperature = len(ids) // 2, context.recipe.rl.temperature
+    given = torch.tensor([ids], device=trainer.args.device)  # (1, tokens)
+    seen = torch.ones_like(given, dtype=torch.bool)
+    ours = log_probabilities(trainer.models.policy, given, seen, width, temperature)
+    own = own_log_probabilities(context.loaded.model, ids, temperature)
+    return Compared("log-probability", float(ours.sum()), float(own[-width:].sum()))
 
 
 def measure(context: TrainingContext, trainer: Trainer) -> Measured:
-    """What the rewards give to answers to the held-out prompts."""
-    assert isinstance(trainer, LoggedPPOTrainer)
-    return evaluate_rewards(
-        context, trainer, trainer.rewards, context.recipe.rl.max_completion_tokens
-    )
+    """What the rewards give to completions of the held-out prompts."""
+    assert isinstance(trainer, PPOTrainer)
+    longest = context.recipe.rl.max_completion_tokens
+    return evaluate_rewards(context, trainer, trainer.rewards, longest)
 
 
 def _require_padding(tokenizer: Any) -> None:
@@ -96,294 +103,285 @@ def _require_padding(tokenizer: Any) -> None:
         )
 
 
-class RewardAdapter(torch.nn.Module):
-    """Stands where TRL's loop looks for a reward model: answers are scored as text.
-
-    So every kind of reward serves, and a reward model reads an answer as it was taught to, by its
-    own template and tokens. TRL takes the score at an answer's last token; here all have it.
-    """
-
-    base_model_prefix = "body"
-
-    def __init__(
-        self, rewards: Rewards, tokenizer: Any, asked: list[tuple[Row, list[int]]]
-    ) -> None:
-        super().__init__()
-        self._rewards = rewards
-        self._tokenizer = tokenizer
-        self._rows = {tuple(ids): row for row, ids in asked}
-        self._lengths = sorted({len(ids) for _, ids in asked})
-        self.scored: Scored | None = None
-
-    def body(self, input_ids: torch.Tensor, attention_mask: torch.Tensor, **_: Any) -> Any:
-        """Scores as one hidden state, (rows, tokens, 1). One that could not be scored gets the mean
-        of the others, which neither pays nor costs."""
-        samples = [
-            self._sample(ids[seen].tolist())
-            for ids, seen in zip(input_ids, attention_mask, strict=True)
-        ]
-        self.scored = self._rewards.score(samples)
-        known = [total for total in self.scored.totals if total is not None]
-        mean = sum(known) / len(known) if known else 0.0
-        totals = [mean if total is None else total for total in self.scored.totals]
-        scores = torch.tensor(totals, device=input_ids.device)
-        return SimpleNamespace(hidden_states=[scores[:, None, None].expand(*input_ids.shape, 1)])
-
-    def score(self, hidden: torch.Tensor) -> torch.Tensor:
-        return hidden
-
-    def _sample(self, ids: list[int]) -> Sample:
-        length = next(n for n in self._lengths if tuple(ids[:n]) in self._rows)
-        row = self._rows[tuple(ids[:length])]
-        text = self._tokenizer.decode(ids[length:], skip_special_tokens=True)
-        return Sample(row.prompt, text, row.answer, len(ids) - length)
-
-
-def _value_model(context: TrainingContext, rewards: Rewards) -> Any:
-    """The reward model once more, trained beside the policy; by an adapter where that has one.
-
-    Where the reward model has other tokens, the value model begins as the policy.
-    """
-    recipe = context.recipe
-    home = Path(context.host.job.home)
-    located = context.located
-    for reward, scorer in zip(recipe.rewards, rewards.scorers, strict=True):
-        mine: Any = context.loaded.tokenizer
-        same = isinstance(scorer, TrainedModel) and scorer.tokenizer.get_vocab() == mine.get_vocab()
-        if same and isinstance(reward, RewardModel):
-            located = locate_model(reward.model, home, lambda _: None, reward_model=True)
-            break
-    full = recipe.model.method == "full"
-    if full:
-        _require_room(context)
-    model: Any = load_reward_model(located, torch.float32 if full else context.loaded.dtype)
-    if full:
-        return model.requires_grad_(True)
-    adapted: Any = with_adapter(model, recipe, four_bit=False, task="SEQ_CLS")
-    return adapted.base_model.model  # TRL looks for the body and the score by name
-
-
-def _require_room(context: TrainingContext) -> None:
-    """Refuses a value model that is trained in full and would not fit into what is free."""
-    needed = context.loaded.model.num_parameters() * FULL_BYTES
-    if context.loaded.device == "cuda":
-        free = torch.cuda.mem_get_info()[0]
-    else:
-        free = psutil.virtual_memory().available
-    if needed > free:
-        raise Refusal(
-            f"The value model does not fit: it needs about {needed / 2**30:.1f} GB, "
-            f"{free / 2**30:.1f} GB are free.",
-            "With model.method = 'full' all its weights are trained beside the policy's.",
-            "Set model.method = 'lora', or rl.algorithm = 'rloo', which needs no value model.",
-        )
-
-
-def _batch(context: TrainingContext) -> int:
+def _batch_size(context: TrainingContext) -> int:
     return context.recipe.training.batch_size * context.recipe.training.gradient_accumulation
 
 
-def _arguments(context: TrainingContext, batch: int) -> PPOConfig:
-    options = context.recipe.rl
-    shared = common_arguments(context)
-    steps = shared["max_steps"]
-    if steps > 0:
-        shared["total_episodes"] = steps * batch
-    if context.recipe.training.gradient_checkpointing:
-        context.loaded.model.gradient_checkpointing_enable()
-        if context.recipe.model.method != "full":
-            context.loaded.model.enable_input_require_grads()
-    return PPOConfig(
-        **shared,
-        response_length=options.max_completion_tokens,
-        stop_token="eos",
-        temperature=options.temperature,
-        kl_coef=options.kl_coefficient,
-        cliprange=options.clip_epsilon,
-        cliprange_value=options.clip_epsilon,
-        vf_coef=options.value_coefficient,
-        lam=options.gae_lambda,
-        num_ppo_epochs=options.num_iterations,
-        num_mini_batches=1,
-        local_rollout_forward_batch_size=min(batch, 64),
-        num_sample_generations=0,
+def _arguments(context: TrainingContext, prompts: int) -> TrainingArguments:
+    """One of the Trainer's steps is a batch of completions with all the updates on it."""
+    return TrainingArguments(
+        **common_arguments(context)
+        | {
+            "max_steps": coverage(context.recipe, prompts).steps,
+            "per_device_train_batch_size": _batch_size(context),
+            "gradient_accumulation_steps": 1,  # `training_step` divides the batch
+            "gradient_checkpointing": False,  # `build_trainer` switches it on in both models
+            "dataloader_drop_last": True,
+            "remove_unused_columns": False,
+        }
     )
 
 
-class Ended(Exception):
-    """The run was asked to end between two steps."""
+class Batch(NamedTuple):
+    """A batch of completions and what the updates need to know of them."""
+
+    ids: torch.Tensor
+    """Prompts with their completions, (B, P + T)."""
+    seen: torch.Tensor
+    """True where `ids` is no padding, (B, P + T)."""
+    mask: torch.Tensor
+    """True at the completion's tokens, its end token among them, (B, T)."""
+    value_mask: torch.Tensor
+    """The same and one place more, where the score is earned, (B, T)."""
+    log_probs: torch.Tensor
+    """Of the policy that sampled, (B, T)."""
+    kl: torch.Tensor
+    """How far that is from the reference at each token, in nats (k1), 0 outside of `mask`."""
+    values: torch.Tensor
+    """What the value model expected, 0 outside of `value_mask`, (B, T)."""
+    returns: torch.Tensor
+    """What it should have expected, (B, T)."""
+    advantages: torch.Tensor
+    """Whitened, 0 outside of `mask`, (B, T)."""
+    scores: torch.Tensor
+    """(B,)."""
+    ended: torch.Tensor
+    """False of completions that were truncated, (B,)."""
+
+    def micro_batches(self, size: int) -> Iterator[Batch]:
+        """The rows in a random order, so many at once."""
+        for rows in torch.randperm(len(self.ids)).split(size):
+            yield Batch(*(field[rows] for field in self))
 
 
-class LoggedPPOTrainer(PPOTrainer):
-    """TRL's PPO that ends when asked, goes on from a checkpoint and tells what it sampled."""
+class PPOTrainer(Trainer):
+    """PPO as a training step of Transformers' Trainer, which counts, saves, resumes and stops."""
 
-    rewards: Rewards
-    _course: TrainingContext
-    _gradient_norm = 0.0
-    _resumed_step = 0
-
-    def watch(self, context: TrainingContext, rewards: Rewards) -> None:
-        self._course = context
-        self.rewards = rewards
-        self.dataloader: Any = _Endable(self.dataloader, self)
-        optimizer: Any = self.optimizer
-        getattr(optimizer, "optimizer", optimizer).register_step_pre_hook(self._clip)
-
-    def _clip(self, *_: Any) -> None:
-        """Clips the policy's and the value model's gradients together, which TRL's loop does not.
-
-        A norm of 0 lets all through, as in the other stages.
-        """
-        most = self._course.recipe.training.max_grad_norm or float("inf")
-        parameters = [p for p in self.model.parameters() if p.grad is not None]
-        self._gradient_norm = float(torch.nn.utils.clip_grad_norm_(parameters, most))
-
-    def train(self, resume_from_checkpoint: str | None = None, **_: Any) -> Any:
-        if resume_from_checkpoint:
-            self._go_on_from(Path(resume_from_checkpoint))
-        try:
-            super().train()
-        except Ended:
-            self.control = self.callback_handler.on_train_end(self.args, self.state, self.control)
-
-    def _go_on_from(self, folder: Path) -> None:
-        """Takes up policy, value model, optimizer, schedule and dice where they were saved."""
-        state = msgspec.json.decode((folder / "trainer_state.json").read_bytes())
-        self._resumed_step = int(state["global_step"])
-        policy: Any = self.model.policy
-        value_model: Any = self.model.value_model
-        self._load_from_checkpoint(str(folder), model=policy)
-        value_model.load_state_dict(load_file(folder / VALUE), strict=False)
-        for part, name in ((self.optimizer, "optimizer.pt"), (self.lr_scheduler, "scheduler.pt")):
-            kept: Any = torch.load(folder / name, map_location=self.args.device, weights_only=True)
-            taking: Any = part
-            taking.load_state_dict(kept)
-        self._load_rng_state(str(folder))
-        left: Any = self.args
-        left.num_total_batches -= self._resumed_step
-
-    def count_on(self) -> None:
-        """Lets the steps be counted on from those before the pause; TRL's loop begins at 0."""
-        self.state.global_step += self._resumed_step
-        self.state.max_steps += self._resumed_step
-        self.state.episode += self._resumed_step * _batch(self._course)
-
-    def _save_checkpoint(self, model: Any, trial: Any) -> None:
-        super()._save_checkpoint(model, trial)
-        folder = self._course.checkpoints / f"checkpoint-{self.state.global_step}"
-        value_model: Any = self.model.value_model
-        trained = {
-            name: parameter.detach().cpu().contiguous()
-            for name, parameter in value_model.named_parameters()
-            if parameter.requires_grad
-        }
-        save_file(trained, folder / VALUE)
-
-    def log(self, logs: dict[str, Any], start_time: float | None = None) -> None:
-        if "objective/scores" not in logs:
-            super().log(logs, start_time)
-            return
-        frame = inspect.currentframe()
-        # TRL's loop keeps its batch in local variables and offers no other way to them.
-        batch = frame.f_back.f_locals if frame is not None and frame.f_back is not None else {}
-        super().log(self._told(logs, batch), start_time)
-        self._keep(batch)
-
-    def _told(self, logs: dict[str, Any], batch: dict[str, Any]) -> dict[str, Any]:
-        """The step under the Trainer's usual names. KL and entropy are means a token, in nats."""
-        told = {
-            "loss": logs["loss/policy_avg"]
-            + self._course.recipe.rl.value_coefficient * logs["loss/value_avg"],
-            "policy_loss": logs["loss/policy_avg"],
-            "value_loss": logs["loss/value_avg"],
-            "learning_rate": logs["lr"],
-            "grad_norm": self._gradient_norm,
-            "clip_ratio/region_mean": logs["policy/clipfrac_avg"],
-            "value_clip_fraction": logs["val/clipfrac_avg"],
-            "reward": logs["objective/scores"],
-            "epoch": self.state.epoch,
-        }
-        trained = ~batch["padding_mask"]
-        count = int(trained.sum())
-        lengths = trained.sum(1).float()
-        told["kl"] = float((batch["kl"] * trained).sum()) / max(1, count)
-        told["entropy"] = float(-(batch["logprobs"] * trained).sum()) / max(1, count)
-        told["reward_std"] = float(batch["scores"].float().std())
-        told["explained_variance"] = explained_variance(
-            batch["values"][trained], batch["returns"][trained]
+    def __init__(
+        self,
+        context: TrainingContext,
+        models: PolicyAndValue,
+        reference: Any,
+        prompts: list[Prompt],
+        rewards: Rewards,
+    ) -> None:
+        super().__init__(
+            model=models,
+            args=_arguments(context, len(prompts)),
+            train_dataset=prompts,  # type: ignore[arg-type]
+            data_collator=self._collate,
+            processing_class=context.loaded.tokenizer,
         )
-        told["completions/mean_length"] = float(lengths.mean())
-        told["completions/max_length"] = float(lengths.max())
-        told["completions/clipped_ratio"] = float((~batch["contain_eos_token"]).float().mean())
-        earned: Any = self.reward_model
-        unscored = sum(total is None for total in earned.scored.totals)
-        told["unscored_share"] = unscored / len(earned.scored.totals)
-        self._tokens += int((batch["query_responses"] != self._padding).sum())
-        told["num_tokens"] = self._tokens
-        return told
+        self.models = models
+        self.prompts = prompts
+        self.rewards = rewards
+        self._reference = reference
+        if reference is not None:
+            reference.to(self.args.device).eval().requires_grad_(False)
+        self._context = context
+        self._options = context.recipe.rl
+        self._at_once = context.recipe.training.batch_size
+        self._tokenizer: Any = context.loaded.tokenizer
+        self._values: dict[str, float] = {}
+        """The present step's metrics."""
 
-    def _parts(self, at: int, score: float) -> list[float | None]:
-        """What each reward gave an answer; TRL scores large batches piece by piece, of which only
-        the last is known in parts."""
-        earned: Any = self.reward_model
-        if len(earned.scored.totals) != _batch(self._course):
-            return [score, *[None] * (len(self.rewards.names) - 1)]
-        return [part[at].value for part in earned.scored.parts]
+    def training_step(
+        self, model: Any, inputs: dict[str, Any], num_items_in_batch: Any = None
+    ) -> torch.Tensor:
+        """Samples a batch, then updates policy and value model `num_iterations` times on it.
 
-    _tokens = 0
+        The Trainer itself clips and steps once more after this, and moves the learning rate.
+        """
+        batch, texts, scored = self.sample(model, **inputs)
+        self.state.num_input_tokens_seen += int(batch.seen.sum())
+        model.train()
+        optimizer: Any = self.optimizer
+        found: list[dict[str, torch.Tensor]] = []
+        for update in range(self._options.num_iterations):
+            if update:
+                most = self.args.max_grad_norm or float("inf")
+                self.accelerator.clip_grad_norm_(model.parameters(), most)
+                optimizer.step()
+                model.zero_grad()
+            for part in batch.micro_batches(self._at_once):
+                losses = self.losses(model, part)
+                self.accelerator.backward(losses["loss"] * len(part.ids) / len(batch.ids))
+                found.append({name: value.detach() for name, value in losses.items()})
+        means = {name: torch.stack([one[name] for one in found]).mean() for name in found[0]}
+        unscored = sum(total is None for total in scored.totals) / len(scored.totals)
+        self._values = {name: float(value) for name, value in means.items()} | {
+            **measured(batch),
+            "unscored_share": unscored,
+            "tokens": self.state.num_input_tokens_seen,
+        }
+        self._save_rollouts(batch, texts, scored)
+        return means["loss"]
 
-    @property
-    def _padding(self) -> int:
-        tokenizer: Any = self.processing_class
-        return tokenizer.pad_token_id
+    @torch.no_grad()
+    def sample(
+        self, model: Any, rows: list[Row], ids: torch.Tensor, seen: torch.Tensor
+    ) -> tuple[Batch, list[str], Scored]:
+        """Completes prompts, scores the completions, and spreads each score over its tokens.
 
-    def _keep(self, batch: dict[str, Any]) -> None:
-        """Writes what was sampled beside the run, and says where."""
-        tokenizer: Any = self.processing_class
+        Args:
+            ids, seen: the prompts and where they are no padding, both (B, P).
+
+        Returns:
+            The batch, the completions as text, and what the rewards said of them.
+        """
+        model.eval()
+        prompts, given = ids.to(self.args.device), seen.to(self.args.device)
+
+        # A completion ends with its end token, before the first padding.
+        completions = self._generate(prompts, given)  # (B, T)
+        width = completions.shape[1]
+        mask = (completions == self._tokenizer.pad_token_id).cumsum(1) == 0  # (B, T)
+        ended = ((completions == self._tokenizer.eos_token_id) & mask).any(1)  # (B,)
+        lengths = mask.sum(1)  # (B,)
+        # The value is needed one token further: there it has seen the end and the score is earned.
+        value_mask = torch.arange(width, device=mask.device) <= lengths[:, None]  # (B, T)
+
+        # Policy, value model and reference read what was sampled.
+        ids, seen = torch.cat([prompts, completions], 1), torch.cat([given, mask], 1)  # (B, P + T)
+        passes: list[tuple[torch.Tensor, ...]] = [
+            (*model(*part, width), self._reference_log_probs(*part, width))
+            for part in zip(ids.split(self._at_once), seen.split(self._at_once), strict=True)
+        ]
+        log_probs, values, reference = (torch.cat(part) for part in zip(*passes, strict=True))
+        values = values * value_mask
+
+        # Rewards read text; a reward model reads it by its own template and tokens.
+        texts = [
+            self._tokenizer.decode(completion[:length], skip_special_tokens=True)
+            for completion, length in zip(completions, lengths.tolist(), strict=True)
+        ]
+        samples = [
+            Sample(row.prompt, text, row.answer, length)
+            for row, text, length in zip(rows, texts, lengths.tolist(), strict=True)
+        ]
+        scored = self.rewards.score(samples)
+        scores = formulas.filled(scored.totals).to(values)  # (B,)
+
+        # Every token pays for its distance from the reference, the place behind the last one earns.
+        kl = (log_probs - reference) * mask  # (B, T)
+        earned = formulas.token_rewards(kl, scores, lengths, self._options.kl_coefficient)
+        advantages = formulas.gae(earned, values, self._options.gae_lambda)  # (B, T)
+        returns = advantages + values  # (B, T)
+        whitened = formulas.whiten(advantages, mask) * mask  # (B, T)
+        batch = Batch(
+            ids, seen, mask, value_mask, log_probs, kl, values, returns, whitened, scores, ended
+        )
+        return batch, texts, scored
+
+    def losses(self, model: Any, batch: Batch) -> dict[str, torch.Tensor]:
+        """The loss of a part of a batch, its two terms, and what is clipped of each; scalars."""
+        log_probs, values = model(batch.ids, batch.seen, batch.mask.shape[1])  # (b, T) each
+        clip = self._options.clip_epsilon
+        policy_loss, clip_fraction = formulas.policy_loss(
+            log_probs, batch.log_probs, batch.advantages, batch.mask, clip
+        )
+        value_loss, value_clip_fraction = formulas.value_loss(
+            values, batch.values, batch.returns, batch.value_mask, clip
+        )
+        return {
+            "loss": policy_loss + self._options.value_coefficient * value_loss,
+            "policy_loss": policy_loss,
+            "value_loss": value_loss,
+            "clip_fraction": clip_fraction,
+            "value_clip_fraction": value_clip_fraction,
+        }
+
+    def _collate(self, prompts: list[Prompt]) -> dict[str, Any]:
+        """Rows with their prompts' ids and where these are no padding, both (B, P)."""
+        padding = self._tokenizer.pad_token_id
+        ids = [torch.tensor(prompt) for _, prompt in prompts]
+        seen = [torch.ones(len(prompt), dtype=torch.bool) for _, prompt in prompts]
+        return {
+            "rows": [row for row, _ in prompts],
+            "ids": pad_sequence(ids, batch_first=True, padding_value=padding, padding_side="left"),
+            "seen": pad_sequence(seen, batch_first=True, padding_side="left"),
+        }
+
+    def _generate(self, prompts: torch.Tensor, seen: torch.Tensor) -> torch.Tensor:
+        """A completion sampled from the policy to each prompt: (B, T), padded behind its end."""
+        found: list[torch.Tensor] = []
+        padding = self._tokenizer.pad_token_id
+        parts = zip(prompts.split(SAMPLED_AT_ONCE), seen.split(SAMPLED_AT_ONCE), strict=True)
+        for ids, shown in parts:
+            with self.accelerator.autocast():
+                output = self.models.policy.generate(
+                    input_ids=ids,
+                    attention_mask=shown.long(),
+                    do_sample=True,
+                    temperature=self._options.temperature,
+                    **UNCHANGED,
+                    max_new_tokens=self._options.max_completion_tokens,
+                    eos_token_id=self._tokenizer.eos_token_id,
+                    pad_token_id=padding,
+                    use_cache=True,
+                )
+            found += output[:, ids.shape[1] :]
+        return pad_sequence(found, batch_first=True, padding_value=padding)
+
+    def _reference_log_probs(
+        self, ids: torch.Tensor, seen: torch.Tensor, width: int
+    ) -> torch.Tensor:
+        """Of the model that training began with, (B, T)."""
+        policy, temperature = self.models.policy, self._options.temperature
+        with self.accelerator.autocast():
+            if self._reference is not None:
+                return log_probabilities(self._reference, ids, seen, width, temperature)
+            with policy.disable_adapter():
+                return log_probabilities(policy, ids, seen, width, temperature)
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """Adds the step's metrics, under their names on the wire."""
+        super().log(logs | self._values if "loss" in logs else logs, start_time)
+
+    def _save_rollouts(self, batch: Batch, texts: list[str], scored: Scored) -> None:
+        """Writes the first completions beside the run."""
+        lengths = batch.mask.sum(1).tolist()
+        advantages = (batch.advantages.sum(1) / batch.mask.sum(1).clamp(min=1)).tolist()
+        prompts = batch.ids.shape[1] - batch.mask.shape[1]  # P
         groups = []
-        for at in range(min(len(batch["scores"]), SHOWN_GROUPS)):
-            prompt = batch["queries"][at]
-            said = batch["postprocessed_responses"][at]
-            score = float(batch["scores"][at])
-            trained = ~batch["padding_mask"][at]
-            advantage = float(batch["advantages"][at][trained].mean()) if trained.any() else 0.0
-            text = tokenizer.decode(said[said != self._padding], skip_special_tokens=True)
-            sampling = Sampling(
-                text=text[:LONGEST_SHOWN], rewards=self._parts(at, score), reward=score,
-                advantage=advantage,
-                tokens=int(trained.sum()), truncated=not bool(batch["contain_eos_token"][at]),
-                faults=[],
-            )  # fmt: skip
-            asked = tokenizer.decode(prompt[prompt != self._padding])
-            groups.append(Group(prompt=asked, answer="", samples=[sampling]))
-        step = self.state.global_step
-        keep(self._course, Rollouts(step, self.rewards.names, self.rewards.weights, groups))
+        for at in range(min(len(texts), SHOWN_PROMPTS)):
+            prompt = batch.ids[at, :prompts][batch.seen[at, :prompts]]
+            one = sampling(
+                scored,
+                at,
+                texts[at],
+                tokens=lengths[at],
+                advantage=advantages[at],
+                truncated=not bool(batch.ended[at]),
+            )
+            groups.append(Group(self._tokenizer.decode(prompt), "", [one]))
+        step = self.state.global_step + 1
+        record = Rollouts(step, self.rewards.names, self.rewards.weights, groups)
+        save_rollouts(self._context, record)
+
+    def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
+        """The policy as in every stage, and the value model's trained weights beside it."""
+        folder = Path(output_dir or self.args.output_dir or "")
+        self.models.policy.save_pretrained(folder)
+        self._tokenizer.save_pretrained(folder)
+        save_file(self.models.trained_values(), folder / VALUE)
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
+        super()._load_from_checkpoint(resume_from_checkpoint, model=self.models.policy)
+        kept = load_file(Path(resume_from_checkpoint) / VALUE)
+        self.models.value_model.load_state_dict(kept, strict=False)
 
 
-class _Endable:
-    """The trainer's batches, before each of which it may end."""
-
-    def __init__(self, batches: Any, trainer: LoggedPPOTrainer) -> None:
-        self._batches = batches
-        self._trainer = trainer
-        self._begun = False
-
-    def __iter__(self) -> Iterator[Any]:
-        for batch in self._batches:
-            if not self._begun:
-                self._begun = True
-                self._trainer.count_on()
-            if self._trainer.control.should_training_stop:
-                raise Ended
-            yield batch
-
-
-def explained_variance(values: torch.Tensor, returns: torch.Tensor) -> float:
-    """1 - Var(returns - values) / Var(returns): 1 foresees all, 0 no more than the mean does.
-
-    NaN where the returns do not vary. Both (tokens,).
-    """
-    spread = returns.float().var()
-    if len(returns) < 2 or float(spread) < 1e-12:
-        return float("nan")
-    return float(1 - (returns.float() - values.float()).var() / spread)
+def measured(batch: Batch) -> dict[str, float]:
+    """A batch's metrics. KL and entropy are means a token, in nats."""
+    mask, lengths = batch.mask, batch.mask.sum(1).float()
+    return {
+        "reward": float(batch.scores.mean()),
+        "reward_std": float(batch.scores.std()),
+        "kl": float(formulas.masked_mean(batch.kl, mask)),
+        "entropy": float(-formulas.masked_mean(batch.log_probs, mask)),
+        "explained_variance": formulas.explained_variance(batch.values[mask], batch.returns[mask]),
+        "completion_length": float(lengths.mean()),
+        "max_completion_length": float(lengths.max()),
+        "truncation_rate": float((~batch.ended).float().mean()),
+    }

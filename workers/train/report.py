@@ -12,7 +12,7 @@ import torch
 from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from workers.protocol.events import Finding, Metrics, Phase, Progress, Saved
-from workers.protocol.metrics import TRAINERS
+from workers.protocol.metrics import METRICS, TRAINERS
 from workers.protocol.requests import SampleNow, SaveNow
 from workers.protocol.stages import spec_of
 from workers.protocol.wire import finite
@@ -23,8 +23,12 @@ from workers.train.health import Coach
 
 
 def renamed(logs: Mapping[str, Any]) -> dict[str, Any]:
-    """The Trainer's values under the wire's names; of rewards, each part's mean and deviation."""
-    values = {ours: logs[theirs] for theirs, ours in TRAINERS.items() if theirs in logs}
+    """The Trainer's values under the wire's names; of rewards, each part's mean and deviation.
+
+    Our own trainer, of PPO, uses the wire's names itself.
+    """
+    values = {name: logs[name] for name in METRICS if name in logs}
+    values |= {ours: logs[theirs] for theirs, ours in TRAINERS.items() if theirs in logs}
     for key, value in logs.items():
         first, _, rest = key.partition("/")
         name, _, statistic = rest.rpartition("/")
@@ -62,6 +66,7 @@ class Report(TrainerCallback):
         state.compute_steps(args, state.max_steps)  # a checkpoint brings those it was made with
         self._host.emit(Phase(name="Training"))
         self._host.emit(Progress(done=state.global_step, total=state.max_steps))
+        self._last_tokens = float(state.num_input_tokens_seen)
         self._began = self._last_log = time.perf_counter()
 
     def on_step_end(

@@ -14,8 +14,9 @@ from studio.widgets.listcard import ListCard
 from studio.widgets.text import button, label
 from workers.protocol.assets import builtin_datasets
 from workers.protocol.browse import Version
+from workers.protocol.sources import PATTERNS
 
-FILES = "Data (*.jsonl *.json *.csv *.tsv *.parquet *.arrow *.feather *.txt *.gz *.zst)"
+FILES = f"Data ({PATTERNS})"
 
 
 class OpenDialog(QWidget):

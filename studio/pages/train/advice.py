@@ -8,11 +8,12 @@ from PySide6.QtCore import Signal
 from PySide6.QtWidgets import QComboBox, QHBoxLayout, QVBoxLayout, QWidget
 
 from studio.advice import Advice, Have, advise, matters
+from studio.draft import DraftModel
 from studio.pages.train.step import Step
 from studio.theme import SPACE, Theme
 from studio.widgets.card import Card, Choices
 from studio.widgets.text import button, label
-from workers.protocol.recipe import Recipe
+from workers.protocol.stages import spec_of
 
 HAVES: dict[Have, tuple[str, str]] = {
     "examples": ("Examples of good answers", "graduation-cap"),
@@ -33,17 +34,18 @@ MEMORY = [
     ("A GPU with 8 to 24 GB", "card"),
     ("More than 24 GB", "large"),
 ]
-NAMES = {"reward": "reward model", "distill": "distillation", "cpt": "continued pretraining"}
-"""Stages that are not called by their letters."""
 
 
 class AdviceStep(Step):
+    """What is answered here leads to a stage; a draft does not say what it was chosen for."""
+
+    name = "Advice"
     taken = Signal(object)
     """An `Advice` that the user wants to follow."""
     skipped = Signal()
 
-    def __init__(self, theme: Theme) -> None:
-        super().__init__()
+    def __init__(self, model: DraftModel, theme: Theme) -> None:
+        super().__init__(model)
         self.have = Choices(theme, columns=4)
         for key, (title, icon) in HAVES.items():
             self.have.add(f"have:{key}", title, "", icon)
@@ -112,7 +114,7 @@ class AdviceStep(Step):
         self.answer.setVisible(found is not None)
         if found is None:
             return
-        names = [named(stage) for stage in found.steps]
+        names = [spec_of(stage).short for stage in found.steps]
         self.way.setText(" → ".join([names[0][:1].upper() + names[0][1:], *names[1:]]))
         self.why.setText(found.why)
         self.needs.setText(found.data)
@@ -120,29 +122,18 @@ class AdviceStep(Step):
         self.then.setText(afterwards(found.steps))
         self.then.setVisible(len(names) > 1)
 
-    def fill(self, recipe: Recipe) -> Recipe:
-        return recipe
-
-    def show_recipe(self, recipe: Recipe) -> None:
-        """A recipe does not say what it was chosen for."""
-
 
 def afterwards(steps: Sequence[str]) -> str:
     """What is to be done after the first of several runs."""
-    if "rlhf" in steps:
+    if any(spec_of(stage).scored_by == "reward_model" for stage in steps):
         return (
             "Each is a run of its own. The reward model and RLHF both start from the model that "
             "answers; the reward model then scores what RLHF tries."
         )
     return (
-        f"The first run is {named(steps[0])}. When it has ended, choose Train on from it in its "
-        "menu under Runs."
+        f"The first run is {spec_of(steps[0]).short}. When it has ended, choose Train on from it "
+        "in its menu under Runs."
     )
-
-
-def named(stage: str) -> str:
-    """A stage as it stands in a sentence."""
-    return NAMES.get(stage, stage.upper())
 
 
 def _box(name: str, words: str, options: Sequence[tuple[str, object]]) -> QComboBox:

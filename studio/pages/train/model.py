@@ -1,11 +1,7 @@
-"""Step three: the base model, and how much of it is trained."""
+"""The step that asks for the base model, and how much of it is trained."""
 
 from __future__ import annotations
 
-import re
-from pathlib import Path
-
-import msgspec
 from PySide6.QtWidgets import (
     QComboBox,
     QFileDialog,
@@ -14,13 +10,14 @@ from PySide6.QtWidgets import (
     QStackedWidget,
     QWidget,
 )
+from superqt.utils import signals_blocked
 
+from studio.draft import BaseKind, DraftModel, method
+from studio.draft_faults import warning
 from studio.pages.train.step import Step
 from studio.theme import SPACE, Theme
 from studio.widgets.card import Choices
 from studio.widgets.text import button, label
-from workers.protocol.recipe import Recipe
-from workers.protocol.refusal import Refusal
 
 BASES = [
     ("starter", "Starter model", "Our own, 2.6 million weights, made for learning and trying. "
@@ -42,18 +39,22 @@ METHODS = [
     ("full", "Full", "Trains every weight. Needs about eight times the memory of LoRA.",
      "circles-four"),
 ]  # fmt: skip
-HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
+
+
+DETAILS: dict[BaseKind, int] = {"hub": 1, "folder": 2, "run": 3}
+"""Bases that ask for more, to the place of what asks."""
 
 
 class ModelStep(Step):
-    def __init__(self, theme: Theme) -> None:
-        super().__init__()
+    name = "Model"
+
+    def __init__(self, model: DraftModel, theme: Theme) -> None:
+        super().__init__(model)
         self.bases = Choices(theme)
         self.methods = Choices(theme)
-        for base in BASES:
-            self.bases.add(*base)
-        for method in METHODS:
-            self.methods.add(*method)
+        for choices, cards in ((self.bases, BASES), (self.methods, METHODS)):
+            for card in cards:
+                choices.add(*card)
         self._details = QStackedWidget()
         self.hub = QLineEdit()
         self.hub.setObjectName("hub-id")
@@ -71,11 +72,10 @@ class ModelStep(Step):
         self._details.setMaximumHeight(40)
         self.warning = label("", "muted", wrap=True)
         self.warning.hide()
-        self._suggested = "lora"
-        self.bases.changed.connect(self._on_base_changed)
         for edited in (self.bases.changed, self.hub.textChanged, self.folder.textChanged,
                        self.runs.currentIndexChanged):  # fmt: skip
-            edited.connect(self.changed)
+            edited.connect(self._on_base_edited)
+        self.methods.changed.connect(self._on_method_chosen)
         self.body.addWidget(label("What to start from", "heading"))
         self.body.addWidget(self.bases)
         self.body.addWidget(self._details)
@@ -83,8 +83,7 @@ class ModelStep(Step):
         self.body.addWidget(label("How to train it", "heading"))
         self.body.addWidget(self.methods)
         self.body.addStretch(1)
-        self.bases.choose(["starter"])
-        self.methods.choose(["lora"])
+        self.show_draft()
 
     def _folder_line(self, theme: Theme) -> QWidget:
         browse = button("Browse…", theme, "folder-open", name="browse-model")
@@ -98,85 +97,63 @@ class ModelStep(Step):
         return line
 
     def offer_runs(self, runs: list[tuple[str, str]]) -> None:
-        """Runs that have trained weights: id and name."""
+        """Runs that have trained weights: id and name; the one that is chosen stays."""
         present = self.runs.currentData()
-        self.runs.clear()
-        for run, name in runs:
-            self.runs.addItem(f"{name}   {run}", run)
-        self.runs.setCurrentIndex(max(0, self.runs.findData(present)))
-
-    def choose_run(self, run: str) -> None:
-        self.bases.choose(["run"])
-        self.runs.setCurrentIndex(self.runs.findData(run))
+        with signals_blocked(self.runs):
+            self.runs.clear()
+            for run, name in runs:
+                self.runs.addItem(f"{name}   {run}", run)
+            self.runs.setCurrentIndex(max(0, self.runs.findData(present)))
+        if self.draft.base.name == "run:":
+            self._on_base_edited()
+        self.show_draft()
 
     @property
-    def base(self) -> str:
-        """As a recipe names it."""
+    def base(self) -> tuple[BaseKind, str]:
+        """What the controls say: where the base comes from, and how a recipe names it."""
         match self.bases.chosen[0]:
             case "hub":
-                return self.hub.text().strip()
+                return "hub", self.hub.text().strip()
             case "folder":
-                return self.folder.text().strip()
+                return "folder", self.folder.text().strip()
             case "run":
-                return f"run:{self.runs.currentData() or ''}"
-            case named:
-                return named
+                return "run", f"run:{self.runs.currentData() or ''}"
+            case "smollm2":
+                return "smollm2", "smollm2"
+            case _:
+                return "starter", "starter"
 
-    def warn(self, text: str) -> None:
-        """Says what may go wrong with the base; an empty text says nothing."""
-        self.warning.setText(text)
-        self.warning.setVisible(bool(text))
+    def show_draft(self) -> None:
+        base, how = self.draft.base, method(self.draft)
+        if self.methods.chosen != [how]:
+            with signals_blocked(self.methods):
+                self.methods.choose([how])
+        if not self.bases.chosen or self.base != (base.kind, base.name):
+            self._show_base(base.kind, base.name)
+        self._details.setCurrentIndex(DETAILS.get(base.kind, 0))
+        self._details.setVisible(base.kind in DETAILS)
+        self.warning.setText(warning(self.draft))
+        self.warning.setVisible(bool(self.warning.text()))
 
-    def adapt(self, recipe: Recipe, root: str) -> None:
-        """Full training suits a tiny model that learns by trying."""
-        tries = recipe.stage in ("grpo", "rlhf")
-        suits = "full" if tries and root == "starter" else "lora"
-        untouched = self.methods.chosen == [self._suggested]
-        self._suggested = suits
-        if untouched:
-            self.methods.choose([suits])
+    def _show_base(self, kind: BaseKind, name: str) -> None:
+        run = name.removeprefix("run:")
+        with signals_blocked(self.bases), signals_blocked(self.hub), \
+                signals_blocked(self.folder), signals_blocked(self.runs):  # fmt: skip
+            self.bases.choose([kind])
+            if kind == "hub":
+                self.hub.setText(name)
+            elif kind == "folder":
+                self.folder.setText(name)
+            elif kind == "run":
+                if self.runs.findData(run) < 0:
+                    self.runs.addItem(run, run)
+                self.runs.setCurrentIndex(self.runs.findData(run))
 
-    def fill(self, recipe: Recipe) -> Recipe:
-        model = msgspec.structs.replace(
-            recipe.model, base=self.base, method=self.methods.chosen[0]
-        )  # fmt: skip
-        return msgspec.structs.replace(recipe, model=model)
+    def _on_base_edited(self) -> None:
+        self.draft_model.choose_base(*self.base)
 
-    def show_recipe(self, recipe: Recipe) -> None:
-        base = recipe.model.base
-        self.methods.choose([recipe.model.method])
-        if base.startswith("run:"):
-            run = base.removeprefix("run:")
-            if self.runs.findData(run) < 0:
-                self.runs.addItem(run, run)
-            self.choose_run(run)
-        elif base in {key for key, *_ in BASES}:
-            self.bases.choose([base])
-        elif HUB_ID.fullmatch(base) and not Path(base).exists():
-            self.hub.setText(base)
-            self.bases.choose(["hub"])
-        else:
-            self.folder.setText(base)
-            self.bases.choose(["folder"])
-
-    def fault(self) -> Refusal | None:
-        match self.bases.chosen[0]:
-            case "hub" if not HUB_ID.fullmatch(self.hub.text().strip()):
-                return Refusal("That is not a model id.", "An id has the form org/name.",
-                               "Copy it from the model's page on the hub.")  # fmt: skip
-            case "folder" if not (Path(self.folder.text().strip()) / "config.json").is_file():
-                return Refusal("That is not a model folder.", "It holds no config.json.",
-                               "Choose the folder that holds config.json.")  # fmt: skip
-            case "run" if not self.runs.currentData():
-                return Refusal("There is no earlier run to go on from.", "No run has ended yet.",
-                               "Choose another base model for the first run.")  # fmt: skip
-        return None
-
-    def _on_base_changed(self) -> None:
-        order = {"hub": 1, "folder": 2, "run": 3}
-        chosen = self.bases.chosen[:1]
-        self._details.setCurrentIndex(order.get(chosen[0], 0) if chosen else 0)
-        self._details.setVisible(self._details.currentIndex() > 0)
+    def _on_method_chosen(self) -> None:
+        self.draft_model.become(self.draft.with_method(self.methods.chosen[0]))  # type: ignore[arg-type]
 
     def _on_browse(self) -> None:
         if path := QFileDialog.getExistingDirectory(self, "Model folder"):

@@ -3,8 +3,6 @@ for training."""
 
 from __future__ import annotations
 
-import re
-from pathlib import Path
 from typing import Any
 
 from PySide6.QtCore import QTimer, Signal
@@ -19,12 +17,11 @@ from workers.protocol.events import Event, Opened, Phase, RowsCounted, RowsShown
 from workers.protocol.recipe import Source
 from workers.protocol.refusal import Refusal
 from workers.protocol.requests import Request, ShowRows
+from workers.protocol.sources import on_hub
 
 ROWS = 3
 LETTERS = 280
 """Of a row that cannot be used, so much is shown as it stands in the file."""
-HUB = re.compile(r"[A-Za-z0-9][\w.-]*/(?!.*\.(jsonl?|csv|parquet)$)[\w.-]+(:[\w.-]+){0,2}")
-"""An id on the hub, perhaps with configuration and split; a file's name is none."""
 
 
 class Preview(Card):
@@ -122,15 +119,6 @@ class Preview(Card):
     def leave(self) -> None:
         """Ends the worker."""
         self._dataset.close()
-
-
-def on_hub(source: str) -> bool:
-    """Whether a source can only be on the hub; nothing is fetched to find out."""
-    return (
-        not source.startswith("builtin:")
-        and not Path(source).expanduser().exists()
-        and HUB.fullmatch(source) is not None
-    )
 
 
 def _shape(opening: Opening) -> str:

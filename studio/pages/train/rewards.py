@@ -2,43 +2,30 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Sequence
 
-import msgspec
 from PySide6.QtCore import Signal
 from PySide6.QtWidgets import QComboBox, QHBoxLayout, QVBoxLayout
+from superqt.utils import signals_blocked
 
-from studio.advice import different_tokenizers
+from studio.draft import DraftModel, RewardModelChoice
 from studio.pages.train.step import Step
 from studio.theme import SPACE, Theme
 from studio.widgets.card import Card
 from studio.widgets.rewards import RewardEditor
 from studio.widgets.text import button, label
-from workers.protocol.recipe import Recipe
-from workers.protocol.refusal import Refusal
-from workers.protocol.rewards import AnyReward, RewardModel
-
-
-class RewardModelChoice(NamedTuple):
-    """A reward model that can be chosen."""
-
-    model: str
-    """As a recipe names it."""
-    name: str
-    root: str
-    """The base model at the beginning of its chain."""
+from workers.protocol.stages import spec_of
 
 
 class RewardModelPicker(Card):
-    """The reward model that scores a policy's answers; `value` is what a recipe takes."""
+    """The reward model that scores a policy's answers."""
 
     begin_asked = Signal()
     """No reward model is there yet, or another one is wanted."""
 
     def __init__(self, theme: Theme) -> None:
         super().__init__("The reward model")
-        self._given: list[AnyReward] = []
-        self._roots: dict[str, str] = {}
+        self._offered: Sequence[RewardModelChoice] = ()
         self.box = QComboBox()
         self.box.setObjectName("reward-model")
         self.box.setAccessibleName("Reward model")
@@ -59,77 +46,51 @@ class RewardModelPicker(Card):
         self.body.addLayout(row)
         self.also = label("", "muted", wrap=True)
         self.body.addWidget(self.also)
-        self._show()
 
-    def offer(self, choices: list[RewardModelChoice]) -> None:
-        """Trained reward models, the newest first; what is chosen stays, whatever it is."""
-        chosen = self.chosen
-        self._roots = {choice.model: choice.root for choice in choices}
-        self.box.clear()
-        for choice in choices:
-            self.box.addItem(f"{choice.name}   {choice.model.removeprefix('run:')}", choice.model)
-        if chosen:
-            self._choose(chosen)
-        self._show()
+    def show_choice(self, offered: Sequence[RewardModelChoice], chosen: str, others: int) -> None:
+        """Shows the models to choose from and the chosen one, whatever it is.
+
+        Args:
+            others: how many rewards the recipe has besides.
+        """
+        with signals_blocked(self.box):
+            if offered != self._offered:
+                self._offered = offered
+                self.box.clear()
+                for choice in offered:
+                    words = f"{choice.name}   {choice.model.removeprefix('run:')}"
+                    self.box.addItem(words, choice.model)
+            if chosen:
+                self.choose(chosen)
+        some = self.box.count() > 0
+        self.box.setVisible(some)
+        self.none.setVisible(not some)
+        self.begin.setText("Another one" if some else "Begin a reward model")
+        self.also.setText(f"The recipe has {others} more, which stay as they are.")
+        self.also.setVisible(others > 0)
 
     @property
     def chosen(self) -> str:
         """The model as a recipe names it; empty where there is none."""
         return self.box.currentData() or ""
 
-    @property
-    def root(self) -> str:
-        """The base model that the chosen one was trained from, where that is known."""
-        return self._roots.get(self.chosen, "")
-
-    @property
-    def value(self) -> list[AnyReward]:
-        if not self.chosen:
-            return []
-        if not any(isinstance(reward, RewardModel) for reward in self._given):
-            return [RewardModel(model=self.chosen)]
-        return [self._renamed(reward) for reward in self._given]
-
-    def _renamed(self, reward: AnyReward) -> AnyReward:
-        first = next(one for one in self._given if isinstance(one, RewardModel))
-        return msgspec.structs.replace(first, model=self.chosen) if reward is first else reward
-
-    def set_value(self, rewards: list[AnyReward]) -> None:
-        """Takes a recipe's rewards; those beside its first reward model are kept."""
-        self._given = list(rewards)
-        first = next((one for one in rewards if isinstance(one, RewardModel)), None)
-        if first is not None:
-            self._choose(first.model)
-        self._show()
-
-    def _choose(self, model: str) -> None:
+    def choose(self, model: str) -> None:
         if self.box.findData(model) < 0:
             self.box.addItem(model, model)
         self.box.setCurrentIndex(self.box.findData(model))
 
-    def _show(self) -> None:
-        some = self.box.count() > 0
-        self.box.setVisible(some)
-        self.none.setVisible(not some)
-        self.begin.setText("Another one" if some else "Begin a reward model")
-        more = len(self._given) - 1
-        self.also.setText(f"The recipe has {more} more, which stay as they are.")
-        self.also.setVisible(more > 0)
-
 
 class RewardsStep(Step):
+    name = "Rewards"
     try_asked = Signal()
 
-    def __init__(self, theme: Theme) -> None:
-        super().__init__()
-        self._stage = self._root = self._algorithm = ""
+    def __init__(self, model: DraftModel, theme: Theme) -> None:
+        super().__init__(model)
         self.editor = RewardEditor(theme)
         self.reward_model = RewardModelPicker(theme)
         self.attempt = button("Try these rewards", theme, "medal", name="try-rewards")
         self.attempt.setToolTip("See what right, wrong and tricky answers would earn")
         self.attempt.clicked.connect(self.try_asked)
-        for edited in (self.editor.changed, self.reward_model.box.currentIndexChanged):
-            edited.connect(self.changed)
         words = QVBoxLayout()
         words.setSpacing(SPACE // 2)
         self._about = label("", "muted", wrap=True)
@@ -143,61 +104,26 @@ class RewardsStep(Step):
         self.body.addWidget(self.editor)
         self.body.addWidget(self.reward_model)
         self.body.addStretch(1)
+        self.show_draft()
+        self.editor.changed.connect(self._on_edited)
+        self.reward_model.box.currentIndexChanged.connect(
+            lambda: model.change(reward_model=self.reward_model.chosen)
+        )
 
-    def serves(self, recipe: Recipe) -> bool:
-        return recipe.stage in ABOUT
-
-    def adapt(self, recipe: Recipe, root: str) -> None:
+    def show_draft(self) -> None:
         """Rewards of any kind for checkable answers, a reward model for what people like."""
-        self._stage, self._root = recipe.stage, root
-        self._algorithm = recipe.rl.algorithm
-        by_model = recipe.stage == "rlhf"
+        draft, spec = self.draft, spec_of(self.draft.stage)
+        by_model = spec.scored_by == "reward_model"
         self.editor.setVisible(not by_model)
         self.reward_model.setVisible(by_model)
-        self._about.setText(ABOUT.get(recipe.stage, ""))
+        self._about.setText(spec.rewards_words)
+        shown = tuple(self.editor.value), tuple(self.editor.faults)
+        if shown != (draft.rewards, draft.reward_faults):
+            self.editor.set_value(list(draft.rewards))
+        others = len(draft.model_rewards) - 1
+        self.reward_model.show_choice(draft.reward_models, draft.reward_model, others)
 
-    def fill(self, recipe: Recipe) -> Recipe:
-        part: RewardModelPicker | RewardEditor = (
-            self.reward_model if recipe.stage == "rlhf" else self.editor
+    def _on_edited(self) -> None:
+        self.draft_model.change(
+            rewards=tuple(self.editor.value), reward_faults=tuple(self.editor.faults)
         )
-        return msgspec.structs.replace(recipe, rewards=part.value)
-
-    def show_recipe(self, recipe: Recipe) -> None:
-        by_model = recipe.stage == "rlhf"
-        self.reward_model.set_value(recipe.rewards if by_model else [])
-        self.editor.set_value([] if by_model else recipe.rewards)
-
-    def fault(self) -> Refusal | None:
-        return self._fault_of_judge() if self._stage == "rlhf" else self._fault_of_rewards()
-
-    def _fault_of_judge(self) -> Refusal | None:
-        if not self.reward_model.chosen:
-            return Refusal("There is no reward model.", "RLHF learns from what one thinks of "
-                           "answers.", "Begin a reward model, from the same base.")  # fmt: skip
-        if self._algorithm == "ppo" and different_tokenizers(self._root, self.reward_model.root):
-            return Refusal(
-                f"The reward model was trained from {self.reward_model.root}, the policy begins "
-                f"with {self._root}.",
-                "PPO hands over tokens, and the two do not mean the same by them.",
-                "Choose a reward model of the same base, or the algorithm rloo, which hands over "
-                "text.",
-            )
-        return None
-
-    def _fault_of_rewards(self) -> Refusal | None:
-        if faults := self.editor.faults:
-            return Refusal(faults[0], "That value cannot be used.",
-                           "Mend the field that is marked, or remove the reward.")  # fmt: skip
-        if not self.editor.cards:
-            return Refusal("No reward is chosen.", "Without one there is nothing to reinforce.",
-                           "Add one; Math answer suits sums.")  # fmt: skip
-        return None
-
-
-ABOUT = {
-    "grpo": "Every answer earns the sum of these, each times its weight. The model does more of "
-    "whatever earns most, so try them before training.",
-    "rlhf": "The last of three runs: first a model that answers (SFT), then a reward model trained "
-    "from it on pairs, now the policy, which does more of what the reward model likes.",
-}
-"""The stages that have rewards, and what these are there."""

@@ -1,109 +1,37 @@
-"""Step two: what kind of training, or a ready recipe that says it all."""
+"""The step that asks for the kind of training, or for a ready recipe that says it all."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
-import msgspec
 from PySide6.QtCore import Qt, Signal
+from superqt.utils import signals_blocked
 
+from studio.draft import DraftModel
 from studio.pages.train.step import Step
 from studio.theme import Theme
 from studio.widgets.card import ChoiceCard, Choices
 from studio.widgets.text import button, label
 from workers.protocol.assets import assets_folder
 from workers.protocol.pipeline import Pipeline, read_pipeline
-from workers.protocol.recipe import Recipe, Stage
 from workers.protocol.refusal import Refusal
-
-WORDS = {
-    "sft": (
-        "Supervised fine-tuning",
-        "You have examples of questions with good answers. The model learns to answer like them. "
-        "This is where most projects begin.",
-        "graduation-cap",
-    ),
-    "grpo": (
-        "Reinforcement learning with checkable answers",
-        "You have prompts whose answers can be checked. The model tries, is scored, and does more "
-        "of what worked. Best after supervised fine-tuning.",
-        "medal",
-    ),
-    "dpo": (
-        "Preferences (DPO)",
-        "You have pairs of answers of which one is better. The model learns to prefer the better "
-        "kind. Best after supervised fine-tuning.",
-        "thumbs-up",
-    ),
-    "kto": (
-        "Thumbs up and down (KTO)",
-        "You have single answers that people liked or did not. The model gives more of the one "
-        "and less of the other.",
-        "thumbs-down",
-    ),
-    "ipo": (
-        "Preferences, cautious (IPO)",
-        "As DPO, but it stops pulling once the better answer leads by enough. Good for few or "
-        "contradictory pairs.",
-        "scales",
-    ),
-    "simpo": (
-        "Preferences, light (SimPO)",
-        "As DPO, without a second copy of the model to compare with: less memory, and long answers "
-        "are not favoured.",
-        "leaf",
-    ),
-    "orpo": (
-        "Examples and preferences at once (ORPO)",
-        "Pairs teach both the good answer and to avoid the worse one, in one run from a base "
-        "model.",
-        "intersect",
-    ),
-    "cpt": (
-        "Continued pretraining",
-        "You have plain text, such as manuals or a language that the model knows little of. It "
-        "learns to go on from it, not yet to answer.",
-        "book",
-    ),
-    "reward": (
-        "Reward model",
-        "You have pairs of answers of which one is better. The result does not talk: it scores "
-        "answers, to serve as a reward later.",
-        "star",
-    ),
-    "rlhf": (
-        "Reinforcement learning from human feedback (RLHF)",
-        "You have a reward model and questions without answers. The model tries, the reward model "
-        "scores, and it does more of what is liked: PPO, RLOO or GRPO.",
-        "users-three",
-    ),
-    "distill": (
-        "Distillation",
-        "A larger model with the same tokens teaches a smaller one, word by word, also on the "
-        "smaller one's own answers.",
-        "student",
-    ),
-}
-"""Stage to title, plain words and icon; only the stages that a recipe accepts are offered."""
-
-USUAL = ("sft", "grpo", "dpo", "kto")
-"""The stages that are offered at first sight."""
+from workers.protocol.stages import STAGES
 
 
 class StageStep(Step):
+    name = "Stage"
     ready_chosen = Signal(str)
     """The path of a ready recipe."""
 
-    def __init__(self, theme: Theme) -> None:
-        super().__init__()
+    def __init__(self, model: DraftModel, theme: Theme) -> None:
+        super().__init__(model)
         self.choices = Choices(theme)
         self._rare: dict[str, ChoiceCard] = {}
         self._add_stages()
         self.more = button("More ways to train", theme, "caret-down", name="more-stages")
         self.more.clicked.connect(self._on_more)
-        self.choices.changed.connect(self._on_stage_chosen)
-        self.choices.choose(["sft"])
+        self.choices.changed.connect(self._on_chosen)
         self.ready = Choices(theme)
         self.ready.activated.connect(lambda key: self.ready_chosen.emit(str(self._paths[key])))
         self._paths: dict[str, Path] = {}
@@ -115,24 +43,33 @@ class StageStep(Step):
         self.body.addWidget(self._heading)
         self.body.addWidget(self.ready)
         self.body.addStretch(1)
+        self.show_draft()
 
     def _add_stages(self) -> None:
-        known = get_args(Stage)
-        for stage in [*(s for s in WORDS if s in known), *(s for s in known if s not in WORDS)]:
-            card = self.choices.add(stage, *WORDS.get(stage, (stage.upper(), "", "circle")))
-            if stage not in USUAL:
+        for stage, spec in STAGES.items():
+            card = self.choices.add(stage, spec.title, spec.words, spec.icon)
+            if not spec.usual:
                 card.hide()
                 self._rare[stage] = card
+
+    def show_draft(self) -> None:
+        stage = self.draft.stage
+        if self.choices.chosen != [stage]:
+            with signals_blocked(self.choices):
+                self.choices.choose([stage])
+        if stage in self._rare:  # a recipe may bring a stage whose card is folded away
+            self._on_more()
+        self.ready.choose(
+            [key for key, path in self._paths.items() if str(path) == self.draft.ready]
+        )
+
+    def _on_chosen(self) -> None:
+        self.draft_model.change(stage=self.choices.chosen[0])
 
     def _on_more(self) -> None:
         self.more.hide()
         for card in self._rare.values():
             card.show()
-
-    def _on_stage_chosen(self) -> None:
-        """A recipe may bring a stage whose card is folded away."""
-        if set(self.choices.chosen) & set(self._rare):
-            self._on_more()
 
     def showEvent(self, event: Any) -> None:
         if not self._paths:
@@ -146,16 +83,7 @@ class StageStep(Step):
             words = (pipeline.name, pipeline.summary, "book-open", needs(pipeline))
             self.ready.add(key, *words)
         self._heading.setVisible(bool(self._paths))
-
-    def mark_ready(self, path: Path | None) -> None:
-        """Shows which ready recipe the steps were filled from."""
-        self.ready.choose([key for key, ready in self._paths.items() if ready == path])
-
-    def fill(self, recipe: Recipe) -> Recipe:
-        return msgspec.structs.replace(recipe, stage=self.choices.chosen[0])
-
-    def show_recipe(self, recipe: Recipe) -> None:
-        self.choices.choose([recipe.stage])
+        self.show_draft()
 
 
 def ready_recipes() -> list[tuple[Path, Pipeline]]:

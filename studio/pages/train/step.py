@@ -1,41 +1,40 @@
-"""A step of the wizard: fills its part of the recipe, shows one, and says its fault."""
+"""A step of the wizard: a view of the draft, which it changes and follows."""
 
 from __future__ import annotations
 
-from PySide6.QtCore import Signal
+from typing import ClassVar
+
 from PySide6.QtWidgets import QVBoxLayout, QWidget
 
+from studio.draft import DraftModel, RecipeDraft, StepName
+from studio.draft_faults import fault
 from studio.theme import SPACE
-from workers.protocol.recipe import Recipe
 from workers.protocol.refusal import Refusal
 
 
 class Step(QWidget):
-    """One step. Subclasses fill `body`, and say by `changed` that something was entered."""
+    """One step. Subclasses fill `body`, and `show_draft` once that is done."""
 
-    changed = Signal()
+    name: ClassVar[StepName]
 
-    def __init__(self) -> None:
+    def __init__(self, model: DraftModel) -> None:
         super().__init__()
+        self.draft_model = model
         self.body = QVBoxLayout(self)
         self.body.setContentsMargins(0, 0, 0, 0)
         self.body.setSpacing(2 * SPACE)
+        model.follow(self.show_draft)
 
-    def fill(self, recipe: Recipe) -> Recipe:
-        """The recipe with this step's part put in."""
-        raise NotImplementedError
+    @property
+    def draft(self) -> RecipeDraft:
+        return self.draft_model.draft
 
-    def show_recipe(self, recipe: Recipe) -> None:
-        """Takes this step's part from a recipe."""
-        raise NotImplementedError
+    def show_draft(self) -> None:
+        """Shows the draft's part that is asked for here."""
 
-    def serves(self, recipe: Recipe) -> bool:
-        """Whether the step has anything to ask for such a recipe."""
-        return True
-
-    def adapt(self, recipe: Recipe, root: str) -> None:
-        """Follows what other steps say; `root` is the model that the base was trained from."""
+    def enter(self) -> None:
+        """Called whenever the step becomes the present one."""
 
     def fault(self) -> Refusal | None:
         """Why one cannot go on from here, if so."""
-        return None
+        return fault(self.draft, self.name)

@@ -20,9 +20,10 @@ import msgspec
 
 from workers.data.browse.line_index import IndexedRow, LineIndex
 from workers.data.read.fault import RowFault
-from workers.data.read.files import DataFiles, RawRow, kind_of
+from workers.data.read.files import DataFiles, RawRow
 from workers.data.read.jsonl import UTF8_MARK
 from workers.protocol.refusal import Refusal
+from workers.protocol.sources import kind_of_file
 
 CACHE = "rows.jsonl"
 LEAST_FREE_BYTES = 1 << 30
@@ -98,7 +99,7 @@ def _is_lines(found: DataFiles) -> bool:
     with found.path.open("rb") as file:
         head = file.read(64)
     begun = head.removeprefix(UTF8_MARK).lstrip()[:1]
-    kind = kind_of(found.path)
+    kind = kind_of_file(found.path)
     named = kind == "json" and begun != b"["
     return (named or (kind is None and begun == b"{")) and not head.startswith(PACKED)
 

@@ -19,12 +19,13 @@ import msgspec
 
 from workers.data.browse.row_cache import CachedRow, Rows, as_json
 from workers.data.read.fault import RowFault
-from workers.data.read.files import KINDS, PACKED, DataFiles
+from workers.data.read.files import DataFiles
 from workers.data.read.jsonl import Strict, parse
 from workers.folders import sha256_of
 from workers.protocol import wire
 from workers.protocol.browse import Edits, Version
 from workers.protocol.refusal import Refusal
+from workers.protocol.sources import KINDS, PACKED
 
 TAG = "tag"
 """The column that tags are kept in."""

@@ -14,7 +14,7 @@ import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -25,21 +25,8 @@ from workers.data.read.tabular import arrow_rows, csv_rows, parquet_rows, text_r
 from workers.folders import sha256_of, sha256_of_files
 from workers.protocol.assets import builtin_dataset
 from workers.protocol.refusal import Refusal
+from workers.protocol.sources import ACCEPTED, BUILTIN, Kind, kind_of_file
 
-Kind = Literal["json", "csv", "parquet", "arrow", "text"]
-KINDS: dict[str, Kind] = {
-    ".jsonl": "json",
-    ".ndjson": "json",
-    ".json": "json",
-    ".csv": "csv",
-    ".tsv": "csv",
-    ".parquet": "parquet",
-    ".arrow": "arrow",
-    ".feather": "arrow",
-    ".txt": "text",
-}
-PACKED = (".gz", ".zst")
-ACCEPTED = f"{', '.join(KINDS)}, each also with {' or '.join(PACKED)}"
 ABOUT = {"dataset_info.json", "dataset_infos.json", "dataset_dict.json", "state.json"}
 """Files that `datasets` writes beside the rows."""
 READ_BYTES = 1 << 16
@@ -104,8 +91,8 @@ def find(source: str, say: Say = silent) -> DataFiles:
     Raises:
         Refusal: there are none, or the hub does not give them.
     """
-    if source.startswith("builtin:"):
-        path = builtin_dataset(source.removeprefix("builtin:"))
+    if source.startswith(BUILTIN):
+        path = builtin_dataset(source.removeprefix(BUILTIN))
         return DataFiles(source, path, (path,))
     path = Path(source).expanduser()
     if path.is_file():
@@ -113,7 +100,7 @@ def find(source: str, say: Say = silent) -> DataFiles:
     if path.is_dir():
         return DataFiles(source, path, _files_of(path))
     wanted = hub.parse(source)
-    if wanted is not None and kind_of(path) is None:
+    if wanted is not None and kind_of_file(path) is None:
         folder, files = hub.fetch(wanted, say)
         return DataFiles(source, folder, tuple(files))
     raise Refusal(
@@ -129,19 +116,13 @@ def locate(source: str) -> Path:
     return find(source).path
 
 
-def kind_of(path: Path) -> Kind | None:
-    """What a file holds by its name; None where the name does not tell."""
-    suffixes = [suffix.lower() for suffix in path.suffixes]
-    if suffixes and suffixes[-1] in PACKED:
-        suffixes.pop()
-    return KINDS.get(suffixes[-1]) if suffixes else None
-
-
 def _files_of(folder: Path) -> tuple[Path, ...]:
     """The data files that lie directly in a folder; plain text only where there is nothing else."""
     shown = sorted(path for path in folder.iterdir() if not path.name.startswith("."))
-    files = [path for path in shown if path.is_file() and path.name not in ABOUT and kind_of(path)]
-    tables = [path for path in files if kind_of(path) != "text"]
+    files = [
+        path for path in shown if path.is_file() and path.name not in ABOUT and kind_of_file(path)
+    ]
+    tables = [path for path in files if kind_of_file(path) != "text"]
     files = tables or files
     if not files:
         inner = [path.name for path in shown if path.is_dir()]
@@ -189,7 +170,7 @@ def _broken(path: Path, fault: str) -> Refusal:
 
 def _reader(path: Path, stream: io.BufferedReader) -> Callable[[Any, str], Iterator[NumberedRow]]:
     suffixes = [suffix.lower() for suffix in path.suffixes]
-    match kind_of(path) or _kind_by_content(path, stream):
+    match kind_of_file(path) or _kind_by_content(path, stream):
         case "json":
             return functools.partial(json_rows, document=".json" in suffixes)
         case "csv":

@@ -20,11 +20,8 @@ import msgspec
 
 from workers.data.read.card import CARD, head_of
 from workers.protocol.refusal import Refusal
+from workers.protocol.sources import HUB_DATASET
 
-NAME = re.compile(
-    r"(?P<repository>[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*)"
-    r"(?::(?P<first>[\w.-]+))?(?::(?P<second>[\w.-]+))?"
-)
 ENDINGS = tuple(
     kind + packed
     for kind in (".parquet", ".jsonl", ".ndjson", ".json", ".csv", ".tsv")
@@ -52,7 +49,7 @@ class Wanted(msgspec.Struct, frozen=True):
 
 def parse(source: str) -> Wanted | None:
     """A source as a name on the hub, or None where it cannot be one."""
-    found = NAME.fullmatch(source)
+    found = HUB_DATASET.fullmatch(source)
     if found is None:
         return None
     first, second = found["first"] or "", found["second"] or ""

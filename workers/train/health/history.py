@@ -9,31 +9,12 @@ from typing import NamedTuple
 
 from workers.protocol.events import Finding
 from workers.protocol.recipe import Recipe
-from workers.protocol.rewards import (
-    CodeTests,
-    Format,
-    JsonSchema,
-    Language,
-    Length,
-    Match,
-    MathAnswer,
-    ReasoningGym,
-    Repetition,
-    names_of,
-)
+from workers.protocol.rewards import names_of
 
 WINDOW = 5
 """Steps averaged, so that one odd step says nothing."""
 FIRST_JUDGED = 10
 """Steps before trends are judged; fewer are noise."""
-
-KNOWN_TOP: dict[type, float] = {
-    Format: 1.0, MathAnswer: 1.0, Match: 1.0, JsonSchema: 1.0, ReasoningGym: 1.0, CodeTests: 1.0,
-    Language: 1.0, Length: 0.0, Repetition: 0.0,
-}  # fmt: skip
-"""The highest value of the rewards that have one."""
-FORM, RIGHT = (Format, JsonSchema, Language), (MathAnswer, Match, ReasoningGym, CodeTests)
-"""Rewards for the form, and rewards for being right."""
 
 
 class Setting(NamedTuple):
@@ -87,18 +68,12 @@ Rule = Callable[[History, Setting], "Finding | None"]
 
 
 def setting_of(recipe: Recipe) -> Setting:
-    names = names_of(recipe.rewards)
-    tops = [
-        KNOWN_TOP[type(reward)] * reward.weight if type(reward) in KNOWN_TOP else None
-        for reward in recipe.rewards
-    ]
-    known = [top for top in tops if top is not None]
+    named = list(zip(names_of(recipe.rewards), recipe.rewards, strict=True))
+    tops = [reward.top * reward.weight for reward in recipe.rewards if reward.top is not None]
     return Setting(
         stage=recipe.stage,
         beta=recipe.preference.beta,
-        top=sum(known) if tops and len(known) == len(tops) else None,
-        form=tuple(f"reward/{n}" for n, r in zip(names, recipe.rewards, strict=True)
-                   if isinstance(r, FORM)),
-        right=tuple(f"reward/{n}" for n, r in zip(names, recipe.rewards, strict=True)
-                    if isinstance(r, RIGHT)),
-    )  # fmt: skip
+        top=sum(tops) if tops and len(tops) == len(named) else None,
+        form=tuple(f"reward/{name}" for name, reward in named if reward.measures == "form"),
+        right=tuple(f"reward/{name}" for name, reward in named if reward.measures == "right"),
+    )

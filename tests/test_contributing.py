@@ -1,0 +1,190 @@
+"""What CONTRIBUTING.md says is enough: each thing is added to a copy of the program, and found.
+
+The copy is changed in the files that the section names and in no other; then a program of its own
+looks for the addition by the doors that people use.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+DOCUMENT = (ROOT / "CONTRIBUTING.md").read_text("utf-8")
+NEW = "added"
+"""What the document calls NAME."""
+
+
+class Copy:
+    """The program in a folder of its own, to be added to."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.changed: set[str] = set()
+        for name in ("studio", "workers"):
+            skipped = shutil.ignore_patterns("__pycache__")
+            shutil.copytree(ROOT / name, root / name, ignore=skipped)
+        (root / "assets").symlink_to(ROOT / "assets")
+
+    def add(self, path: str, text: str) -> None:
+        assert not (self.root / path).exists()
+        (self.root / path).write_text(text)
+        self.changed.add(path)
+
+    def insert(self, path: str, place: str, text: str) -> None:
+        """Puts text before a place that is there once."""
+        before = (self.root / path).read_text()
+        assert before.count(place) == 1, (path, place)
+        (self.root / path).write_text(before.replace(place, text + place))
+        self.changed.add(path)
+
+    def run(self, program: str) -> Any:
+        """What a program printed as JSON, run on the copy."""
+        ended = subprocess.run(
+            [sys.executable, "-c", program],
+            capture_output=True,
+            text=True,
+            check=False,
+            cwd=self.root,
+            env=os.environ | {"PYTHONPATH": str(self.root), "QT_QPA_PLATFORM": "offscreen"},
+        )
+        assert ended.returncode == 0, ended.stderr
+        return json.loads(ended.stdout.splitlines()[-1])
+
+
+@pytest.fixture
+def copy(tmp_path: Path) -> Copy:
+    return Copy(tmp_path)
+
+
+def files_named(title: str) -> set[str]:
+    """The Python files that a section names, with ours in place of NAME."""
+    section = DOCUMENT.partition(f"## Add a {title}\n")[2].partition("\n## ")[0]
+    return {name.replace("NAME", NEW) for name in re.findall(r"`([\w/]+\.py)`", section)}
+
+
+def test_a_reward_is_added(copy: Copy) -> None:
+    copy.insert(
+        "workers/protocol/rewards.py",
+        "AnyReward = (\n",
+        f'''class Added(Reward, frozen=True, tag="{NEW}"):
+    """1 for an empty answer, falling to 0 at a number of letters."""
+
+    module = "{NEW}"
+    top = 1.0
+    measures = "form"
+
+    letters: Annotated[int, option("Letters", "From so many on it is 0.", ge=1)] = 100
+
+
+''',
+    )
+    copy.insert("workers/protocol/rewards.py", "    Format | MathAnswer", "    Added |")
+    copy.add(
+        f"workers/rewards/{NEW}.py",
+        """from workers.rewards.sandbox import Outcome
+
+
+class Short:
+    def __init__(self, letters):
+        self.letters = letters
+
+    def score(self, samples):
+        return [Outcome(max(0.0, 1 - len(one.completion) / self.letters)) for one in samples]
+
+
+def build(reward, home, stack):
+    return Short(reward.letters)
+""",
+    )
+    assert copy.changed == files_named("reward")
+    found = copy.run(
+        """
+import json
+from pathlib import Path
+from PySide6.QtWidgets import QApplication
+from studio.theme import Theme
+from studio.widgets.rewards import RewardEditor
+from workers.protocol.recipe import format_recipe, parse_recipe
+from workers.rewards import Rewards, Sample
+from workers.train.health.history import setting_of
+
+recipe = parse_recipe('''
+stage = "grpo"
+[[data]]
+source = "builtin:arithmetic"
+[[rewards]]
+kind = "added"
+letters = 10
+weight = 0.5
+''')
+setting = setting_of(recipe)
+app = QApplication([])
+editor = RewardEditor(Theme(app, "light"))
+editor.set_value(recipe.rewards)
+print(json.dumps({
+    "score": Rewards(recipe.rewards, Path()).score([Sample([], "12345", "", 5)]).totals,
+    "coach": [setting.top, *setting.form],
+    "offered": [action.objectName() for action in editor.menu.actions()],
+    "kept": parse_recipe(format_recipe(recipe)) == recipe and editor.value == recipe.rewards,
+}))
+"""
+    )
+    assert found["score"] == [0.25]
+    assert found["coach"] == [0.5, f"reward/{NEW}"]
+    assert f"add:{NEW}" in found["offered"]
+    assert found["kept"]
+
+
+def test_a_page_is_added(copy: Copy) -> None:
+    copy.add(
+        f"studio/pages/{NEW}.py",
+        """from studio.widgets.page import Page
+
+
+class AddedPage(Page):
+    def __init__(self):
+        super().__init__("Added", "What was added.")
+""",
+    )
+    window = "studio/window.py"
+    copy.insert(window, '    "settings": (', f'    "{NEW}": ("Added", "plus"),\n')
+    copy.insert(
+        window,
+        "    @cached_property\n    def settings(",
+        f"""    @cached_property
+    def {NEW}(self):
+        from studio.pages.{NEW} import AddedPage
+
+        return self._add("{NEW}", AddedPage())
+
+""",
+    )
+    assert copy.changed == files_named("page")
+    found = copy.run(
+        f"""
+import json
+from pathlib import Path
+from PySide6.QtWidgets import QApplication, QPushButton
+from studio.app import Studio
+from studio.paths import Home
+
+app = QApplication([])
+studio = Studio(app, Home(Path("home")))
+studio.window.show()
+button = studio.window.findChild(QPushButton, "nav:Added")
+button.click()
+shown = studio.window.page is studio.window.{NEW}
+studio.close()
+print(json.dumps({{"shown": shown, "checked": button.isChecked()}}))
+"""
+    )
+    assert found == {"shown": True, "checked": True}

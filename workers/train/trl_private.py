@@ -1,0 +1,61 @@
+"""The names of TRL and Transformers that training uses although they are not public.
+
+Everything else goes through public methods: reward functions with `log_metric`, `training_step`,
+`compute_loss`, `log`, `save_model`. A release that changes one of these names fails the test of
+this list before it fails a run.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+
+class PrivateName(NamedTuple):
+    """One name, and what of it has to stay."""
+
+    owner: str
+    """The class, or the module, by its full name."""
+    name: str
+    parameters: tuple[str, ...]
+    """The first parameters of a method or function, `self` left out."""
+    source: str
+    """A line that stands in the owner's source, where the name is a variable."""
+    purpose: str
+
+
+PRIVATE_NAMES = (
+    PrivateName(
+        "trl.GRPOTrainer", "_logs", (), 'self._logs["advantages"].extend(',
+        "the advantages of a batch, in its order, for the record of a step's completions",
+    ),
+    PrivateName(
+        "trl.RLOOTrainer", "_logs", (), 'self._logs["advantages"].extend(',
+        "the same",
+    ),
+    PrivateName(
+        "trl.GRPOTrainer", "_get_per_token_logps_and_entropies",
+        ("model", "input_ids", "attention_mask", "logits_to_keep"), "",
+        "what the loss is made of, held to the model's own forward pass before the first step",
+    ),
+    PrivateName(
+        "trl.RLOOTrainer", "_get_per_token_logps_and_entropies",
+        ("model", "input_ids", "attention_mask", "logits_to_keep"), "",
+        "the same",
+    ),
+    PrivateName(
+        "trl.DPOTrainer", "_prepare_dataset", ("dataset",), "",
+        "overridden, so that rows which are token ids already stay as they are",
+    ),
+    PrivateName(
+        "trl.KTOTrainer", "_prepare_dataset", ("dataset", "processing_class", "args"), "",
+        "the same",
+    ),
+    PrivateName(
+        "transformers.Trainer", "_load_from_checkpoint", ("resume_from_checkpoint", "model"), "",
+        "overridden by PPO, which has a value model beside the policy",
+    ),
+    PrivateName(
+        "trl.trainer.utils", "disable_dropout_in_model", ("model",), "",
+        "without dropout PPO's importance ratio begins at 1",
+    ),
+)  # fmt: skip
