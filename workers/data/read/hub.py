@@ -176,10 +176,10 @@ def _configs(card: str) -> dict[str, dict[str, Any]]:
     from datasets.utils.metadata import MetadataConfigs
     from huggingface_hub import DatasetCardData
 
-    told = head_of(card).get("configs")
+    declared = head_of(card).get("configs")
     fields = ("config_name", "data_files", "default")
     try:
-        configs = [{field: c[field] for field in fields if field in c} for c in told or []]
+        configs = [{field: c[field] for field in fields if field in c} for c in declared or []]
         return MetadataConfigs.from_dataset_card_data(
             DatasetCardData(configs=[c for c in configs if c.get("data_files") is not None])
         )
