@@ -25,9 +25,9 @@ from workers.train.health import Coach
 def renamed(logs: Mapping[str, Any]) -> dict[str, Any]:
     """The Trainer's values under the wire's names; of rewards, each part's mean and deviation.
 
-    Our own trainer, of PPO, uses the wire's names itself.
+    Our own trainer, of PPO, uses the wire's names itself. TRL's `accuracy` is another one.
     """
-    values = {name: logs[name] for name in METRICS if name in logs}
+    values = {name: logs[name] for name in METRICS if name in logs and name not in TRAINERS}
     values |= {ours: logs[theirs] for theirs, ours in TRAINERS.items() if theirs in logs}
     for key, value in logs.items():
         first, _, rest = key.partition("/")
