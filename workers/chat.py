@@ -189,7 +189,7 @@ class TransformersChatModel:
         import torch
         from transformers.generation.stopping_criteria import StoppingCriteriaList
 
-        from workers.data.tokenize.encode import render
+        from workers.data.tokenize.chat_template import render
         from workers.engines.streaming import Stream
 
         text = render(say.messages, self._tokenizer, generation=True)

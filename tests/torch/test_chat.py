@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from workers.chat import Ended, TransformersChatModel
-from workers.data.tokenize.encode import render
+from workers.data.tokenize.chat_template import render
 from workers.fetch import Located
 from workers.protocol.requests import Say
 

@@ -93,10 +93,11 @@ def fetch(wanted: Wanted, say: Callable[[str], None]) -> tuple[Path, list[Path]]
 def _faults(wanted: Wanted) -> Iterator[None]:
     """What goes wrong on the way, in words for people."""
     from httpx import HTTPError
+    from huggingface_hub.errors import CachedRepoTreeNotFoundError
 
     try:
         yield
-    except (HTTPError, OSError, ValueError) as fault:
+    except (HTTPError, CachedRepoTreeNotFoundError, OSError, ValueError) as fault:
         raise _refused(wanted, fault) from fault
 
 
@@ -175,10 +176,10 @@ def _configs(card: str) -> dict[str, dict[str, Any]]:
     from datasets.utils.metadata import MetadataConfigs
     from huggingface_hub import DatasetCardData
 
-    told = head_of(card).get("configs")
+    declared = head_of(card).get("configs")
     fields = ("config_name", "data_files", "default")
     try:
-        configs = [{field: c[field] for field in fields if field in c} for c in told or []]
+        configs = [{field: c[field] for field in fields if field in c} for c in declared or []]
         return MetadataConfigs.from_dataset_card_data(
             DatasetCardData(configs=[c for c in configs if c.get("data_files") is not None])
         )
