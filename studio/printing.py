@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from studio.headless import Headless
-from studio.store import JobRow
+from studio.records import JobRow
 from studio.terminal import Terminal, refusal_fields
 from workers.protocol.audit import AuditFinding, AuditResult
 
