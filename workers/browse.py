@@ -27,7 +27,6 @@ from workers.data.reader import (
     shapes,
     stages_of,
 )
-from workers.data.schema.detected import Detected
 from workers.data.schema.parser import RowParser
 from workers.host import Handlers, Host, serve
 from workers.protocol.browse import Opening, RowView
@@ -91,7 +90,6 @@ class Browser:
         self._waiting: list[AnyRequest] = []
         self._sample: list[CachedRow] = []
         self._parser: RowParser | None = None
-        self._detected: Detected | None = None
         self._stages: list[Stage] = []
         self._refused = ""
         self._viewers: dict[tuple[str, str], TokenViewer] = {}
@@ -178,7 +176,7 @@ class Browser:
     def _map(self, mapping: dict[str, Column]) -> None:
         source = self._task.source.source
         items = [RawRow(kept.file, kept.line, kept.value) for kept in self._sample]
-        self._parser, self._detected, self._refused = None, None, ""
+        self._parser, self._refused = None, ""
         try:
             self._parser = parser_of(source, mapping or None, items)
         except Refusal as refusal:
@@ -188,12 +186,12 @@ class Browser:
         self._host.emit(Opened(opening=self._opening(mapping)))
 
     def _opening(self, mapping: dict[str, Column]) -> Opening:
-        parser, made = self._parser, []
+        parser = self._parser
+        made = [row for kept in self._sample if (row := self._made(kept.value)[0])]
         if parser is not None:
-            made = [row for kept in self._sample if (row := _shaped(parser, kept.value)[0])]
-            self._detected = parser.detected
+            parser.settle()
         self._stages = stages_of(made)
-        detected = self._detected if made else None
+        detected = parser.detected if parser is not None and made else None
         licence, licence_from = self._licence
         version = version_at(self._found.path)
         return Opening(
@@ -218,14 +216,13 @@ class Browser:
         )
 
     def _made(self, value: Any) -> tuple[Row | None, str]:
-        """A row as a run would make it, or why it cannot be used.
-
-        Goes by what the first rows settled, whichever rows were looked at since.
-        """
+        """A row as a run would make it, or why it cannot be used."""
         if self._parser is None:
             return None, self._refused
-        self._parser.detected = self._detected
-        return _shaped(self._parser, value)
+        try:
+            return self._parser.row(value), ""
+        except RowFault as fault:
+            return None, str(fault)
 
     # Rows
 
@@ -355,13 +352,6 @@ def _needed(request: AnyRequest) -> int:
             return 0 if request.text else request.row + 1
         case _:
             return 0
-
-
-def _shaped(parser: RowParser, value: Any) -> tuple[Row | None, str]:
-    try:
-        return parser.row(value), ""
-    except RowFault as fault:
-        return None, str(fault)
 
 
 def _short(row: Row) -> tuple[str, str]:
