@@ -2,27 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import msgspec
 import pytest
 
-from studio.draft import Base, RecipeDraft, RewardModelChoice, draft_source, recipe
+from studio.draft import Base, RecipeDraft, RewardModelChoice, recipe
 from studio.draft_faults import fault, first_fault, impossible, warning
-from workers.protocol.recipe import Source, Stage
+from tests.studio.drafts import SMOLLM2, STARTER, SUMS, on_sums
+from workers.protocol.recipe import Source
 from workers.protocol.refusal import Refusal
 from workers.protocol.rewards import MathAnswer
-from workers.protocol.stages import PARAMETERS
-
-STARTER = Base(parameters=PARAMETERS["starter"], answers=False)
-SMOLLM2 = Base(
-    kind="smollm2", name="smollm2", root="smollm2", parameters=PARAMETERS["smollm2"], answers=True
-)
-SUMS = draft_source(Source(source="builtin:arithmetic"))
-
-
-def _draft(stage: Stage = "sft", base: Base = STARTER, **fields: Any) -> RecipeDraft:
-    return RecipeDraft(stage=stage, base=base, sources=(SUMS,), **fields)
 
 
 def _words(refusal: Refusal | None) -> str:
@@ -41,8 +29,8 @@ def _words(refusal: Refusal | None) -> str:
     ],
 )
 def test_a_base_has_to_be_there(base: Base, words: str) -> None:
-    assert words in _words(fault(_draft(base=base), "Model"))
-    assert bool(fault(_draft(base=base), "Model")) is bool(words)
+    assert words in _words(fault(on_sums(base=base), "Model"))
+    assert bool(fault(on_sums(base=base), "Model")) is bool(words)
 
 
 @pytest.mark.parametrize(
@@ -56,7 +44,7 @@ def test_a_base_has_to_be_there(base: Base, words: str) -> None:
     ],
 )
 def test_what_is_typed_of_a_dataset_has_to_be_numbers(typed: dict[str, str], words: str) -> None:
-    draft = _draft().with_source_changed(SUMS.source, **typed)
+    draft = on_sums().with_source_changed(SUMS.source, **typed)
 
     assert words in _words(fault(draft, "Data"))
     assert bool(fault(draft, "Data")) is bool(words)
@@ -69,19 +57,19 @@ def test_what_is_typed_of_a_dataset_has_to_be_numbers(typed: dict[str, str], wor
 def test_datasets_have_to_be_there_as_far_as_that_is_known(source: str, there: bool) -> None:
     assert (fault(RecipeDraft().with_source(Source(source=source)), "Data") is None) is there
     if source:
-        assert (fault(_draft(test=source), "Data") is None) is there
+        assert (fault(on_sums(test=source), "Data") is None) is there
 
 
 def test_rewards_are_needed_where_they_score() -> None:
-    assert "No reward is chosen" in _words(fault(_draft("grpo"), "Rewards"))
-    assert fault(_draft("grpo", rewards=(MathAnswer(),)), "Rewards") is None
-    faulty = _draft("grpo", rewards=(MathAnswer(),), reward_faults=("Format, Pattern: no.",))
+    assert "No reward is chosen" in _words(fault(on_sums("grpo"), "Rewards"))
+    assert fault(on_sums("grpo", rewards=(MathAnswer(),)), "Rewards") is None
+    faulty = on_sums("grpo", rewards=(MathAnswer(),), reward_faults=("Format, Pattern: no.",))
     assert "Format, Pattern: no." in _words(fault(faulty, "Rewards"))
-    assert "no reward model" in _words(fault(_draft("rlhf"), "Rewards"))
+    assert "no reward model" in _words(fault(on_sums("rlhf"), "Rewards"))
 
 
 def test_ppo_wants_a_reward_model_with_the_policys_tokens() -> None:
-    draft = _draft(
+    draft = on_sums(
         "rlhf",
         reward_model="run:r",
         reward_models=(RewardModelChoice("run:r", "r", "smollm2"),),
@@ -93,7 +81,7 @@ def test_ppo_wants_a_reward_model_with_the_policys_tokens() -> None:
 
 
 def test_a_setting_that_cannot_be_used_is_a_fault_while_it_is_asked_for() -> None:
-    draft = _draft().with_option_fault("lora.rank", "At least 1.")
+    draft = on_sums().with_option_fault("lora.rank", "At least 1.")
 
     assert "LoRA rank: At least 1." in _words(fault(draft, "Settings"))
     assert recipe(draft).lora.rank == 16
@@ -102,7 +90,7 @@ def test_a_setting_that_cannot_be_used_is_a_fault_while_it_is_asked_for() -> Non
 
 
 def test_a_teacher_has_to_be_named() -> None:
-    draft = _draft("distill")
+    draft = on_sums("distill")
 
     assert "No teacher" in _words(fault(draft, "Settings"))
     assert fault(draft.with_option("distill.teacher", "smollm2"), "Settings") is None
@@ -113,11 +101,11 @@ def test_the_first_fault_is_in_a_step_that_is_asked() -> None:
 
     assert first_fault(draft) == "Data"
     assert first_fault(draft.with_source(SUMS.given)) == "Rewards"
-    assert first_fault(_draft()) is None
+    assert first_fault(on_sums()) is None
 
 
 def test_what_does_not_go_together_or_is_out_of_bounds_is_impossible() -> None:
-    draft = _draft("grpo", rewards=(MathAnswer(),))
+    draft = on_sums("grpo", rewards=(MathAnswer(),))
 
     assert impossible(draft) is None
     uneven = draft.with_option("training.batch_size", 60)
@@ -127,5 +115,5 @@ def test_what_does_not_go_together_or_is_out_of_bounds_is_impossible() -> None:
 
 
 def test_a_base_that_does_not_answer_is_warned_of() -> None:
-    assert "never fine-tuned to answer" in warning(_draft("dpo"))
-    assert warning(_draft("dpo", SMOLLM2)) == warning(_draft("orpo")) == ""
+    assert "never fine-tuned to answer" in warning(on_sums("dpo"))
+    assert warning(on_sums("dpo", SMOLLM2)) == warning(on_sums("orpo")) == ""
