@@ -25,7 +25,7 @@ from workers.train.health import Coach
 def renamed(logs: Mapping[str, Any]) -> dict[str, Any]:
     """The Trainer's values under the wire's names; of rewards, each part's mean and deviation.
 
-    Our own trainer, of PPO, uses the wire's names itself.
+    Our own trainer, of PPO, uses the wire's names itself. TRL's `accuracy` is another one.
     """
     values = {ours: logs[theirs] for theirs, ours in LOGGED.items() if theirs in logs}
     for key, value in logs.items():
