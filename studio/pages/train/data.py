@@ -157,9 +157,9 @@ class DataStep(Step):
 
     def _show_mixture(self, sources: tuple[DraftSource, ...]) -> None:
         self.mixture.show_weights([(one.source, one.share or 0.0) for one in sources])
-        told = clashes([line.licensed for line in self.lines])
-        self.clashes.setText("\n".join(f"⚠ {words}" for words in told))
-        self.clashes.setVisible(bool(told))
+        found = clashes([line.licensed for line in self.lines])
+        self.clashes.setText("\n".join(f"⚠ {words}" for words in found))
+        self.clashes.setVisible(bool(found))
 
     # What is changed
 
