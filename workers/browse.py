@@ -21,7 +21,6 @@ from workers.data.reader import (
     SAMPLED_ROWS,
     Row,
     RowFault,
-    likeliest,
     parser_of,
     serves,
     shapes,
@@ -45,6 +44,7 @@ from workers.protocol.jobs import Browse
 from workers.protocol.recipe import Column, Stage, Template
 from workers.protocol.refusal import Refusal
 from workers.protocol.requests import AnyRequest, MapColumns, SaveVersion, ShowRows, ShowTokens
+from workers.protocol.stages import likeliest
 
 if TYPE_CHECKING:
     from workers.data.tokenize.token_view import TokenViewer
