@@ -27,7 +27,8 @@ from workers.data.reader import (
     shapes,
     stages_of,
 )
-from workers.data.schema.detect import Detected, RowParser
+from workers.data.schema.detected import Detected
+from workers.data.schema.parser import RowParser
 from workers.host import Host, owner_lives
 from workers.protocol.browse import Opening, RowView
 from workers.protocol.events import (
@@ -294,11 +295,11 @@ class Browser:
         else:
             kept = next(iter(self._rows.rows(max(request.row, 0), 1)), None)
             if kept is None:
-                raise RowFault(f"the dataset has no row number {request.row}")
+                raise RowFault("schema", f"the dataset has no row number {request.row}")
             value = kept.value
         made, reason = self._made(value)
         if made is None:
-            raise RowFault(reason)
+            raise RowFault("schema", reason)
         return made
 
     def _stage(self, asked: str, made: Row) -> Stage:
@@ -309,7 +310,7 @@ class Browser:
         served: list[Stage] = [stage for stage in self._stages if serves(made, stage)]
         stage = asked or likeliest(served or stages_of([made]))
         if not stage:
-            raise RowFault("no stage can learn from it")
+            raise RowFault("schema", "no stage can learn from it")
         return stage  # type: ignore[return-value]
 
     def _viewer(self, model: str, template: str) -> TokenViewer:

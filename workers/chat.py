@@ -186,7 +186,7 @@ class TransformersChatModel:
         """Token by token with a key-value cache, so that an answer can be broken off anywhere."""
         import torch
 
-        from workers.data.tokenize.encode import render
+        from workers.data.tokenize.chat_template import render
         from workers.evaluate import turn_ends
 
         model, tokenizer = self._loaded.model, self._loaded.tokenizer

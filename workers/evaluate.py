@@ -7,7 +7,7 @@ from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from workers.data.tokenize.encode import render
+from workers.data.tokenize.chat_template import render
 
 if TYPE_CHECKING:
     import torch
@@ -123,7 +123,7 @@ def checked(rows: Sequence[Row], said: Sequence[Completion]) -> Measured:
 
     Also the mean length in tokens and the share that was cut off, which explains a low share.
     """
-    from workers.rewards.answers import is_right
+    from workers.answers import is_right
 
     right = [is_right(answer.text, row.answer) for answer, row in zip(said, rows, strict=True)]
     values = {

@@ -1,4 +1,4 @@
-"""Audits a whole dataset before a run: reads it, tokenizes it as training would, and tells what is
+"""Audits a whole dataset before a run: reads it, tokenizes it as training would, and says what is
 wrong with it. Loads a tokenizer, never weights.
 """
 
@@ -8,8 +8,9 @@ import time
 from pathlib import Path
 from typing import get_args
 
-from workers.data import reader as formats
-from workers.data.audit import audit
+from workers.data import reader
+from workers.data.audit.audit import Audit, Audited, require
+from workers.data.audit.findings import BadLines, merged
 from workers.data.row_store import RowStore
 from workers.engines.tokenizer import load_tokenizer, locate_tokenizer, stopping_tokens
 from workers.host import Host
@@ -17,8 +18,9 @@ from workers.protocol.audit import AuditResult
 from workers.protocol.events import Finished, Inspected, Phase, Progress, Stopped
 from workers.protocol.jobs import Inspect
 from workers.protocol.recipe import Stage
+from workers.protocol.stages import spec_of
 
-TOLD_EVERY_S = 0.2
+PROGRESS_EVERY_S = 0.2
 
 
 def run(host: Host) -> None:
@@ -32,20 +34,20 @@ def run(host: Host) -> None:
 
 def _inspect(host: Host, task: Inspect, rows: RowStore, began: float) -> None:
     host.emit(Phase(name="Reading the data"))
-    bad = audit.BadLines()
-    table = formats.read(
+    bad = BadLines()
+    table = reader.read(
         task.source.source, task.source.mapping or None, lambda text: host.emit(Phase(name=text)),
         rows=rows, bad=bad, progress=Pace(host, "bytes"),
     )  # fmt: skip
-    stages = formats.stages_of(rows, get_args(Stage))
+    stages = reader.stages_of(rows, get_args(Stage))
     stage = None if host.requests.stop_asked else _stage(task, stages)
-    found = audit.Audited([], None, None)
+    found = Audited([], None, None)
     if stage is not None:
         found = _audited(host, task, rows, stage)
     if host.requests.stop_asked:
         host.emit(Stopped(detail="Stopped when asked; nothing was changed."))
         return
-    findings = audit.merged(found.findings, bad.findings(len(rows)))
+    findings = merged(found.findings, bad.findings(len(rows)))
     result = AuditResult(
         source=task.source.source,
         format=table.format if table else None,
@@ -72,12 +74,12 @@ class Pace:
 
     def __init__(self, host: Host, unit: str) -> None:
         self._host, self._unit = host, unit
-        self._began = self._told = time.monotonic()
+        self._began = self._reported = time.monotonic()
 
     def __call__(self, done: int, total: int) -> bool:
         now = time.monotonic()
-        if now - self._told >= TOLD_EVERY_S:
-            self._told = now
+        if now - self._reported >= PROGRESS_EVERY_S:
+            self._reported = now
             left = (now - self._began) * (total - done) / done if done else None
             self._host.emit(Progress(done=done, total=total, unit=self._unit, seconds_left=left))
             self._host.requests.take()
@@ -87,17 +89,17 @@ class Pace:
 def _stage(task: Inspect, stages: list[Stage]) -> Stage | None:
     """The stage asked for, or the likeliest; none where no row can be used."""
     if stages and task.stage:
-        audit.require(task.stage, stages, task.source.source)
-    return formats.likeliest(stages, task.stage)
+        require(task.stage, stages, task.source.source)
+    return reader.likeliest(stages, task.stage)
 
 
-def _audited(host: Host, task: Inspect, rows: RowStore, stage: Stage) -> audit.Audited:
-    test = formats.read_table(task.test, bad_rows="skip").rows if task.test else None
+def _audited(host: Host, task: Inspect, rows: RowStore, stage: Stage) -> Audited:
+    test = reader.read_table(task.test, bad_rows="skip").rows if task.test else None
     host.emit(Phase(name="Loading the tokenizer"))
     home, say = Path(host.job.home), lambda text: host.emit(Phase(name=text))
     located = locate_tokenizer(task.model, home, say)
-    tokenizer = load_tokenizer(located, task.template, turns=stage != "cpt")
+    tokenizer = load_tokenizer(located, task.template, turns=spec_of(stage).templated)
     host.emit(Phase(name=f"Looking at {len(rows)} rows"))
-    look = audit.Audit(rows, tokenizer, stage, task.max_length, test,
-                       stops_at=stopping_tokens(located), folder=host.folder)  # fmt: skip
+    look = Audit(rows, tokenizer, stage, task.max_length, test,
+                 stops_at=stopping_tokens(located), folder=host.folder)  # fmt: skip
     return look.run(Pace(host, "rows"))

@@ -19,8 +19,8 @@ OWNER_EVERY_S = 1.0
 
 def run(host: Host) -> None:
     """Runs a score job from its folder's job.json to its ending event."""
-    from workers.rewards import Sample
     from workers.rewards.models import TrainedModel
+    from workers.rewards.sample import Sample
 
     task = host.job.task
     assert isinstance(task, Score)

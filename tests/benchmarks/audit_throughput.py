@@ -24,7 +24,7 @@ from typing import Any
 from workers.data import reader as formats
 from workers.data.audit.audit import Audit
 from workers.data.row_store import RowStore
-from workers.data.tokenize.encode import render
+from workers.data.tokenize.chat_template import render
 from workers.protocol.assets import assets_folder
 
 BARE, EVERY = 1000, 10_000

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from workers.rewards.answers import is_right
+from workers.answers import is_right
 
 ASSETS = Path(__file__).parents[2] / "assets"
 MODEL = ASSETS / "starter" / "model"

@@ -11,7 +11,8 @@ import pytest
 
 from tests.torch.test_loss_check import learner, opened
 from tests.torch.test_real_templates import shown, write
-from workers.data.tokenize.encode import IGNORED, windows
+from workers.data.schema.row import Row
+from workers.data.tokenize.encode import IGNORED, Example, encode, fit
 from workers.protocol import wire
 from workers.protocol.events import Failed, Metrics, Note
 from workers.protocol.recipe import Distill, Evaluation
@@ -41,12 +42,16 @@ def test_continued_pretraining_learns_every_token_of_every_text(tmp_path: Path, 
     assert "without loss" in note
 
 
+def _windows(text: str, tokenizer: Any, max_length: int) -> list[Example]:
+    return fit(encode(Row(text=text), "cpt", tokenizer), "cpt", max_length)
+
+
 def test_windows_hold_a_text_in_order_and_foretell_each_token_once(tiny: Path) -> None:
     from transformers import AutoTokenizer
 
     tokenizer: Any = AutoTokenizer.from_pretrained(tiny)
     text = "What is 12 + 34? It is 46. " * 9
-    first, *others = windows(text, tokenizer, 16)
+    first, *others = _windows(text, tokenizer, 16)
     ids = [*first.input_ids, *(token for one in others for token in one.input_ids[1:])]
     assert tokenizer.decode(ids) == f"{text}{tokenizer.eos_token}"
     assert all(one.labels[0] == IGNORED for one in others)
@@ -61,11 +66,11 @@ def test_a_text_begins_with_the_token_with_which_the_family_begins_texts(tiny: P
 
     tokenizer: Any = AutoTokenizer.from_pretrained(tiny)
     tokenizer.bos_token = "<|im_start|>"
-    assert windows("12", tokenizer, 64)[0].input_ids[0] != tokenizer.bos_token_id
+    assert _windows("12", tokenizer, 64)[0].input_ids[0] != tokenizer.bos_token_id
     tokenizer.backend_tokenizer.post_processor = TemplateProcessing(
         single="<|im_start|> $A", special_tokens=[("<|im_start|>", tokenizer.bos_token_id)]
     )
-    (one,) = windows("12", tokenizer, 64)
+    (one,) = _windows("12", tokenizer, 64)
     assert one.input_ids[0] == tokenizer.bos_token_id
     assert one.input_ids.count(tokenizer.bos_token_id) == 1
 

@@ -154,7 +154,7 @@ def _plain_loss(base: Path, tiny: Path) -> float:
     """Transformers' own loss over the rows, by hand."""
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    from workers.data.tokenize.encode import tokenize
+    from tests.conversations import example_of
 
     model = AutoModelForCausalLM.from_pretrained(base)
     tokenizer = AutoTokenizer.from_pretrained(base)
@@ -163,7 +163,7 @@ def _plain_loss(base: Path, tiny: Path) -> float:
         row = json.loads(line)
         messages = [{"role": "user", "content": row["prompt"]},
                     {"role": "assistant", "content": row["completion"]}]  # fmt: skip
-        example = tokenize(messages, tokenizer, 256)
+        example = example_of(messages, tokenizer, 256)
         with torch.no_grad():
             losses.append(float(model(input_ids=torch.tensor([example.input_ids]),
                                       labels=torch.tensor([example.labels])).loss))  # fmt: skip

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from safetensors.torch import load_file
 
-from workers.export.merge import merge, save, stored_dtype
+from workers.engines.merge import merge, save, stored_dtype
 from workers.fetch import Located
 
 

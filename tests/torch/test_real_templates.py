@@ -9,9 +9,10 @@ from typing import Any
 
 import pytest
 
+from tests.conversations import example_of
 from tests.torch.test_loss_check import learner, opened
 from workers.data.reader import Row, read
-from workers.data.tokenize.encode import IGNORED, tokenize
+from workers.data.tokenize.encode import IGNORED
 from workers.engines.tokenizer import load_tokenizer
 from workers.engines.transformers import load_for_speaking, load_for_training
 from workers.fetch import Located
@@ -75,7 +76,7 @@ def test_a_single_answer_is_learnt_whole(speaking: Speaking, name: str) -> None:
     marks, end = MARKS[name]
     tokenizer = load_tokenizer(Located(name, speaking(name, marks, end)))
     talk = [{"role": "user", "content": "Hi?"}, {"role": "assistant", "content": "Vienna."}]
-    learnt = shown(tokenizer, tokenize(talk, tokenizer, 512).labels)
+    learnt = shown(tokenizer, example_of(talk, tokenizer, 512).labels)
     # Some templates write an empty thought before the answer, which is learnt with it.
     assert learnt.removeprefix("<think>\n\n</think>\n\n").startswith(f"Vienna.{end}")
 
@@ -86,7 +87,7 @@ def test_thinking_that_a_template_drops_is_not_dropped_in_silence(speaking: Spea
     talk = [{"role": "user", "content": "Hi?"},
             {"role": "assistant", "content": "<think>Greet them.</think>Hello."}]  # fmt: skip
     with pytest.raises(Exception, match="leaves out or changes a part of the answer"):
-        tokenize(talk, tokenizer, 512)
+        example_of(talk, tokenizer, 512)
 
 
 # The end of a turn
@@ -200,7 +201,7 @@ def test_the_audit_blames_the_template_and_not_the_rows(tmp_path: Path, speaking
 
 
 def test_a_template_that_knows_no_system_turn_says_so_in_our_words(speaking: Speaking) -> None:
-    from workers.data.tokenize.encode import render
+    from workers.data.tokenize.chat_template import render
     from workers.protocol.refusal import Refusal
 
     tokenizer = load_tokenizer(Located("gemma", speaking("gemma", [])))

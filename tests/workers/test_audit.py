@@ -11,12 +11,17 @@ from typing import Any
 
 import pytest
 
-from workers.data.audit.audit import MOST_BAD, Audit, Audited, BadLines, answer, merged
-from workers.data.audit.text_checks import personal_data, placeholder, template_marks
+from tests.conversations import example_of
+from workers.data.audit.audit import Audit, Audited
+from workers.data.audit.findings import MOST_BAD, BadLines, merged
+from workers.data.audit.row_text import answer
+from workers.data.audit.text_checks import personal_data, placeholder
+from workers.data.read.fault import RowFault
 from workers.data.reader import BadRow, Row, read, read_table, stages_of
 from workers.data.row_store import RowStore
+from workers.data.schema.parser import RowParser
 from workers.data.tokenize.chat_template import CHATML
-from workers.data.tokenize.encode import tokenize
+from workers.data.tokenize.template_marks import template_marks
 from workers.data.tokenize.token_counts import TokenCounter
 from workers.protocol.assets import assets_folder
 from workers.protocol.audit import AuditFinding
@@ -74,7 +79,7 @@ def test_a_builtin_set_gives_advice_at_most(name: str, audit: Any) -> None:
 def test_clean_rows_give_no_finding_and_their_lengths(audit: Any, tokenizer: Any) -> None:
     rows = clean()
     found = audit(rows)
-    examples = [tokenize(one.messages, tokenizer, 1024) for one in rows]
+    examples = [example_of(one.messages, tokenizer, 1024) for one in rows]
     assert found.findings == []
     assert found.tokens.total == sum(len(one.input_ids) for one in examples)
     assert found.tokens.trained == sum(one.trained_tokens for one in examples)
@@ -113,14 +118,11 @@ def test_lengths_are_those_of_training(template: str, tokenizer: Any) -> None:
             completion=[{"role": "assistant", "content": "4"}]),
     ]  # fmt: skip
     for limit in (1024, 40, 20):
-        measurer = TokenCounter(tokenizer, "sft", limit)
-        prepared = measurer.prepare(rows)
-        for one, length in zip(
-            rows, measurer.measure(prepared, measurer.encode(prepared)), strict=True
-        ):
-            example = tokenize(one.messages, tokenizer, limit)
+        lengths = TokenCounter(tokenizer, "sft", limit).count(rows)
+        for one, length in zip(rows, lengths, strict=True):
+            example = example_of(one.messages, tokenizer, limit)
             assert not isinstance(length, str)
-            assert (length.kept, length.trained, length.cut) == (
+            assert (length.kept, length.trained, length.truncated) == (
                 len(example.input_ids), example.trained_tokens, example.truncated,
             ), one  # fmt: skip
 
@@ -381,13 +383,19 @@ def test_numbers_in_the_same_words_are_other_tasks(audit: Any) -> None:
 
 
 def test_bad_lines_are_findings_where_more_is_wrong_than_their_form() -> None:
-    reasons = [
-        "user and assistant must take turns", "message 2 is empty",
-        '"chosen" and "rejected" are the same', "message 1 is empty", "not valid JSON",
-    ]  # fmt: skip
+    said = {"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello"}
+    values: list[Any] = [
+        {"messages": [said[0], said[0], said[1]]},
+        {"messages": [said[0], {"role": "assistant", "content": " "}]},
+        {"prompt": "Hi", "chosen": "Hello", "rejected": "Hello"},
+        {"messages": [{"role": "user", "content": ""}, said[1]]},
+        RowFault("json", "not valid JSON"),
+    ]
     bad = BadLines()
-    for line, reason in enumerate(reasons, 1):
-        bad.append(BadRow(line, reason))
+    for line, value in enumerate(values, 1):
+        with pytest.raises(RowFault) as fault:
+            RowParser([value]).row(value)
+        bad.append(BadRow(line, str(fault.value), kind=fault.value.kind))
     found = bad.findings(5)
     assert [one.kind for one in found] == [
         "roles", "empty_answer", "chosen_equals_rejected", "missing_prompt",
@@ -400,7 +408,7 @@ def test_bad_lines_are_findings_where_more_is_wrong_than_their_form() -> None:
 def test_of_many_bad_lines_the_first_are_kept_and_all_are_counted() -> None:
     bad = BadLines()
     for line in range(1, 5 * MOST_BAD + 1):
-        bad.append(BadRow(line, "message 2 is empty"))
+        bad.append(BadRow(line, "message 2 is empty", kind="empty_answer"))
     assert [one.line for one in bad.first] == list(range(1, MOST_BAD + 1))
     assert len(bad) == 5 * MOST_BAD
     assert [(one.kind, one.count) for one in bad.findings(0)] == [("empty_answer", len(bad))]
@@ -448,7 +456,7 @@ def test_memory_hardly_grows_with_the_rows(
             tracemalloc.stop()
 
     # The language model alone takes 110 MB for a moment, however many rows there are.
-    monkeypatch.setattr("workers.data.audit.audit._identifier", lambda: lambda text: "en")
+    monkeypatch.setattr("workers.data.audit.audit.language_guesser", lambda: lambda text: "en")
     peak(500)  # what is kept from the first time on
     assert (peak(4000) - peak(500)) / 3500 < 500  # a row itself takes 2,000
 

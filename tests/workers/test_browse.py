@@ -20,6 +20,7 @@ import pyarrow as pa
 import pytest
 from pyarrow import parquet
 
+from tests.conversations import example_of
 from workers.__main__ import run_folder
 from workers.browse import Browser
 from workers.data.browse.row_cache import CACHE, CachedRows, IndexedRows, open_rows
@@ -27,7 +28,7 @@ from workers.data.browse.versions import clean_name
 from workers.data.read.files import find
 from workers.data.reader import Row, read
 from workers.data.tokenize.chat_template import CHATML
-from workers.data.tokenize.encode import IGNORED, encode_text, tokenize
+from workers.data.tokenize.encode import IGNORED, encode
 from workers.data.tokenize.token_view import TokenViewer
 from workers.engines.tokenizer import read_tokenizer
 from workers.fetch import Located
@@ -350,7 +351,7 @@ def test_tokens_are_those_of_training(opened: Open, tokenizer: Any) -> None:
         {"role": "user", "content": ROWS[3]["prompt"]},
         {"role": "assistant", "content": ROWS[3]["completion"]},
     ]
-    example = tokenize(turns, tokenizer, 1024)
+    example = example_of(turns, tokenizer, 1024)
     assert [piece.trained for piece in view.pieces] == [one != IGNORED for one in example.labels]
     assert (view.tokens, view.trained) == (len(example.input_ids), example.trained_tokens)
     text = "".join(piece.text for piece in view.pieces)
@@ -407,7 +408,7 @@ def test_plain_text_is_learnt_whole_with_its_end(opened: Open, tokenizer: Any) -
     assert trained(view) == "Once upon a time.<|im_end|>"
     assert view.pieces[-1].special
     assert view.template == ""
-    assert view.tokens == len(encode_text("Once upon a time.", tokenizer).input_ids)
+    assert view.tokens == len(encode(Row(text="Once upon a time."), "cpt", tokenizer)[0].input_ids)
 
 
 def test_what_lies_behind_the_cut_is_shown_and_told(opened: Open) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from workers.data.mix import limit, mix, position, shares, split
+from workers.data.mix import limit, mix, shares, split, split_hash
 from workers.data.reader import Row
 from workers.protocol.recipe import Evaluation, Recipe, Source, Training
 from workers.train.dataset import build_dataset
@@ -21,7 +21,7 @@ def _rows(count: int) -> list[Row]:
 
 def test_rows_that_ask_the_same_fall_on_one_side() -> None:
     one, other = _rows(1)[0], Row(prompt=_rows(1)[0].prompt, answer="another")
-    assert position(one) == position(other) != position(_rows(2)[1])
+    assert split_hash(one) == split_hash(other) != split_hash(_rows(2)[1])
 
 
 def test_the_split_is_stable_and_duplicates_never_straddle_it() -> None:
@@ -87,9 +87,9 @@ def test_limited_rows_are_split_as_all_rows_are() -> None:
 
 def test_a_share_tells_how_often_rows_come() -> None:
     small, large, none = shares([100, 900, 0], [1.0, 1.0, 2.0])
-    assert (small.there, small.drawn, small.epochs) == (100, 250, 2.5)
-    assert (large.drawn, round(large.epochs, 3)) == (250, 0.278)
-    assert (none.drawn, none.epochs) == (0, 0.0)
+    assert (small.available, small.sampled, small.epochs) == (100, 250, 2.5)
+    assert (large.sampled, round(large.epochs, 3)) == (250, 0.278)
+    assert (none.sampled, none.epochs) == (0, 0.0)
     assert shares([7], [3.0])[0].epochs == 1.0
 
 
@@ -120,13 +120,13 @@ def test_proportions_match_the_weights_through_gather(tmp_path: Path, case: int)
         rows.parts, names, sizes, limits, weights, strict=True
     ):
         wanted = weight / sum(weights)
-        assert said.count(name) == part.share.drawn
-        assert part.share.there <= min(size, most or size)
-        assert abs(part.share.drawn - wanted * len(said)) <= len(names)
+        assert said.count(name) == part.share.sampled
+        assert part.share.available <= min(size, most or size)
+        assert abs(part.share.sampled - wanted * len(said)) <= len(names)
         half = said[: len(said) // 2]
         error = (wanted * (1 - wanted) / len(half)) ** 0.5
         assert abs(half.count(name) / len(half) - wanted) < 4 * error + len(names) / len(half)
         times = Counter(row.prompt[0]["content"] for row in rows.training
                         if row.completion[0]["content"] == name)  # fmt: skip
-        assert len(times) == min(part.share.there, part.share.drawn)
+        assert len(times) == min(part.share.available, part.share.sampled)
         assert max(times.values()) - min(times.values()) <= 1

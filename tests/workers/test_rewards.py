@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 
+from workers.answers import boxes, equal_as_mathematics, final_answer, is_right
 from workers.protocol import rewards as asked
 from workers.protocol.refusal import Refusal
 from workers.rewards import Rewards, Sample
-from workers.rewards.answers import boxes, equal_as_mathematics, final_answer, is_right
 from workers.rewards.sandbox import Outcome
 
 Score = Callable[..., float | None]

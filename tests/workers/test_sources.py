@@ -14,8 +14,9 @@ import pytest
 from pyarrow import feather, parquet
 
 from workers.data.browse.line_index import LineIndex
+from workers.data.read.fault import RowFault
 from workers.data.read.files import read_rows
-from workers.data.read.jsonl import MAX_ROW_BYTES, RowFault
+from workers.data.read.jsonl import MAX_ROW_BYTES
 from workers.data.reader import BadRow, Table, read, read_table
 from workers.protocol.refusal import Refusal
 

@@ -7,15 +7,17 @@ from typing import Any, get_args
 
 import pytest
 
+from tests.conversations import example_of
 from workers.data.tokenize.chat_template import (
     OWN,
     TEMPLATES,
     end_turns,
     is_one_token,
     name_of,
+    render,
     set_chat_template,
 )
-from workers.data.tokenize.encode import IGNORED, render, tokenize
+from workers.data.tokenize.encode import IGNORED
 from workers.engines.tokenizer import load_tokenizer, read_tokenizer
 from workers.fetch import Located
 from workers.protocol.assets import assets_folder
@@ -95,11 +97,11 @@ def test_alpaca_leads_in_by_itself_where_there_is_no_system_turn(tokenizer: Any)
 @pytest.mark.parametrize("name", NAMED)
 def test_the_answers_and_their_ends_alone_are_trained(tokenizer: Any, name: Template) -> None:
     set_chat_template(tokenizer, name)
-    example = tokenize(TALK, tokenizer, 512)
+    example = example_of(TALK, tokenizer, 512)
     trained = tokenizer.decode([label for label in example.labels if label != IGNORED])
     end = ENDS[name]
     assert trained.replace(" ", "") == f"Four.{end}Five.{end}"
-    assert tokenize(TALK, tokenizer, 512, assistant_only=False).labels == example.input_ids
+    assert example_of(TALK, tokenizer, 512, assistant_only=False).labels == example.input_ids
 
 
 @pytest.mark.parametrize("name", NAMED)

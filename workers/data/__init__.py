@@ -1,6 +1,6 @@
-"""From a file to trainable rows.
+"""From a file to trainable rows, and from a row to the tokens that a stage trains on.
 
-formats is the entry: sources finds the files (hub fetches them), lines and tables read them, turns
-and shapes tell what they hold, pages looks into large ones. mapping renders and masks, mix draws
-and splits.
+`read` finds and reads files, `schema` says what their columns mean, `reader` is the front door to
+both, `mix` splits and mixes, `tokenize` makes token ids and labels, `audit` looks at every row
+beforehand, `browse` shows any row at once.
 """

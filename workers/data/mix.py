@@ -17,7 +17,7 @@ T = TypeVar("T")
 Rows = list[Row]
 
 
-def position(row: Row) -> float:
+def split_hash(row: Row) -> float:
     """A row's fixed place in [0, 1), from the SHA-256 of what it asks (or of its text).
 
     Rows that ask the same share it, whatever they answer: a held-out question is never trained on.
@@ -49,7 +49,7 @@ def split(rows: Rows, holdout: float) -> tuple[Rows, Rows]:
     When a share is asked for and the hash gives none, the row nearest to it is held out, as long
     as two different rows are there.
     """
-    places = [position(row) for row in rows]
+    places = [split_hash(row) for row in rows]
     bound = held_out_below(places, holdout)
     training = [row for row, place in zip(rows, places, strict=True) if place >= bound]
     held_out = [row for row, place in zip(rows, places, strict=True) if place < bound]
@@ -57,7 +57,7 @@ def split(rows: Rows, holdout: float) -> tuple[Rows, Rows]:
 
 
 def held_out_below(places: Sequence[float] | NDArray[np.float64], holdout: float) -> float:
-    """The position below which rows are held out, by the positions of all of them."""
+    """The split hash below which rows are held out, by those of all of them."""
     least = min(places, default=0.0)
     if holdout <= 0 or least < holdout:
         return holdout
@@ -67,13 +67,13 @@ def held_out_below(places: Sequence[float] | NDArray[np.float64], holdout: float
 class Share(NamedTuple):
     """What one source gives to a mixture."""
 
-    there: int
-    drawn: int
+    available: int
+    sampled: int
 
     @property
     def epochs(self) -> float:
         """How often each of its rows comes, on the average."""
-        return self.drawn / self.there if self.there else 0.0
+        return self.sampled / self.available if self.available else 0.0
 
 
 def shares(sizes: Sequence[int], weights: Sequence[float]) -> list[Share]:
@@ -95,7 +95,7 @@ def mix(sources: list[list[T]], weights: list[float], seed: int) -> list[T]:
     draw = random.Random(seed)
     mixed: list[T] = []
     for rows, share in zip(sources, shares(list(map(len, sources)), weights), strict=True):
-        wanted = share.drawn
+        wanted = share.sampled
         while wanted > 0:
             part = draw.sample(rows, min(wanted, len(rows)))
             mixed.extend(part)

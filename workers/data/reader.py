@@ -1,9 +1,7 @@
 """Reads a dataset into rows, naming the file, the line and the reason for every bad one.
 
-The entry to a dataset: `sources` finds its files, `lines` and `tables` read them, `shapes` tells
-what the columns are. Known shapes are chat, prompt and completion, Alpaca, preference pairs,
-answers with a thumb up or down, prompt and answer, and plain text, each under many names. Knows
-no model and no tokenizer.
+The entry to a dataset: `read` finds its files and reads them into raw rows, `schema` says what
+their columns are and makes rows of them. Knows no model and no tokenizer.
 """
 
 from __future__ import annotations
@@ -14,29 +12,25 @@ from typing import Any, Literal, Protocol, get_args
 
 import msgspec
 
+from workers.data.read.fault import FaultKind, RowFault
 from workers.data.read.files import RawRow, ReadProgress, find, locate, silent
-from workers.data.read.jsonl import RowFault
 from workers.data.row_store import RowStore
-from workers.data.schema.detect import (
-    SCHEMAS,
-    Detected,
-    Format,
-    Row,
-    RowParser,
-    check_columns,
-    from_mapping,
-)
+from workers.data.schema.detect import check_columns, from_mapping
+from workers.data.schema.detected import Detected
 from workers.data.schema.messages import Message, check_conversation
+from workers.data.schema.parser import RowParser
+from workers.data.schema.row import Row
+from workers.data.schema.schemas import SCHEMAS
 from workers.protocol.catalogue import known_dataset
 from workers.protocol.recipe import Column, Source, Stage
 from workers.protocol.refusal import Refusal
+from workers.protocol.stages import spec_of
 
 __all__ = [
     "SCHEMAS",
     "BadRow",
     "BadRows",
     "Detected",
-    "Format",
     "Message",
     "Row",
     "RowFault",
@@ -59,25 +53,18 @@ SHOWN = 3
 """Bad rows that a refusal names."""
 WATCHED_ROWS = 256
 """Rows between two looks at how far reading is."""
-PREFERRED: tuple[Stage, ...] = ("dpo", "kto", "sft", "cpt", "grpo")
-"""What data is most likely meant for, the most telling shape first."""
+LIKELIEST: tuple[Stage, ...] = ("dpo", "kto", "sft", "cpt", "grpo")
+"""What data is most likely meant for, the stage that needs the most telling columns first."""
 
 
 def serves(row: Row, stage: Stage) -> bool:
     """Whether a stage can learn from the row."""
-    if row.uses_tools and not (stage in ("sft", "distill") and row.completion):
+    spec = spec_of(stage)
+    if row.uses_tools and not (spec.tools and row.completion):
         return False
-    match stage:
-        case "sft" | "distill":
-            return bool(row.completion) and row.label is not False
-        case "cpt":
-            return bool(row.text)
-        case "dpo" | "ipo" | "simpo" | "orpo" | "reward":
-            return bool(row.rejected)
-        case "kto":
-            return bool(row.rejected) or row.label is not None
-        case "grpo" | "rlhf":
-            return bool(row.prompt)
+    if spec.supervision == "completions" and row.label is False:
+        return False  # an undesirable completion is not to be imitated
+    return any(getattr(row, field) not in (None, "", []) for field in spec.fields)
 
 
 class BadRow(msgspec.Struct, frozen=True):
@@ -92,6 +79,7 @@ class BadRow(msgspec.Struct, frozen=True):
     """Where the dataset has several."""
     excerpt: str = ""
     """The beginning of its text, where it could not be read as a row at all."""
+    kind: FaultKind = "value"
 
     def __str__(self) -> str:
         return f"{f'{self.file} ' if self.file else ''}line {self.line}: {self.reason}"
@@ -110,7 +98,8 @@ class Table(msgspec.Struct, frozen=True):
     source: str
     path: str
     sha256: str
-    format: Format
+    format: str
+    """The name of its schema."""
     rows: Sequence[Row]
     """In the file's order."""
     detected: Detected
@@ -158,7 +147,7 @@ def read(
     """The usable rows of a dataset; no table where none is usable.
 
     Args:
-        rows: takes the usable ones up; a `RowFile` keeps them on disk.
+        rows: takes the usable ones up; a `RowStore` keeps them on disk.
         bad: takes the others up.
         progress: told how many bytes are read, of how many; False ends the reading early.
 
@@ -240,7 +229,7 @@ def _convert(
         try:
             rows.append(parser.row(value))
         except RowFault as fault:
-            bad.append(BadRow(line, str(fault), file, excerpt))
+            bad.append(BadRow(line, str(fault), file, excerpt, fault.kind))
 
 
 def _with_stages(detected: Detected, rows: Sequence[Row]) -> Detected:
@@ -259,12 +248,12 @@ def stages_of(rows: Iterable[Row], stages: Sequence[Stage] = get_args(Stage)) ->
 
 def likeliest(stages: Sequence[Stage], asked: str = "") -> Stage | None:
     """The stage asked for, else what data that serves these is most likely meant for."""
-    return min(stages, key=[asked, *PREFERRED, *stages].index, default=None)
+    return min(stages, key=[asked, *LIKELIEST, *stages].index, default=None)
 
 
 def shapes() -> str:
     """What a row may hold, in words."""
-    *most, last = SCHEMAS.values()
+    *most, last = [schema.words for schema in SCHEMAS.values()]
     return f"{', '.join(most)}, or {last}"
 
 

@@ -19,7 +19,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from workers.data.schema.detect import Row
+from workers.data.schema.row import Row
 
 HELD_BYTES = 16 << 20
 """What is smaller stays in memory."""

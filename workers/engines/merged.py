@@ -23,7 +23,7 @@ LARGEST_FLOAT16 = 65504.0
 def merged_base(located: Located, home: Path, say: Callable[[str], None]) -> Located:
     """The same model without adapters: merged once, kept under the home's `models/`, found again
     by the hashes of base and adapters."""
-    from workers.export.merge import merge, save
+    from workers.engines.merge import merge, save
 
     if not located.adapters:
         return located

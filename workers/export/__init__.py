@@ -66,7 +66,8 @@ def check_targets(targets: list[str]) -> None:
 
 def _export(host: Host, task: Export, located: Located, exports: Path, work: Path) -> bool:
     """Writes every target; returns whether each speaks like the trained model."""
-    from workers.export import gguf, merge, parity
+    from workers.engines import merge
+    from workers.export import gguf, parity
 
     _phase(host, "Merging the adapter into the model")
     merged = merge.merge(located)
@@ -215,7 +216,7 @@ def _prompts(run_folder: Path) -> list[str]:
 
 
 def _merged_check(folder: Path) -> Checked:
-    from workers.export.merge import stored_dtype
+    from workers.engines.merge import stored_dtype
 
     config = msgspec.json.decode((folder / "config.json").read_bytes())
     kind, stored = ", ".join(config.get("architectures", [])), stored_dtype(folder)

@@ -14,7 +14,7 @@ import msgspec
 import numpy as np
 import torch
 
-from workers.data.tokenize.encode import render
+from workers.data.tokenize.chat_template import render
 from workers.engines import Loaded
 from workers.protocol.events import Checked
 from workers.protocol.exports import EXPORTS

@@ -11,39 +11,14 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from importlib import import_module
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
-from workers.data.reader import Message
 from workers.protocol import rewards as asked
-from workers.protocol.refusal import Refusal
+from workers.rewards.sample import Sample, Scorer
 from workers.rewards.sandbox import Outcome
 
 EQUAL = 1e-6
 """Rewards nearer than this are the same."""
-
-
-class Sample(NamedTuple):
-    """One answer to judge."""
-
-    prompt: list[Message]
-    completion: str
-    answer: str
-    """What a right completion comes to; empty when the row has none."""
-    tokens: int
-    """Length of the completion."""
-
-    @property
-    def question(self) -> str:
-        """The user's last turn."""
-        return self.prompt[-1]["content"] if self.prompt else ""
-
-
-class Scorer(Protocol):
-    """One reward, ready to judge."""
-
-    def score(self, samples: Sequence[Sample]) -> list[Outcome]:
-        """An outcome for each sample, in order."""
-        ...
 
 
 class Scored(NamedTuple):
@@ -100,8 +75,3 @@ def build(reward: asked.AnyReward, home: Path, stack: ExitStack) -> Scorer:
     """The scorer of one `[[rewards]]` table; raises `Refusal` when it cannot work here."""
     family = import_module(f"workers.rewards.{reward.module}")
     return family.build(reward, home, stack)
-
-
-def unusable(kind: str, why: str, remedy: str) -> Refusal:
-    """The refusal of a reward whose options make no sense."""
-    return Refusal(f"The reward '{kind}' cannot be used.", why, remedy)

@@ -6,14 +6,11 @@ import re
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from workers.protocol.refusal import Refusal
 from workers.protocol.rewards import CodeTests, Python
+from workers.rewards.sample import Sample, Scorer
 from workers.rewards.sandbox import Outcome, Sandbox, bubblewrap
-
-if TYPE_CHECKING:
-    from workers.rewards import Sample, Scorer
 
 FENCE = re.compile(r"```(?:python|py)?\s*\n(.*?)```", re.DOTALL)
 

@@ -7,13 +7,10 @@ import re
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from workers.protocol.rewards import Format, JsonSchema
-from workers.rewards.answers import PATTERN_LIMIT_S, Each, compiled
-
-if TYPE_CHECKING:
-    from workers.rewards import Sample, Scorer
+from workers.rewards.answers import PATTERN_LIMIT_S, compiled
+from workers.rewards.sample import Each, Sample, Scorer, unusable
 
 ANY_JSON = 0.25
 
@@ -49,8 +46,6 @@ def tag_share(text: str, tags: list[str]) -> float:
 def _fits(schema: str) -> Callable[[Sample], float]:
     from jsonschema import Draft202012Validator
     from jsonschema.exceptions import SchemaError
-
-    from workers.rewards import unusable
 
     try:
         wanted = json.loads(schema) if schema.strip() else {"type": "object"}

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from workers.answers import final_answer
 from workers.protocol.refusal import Refusal
 from workers.protocol.rewards import ReasoningGym
-from workers.rewards import unusable
-from workers.rewards.answers import Each, final_answer
-
-if TYPE_CHECKING:
-    from workers.rewards import Sample, Scorer
+from workers.rewards.sample import Each, Sample, Scorer, unusable
 
 
 def build(reward: ReasoningGym, _home: Path, _stack: ExitStack) -> Scorer:

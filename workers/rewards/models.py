@@ -9,15 +9,13 @@ import urllib.request
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from urllib.parse import urlsplit
 
 from workers.protocol.refusal import Refusal
 from workers.protocol.rewards import Judge, RewardModel
+from workers.rewards.sample import Sample, Scorer
 from workers.rewards.sandbox import Outcome
-
-if TYPE_CHECKING:
-    from workers.rewards import Sample, Scorer
 
 LONGEST_REPLY = 1_000_000
 BATCH = 16
@@ -48,7 +46,7 @@ class TrainedModel:
         self.model: Any = model.to(device).eval()  # type: ignore[arg-type]
 
     def score(self, samples: Sequence[Sample]) -> list[Outcome]:
-        from workers.data.tokenize.encode import render
+        from workers.data.tokenize.chat_template import render
 
         texts = [
             render([*s.prompt, {"role": "assistant", "content": s.completion}], self.tokenizer)

@@ -5,13 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from workers.protocol.rewards import Language, Length, Repetition
-from workers.rewards.answers import Each
-
-if TYPE_CHECKING:
-    from workers.rewards import Sample, Scorer
+from workers.rewards.sample import Each, Sample, Scorer, unusable
 
 
 def build(reward: Length | Repetition | Language, _home: Path, _stack: ExitStack) -> Scorer:
@@ -45,8 +41,6 @@ def repeated_share(text: str, ngram: int) -> float:
 
 def _speaks(language: str) -> Callable[[Sample], float]:
     from py3langid.langid import MODEL_FILE, LanguageIdentifier
-
-    from workers.rewards import unusable
 
     identifier = LanguageIdentifier.from_model_file(MODEL_FILE, norm_probs=True)
     if language not in identifier.labels:

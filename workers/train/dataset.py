@@ -7,13 +7,14 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from workers.data import licences
-from workers.data.mix import Rows, Share, limit, mix, position, shares, split
+from workers.data.mix import Rows, Share, limit, mix, shares, split, split_hash
 from workers.data.read.files import DataFiles, silent
 from workers.data.reader import SCHEMAS, Table, read_table, serves
 from workers.protocol.events import Note
 from workers.protocol.licences import incompatible, unsaid
 from workers.protocol.recipe import Recipe, Source
 from workers.protocol.refusal import Refusal
+from workers.protocol.stages import spec_of
 
 REPEATED = 4
 """Epochs up to which repeated rows are nearly as good as new ones (Muennighoff et al. 2023,
@@ -39,13 +40,13 @@ class TrainingData(NamedTuple):
     training: Rows
     held_out: Rows
     left_out: int
-    """Training rows that ask what the test set asks, and are not learnt from."""
+    """Training rows that ask what the test set asks, and are not trained on."""
 
     @property
     def datasets(self) -> list[dict[str, Any]]:
         """What a run keeps of each of its datasets, the test set among them."""
         about: list[dict[str, Any]] = [
-            {"limit": part.source.limit, "drawn": part.share.drawn,
+            {"limit": part.source.limit, "drawn": part.share.sampled,
              "epochs": round(part.share.epochs, 3), "licence": part.licence,
              "licence_from": part.licence_from}
             for part in self.parts
@@ -91,8 +92,8 @@ def build_dataset(recipe: Recipe, say: Callable[[str], None] = silent) -> Traini
     if recipe.evaluation.test:
         test = read_table(recipe.evaluation.test, bad_rows=bad_rows(recipe), say=say)
         held_out = list(test.rows)
-        asked = {position(row) for row in held_out}
-        kept = [[row for row in rows if position(row) not in asked] for rows in usable]
+        asked = {split_hash(row) for row in held_out}
+        kept = [[row for row in rows if split_hash(row) not in asked] for rows in usable]
         tables = [*tables, test]
     else:
         pairs = [split(rows, recipe.evaluation.holdout) for rows in usable]
@@ -109,7 +110,7 @@ def build_dataset(recipe: Recipe, say: Callable[[str], None] = silent) -> Traini
         )
     left_out = sum(map(len, usable)) - sum(map(len, kept)) if recipe.evaluation.test else 0
     # By hash, not by file order: the same rows are measured whichever way the file is sorted.
-    held_out = sorted(held_out, key=position)[: recipe.evaluation.max_rows]
+    held_out = sorted(held_out, key=split_hash)[: recipe.evaluation.max_rows]
     parts = _parts(recipe, tables, shares(list(map(len, kept)), weights))
     return TrainingData(tables, parts, training, held_out, left_out)
 
@@ -140,8 +141,8 @@ def _too_often(part: SourceStats) -> bool:
 def _repeated(part: SourceStats) -> str:
     return (
         f"The mixture repeats each row of {part.source.source} {part.share.epochs:.1f} times "
-        f"({part.share.drawn} rows drawn from {part.share.there}). Beyond {REPEATED} times little "
-        "more is learnt; lower its weight or bring more rows."
+        f"({part.share.sampled} rows drawn from {part.share.available}). Beyond {REPEATED} times "
+        "little more is learnt; lower its weight or bring more rows."
     )
 
 
@@ -150,22 +151,7 @@ def _usable(table: Table, recipe: Recipe) -> Rows:
     if not rows:
         raise Refusal(
             f"The dataset {table.path} cannot serve the stage '{recipe.stage}'.",
-            f"Its rows hold {SCHEMAS[table.format]}.",
-            NEEDS[recipe.stage],
+            f"Its rows hold {SCHEMAS[table.format].words}.",
+            spec_of(recipe.stage).bring,
         )
     return rows
-
-
-NEEDS = {
-    "cpt": "Bring plain text, in a text column.",
-    "sft": "Bring answers to learn: a chat, or a prompt with a completion.",
-    **dict.fromkeys(
-        ("dpo", "ipo", "simpo", "orpo", "reward"),
-        "Bring pairs of a better and a worse answer to the same prompt.",
-    ),
-    "kto": "Bring answers with a label that is true or false, or pairs.",
-    "rlhf": "Bring prompts; the reward model judges what is answered to them.",
-    "distill": "Bring answers, or a chat: both models read them.",
-    "grpo": "Bring prompts, with an answer column where a reward compares with it.",
-}
-"""What each stage learns from."""

@@ -117,7 +117,7 @@ class OwnCountGKD(GKDTrainer):
     """
 
     _own_tokens = 0
-    """In the student's own answers to the batch at hand; 0 where the data's are learnt."""
+    """In the student's own answers to the batch at hand; 0 where the data's are in the loss."""
 
     def generate_on_policy_outputs(self, *args: Any) -> Any:  # type: ignore[override]
         made = GKDTrainer.generate_on_policy_outputs(*args)

@@ -13,10 +13,12 @@ from typing import Any, NamedTuple, TypeVar
 import msgspec
 
 from workers.data.mix import Rows
-from workers.data.reader import BadRow, Message, Row
-from workers.data.tokenize.encode import IGNORED, encode_answer, render, shared_length
+from workers.data.reader import BadRow, Row, serves
+from workers.data.tokenize.chat_template import render
+from workers.data.tokenize.encode import Example, encode, fit
 from workers.protocol.events import Note
 from workers.protocol.refusal import Refusal
+from workers.protocol.stages import spec_of
 from workers.train import SKIPPED
 from workers.train.context import TrainingContext
 from workers.train.dataset import bad_rows
@@ -24,42 +26,31 @@ from workers.train.dataset import bad_rows
 T = TypeVar("T")
 EXCERPT = 80
 TOO_MANY = 0.05
-"""Share of rows that are cut or left out from which it is a warning."""
+"""Share of rows that are truncated or left out from which it is a warning."""
 
 
-class Pair(NamedTuple):
-    """A prompt with a better and a worse answer, as token ids."""
+class Fitted(NamedTuple):
+    """What a trainer takes of a run's rows."""
 
-    prompt: list[int]
-    chosen: list[int]
-    rejected: list[int]
+    rows: list[list[Example]]
+    """Of each row (or labelled completion) its sequences; none where it is left out."""
+    held_out: bool
 
     @property
-    def longest(self) -> int:
-        return len(self.prompt) + max(len(self.chosen), len(self.rejected))
+    def kept(self) -> list[list[Example]]:
+        return [examples for examples in self.rows if examples]
 
-    def cut(self, longest: int) -> Pair:
-        """With both answers cut where the whole is longer."""
-        room = longest - len(self.prompt)
-        return Pair(self.prompt, self.chosen[:room], self.rejected[:room])
-
-
-class Answer(NamedTuple):
-    """A prompt with an answer, as token ids."""
-
-    prompt: list[int]
-    answer: list[int]
-
-    def cut(self, longest: int) -> Answer:
-        """With the answer cut where the whole is longer."""
-        return Answer(self.prompt, self.answer[: longest - len(self.prompt)])
+    @property
+    def truncated(self) -> int:
+        """How many lost the end of an answer."""
+        return sum(any(one.truncated for one in examples) for examples in self.rows)
 
 
 # Rows that the template does not take
 
 
-def encoded(context: TrainingContext, rows: Rows, encode: Callable[[Row], T]) -> list[T]:
-    """Every row through `encode`, in order, less those that the template does not take.
+def encoded(context: TrainingContext, rows: Rows, make: Callable[[Row], T]) -> list[T]:
+    """Every row through `make`, in order, less those that the template does not take.
 
     Raises:
         Refusal: the template does not take a row and the recipe does not say to skip such rows, or
@@ -69,7 +60,7 @@ def encoded(context: TrainingContext, rows: Rows, encode: Callable[[Row], T]) ->
     refused: list[tuple[Row, Refusal]] = []
     for row in rows:
         try:
-            made.append(encode(row))
+            made.append(make(row))
         except Refusal as refusal:
             refused.append((row, refusal))
     if refused:
@@ -96,7 +87,10 @@ def _leave_out(context: TrainingContext, refused: list[tuple[Row, Refusal]], tot
     )
     if bad_rows(context.recipe) == "refuse" or len(refused) == total:
         raise Refusal(what, first.cause, first.remedy) from first
-    bad = [BadRow(0, refusal.what, excerpt=_question(one)) for one, refusal in refused]
+    bad = [
+        BadRow(0, refusal.what, excerpt=_question(one), kind="template_refuses")
+        for one, refusal in refused
+    ]
     list_skipped(context, [msgspec.structs.asdict(one) for one in bad])
     context.host.emit(Note(text=f"{what} They are left out and listed in {SKIPPED}.",
                           level="warning"))  # fmt: skip
@@ -113,43 +107,39 @@ def _question(row: Row) -> str:
     return text if len(text) <= EXCERPT else text[: EXCERPT - 1] + "…"
 
 
-# Answers and pairs
-
-
-def answer_of(prompt: list[Message], answer: list[Message], tokenizer: Any) -> Answer:
-    """A prompt and an answer to it; the answer begins with the first token that is trained."""
-    layout = encode_answer(prompt, answer, tokenizer)
-    begin = next(
-        (at for at, label in enumerate(layout.labels) if label != IGNORED), len(layout.labels)
-    )
-    return Answer(layout.input_ids[:begin], layout.input_ids[begin:])
-
-
-def pair_of(row: Row, tokenizer: Any) -> Pair:
-    """Both answers behind the one prompt that they share."""
-    chosen = answer_of(row.prompt, row.completion, tokenizer)
-    rejected = answer_of(row.prompt, row.rejected, tokenizer)
-    shared = shared_length(chosen.prompt, rejected.prompt)
-    return Pair(
-        chosen.prompt[:shared],
-        chosen.prompt[shared:] + chosen.answer,
-        rejected.prompt[shared:] + rejected.answer,
-    )
-
-
 # Rows that are too long
 
 
-def tell_long(
-    context: TrainingContext, what: str, total: int, cut: int, dropped: int, *, whole: bool = False
-) -> None:
-    """Says how many rows are cut at training.max_length and how many are left out for it.
+def fitted(context: TrainingContext, rows: Rows, *, held_out: bool = False) -> Fitted:
+    """The rows that the stage can use as sequences of training.max_length tokens at most.
+
+    Raises:
+        Refusal: as `encoded`.
+    """
+    recipe, tokenizer = context.recipe, context.loaded.tokenizer
+    one_by_one = spec_of(recipe.stage).supervision == "labels"
+
+    def fitting(row: Row) -> list[list[Example]]:
+        encodings = encode(
+            row, recipe.stage, tokenizer, assistant_only=recipe.training.assistant_only_loss
+        )
+        units = [[one] for one in encodings] if one_by_one else [encodings]
+        return [fit(unit, recipe.stage, recipe.training.max_length) for unit in units]
+
+    usable = [row for row in rows if serves(row, recipe.stage)]
+    units = [unit for row in encoded(context, usable, fitting) for unit in row]
+    return Fitted(units, held_out)
+
+
+def report_long(context: TrainingContext, what: str, found: Fitted, *, whole: bool = False) -> None:
+    """Says how many rows are truncated at training.max_length and how many are left out for it.
 
     Args:
         what: what the rows are called.
-        whole: they are left out wherever they do not fit, instead of being cut.
+        whole: they are left out wherever they do not fit, instead of being truncated.
     """
-    if not (cut or dropped):
+    total, cut, dropped = len(found.rows), found.truncated, len(found.rows) - len(found.kept)
+    if found.held_out or not (cut or dropped):
         return
     longest = context.recipe.training.max_length
     told = [f"{cut} {_are(cut)} cut at {longest} tokens"] * bool(cut)

@@ -23,7 +23,7 @@ from transformers import Trainer
 from trl import GRPOConfig, GRPOTrainer, RLOOConfig, RLOOTrainer
 
 from workers.data.reader import Message
-from workers.data.tokenize.encode import render
+from workers.data.tokenize.chat_template import render
 from workers.evaluate import Measured
 from workers.protocol.refusal import Refusal
 from workers.protocol.rollouts import Group, Rollouts

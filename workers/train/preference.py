@@ -1,11 +1,11 @@
-"""Learning from preferences: a better answer is made likelier than a worse one.
+"""Learning from preferences: a better completion is made likelier than a worse one.
 
 DPO and its losses (Rafailov et al. 2023; IPO, Azar et al. 2023) widen the margin of the implicit
-reward, beta times an answer's log-probability against the reference's; the better answer's own
+reward, beta times a completion's log-probability against the reference's; the better answer's own
 likelihood can be added (Pang et al. 2024). The reference is where the run started: with an adapter,
 the base with the adapter off, so no second copy is held. SimPO (Meng et al. 2024) and ORPO (Hong et
-al. 2024) need no reference at all. KTO (Ethayarajh et al. 2024) learns from single answers with a
-thumb up or down.
+al. 2024) need no reference at all. KTO (Ethayarajh et al. 2024) learns from single completions
+labelled desirable or undesirable.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from workers.data.mix import Rows
 from workers.evaluate import Measured
 from workers.protocol.recipe import Preference
 from workers.protocol.refusal import Refusal
+from workers.protocol.stages import spec_of
 from workers.train.context import (
     NO_ROUTER_LOSS,
     TrainingContext,
@@ -28,7 +29,7 @@ from workers.train.context import (
     drop_reference_copy,
     evaluated,
 )
-from workers.train.encoding import answer_of, encoded, pair_of, tell_long
+from workers.train.encoding import Fitted, fitted, report_long
 from workers.train.loss_check import (
     ROWS,
     TOKENS,
@@ -49,18 +50,18 @@ from workers.train.tokenized import (
     labelled,
 )
 
-ANSWERS = ("chosen_ids", "rejected_ids", "completion_ids", "KL_completion_ids")
-"""The columns of answers in a dataset."""
-WITH_REFERENCE = ("dpo", "ipo", "kto")
+COMPLETIONS = ("chosen_ids", "rejected_ids", "completion_ids", "KL_completion_ids")
+"""The columns of completions in a dataset."""
 
 
 def build_trainer(context: TrainingContext) -> Trainer:
     """TRL's trainer for the stage, with a reference of its own only where all weights train."""
     stage = context.recipe.stage
     kind, config, options = _kind(stage, context.recipe.preference, context.training)
-    make = _labelled_dataset if stage == "kto" else pairs
+    spec = spec_of(stage)
+    make = _labelled_dataset if spec.supervision == "labels" else pairs
     held_out = make(context, context.held_out, held_out=True)
-    if stage in WITH_REFERENCE and context.recipe.model.method == "full":
+    if spec.reference and context.recipe.model.method == "full":
         options_of_model = {"ref_model": copy.deepcopy(context.loaded.model)}
     else:
         options_of_model = {}
@@ -102,10 +103,11 @@ def _kind(stage: str, preference: Preference, rows: Rows) -> tuple[Any, Any, dic
 
 
 def balance(rows: Rows) -> dict[str, float]:
-    """Weights that make good and bad answers count alike in all, the rarer ones more (KTO, 4.1)."""
-    made = _labelled(rows)
-    good = sum(label for _, _, label in made)
-    bad = len(made) - good
+    """Weights that make desirable and undesirable completions count alike in all, the rarer ones
+    more (KTO, 4.1)."""
+    labels = _labels(rows)
+    good = sum(labels)
+    bad = len(labels) - good
     if not good or not bad:
         return {}
     return {
@@ -123,7 +125,7 @@ def compare(context: TrainingContext, trainer: Trainer) -> Compared | None:
     if not good:
         return None
     row = min(good, key=lambda one: len(one["prompt_ids"]))
-    row |= {name: row[name][:TOKENS] for name in ANSWERS if name in row}
+    row |= {name: row[name][:TOKENS] for name in COMPLETIONS if name in row}
     if "chosen_labels" in row:
         row |= labelled(row)
     prompt, answer = row["prompt_ids"], row.get("chosen_ids") or row["completion_ids"]
@@ -149,58 +151,40 @@ def measure(context: TrainingContext, trainer: Trainer) -> Measured:
 def pairs(
     context: TrainingContext, rows: Rows, *, held_out: bool = False, whole: bool = False
 ) -> Dataset:
-    """Prompt, better and worse answer of every row that has both, as token ids.
+    """Prompt, chosen and rejected completion of every row that has both, as token ids.
 
-    Pairs longer than training.max_length lose the ends of their answers, or are left out where
-    they have to be `whole`; those whose prompt leaves no room for an answer are left out. How many
-    is said.
+    Pairs longer than training.max_length lose the ends of their completions, or are left out where
+    they have to be `whole`; those whose prompt leaves no room for a completion are left out. How
+    many is said.
     """
-    longest = context.recipe.training.max_length
-    tokenizer = context.loaded.tokenizer
-    paired = [row for row in rows if row.rejected]
-    made = encoded(context, paired, lambda row: pair_of(row, tokenizer))
-    fitting = [
-        pair for pair in made if (pair.longest <= longest if whole else len(pair.prompt) < longest)
-    ]
-    kept = [pair.cut(longest) for pair in fitting]
-    if not held_out:
-        cut = sum(one != other for one, other in zip(kept, fitting, strict=True))
-        _tell_long(context, "pairs", len(made), cut, len(made) - len(kept), whole=whole)
+    found = fitted(context, rows, held_out=held_out)
+    _report_long(context, "pairs", found, whole=whole)
     columns = {
-        "prompt_ids": [pair.prompt for pair in kept],
-        "chosen_ids": [pair.chosen for pair in kept],
-        "rejected_ids": [pair.rejected for pair in kept],
+        "prompt_ids": [chosen.prompt_ids for chosen, _ in found.kept],
+        "chosen_ids": [chosen.completion_ids for chosen, _ in found.kept],
+        "rejected_ids": [rejected.completion_ids for _, rejected in found.kept],
     }
     return Dataset.from_dict(columns)
 
 
 def _labelled_dataset(context: TrainingContext, rows: Rows, *, held_out: bool = False) -> Dataset:
-    """Prompt, answer and thumb as token ids; too long ones as in `pairs`."""
-    longest = context.recipe.training.max_length
-    tokenizer = context.loaded.tokenizer
-    labelled_rows = [row for row in rows if row.rejected or row.label is not None]
-    answers = encoded(context, labelled_rows, lambda row: [
-        (answer_of(prompt, answer, tokenizer), label) for prompt, answer, label in _labelled([row])
-    ])  # fmt: skip
-    made = [one for both in answers for one in both]
-    fitting = [(one, label) for one, label in made if len(one.prompt) < longest]
-    kept = [(one.cut(longest), label) for one, label in fitting]
-    if not held_out:
-        cut = sum(one != other for one, other in zip(kept, fitting, strict=True))
-        _tell_long(context, "answers", len(made), cut, len(made) - len(kept))
+    """Prompt, completion and label, of a pair both, as token ids; too long ones as in `pairs`."""
+    found = fitted(context, rows, held_out=held_out)
+    _report_long(context, "answers", found)
+    kept = [example for (example,) in found.kept]
     columns = {
-        "prompt_ids": [one.prompt for one, _ in kept],
-        "completion_ids": [one.answer for one, _ in kept],
-        "label": [label for _, label in kept],
+        "prompt_ids": [one.prompt_ids for one in kept],
+        "completion_ids": [one.completion_ids for one in kept],
+        "label": [one.desirable for one in kept],
     }
     return Dataset.from_dict(columns)
 
 
-def _tell_long(
-    context: TrainingContext, what: str, total: int, cut: int, dropped: int, *, whole: bool = False
+def _report_long(
+    context: TrainingContext, what: str, found: Fitted, *, whole: bool = False
 ) -> None:
-    tell_long(context, what, total, cut, dropped, whole=whole)
-    if total and dropped == total:
+    report_long(context, what, found, whole=whole)
+    if found.rows and not found.kept and not found.held_out:
         raise Refusal(
             f"None of the {what} is short enough to train on.",
             f"All are longer than training.max_length = {context.recipe.training.max_length}.",
@@ -208,12 +192,11 @@ def _tell_long(
         )
 
 
-def _labelled(rows: Rows) -> list[tuple[Any, Any, bool]]:
-    """Prompt, answer and thumb; a pair gives two."""
-    made: list[tuple[Any, Any, bool]] = []
-    for row in rows:
-        if row.rejected:
-            made += [(row.prompt, row.completion, True), (row.prompt, row.rejected, False)]
-        elif row.label is not None:
-            made.append((row.prompt, row.completion, row.label))
-    return made
+def _labels(rows: Rows) -> list[bool]:
+    """Of every completion, whether it is desirable; a pair gives one of each."""
+    return [
+        label
+        for row in rows
+        for label in ([True, False] if row.rejected else [row.label])
+        if label is not None
+    ]

@@ -1,6 +1,6 @@
-"""A reward model: it gives an answer a number, higher for the answer that people prefer.
+"""A reward model: it gives a completion a number, higher for the one that people prefer.
 
-Learnt from pairs by the Bradley-Terry likelihood, -log sigmoid(r(better) - r(worse)) (Ouyang et al.
+Trained on pairs by the Bradley-Terry likelihood, -log sigmoid(r(better) - r(worse)) (Ouyang et al.
 2022), with a term that keeps the mean at zero where one is asked for (Eisenstein et al. 2023).
 """
 
@@ -15,7 +15,7 @@ from transformers import Trainer
 from trl import RewardConfig, RewardTrainer
 
 from workers.data.mix import Rows
-from workers.data.tokenize.encode import render
+from workers.data.tokenize.chat_template import render
 from workers.evaluate import Measured
 from workers.rewards.models import scores
 from workers.train.context import TrainingContext, common_arguments, evaluated
@@ -45,7 +45,7 @@ def build_trainer(context: TrainingContext) -> RewardTrainer:
 
 def _conversations(context: TrainingContext, rows: Rows, *, held_out: bool = False) -> Dataset:
     """Both conversations of every pair as token ids; those that do not fit are left out whole,
-    since half an answer cannot be judged."""
+    since half an answer cannot be compared."""
     sides = ("chosen_ids", "rejected_ids")
     made = pairs(context, rows, held_out=held_out, whole=True)
     return made.map(

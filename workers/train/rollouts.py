@@ -5,12 +5,10 @@ GRPO, RLOO and PPO share it: the prompts that fit, and a file of completions for
 
 from __future__ import annotations
 
-from typing import Any
-
 import msgspec
 
 from workers.data.reader import Row
-from workers.data.tokenize.encode import render
+from workers.data.tokenize.encode import Example, encode, fit
 from workers.protocol.events import Note, Rollout
 from workers.protocol.refusal import Refusal
 from workers.protocol.rollouts import Rollouts, Sampling, path_of
@@ -30,15 +28,13 @@ def fitting_prompts(context: TrainingContext) -> list[tuple[Row, list[int]]]:
     Raises:
         Refusal: there are none.
     """
-    longest = context.recipe.training.max_length
-    tokenizer: Any = context.loaded.tokenizer
-    rendered = encoded(
-        context, context.training, lambda row: (row, render(row.prompt, tokenizer, generation=True))
-    )
-    texts = [text for _, text in rendered]
-    prompts: list[list[int]] = tokenizer(texts, add_special_tokens=False)["input_ids"]
-    prompted = zip((row for row, _ in rendered), prompts, strict=True)
-    kept = [(row, ids) for row, ids in prompted if len(ids) <= longest]
+    longest, stage = context.recipe.training.max_length, context.recipe.stage
+
+    def prompt_of(row: Row) -> tuple[Row, list[Example]]:
+        return row, fit(encode(row, stage, context.loaded.tokenizer), stage, longest)
+
+    prompts = encoded(context, context.training, prompt_of)
+    kept = [(row, examples[0].input_ids) for row, examples in prompts if examples]
     if not kept:
         raise Refusal(
             "No prompt is short enough to train on.",

@@ -1,8 +1,8 @@
 """Supervised fine-tuning: the model learns to answer as the answers in the data do.
 
-Continued pretraining (`cpt`) is the same on plain text, every token of which is learnt.
+Continued pretraining (`cpt`) is the same on plain text, every token of which is in the loss.
 
-The loss is the mean negative log-likelihood of the trained tokens, -(1/sum m) sum m log p, with
+The loss is the mean negative log-likelihood of the unmasked tokens, -(1/sum m) sum m log p, with
 m = 1 on the assistant's tokens (and 0 on all others unless training.assistant_only_loss is off).
 """
 
@@ -16,11 +16,11 @@ from transformers import Trainer
 from trl import SFTConfig, SFTTrainer
 
 from workers.data.mix import Rows
-from workers.data.reader import Row
-from workers.data.tokenize.encode import IGNORED, Example, tokenize, windows
+from workers.data.tokenize.encode import IGNORED, Example
 from workers.evaluate import Measured
 from workers.protocol.events import Note
 from workers.protocol.refusal import Refusal
+from workers.protocol.stages import spec_of
 from workers.train.context import (
     NO_ROUTER_LOSS,
     TrainingContext,
@@ -28,7 +28,7 @@ from workers.train.context import (
     common_arguments,
     evaluated,
 )
-from workers.train.encoding import encoded, tell_long
+from workers.train.encoding import Fitted, fitted, report_long
 from workers.train.loss_check import (
     ROWS,
     TOKENS,
@@ -39,7 +39,7 @@ from workers.train.loss_check import (
 
 
 def build_trainer(context: TrainingContext) -> SFTTrainer:
-    """Tokenizes and masks the rows; TRL's SFTTrainer learns them."""
+    """Tokenizes and masks the rows; TRL's SFTTrainer trains on them."""
     options = context.recipe.training
     held_out = examples_of(context, context.held_out, held_out=True)
     return SFTTrainer(
@@ -87,44 +87,32 @@ def measure(context: TrainingContext, trainer: Trainer) -> Measured:
 
 
 def examples_of(context: TrainingContext, rows: Rows, *, held_out: bool = False) -> list[Example]:
-    """Tokenized rows that have something to learn; what was cut or dropped is said."""
-    if context.recipe.stage == "cpt":
-        return _windows_of(context, rows, held_out=held_out)
-    options = context.recipe.training
-
-    def encode(row: Row) -> Example:
-        tokenizer, longest = context.loaded.tokenizer, options.max_length
-        return tokenize(row.messages, tokenizer, longest, options.assistant_only_loss, row.tools)
-
-    made = encoded(context, [row for row in rows if row.completion], encode)
-    kept = [example for example in made if example.trained_tokens]
-    if made and not kept:
-        raise Refusal(
-            "No row has a token left to train.",
-            f"Every answer begins after the first {options.max_length} tokens.",
-            "Raise training.max_length.",
-        )
-    if not held_out:
-        cut = sum(example.truncated for example in kept)
-        tell_long(context, "rows", len(made), cut, len(made) - len(kept))
-    return kept
+    """Tokenized rows with something in the loss; what was truncated or left out is said."""
+    found = fitted(context, rows, held_out=held_out)
+    if spec_of(context.recipe.stage).supervision == "text":
+        _report_windows(context, found)
+    else:
+        if found.rows and not found.kept:
+            raise Refusal(
+                "No row has a token left to train.",
+                f"Every answer begins after the first {context.recipe.training.max_length} tokens.",
+                "Raise training.max_length.",
+            )
+        report_long(context, "rows", found)
+    return [example for examples in found.kept for example in examples]
 
 
-def _windows_of(context: TrainingContext, rows: Rows, *, held_out: bool) -> list[Example]:
-    """Every token of every text; longer ones are split, which is said."""
-    longest = context.recipe.training.max_length
-    texts = [row.text for row in rows if row.text]
-    split = [windows(text, context.loaded.tokenizer, longest) for text in texts]
-    long = sum(len(pieces) > 1 for pieces in split)
-    made = [piece for pieces in split for piece in pieces]
-    if long and not held_out:
+def _report_windows(context: TrainingContext, found: Fitted) -> None:
+    """Says how many texts are split, without loss, because they are too long."""
+    long = sum(len(windows) > 1 for windows in found.rows)
+    if long and not found.held_out:
+        longest, made = context.recipe.training.max_length, sum(map(len, found.rows))
         context.host.emit(
             Note(
-                text=f"{long} of {len(texts)} texts are longer than {longest} tokens and are "
-                f"split, without loss, into windows of that length: {len(made)} examples in all."
+                text=f"{long} of {len(found.rows)} texts are longer than {longest} tokens and are "
+                f"split, without loss, into windows of that length: {made} examples in all."
             )
         )
-    return made
 
 
 def dataset_of(examples: list[Example]) -> Dataset:

@@ -1,7 +1,7 @@
 """TRL's preference trainers on rows that are token ids already.
 
-TRL renders and tokenizes by itself, and cuts the first words off answers wherever a template's
-prompt is no beginning of the whole conversation; CPO and ORPO also cut long pairs by the wrong
+TRL renders and tokenizes by itself, and drops the first words of completions wherever a template's
+prompt is no beginning of the whole conversation; CPO and ORPO also truncate long pairs by the wrong
 amount and put a second end token behind the template's. Here the ids come from `encode`, and
 these are the only places in which TRL 1.12 is kept from making its own.
 """

@@ -1,6 +1,6 @@
 """Rows that say the same: near duplicates within a dataset, and test rows inside training rows.
 
-Texts are cut into words and hashed in batches with NumPy, since hashing word by word in Python
+Texts are split into words and hashed in batches with NumPy, since hashing word by word in Python
 takes longer than tokenizing. Words are runs of letters, digits and signs of arithmetic, in lower
 case; letters beyond ASCII count as letters.
 

@@ -19,8 +19,9 @@ from typing import Any, NamedTuple, Protocol
 import msgspec
 
 from workers.data.browse.line_index import IndexedRow, LineIndex
+from workers.data.read.fault import RowFault
 from workers.data.read.files import DataFiles, RawRow
-from workers.data.read.jsonl import UTF8_MARK, RowFault
+from workers.data.read.jsonl import UTF8_MARK
 from workers.protocol.refusal import Refusal
 from workers.protocol.sources import kind_of_file
 
@@ -109,31 +110,31 @@ class IndexedRows:
     fault: Refusal | None = None
 
     def __init__(self, path: Path) -> None:
-        self._pages = LineIndex(path)
+        self._index = LineIndex(path)
 
     @property
     def known(self) -> int:
-        return self._pages.known
+        return self._index.known
 
     @property
     def complete(self) -> bool:
-        return self._pages.complete
+        return self._index.complete
 
     def advance(self, seconds: float) -> None:
         until = time.monotonic() + seconds
-        while self._pages.scan() and time.monotonic() < until:
+        while self._index.scan() and time.monotonic() < until:
             pass
 
     def rows(self, first: int, count: int) -> Iterator[CachedRow]:
-        return map(_kept, self._pages.rows(first, min(count, self.known - first)))
+        return map(_cached, self._index.rows(first, min(count, self.known - first)))
 
     def close(self) -> None:
-        self._pages.close()
+        self._index.close()
 
 
-def _kept(lined: IndexedRow) -> CachedRow:
-    line, value, excerpt = lined.row
-    text = excerpt if isinstance(value, RowFault) else (lined.data or b"").decode().strip()
+def _cached(indexed: IndexedRow) -> CachedRow:
+    line, value, excerpt = indexed.row
+    text = excerpt if isinstance(value, RowFault) else (indexed.data or b"").decode().strip()
     return CachedRow("", line, value, text)
 
 
@@ -202,8 +203,8 @@ class CachedRows:
 
 
 def _packed(item: RawRow) -> bytes:
-    """One row for the spool, as JSON that `_unpacked` reads back to equal values."""
-    fault = str(item.value) if isinstance(item.value, RowFault) else None
+    """One row for the cache, as JSON that `_unpacked` reads back to equal values."""
+    fault = [item.value.kind, str(item.value)] if isinstance(item.value, RowFault) else None
     parts = [item.file, item.line, None if fault else item.value, fault, item.excerpt]
     return json.dumps(parts, ensure_ascii=False, default=_odd).encode("utf-8", "replace") + b"\n"
 
@@ -213,7 +214,7 @@ def _unpacked(line: bytes) -> CachedRow:
     parts = json.loads(text, object_hook=_odd_again if ODD in text else None)
     file, number, value, fault, excerpt = parts
     if fault is not None:
-        return CachedRow(file, number, RowFault(fault), excerpt)
+        return CachedRow(file, number, RowFault(*fault), excerpt)
     return CachedRow(file, number, value, as_json(value))
 
 

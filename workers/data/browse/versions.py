@@ -18,8 +18,9 @@ from typing import Any, NamedTuple
 import msgspec
 
 from workers.data.browse.row_cache import CachedRow, Rows, as_json
+from workers.data.read.fault import RowFault
 from workers.data.read.files import DataFiles
-from workers.data.read.jsonl import RowFault, Strict, parse
+from workers.data.read.jsonl import Strict, parse
 from workers.folders import sha256_of
 from workers.protocol import wire
 from workers.protocol.browse import Edits, Version
@@ -29,7 +30,7 @@ from workers.protocol.sources import KINDS, PACKED
 TAG = "tag"
 """The column that tags are kept in."""
 LONGEST_NAME = 64
-TOLD = 3
+LISTED = 3
 """Lines that are named in a sentence."""
 STAMP = re.compile(r"-[0-9a-f]{8,64}$")
 
@@ -71,10 +72,10 @@ def save(
     try:
         with os.fdopen(handle, "wb") as file:
             written = _Writing(edits, file)
-            for number, kept in enumerate(rows.rows(0, rows.known)):
+            for number, row in enumerate(rows.rows(0, rows.known)):
                 if not progress(number):
                     return None
-                written.take(number, kept)
+                written.take(number, row)
             file.flush()
             os.fsync(file.fileno())
         path = _place(
@@ -156,17 +157,17 @@ class _Writing:
     def sha256(self) -> str:
         return self._sum.hexdigest()
 
-    def take(self, number: int, kept: CachedRow) -> None:
+    def take(self, number: int, row: CachedRow) -> None:
         """Writes one row as the edits want it."""
         if number in self._dropped:
             return
-        text, edits = kept.text, self._edits
+        text, edits = row.text, self._edits
         if number in edits.changed or number in edits.tags:
-            text = self._edited(number, kept)
-        elif not kept.json:
+            text = self._edited(number, row)
+        elif not row.json:
             self.unreadable += 1
-            if self.unreadable <= TOLD:
-                self.where.append(place_of(kept))
+            if self.unreadable <= LISTED:
+                self.where.append(place_of(row))
             return
         data = text.encode() + b"\n"
         self._file.write(data)
@@ -188,30 +189,30 @@ class _Writing:
             licence=licence,
         )
 
-    def _edited(self, number: int, kept: CachedRow) -> str:
+    def _edited(self, number: int, row: CachedRow) -> str:
         given = self._edits.changed.get(number)
-        value = self._read(given, kept) if given is not None else kept.value
+        value = self._read(given, row) if given is not None else row.value
         if not isinstance(value, dict):
-            raise _unusable(kept, "it is no object")
+            raise _unusable(row, "it is no object")
         if number in self._edits.tags:
             value = {**value, TAG: self._edits.tags[number]}
         return as_json(value)
 
-    def _read(self, text: str, kept: CachedRow) -> Any:
+    def _read(self, text: str, row: CachedRow) -> Any:
         try:
             return parse(text, self._strict)
         except RowFault as fault:
-            raise _unusable(kept, str(fault)) from None
+            raise _unusable(row, str(fault)) from None
 
 
-def place_of(kept: CachedRow) -> str:
+def place_of(row: CachedRow) -> str:
     """Where a row stands, in words."""
-    return f"{kept.file} line {kept.line}".strip()
+    return f"{row.file} line {row.line}".strip()
 
 
-def _unusable(kept: CachedRow, reason: str) -> Refusal:
+def _unusable(row: CachedRow, reason: str) -> Refusal:
     return Refusal(
-        f"The row at {place_of(kept)} cannot be saved.",
+        f"The row at {place_of(row)} cannot be saved.",
         f"What was changed or tagged there is not a readable row: {reason}.",
         'Write it as one JSON object, for example {"prompt": "…", "completion": "…"}, or drop it.',
     )

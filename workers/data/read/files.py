@@ -160,10 +160,10 @@ def read_rows(path: Path, place: ReadProgress | None = None) -> Iterator[Numbere
         ) from fault
 
 
-def _broken(path: Path, told: str) -> Refusal:
+def _broken(path: Path, fault: str) -> Refusal:
     return Refusal(
         f"The packed dataset {path} cannot be unpacked to its end.",
-        f"{told.rstrip('.')}.",
+        f"{fault.rstrip('.')}.",
         "The file is cut off or damaged; fetch it again.",
     )
 

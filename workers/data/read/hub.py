@@ -185,16 +185,16 @@ def _configs(card: str) -> dict[str, Config]:
     from datasets.utils.metadata import MetadataConfigs
     from huggingface_hub import DatasetCardData
 
-    told = head_of(card).get("configs")
+    declared = head_of(card).get("configs")
     fields = ("config_name", "data_files", "default")
     try:
-        configs = [{field: c[field] for field in fields if field in c} for c in told or []]
-        declared = MetadataConfigs.from_dataset_card_data(
+        configs = [{field: c[field] for field in fields if field in c} for c in declared or []]
+        kept = MetadataConfigs.from_dataset_card_data(
             DatasetCardData(configs=[c for c in configs if c.get("data_files") is not None])
         )
         return {
             str(name): Config(sanitize_patterns(config["data_files"]), bool(config.get("default")))
-            for name, config in declared.items()
+            for name, config in kept.items()
         }
     except (ValueError, TypeError):
         return {}

@@ -13,6 +13,7 @@ import re
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
+from workers.data.read.fault import RowFault
 from workers.protocol.refusal import Refusal
 
 MAX_ROW_BYTES = 8 << 20
@@ -25,10 +26,6 @@ WIDE = {
     b"\xfe\xff": "UTF-16",
 }
 """Byte order marks of encodings that cannot be read as lines of UTF-8, the longer ones first."""
-
-
-class RowFault(Exception):
-    """Why one row cannot be used."""
 
 
 class NumberedRow(NamedTuple):
@@ -106,12 +103,14 @@ def read_line(number: int, line: bytes | None, strict: Strict | None = None) -> 
     if line is None:
         limit = f"{MAX_ROW_BYTES >> 20} MiB"
         return NumberedRow(
-            number, RowFault(f"it is longer than {limit}; a line end may be missing")
+            number, RowFault("size", f"it is longer than {limit}; a line end may be missing")
         )
     try:
         text = line.decode()
     except UnicodeDecodeError:
-        return NumberedRow(number, RowFault(not_utf8(line)), line[:EXCERPT].decode("latin-1"))
+        return NumberedRow(
+            number, RowFault("encoding", not_utf8(line)), line[:EXCERPT].decode("latin-1")
+        )
     try:
         return NumberedRow(number, parse(text, strict or Strict()))
     except RowFault as fault:
@@ -121,18 +120,20 @@ def read_line(number: int, line: bytes | None, strict: Strict | None = None) -> 
 def parse(text: str, decoder: Strict) -> Any:
     """One JSON value; raises `RowFault` where it is none."""
     if text.startswith("\ufeff"):
-        raise RowFault("a byte order mark stands before it; files were joined as they were")
+        raise RowFault(
+            "encoding", "a byte order mark stands before it; files were joined as they were"
+        )
     decoder.forget()
     try:
         value, end = decoder.json.raw_decode(text, _skip(text, 0))
     except json.JSONDecodeError as fault:
-        raise RowFault(_told(fault, text)) from None
+        raise RowFault("json", _reason(fault, text)) from None
     except RecursionError:
-        raise RowFault("not valid JSON: it is nested too deep") from None
+        raise RowFault("json", "not valid JSON: it is nested too deep") from None
     except ValueError:
-        raise RowFault("not valid JSON: it holds a number of too many digits") from None
+        raise RowFault("json", "not valid JSON: it holds a number of too many digits") from None
     if text[end:].strip():
-        raise RowFault(f"not valid JSON: more text follows it from column {end + 1}")
+        raise RowFault("json", f"not valid JSON: more text follows it from column {end + 1}")
     decoder.check(text)
     return value
 
@@ -149,7 +150,7 @@ def not_utf8(data: bytes) -> str:
     return f"not UTF-8 text; it reads like {guess}, save it again as UTF-8"
 
 
-def _told(fault: json.JSONDecodeError, text: str) -> str:
+def _reason(fault: json.JSONDecodeError, text: str) -> str:
     if "\0" in text:
         return "not valid JSON: it holds NUL bytes, as UTF-16 text and cut-off files do"
     if fault.pos >= len(text.rstrip()) or fault.msg.startswith("Unterminated string"):
@@ -175,7 +176,7 @@ class Strict:
         """Raises the first fault since the last check."""
         fault, self.fault = self.fault, ""
         if fault:
-            raise RowFault(fault)
+            raise RowFault("json", fault)
         if ("\\u" in text or not text.isascii()) and SURROGATE.search(text):
             _check_surrogates(text)
 
@@ -198,11 +199,11 @@ def _check_surrogates(text: str) -> None:
     try:
         text.encode()
     except UnicodeEncodeError:
-        raise RowFault(not_utf8(text.encode("utf-8", "surrogateescape"))) from None
+        raise RowFault("encoding", not_utf8(text.encode("utf-8", "surrogateescape"))) from None
     try:
         json.dumps(json.loads(text), ensure_ascii=False).encode()
     except UnicodeEncodeError:
-        raise RowFault("it holds half a surrogate pair (\\ud800 to \\udfff)") from None
+        raise RowFault("encoding", "it holds half a surrogate pair (\\ud800 to \\udfff)") from None
 
 
 # Values that span lines
@@ -295,20 +296,20 @@ class _Document:
             value, end = self._decoder.json.raw_decode(self._text, at)
             self._decoder.check(self._text[at:end])
             if end - at > MAX_ROW_BYTES:
-                raise RowFault(f"it is longer than {MAX_ROW_BYTES >> 20} MiB")
+                raise RowFault("size", f"it is longer than {MAX_ROW_BYTES >> 20} MiB")
         except RowFault as fault:
             return self._end(at), NumberedRow(line, fault, self._text[at : at + EXCERPT])
         except (RecursionError, ValueError) as fault:
             self._decoder.forget()
-            told = "not valid JSON: it is nested too deep or holds too large a number"
+            reason = "not valid JSON: it is nested too deep or holds too large a number"
             if isinstance(fault, json.JSONDecodeError):
-                told = self._told(fault)
+                reason = self._reason(fault)
             return self._resume(at), NumberedRow(
-                line, RowFault(told), self._text[at : at + EXCERPT]
+                line, RowFault("json", reason), self._text[at : at + EXCERPT]
             )
         return end, NumberedRow(line, value)
 
-    def _told(self, fault: json.JSONDecodeError) -> str:
+    def _reason(self, fault: json.JSONDecodeError) -> str:
         if fault.pos >= len(self._text.rstrip()):
             return "not valid JSON: the file is cut off"
         return f"not valid JSON: {fault.msg[:1].lower()}{fault.msg[1:]} (line {fault.lineno})"
@@ -334,7 +335,9 @@ class _Document:
             yield self._bad(_skip(self._text, at), "not valid JSON: text follows the array's end")
 
     def _bad(self, at: int, reason: str) -> NumberedRow:
-        return NumberedRow(self._line_of(at), RowFault(reason), self._text[at : at + EXCERPT])
+        return NumberedRow(
+            self._line_of(at), RowFault("json", reason), self._text[at : at + EXCERPT]
+        )
 
     def _line_of(self, at: int) -> int:
         self._line += self._text.count("\n", self._counted, at)

@@ -12,11 +12,11 @@ import itertools
 from collections.abc import Iterator
 from typing import Any
 
+from workers.data.read.fault import RowFault
 from workers.data.read.jsonl import (
     EXCERPT,
     MAX_ROW_BYTES,
     NumberedRow,
-    RowFault,
     lines,
     not_utf8,
     start,
@@ -47,12 +47,14 @@ def _paragraph(begun: int, held: list[bytes | None]) -> NumberedRow:
     if len(whole) < len(held) or len(data) > MAX_ROW_BYTES:
         limit = f"{MAX_ROW_BYTES >> 20} MiB"
         return NumberedRow(
-            begun, RowFault(f"it is longer than {limit}; blank lines end a paragraph")
+            begun, RowFault("size", f"it is longer than {limit}; blank lines end a paragraph")
         )
     try:
         return NumberedRow(begun, {"text": data.decode()})
     except UnicodeDecodeError:
-        return NumberedRow(begun, RowFault(not_utf8(data)), data[:EXCERPT].decode("latin-1"))
+        return NumberedRow(
+            begun, RowFault("encoding", not_utf8(data)), data[:EXCERPT].decode("latin-1")
+        )
 
 
 # CSV
@@ -76,7 +78,7 @@ def csv_rows(stream: io.BufferedReader, name: str, delimiter: str = "") -> Itera
         except StopIteration:
             return
         except csv.Error as fault:
-            yield NumberedRow(begun, RowFault(f"not valid CSV: {_csv_fault(fault)}"))
+            yield NumberedRow(begun, RowFault("csv", f"not valid CSV: {_csv_fault(fault)}"))
             continue
         if fields:
             yield _csv_row(begun, header, fields, delimiter)
@@ -101,23 +103,23 @@ def _header(reader: Any, name: str) -> list[str]:
 
 
 def _csv_fault(fault: csv.Error) -> str:
-    told = str(fault)
-    if "unexpected end of data" in told:
+    reason = str(fault)
+    if "unexpected end of data" in reason:
         return "a quotation mark is not closed before the file ends"
-    return told
+    return reason
 
 
 def _csv_row(begun: int, header: list[str], fields: list[str], delimiter: str) -> NumberedRow:
     excerpt = delimiter.join(fields)[:EXCERPT]
     shown = excerpt.encode("utf-8", "surrogateescape").decode("latin-1")
     if len(fields) != len(header):
-        told = f"it has {len(fields)} fields where the header has {len(header)}"
-        return NumberedRow(begun, RowFault(told), shown)
+        reason = f"it has {len(fields)} fields where the header has {len(header)}"
+        return NumberedRow(begun, RowFault("csv", reason), shown)
     try:
         "".join(fields).encode()
     except UnicodeEncodeError:
         data = "".join(fields).encode("utf-8", "surrogateescape")
-        return NumberedRow(begun, RowFault(not_utf8(data)), shown)
+        return NumberedRow(begun, RowFault("encoding", not_utf8(data)), shown)
     return NumberedRow(begun, dict(zip(header, fields, strict=True)))
 
 

@@ -12,7 +12,7 @@ import re
 from collections.abc import Collection
 from typing import Any
 
-from workers.data.read.jsonl import RowFault
+from workers.data.read.fault import RowFault
 
 Message = dict[str, Any]
 """A turn: `role` and `content`, both text; of an assistant perhaps `tool_calls`, of a tool perhaps
@@ -38,7 +38,7 @@ SPEAKERS = {
 MEDIA = frozenset(("image", "images", "audio", "audios", "video", "videos"))
 """Columns of a row, and keys of a turn, with what goes beside the text."""
 FLAGS = ("train", "weight", "loss", "loss_weight")
-"""Keys of a turn that say how much it is learnt, by Axolotl, OpenAI, ms-swift and LLaMA-Factory."""
+"""Keys of a turn that weigh it in the loss, by Axolotl, OpenAI, ms-swift and LLaMA-Factory."""
 
 
 def check_conversation(messages: Any, name: str = "messages") -> list[Message]:
@@ -46,7 +46,7 @@ def check_conversation(messages: Any, name: str = "messages") -> list[Message]:
     if isinstance(messages, str):
         messages = _unpacked(messages)
     if not isinstance(messages, list) or not messages:
-        raise RowFault(f'"{name}" must be a list with at least one message')
+        raise RowFault("value", f'"{name}" must be a list with at least one message')
     turns = [_turn(number, message) for number, message in enumerate(messages, start=1)]
     _check_order(turns)
     return turns
@@ -59,7 +59,7 @@ def turns_of(value: Any, role: str, name: str) -> list[Any]:
         return unpacked if isinstance(unpacked, list) else [{"role": role, "content": value}]
     if isinstance(value, list):
         return value
-    raise RowFault(f'"{name}" must be text or a list of messages')
+    raise RowFault("value", f'"{name}" must be text or a list of messages')
 
 
 def _unpacked(text: str) -> Any:
@@ -91,14 +91,14 @@ def transcript(text: str) -> list[Message] | None:
 def _check_order(turns: list[Message]) -> None:
     roles = [turn["role"] for turn in turns]
     if "system" in roles[1:]:
-        raise RowFault("a system message must come first")
+        raise RowFault("roles", "a system message must come first")
     spoken = turns[1:] if roles[0] == "system" else turns
     if not spoken or spoken[0]["role"] != "user":
-        raise RowFault("the first message must be the user's")
+        raise RowFault("roles", "the first message must be the user's")
     for one, other in itertools.pairwise(spoken):
         _check_pair(one, other)
     if spoken[-1]["role"] != "assistant":
-        raise RowFault("the last message must be the assistant's")
+        raise RowFault("roles", "the last message must be the assistant's")
 
 
 def _check_pair(one: Message, other: Message) -> None:
@@ -106,16 +106,16 @@ def _check_pair(one: Message, other: Message) -> None:
     called = "tool_calls" in one
     if pair[1] == "tool":
         if not (called or pair[0] == "tool"):
-            raise RowFault("a tool answers without having been called")
+            raise RowFault("tools", "a tool answers without having been called")
     elif called:
-        raise RowFault("a tool was called and does not answer")
+        raise RowFault("tools", "a tool was called and does not answer")
     elif pair in (("user", "user"), ("assistant", "assistant"), ("tool", "user")):
-        raise RowFault("user and assistant must take turns")
+        raise RowFault("roles", "user and assistant must take turns")
 
 
 def _turn(number: int, message: Any) -> Message:
     if not isinstance(message, dict):
-        raise RowFault(f"message {number} must be an object")
+        raise RowFault("value", f"message {number} must be an object")
     if message.keys() == PLAIN and _is_sound(message):
         return message
     shared = message.get("role") is None and "from" in message
@@ -125,7 +125,9 @@ def _turn(number: int, message: Any) -> Message:
     if shared and isinstance(role, str):
         role = SPEAKERS.get(role.lower(), role)
     if role not in ROLES:
-        raise RowFault(f"message {number} has the role {role!r}; known are {', '.join(ROLES)}")
+        raise RowFault(
+            "roles", f"message {number} has the role {role!r}; known are {', '.join(ROLES)}"
+        )
     if message.keys() != SHARED:
         _check_extras(number, role, message)
     if called:
@@ -158,7 +160,9 @@ def check_media(holder: dict[str, Any], known: Collection[str] = ()) -> None:
     """
     for name in sorted(MEDIA & holder.keys()):
         if name not in known and _filled(holder[name]):
-            raise RowFault(f'"{name}" holds more than the text, and only text can be learnt so far')
+            raise RowFault(
+                "media", f'"{name}" holds more than the text, and only text can be learnt so far'
+            )
 
 
 def _filled(value: Any) -> bool:
@@ -171,33 +175,35 @@ def _filled(value: Any) -> bool:
 def _check_extras(number: int, role: str, message: dict[str, Any]) -> None:
     """Refuses what would change the meaning if it were passed over."""
     check_media(message)
-    _check_flags(number, message, learnt=role == "assistant")
+    _check_flags(number, message, trained=role == "assistant")
     for key in ("reasoning_content", "reasoning", "thinking"):
         if message.get(key):
             raise RowFault(
+                "value",
                 f'message {number} has "{key}" beside its content; '
-                "write it into the content, for example between <think> and </think>"
+                "write it into the content, for example between <think> and </think>",
             )
     if message.get("function_call"):
-        raise RowFault(f'message {number} has "function_call"; write it as "tool_calls"')
+        raise RowFault("tools", f'message {number} has "function_call"; write it as "tool_calls"')
 
 
-def _check_flags(number: int, message: dict[str, Any], *, learnt: bool) -> None:
-    """Refuses flags that ask for anything but what happens: answers are learnt in full, the other
-    turns not at all. OpenAI's weight is of answers alone."""
+def _check_flags(number: int, message: dict[str, Any], *, trained: bool) -> None:
+    """Refuses flags that ask for anything but what happens: answers are in the loss in full, the
+    other turns not at all. OpenAI's weight is of answers alone."""
     for key in FLAGS:
         value = message.get(key)
-        if value is not None and value != learnt and (learnt or key != "weight"):
+        if value is not None and value != trained and (trained or key != "weight"):
             raise _unlike(number, key, value)
     for part in message.get("train_detail") or ():
-        if not isinstance(part, dict) or bool(part.get("train")) != learnt:
+        if not isinstance(part, dict) or bool(part.get("train")) != trained:
             raise _unlike(number, "train_detail", part)
 
 
 def _unlike(number: int, key: str, value: Any) -> RowFault:
     return RowFault(
+        "loss_flags",
         f'message {number} has "{key}": {json.dumps(value, default=str)}; '
-        "answers are learnt in full, and the other turns not at all"
+        "answers are learnt in full, and the other turns not at all",
     )
 
 
@@ -207,9 +213,10 @@ def _content(number: int, content: Any, *, optional: bool) -> str:
     if content is None and optional:
         return ""
     if not isinstance(content, str):
-        raise RowFault(f"message {number} has no text content")
+        raise RowFault("value", f"message {number} has no text content")
     if not content.strip() and not optional:
-        raise RowFault(f"message {number} is empty")
+        kind = "missing_prompt" if number == 1 else "empty_answer"
+        raise RowFault(kind, f"message {number} is empty")
     return content
 
 
@@ -219,7 +226,7 @@ def _part(number: int, part: Any) -> str:
     if isinstance(text, str):
         return text
     raise RowFault(
-        f"message {number} holds a part of type {kind!r}; only text can be learnt so far"
+        "media", f"message {number} holds a part of type {kind!r}; only text can be learnt so far"
     )
 
 
@@ -231,13 +238,17 @@ def _called(number: int, content: Any) -> Message:
     try:
         call = json.loads(content) if isinstance(content, str) else content
     except ValueError:
-        raise RowFault(f"message {number} calls a tool with what is not JSON") from None
+        raise _not_json(number) from None
     return {"role": "assistant", "content": "", "tool_calls": [_call(number, call)]}
+
+
+def _not_json(number: int) -> RowFault:
+    return RowFault("tools", f"message {number} calls a tool with what is not JSON")
 
 
 def _listed(number: int, calls: Any) -> list[Any]:
     if not isinstance(calls, list):
-        raise RowFault(f'message {number} has "tool_calls" that are no list')
+        raise RowFault("tools", f'message {number} has "tool_calls" that are no list')
     return calls
 
 
@@ -245,15 +256,17 @@ def _call(number: int, call: Any) -> dict[str, Any]:
     """One call, with its arguments as an object: templates write them as JSON themselves."""
     function = call.get("function", call) if isinstance(call, dict) else None
     if not isinstance(function, dict) or not isinstance(function.get("name"), str):
-        raise RowFault(f"message {number} calls a tool without a name")
+        raise RowFault("tools", f"message {number} calls a tool without a name")
     arguments = function.get("arguments", {})
     if isinstance(arguments, str):
         try:
             arguments = json.loads(arguments or "{}")
         except ValueError:
-            raise RowFault(f"message {number} calls a tool with what is not JSON") from None
+            raise RowFault(
+                "tools", f"message {number} calls a tool with what is not JSON"
+            ) from None
     if not isinstance(arguments, dict):
-        raise RowFault(f"message {number} calls a tool with arguments that are no object")
+        raise RowFault("tools", f"message {number} calls a tool with arguments that are no object")
     made = {"type": "function", "function": {"name": function["name"], "arguments": arguments}}
     return made | ({"id": call["id"]} if call.get("id") else {})
 
@@ -264,7 +277,7 @@ def tools_of(value: Any) -> list[dict[str, Any]]:
         try:
             value = json.loads(value or "[]")
         except ValueError:
-            raise RowFault('"tools" is not JSON') from None
+            raise RowFault("tools", '"tools" is not JSON') from None
     if not isinstance(value, list) or not all(isinstance(tool, dict) for tool in value):
-        raise RowFault('"tools" must be a list of objects')
+        raise RowFault("tools", '"tools" must be a list of objects')
     return value

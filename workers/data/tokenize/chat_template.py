@@ -8,10 +8,14 @@ tokenizers, but no weights.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
+from jinja2.exceptions import TemplateError
+
+from workers.data.schema.messages import Message
 from workers.protocol.recipe import Template
+from workers.protocol.refusal import Refusal
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -21,6 +25,13 @@ PROBE = "\ue000"
 a template."""
 OWN = "own"
 """What the model's own template is called, where it is none of ours."""
+Tools = Sequence[dict[str, Any]]
+"""Definitions of tools, as a template takes them."""
+OTHER_TEMPLATE = (
+    'Choose another template (model.template = "chatml" takes all turns), or leave such rows out '
+    'with bad_rows = "skip".'
+)
+"""What helps wherever the model's own template does not go with a row."""
 
 
 class ChatTemplate(NamedTuple):
@@ -111,6 +122,30 @@ def set_chat_template(tokenizer: PreTrainedTokenizerBase, template: Template = "
     elif tokenizer.chat_template is None:
         tokenizer.chat_template = CHATML
     return name_of(tokenizer.chat_template)
+
+
+def render(
+    messages: list[Message],
+    tokenizer: PreTrainedTokenizerBase,
+    *,
+    generation: bool = False,
+    tools: Tools = (),
+) -> str:
+    """The text that the model sees; `generation` adds the head of the answer to come.
+
+    Raises:
+        Refusal: the template does not take the conversation, a system turn for example.
+    """
+    try:
+        return tokenizer.apply_chat_template(  # type: ignore[return-value]
+            messages, tools=list(tools) or None, tokenize=False, add_generation_prompt=generation
+        )
+    except (TemplateError, TypeError, KeyError) as fault:
+        raise Refusal(
+            f"The model's chat template does not take this conversation: {fault}.",
+            "Some templates know no system turn, or no turns but the user's and the assistant's.",
+            OTHER_TEMPLATE,
+        ) from fault
 
 
 def end_turns(tokenizer: PreTrainedTokenizerBase, known: Iterable[int] = ()) -> None:

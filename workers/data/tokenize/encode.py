@@ -1,113 +1,152 @@
-"""From a conversation to token ids and labels, by the model's own chat template.
+"""One row as the token ids and labels that a stage trains on: the only truth about both.
 
-Labels are the token's id where it is trained and -100 where it is only read (PyTorch's
-`ignore_index`). Only the assistant's tokens are trained, its end-of-turn token among them.
+Trainers, audit, token view and token counts all come here. A label is the token's id where it is in
+the loss and -100 where it is masked (PyTorch's `ignore_index`). What a row becomes goes by the
+stage's supervision:
+
+    text          the document between its begin and end tokens, all of it in the loss
+    completions   the conversation; every answer in the loss, its end-of-turn token included
+    pairs         prompt + chosen, prompt + rejected; all behind the prompt that they share
+    labels        prompt + completion, once or for both answers of a pair; all behind the prompt
+    prompts       the prompt as rendered for generation; nothing in the loss
+
+`encode` gives whole sequences; `fit` gives what a trainer takes of them at a maximum length.
 """
 
 from __future__ import annotations
 
-import itertools
-import json
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import msgspec
-from jinja2.exceptions import TemplateError
 
-from workers.data.reader import Message
-from workers.data.tokenize.chat_template import PROBE
-from workers.protocol.refusal import Refusal
+from workers.data.schema.messages import Message
+from workers.data.schema.row import Row
+from workers.data.tokenize.chat_template import render
+from workers.data.tokenize.spans import Span, render_answers, shared_length
+from workers.protocol.recipe import Stage
+from workers.protocol.stages import spec_of
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 IGNORED = -100
-Span = tuple[int, int]
-Tools = Sequence[dict[str, Any]]
-"""Definitions of tools, as a template takes them."""
+END_TOKENS = 3
+"""An answer's end token is looked for among so many: some templates put a line break behind it."""
 
 
 class Example(msgspec.Struct, frozen=True):
-    """One tokenized row; `input_ids` and `labels` are equally long."""
+    """What a trainer takes of an encoding; `input_ids` and `labels` are equally long."""
 
     input_ids: list[int]
     labels: list[int]
     truncated: bool = False
+    desirable: bool | None = None
 
     @property
     def trained_tokens(self) -> int:
-        return sum(label != IGNORED for label in self.labels)
+        return len(self.labels) - self.labels.count(IGNORED)
+
+    @property
+    def prompt_length(self) -> int:
+        """Tokens before the first one in the loss; all of them where none is."""
+        return _begin(self.labels)
+
+    @property
+    def prompt_ids(self) -> list[int]:
+        return self.input_ids[: self.prompt_length]
+
+    @property
+    def completion_ids(self) -> list[int]:
+        return self.input_ids[self.prompt_length :]
 
 
 class Encoding(msgspec.Struct, frozen=True):
-    """A row as text and as tokens; ids, labels and offsets are equally long."""
+    """A sequence as text and as tokens; ids, labels and offsets are equally long."""
 
     text: str
     input_ids: list[int]
     labels: list[int]
     offsets: list[Span]
     """Where each token stands in the text."""
+    messages: list[Message] = []
+    """What was rendered; none for plain text."""
+    side: str = ""
+    """Which answer of a pair: chosen or rejected; empty otherwise."""
+    desirable: bool | None = None
+    """The completion's label (KTO)."""
 
-    def cut(self, max_length: int, start: int = 0) -> Example:
+    def truncate(self, max_length: int, start: int = 0) -> Example:
         """At most `max_length` tokens, from the token at `start` on."""
         end = start + max_length
         ids, labels = self.input_ids[start:end], self.labels[start:end]
-        return Example(ids, labels, truncated=len(self.input_ids) > end)
+        return Example(ids, labels, len(self.input_ids) > end, self.desirable)
+
+    @property
+    def end(self) -> list[int]:
+        """The last tokens in the loss, among which is the one that ends the answer."""
+        return [label for label in self.labels if label != IGNORED][-END_TOKENS:]
 
 
-def tokenize(
-    messages: list[Message],
+def encode(
+    row: Row,
+    stage: Stage,
     tokenizer: PreTrainedTokenizerBase,
-    max_length: int,
+    *,
     assistant_only: bool = True,
-    tools: Tools = (),
-) -> Example:
-    """Renders, tokenizes and masks a conversation, cut at `max_length` tokens from the start.
+    document_end: int | None = None,
+) -> list[Encoding]:
+    """The sequences that a stage makes of a row, none of them truncated.
+
+    Args:
+        assistant_only: of `completions`, whether the answers alone are in the loss or all turns.
+        document_end: of `text`, the token that ends a document; the tokenizer's end token where it
+            is left out.
 
     Raises:
         Refusal: the template refuses the conversation, rewrites earlier turns, so that answers
             cannot be told apart, or leaves out a part of an answer or tools that were called.
     """
-    return encode_conversation(messages, tokenizer, assistant_only, tools).cut(max_length)
+    match spec_of(stage).supervision:
+        case "text":
+            return [_document(row.text, tokenizer, document_end)]
+        case "prompts":
+            return [_prompt(row, tokenizer)]
+        case "completions":
+            return [_conversation(row, tokenizer, assistant_only=assistant_only)]
+        case "pairs":
+            return _pair(row, tokenizer)
+        case "labels":
+            return _labelled(row, tokenizer)
 
 
-def encode_conversation(
-    messages: list[Message],
-    tokenizer: PreTrainedTokenizerBase,
-    assistant_only: bool = True,
-    tools: Tools = (),
-) -> Encoding:
-    """As `tokenize`, before the cut."""
-    text = render(messages, tokenizer, tools=tools)
-    check_tools(messages, tools, text)
-    ids, offsets = encode(text, tokenizer)
-    if assistant_only:
-        labels = _mask(ids, offsets, assistant_spans(messages, text, tokenizer, tools))
-    else:
-        labels = list(ids)
-    return Encoding(text, ids, labels, offsets)
+def fit(encodings: list[Encoding], stage: Stage, max_length: int) -> list[Example]:
+    """What a trainer takes of a row's sequences; nothing where the row is left out.
 
-
-def windows(text: str, tokenizer: PreTrainedTokenizerBase, max_length: int) -> list[Example]:
-    """Plain text with its begin and end marks, every token of which is trained; no chat template.
-
-    Longer text is split into windows of `max_length` tokens. Each begins with the last token of the
-    one before, so that every token is foretold exactly once: a window's first one never is.
+    Documents are split into windows without loss. Answers lose their ends; a row is left out where
+    no token in the loss remains, as are prompts that are too long to be answered. Of pairs both
+    sequences stay or go; where they are scored whole (reward models) none may be truncated.
     """
-    layout = encode_text(text, tokenizer)
-    starts = range(0, max(1, len(layout.input_ids) - 1), max_length - 1)
-    first, *others = [layout.cut(max_length, start) for start in starts]
-    return [first, *(Example(one.input_ids, [IGNORED, *one.labels[1:]]) for one in others)]
+    spec = spec_of(stage)
+    if spec.supervision == "text":
+        return [window for one in encodings for window in _windows(one, max_length)]
+    examples = [one.truncate(max_length) for one in encodings]
+    match spec.supervision:
+        case "prompts":
+            return [one for one in examples if not one.truncated]
+        case "pairs" if not spec.talks:
+            return [] if any(one.truncated for one in examples) else examples
+        case "pairs":
+            return examples if all(one.trained_tokens for one in examples) else []
+        case _:
+            return [one for one in examples if one.trained_tokens]
 
 
-def encode_text(text: str, tokenizer: Any, end: int | None = None) -> Encoding:
-    """Plain text between the tokens that begin and end a document, all of them trained.
+# Plain text
 
-    Args:
-        end: the token that ends a document; the tokenizer's end token where it is left out. What
-            begins one is written where the tokenizer does so by itself.
-    """
-    ids, offsets = encode(text, tokenizer)
+
+def _document(text: str, tokenizer: Any, end: int | None) -> Encoding:
+    """What begins a document is written where the tokenizer does so by itself."""
+    ids, offsets = tokenize(text, tokenizer)
     if begins_documents(tokenizer):
         ids, offsets = [tokenizer.bos_token_id, *ids], [(0, 0), *offsets]
     end = tokenizer.eos_token_id if end is None else end
@@ -122,177 +161,79 @@ def begins_documents(tokenizer: PreTrainedTokenizerBase) -> bool:
     return begin is not None and tokenizer("a")["input_ids"][:1] == [begin]  # type: ignore[index]
 
 
-def encode(text: str, tokenizer: PreTrainedTokenizerBase) -> tuple[list[int], list[Span]]:
-    """Token ids of a text, and where in it each stands."""
-    encoded = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
-    return encoded["input_ids"], encoded["offset_mapping"]  # type: ignore[return-value]
+def _windows(document: Encoding, max_length: int) -> list[Example]:
+    """Each window begins with the last token of the one before, so that every token is predicted
+    exactly once: a sequence's first one never is."""
+    starts = range(0, max(1, len(document.input_ids) - 1), max_length - 1)
+    first, *others = [document.truncate(max_length, start) for start in starts]
+    return [first, *(Example(one.input_ids, [IGNORED, *one.labels[1:]]) for one in others)]
 
 
-def render(
-    messages: list[Message],
-    tokenizer: PreTrainedTokenizerBase,
-    *,
-    generation: bool = False,
-    tools: Tools = (),
-) -> str:
-    """The text that the model sees; `generation` adds the head of the answer to come.
-
-    Raises:
-        Refusal: the template does not take the conversation, a system turn for example.
-    """
-    try:
-        return tokenizer.apply_chat_template(  # type: ignore[return-value]
-            messages, tools=list(tools) or None, tokenize=False, add_generation_prompt=generation
-        )
-    except (TemplateError, TypeError, KeyError) as fault:
-        raise Refusal(
-            f"The model's chat template does not take this conversation: {fault}.",
-            "Some templates know no system turn, or no turns but the user's and the assistant's.",
-            OTHER_TEMPLATE,
-        ) from fault
+# Conversations
 
 
-def check_tools(messages: list[Message], tools: Tools, text: str) -> None:
-    """Refuses a template that leaves out the tools, their calls or what they gave."""
-    calls = [call for message in messages for call in message.get("tool_calls", ())]
-    named = [called["function"]["name"] for called in calls]
-    named += [tool.get("function", tool).get("name", "") for tool in tools]
-    given = [message["content"].strip() for message in messages if message["role"] == "tool"]
-    shown = all(name in text for name in named) and all(
-        one in text or json.dumps(one, ensure_ascii=False)[1:-1] in text for one in given
+def _prompt(row: Row, tokenizer: PreTrainedTokenizerBase) -> Encoding:
+    text = render(row.prompt, tokenizer, generation=True, tools=row.tools)
+    ids, offsets = tokenize(text, tokenizer)
+    return Encoding(text, ids, [IGNORED] * len(ids), offsets, row.prompt)
+
+
+def _conversation(
+    row: Row, tokenizer: PreTrainedTokenizerBase, *, assistant_only: bool
+) -> Encoding:
+    text, spans = render_answers(row.messages, tokenizer, row.tools)
+    ids, offsets = tokenize(text, tokenizer)
+    labels = _mask(ids, offsets, spans) if assistant_only else list(ids)
+    return Encoding(text, ids, labels, offsets, row.messages)
+
+
+def _pair(row: Row, tokenizer: PreTrainedTokenizerBase) -> list[Encoding]:
+    """Both answers behind the one prompt that they share: templates may write more before one of
+    them, an empty thought for example, which is then a part of it."""
+    chosen = _completion(row, row.completion, tokenizer, "chosen")
+    rejected = _completion(row, row.rejected, tokenizer, "rejected")
+    shared = shared_length(
+        chosen.input_ids[: _begin(chosen.labels)], rejected.input_ids[: _begin(rejected.labels)]
     )
-    if not shown:
-        raise Refusal(
-            "The model's chat template leaves out tools that the data calls.",
-            f"The call of {named[0] if named else 'a tool'}, or what it gave, is not in the text "
-            "that the model would read.",
-            "Choose a model whose template knows tools, or take those rows out.",
-        )
+    return [
+        msgspec.structs.replace(side, labels=_behind(shared, side.input_ids))
+        for side in (chosen, rejected)
+    ]
 
 
-def assistant_spans(
-    messages: list[Message], text: str, tokenizer: PreTrainedTokenizerBase, tools: Tools = ()
-) -> list[Span]:
-    """Where each answer stands in the rendered text, from its first letter to its end-of-turn.
-
-    Raises:
-        Refusal: an answer cannot be told apart, or the template leaves out a part of it.
-    """
-    spans: list[Span] = []
-    for index, message in enumerate(messages):
-        if message["role"] != "assistant":
-            continue
-        through = text
-        if index + 1 < len(messages):
-            through = render(messages[: index + 1], tokenizer, tools=tools)
-        if not text.startswith(through):
-            raise Refusal(
-                "The model's chat template rewrites earlier turns when later ones follow.",
-                "The tokens of each answer cannot be told apart in the whole conversation.",
-                "Split conversations so that each row has one answer. " + OTHER_TEMPLATE,
-            )
-        start = answer_start(messages[:index], message, text, tokenizer, tools)
-        end = _without_trailing_space(through, message["content"])
-        _check_whole(message["content"], text[start:end])
-        spans.append((start, end))
-    return spans
+def _labelled(row: Row, tokenizer: PreTrainedTokenizerBase) -> list[Encoding]:
+    """One completion with its label, or both of a pair: the chosen one is desirable."""
+    if not row.rejected:
+        return [_completion(row, row.completion, tokenizer, "", row.label)]
+    return [
+        _completion(row, row.completion, tokenizer, "chosen", True),
+        _completion(row, row.rejected, tokenizer, "rejected", False),
+    ]
 
 
-def answer_start(
-    prompt: list[Message],
-    answer: Message,
-    text: str,
-    tokenizer: PreTrainedTokenizerBase,
-    tools: Tools = (),
-) -> int:
-    """Where in the rendered text the answer to a prompt begins.
-
-    That is where the prompt as rendered for generation ends. Some templates write more there than
-    stands before an answer that is given, such as an empty thought (Gemma 4) or the opening of one
-    (DeepSeek-R1): then it is where the two begin to differ.
-
-    Raises:
-        Refusal: they differ before the question is at its end.
-    """
-    asked = render(prompt, tokenizer, generation=True, tools=tools)
-    if text.startswith(asked):
-        return len(asked)
-    probe = render([*prompt, answer | {"content": PROBE}], tokenizer, tools=tools)
-    start = shared_length(asked, probe)
-    question = prompt[-1]["content"].strip() if prompt else ""
-    if not text.startswith(asked[:start]) or (question in asked and question not in asked[:start]):
-        raise Refusal(
-            "The model's chat template writes a question otherwise once it is answered.",
-            "Where the answer begins cannot be told.",
-            OTHER_TEMPLATE,
-        )
-    return start
-
-
-def shared_length(one: Sequence[Any], other: Sequence[Any]) -> int:
-    """How many items two sequences begin with in common."""
-    pairs = zip(one, other, strict=False)
-    return sum(1 for _ in itertools.takewhile(lambda pair: pair[0] == pair[1], pairs))
-
-
-def encode_answer(
-    prompt: list[Message],
+def _completion(
+    row: Row,
     answer: list[Message],
     tokenizer: PreTrainedTokenizerBase,
-    tools: Tools = (),
+    side: str,
+    desirable: bool | None = None,
 ) -> Encoding:
-    """A prompt with one answer to it, everything from the answer's first token on trained.
-
-    As TRL lays out pairs, its line break behind the end of the turn included.
-
-    Raises:
-        Refusal: as `tokenize`.
-    """
-    messages = [*prompt, *answer]
-    text = render(messages, tokenizer, tools=tools)
-    check_tools(messages, tools, text)
-    ids, offsets = encode(text, tokenizer)
-    return Encoding(text, ids, _mask(ids, offsets, [answer_span(messages, text, tokenizer, tools)]),
-                  offsets)  # fmt: skip
+    """A prompt with one answer, everything from the answer's first token on in the loss, a line
+    break behind its end-of-turn token included, as TRL lays it out."""
+    messages = [*row.prompt, *answer]
+    text, spans = render_answers(messages, tokenizer, row.tools, last_only=True)
+    ids, offsets = tokenize(text, tokenizer)
+    labels = _behind(_begin(_mask(ids, offsets, spans)), ids)
+    return Encoding(text, ids, labels, offsets, messages, side, desirable)
 
 
-def answer_span(
-    messages: list[Message], text: str, tokenizer: PreTrainedTokenizerBase, tools: Tools = ()
-) -> Span:
-    """Where the last turn, an answer, stands in the rendered text, with all that follows it."""
-    *prompt, answer = messages
-    start = answer_start(prompt, answer, text, tokenizer, tools)
-    _check_whole(answer["content"], text[start:])
-    return start, len(text)
+# Tokens
 
 
-def _check_whole(content: str, shown: str) -> None:
-    """Refuses a template that drops a part of an answer, its thinking most often."""
-    if _letters(content) not in _letters(shown):
-        raise Refusal(
-            "The model's chat template leaves out or changes a part of the answer.",
-            "Thinking between <think> and </think> is what templates drop most often.",
-            "Take the thinking out of the answers to train without it. " + OTHER_TEMPLATE,
-        )
-
-
-def _letters(text: str) -> str:
-    """A text without white space and capitals, which templates may change."""
-    return "".join(text.split()).casefold()
-
-
-OTHER_TEMPLATE = (
-    'Choose another template (model.template = "chatml" takes all turns), or leave such rows out '
-    'with bad_rows = "skip".'
-)
-"""What helps wherever the model's own template does not go with a row."""
-
-
-def _without_trailing_space(through: str, content: str) -> int:
-    """The end of the turn, without the line break that some templates put after its end token."""
-    end = len(through.rstrip())
-    said = content.rstrip()
-    return len(through) if said and through[:end].endswith(said) else end
+def tokenize(text: str, tokenizer: PreTrainedTokenizerBase) -> tuple[list[int], list[Span]]:
+    """Token ids of a text without special tokens around it, and where in it each stands."""
+    encoded = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
+    return encoded["input_ids"], encoded["offset_mapping"]  # type: ignore[return-value]
 
 
 def _mask(ids: list[int], offsets: list[Span], spans: list[Span]) -> list[int]:
@@ -303,3 +244,13 @@ def _mask(ids: list[int], offsets: list[Span], spans: list[Span]) -> list[int]:
             if start <= first and last <= end and first < last:
                 labels[index] = ids[index]
     return labels
+
+
+def _begin(labels: list[int]) -> int:
+    """The first token in the loss, or how many there are."""
+    return next((at for at, label in enumerate(labels) if label != IGNORED), len(labels))
+
+
+def _behind(begin: int, ids: list[int]) -> list[int]:
+    """Labels with everything from a token on in the loss."""
+    return [IGNORED] * begin + ids[begin:]

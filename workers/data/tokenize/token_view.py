@@ -1,49 +1,30 @@
-"""A row as the model will see it in training: its tokens, which are learnt, where it is cut.
+"""A row as the model will see it in training: its tokens, which are in the loss, where it ends.
 
-Takes the very layout that training takes, and says in sentences where template, model and row
-disagree.
+Shows what `encode` gives, and says in sentences where template, model and row disagree.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
-from workers.data.audit.text_checks import template_marks
 from workers.data.reader import Message, Row, serves
 from workers.data.tokenize.chat_template import (
     TEMPLATES,
     end_turns,
     is_one_token,
+    render,
     set_chat_template,
 )
-from workers.data.tokenize.encode import (
-    IGNORED,
-    Encoding,
-    encode,
-    encode_answer,
-    encode_conversation,
-    encode_text,
-    render,
-)
-from workers.data.tokenize.token_counts import PAIRED, PROMPTED
+from workers.data.tokenize.encode import IGNORED, Encoding, encode, fit
+from workers.data.tokenize.template_marks import template_marks
 from workers.protocol.browse import LONGEST_SHOWN, Piece, TokenView
 from workers.protocol.recipe import Stage, Template
 from workers.protocol.refusal import Refusal
+from workers.protocol.stages import StageSpec, spec_of
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
-
-END_TOKENS = 3
-"""The end token is looked for among so many: some templates put a line break behind it."""
-
-
-class Side(NamedTuple):
-    """One conversation of a row."""
-
-    title: str
-    messages: list[Message]
-    layout: Encoding
 
 
 class TokenViewer:
@@ -55,7 +36,7 @@ class TokenViewer:
         template: Template = "auto",
         stops_at: Iterable[int] = (),
     ) -> None:
-        """Dresses the tokenizer, which is the viewer's from then on.
+        """Gives the tokenizer the template; it is the viewer's from then on.
 
         Args:
             tokenizer: as it lies in its folder, without a template from us.
@@ -85,50 +66,41 @@ class TokenViewer:
                 "It does not hold what that stage needs.",
                 "Choose another stage.",
             )
+        spec = spec_of(stage)
+        encodings = encode(row, stage, self._tokenizer, document_end=self._document_end)
+        # The sequences of a pair stay or go together, completions with labels one by one.
+        together = [[one] if spec.supervision == "labels" else encodings for one in encodings]
+        kept = [bool(fit(group, stage, max_length)) for group in together]
         return [
-            self._view(side, row, number, stage, max_length) for side in self._sides(row, stage)
+            self._view(one, row, number, spec, max_length, taken=taken)
+            for one, taken in zip(encodings, kept, strict=True)
         ]
 
-    def _sides(self, row: Row, stage: Stage) -> Iterator[Side]:
-        tokenizer = self._tokenizer
-        if stage == "cpt":
-            yield Side("", [], encode_text(row.text, tokenizer, self._document_end))
-        elif stage in PROMPTED:
-            text = render(row.prompt, tokenizer, generation=True, tools=row.tools)
-            ids, offsets = encode(text, tokenizer)
-            yield Side("", row.prompt, Encoding(text, ids, [IGNORED] * len(ids), offsets))
-        elif stage in PAIRED:
-            both = [("chosen", row.completion), ("rejected", row.rejected)]
-            for title, answer in both if row.rejected else [("", row.completion)]:
-                layout = encode_answer(row.prompt, answer, tokenizer, row.tools)
-                yield Side(title, [*row.prompt, *answer], layout)
-        else:
-            yield Side(
-                "", row.messages, encode_conversation(row.messages, tokenizer, tools=row.tools)
-            )
-
-    def _view(self, side: Side, row: Row, number: int, stage: Stage, max_length: int) -> TokenView:
-        layout = side.layout
-        if stage == "cpt":
-            max_length = len(layout.input_ids)  # split into windows, none of it is cut off
-        example = layout.cut(max_length)
+    def _view(
+        self, encoding: Encoding, row: Row, number: int, spec: StageSpec, max_length: int, *,
+        taken: bool,
+    ) -> TokenView:  # fmt: skip
+        if spec.supervision == "text":
+            max_length = len(encoding.input_ids)  # split into windows, none of it is truncated
+        example = encoding.truncate(max_length)
+        trained = example.trained_tokens if taken else 0
         return TokenView(
             row=number,
-            title=side.title,
-            pieces=list(self._pieces(layout)),
-            tokens=len(layout.input_ids),
-            trained=example.trained_tokens,
+            title=encoding.side,
+            pieces=list(self._pieces(encoding)),
+            tokens=len(encoding.input_ids),
+            trained=trained,
             truncated_at=max_length if example.truncated else None,
-            template="" if stage == "cpt" else self.name,
-            warnings=list(self._warnings(side, row, stage, max_length)),
+            template="" if spec.supervision == "text" else self.name,
+            warnings=list(self._warnings(encoding, row, spec, max_length, trained)),
         )
 
-    def _pieces(self, layout: Encoding) -> Iterator[Piece]:
+    def _pieces(self, encoding: Encoding) -> Iterator[Piece]:
         """Tokens as text that reads as the row does; the further bytes of a letter are empty."""
         shown = 0
-        of = zip(layout.input_ids, layout.labels, layout.offsets, strict=True)
+        of = zip(encoding.input_ids, encoding.labels, encoding.offsets, strict=True)
         for _, (token, label, (_, last)) in zip(range(LONGEST_SHOWN), of, strict=False):
-            text = layout.text[shown:last]
+            text = encoding.text[shown:last]
             shown = max(shown, last)
             special = token in self._special
             if not text and special:  # the end mark of plain text stands in no text
@@ -137,16 +109,18 @@ class TokenViewer:
 
     # Warnings
 
-    def _warnings(self, side: Side, row: Row, stage: Stage, max_length: int) -> Iterator[str]:
-        if stage != "cpt":
-            yield from self._of_template(side.messages)
-            yield from _left_out(side.messages, side.layout.text)
-        yield from self._of_marks(side, row, stage)
-        if stage in PROMPTED:
-            if len(side.layout.input_ids) > max_length:
+    def _warnings(
+        self, encoding: Encoding, row: Row, spec: StageSpec, max_length: int, trained: int
+    ) -> Iterator[str]:
+        if spec.supervision != "text":
+            yield from self._of_template(encoding.messages)
+            yield from _left_out(encoding.messages, encoding.text)
+        yield from self._of_marks(encoding, row, spec)
+        if spec.supervision == "prompts":
+            if len(encoding.input_ids) > max_length:
                 yield f"The prompt is longer than {max_length} tokens: the row is left out."
         else:
-            yield from self._of_labels(side, stage, max_length)
+            yield from self._of_labels(encoding, spec, max_length, trained)
 
     def _of_template(self, messages: list[Message]) -> Iterator[str]:
         if self._own is None and self._template == "auto":
@@ -171,24 +145,28 @@ class TokenViewer:
         finally:
             self._tokenizer.chat_template = ours
 
-    def _of_marks(self, side: Side, row: Row, stage: Stage) -> Iterator[str]:
-        said = [message["content"] for message in side.messages] or [row.text]
-        own = str(self._own or "") if stage == "cpt" else None
-        family = next(filter(None, (template_marks(text, own) for text in said)), None)
+    def _of_marks(self, encoding: Encoding, row: Row, spec: StageSpec) -> Iterator[str]:
+        plain = spec.supervision == "text"
+        texts = [row.text] if plain else [message["content"] for message in encoding.messages]
+        own = str(self._own or "") if plain else None
+        family = next(filter(None, (template_marks(text, own) for text in texts)), None)
         if family:
-            wrapped = "" if stage == "cpt" else ", which the template wraps again"
+            wrapped = "" if plain else ", which the template wraps again"
             yield f"The text itself holds marks of a chat template ({family}){wrapped}."
 
-    def _of_labels(self, side: Side, stage: Stage, max_length: int) -> Iterator[str]:
-        kept = side.layout.cut(max_length)
-        labels = [label for label in side.layout.labels if label != IGNORED]
-        lost = len(labels) - kept.trained_tokens
-        if not kept.trained_tokens:
+    def _of_labels(
+        self, encoding: Encoding, spec: StageSpec, max_length: int, trained: int
+    ) -> Iterator[str]:
+        labels = [label for label in encoding.labels if label != IGNORED]
+        lost = len(labels) - trained
+        if not trained and not spec.talks:
+            yield f"The pair is longer than {max_length} tokens: the row is left out."
+        elif not trained:
             yield "No token of this row is learnt: the answer begins behind the cut."
         elif lost:
             yield f"The answer is cut off: its last {lost} tokens are not learnt."
-        if stage != "cpt" and labels:
-            yield from self._of_end(labels[-END_TOKENS:])
+        if spec.supervision != "text" and labels:
+            yield from self._of_end(encoding.end)
 
     def _of_end(self, last: list[int]) -> Iterator[str]:
         if self._stops_at & set(last):
@@ -202,7 +180,7 @@ class TokenViewer:
 
 
 def _left_out(messages: list[Message], text: str) -> Iterator[str]:
-    """What the template does not write; of tools, training itself is the judge."""
+    """What the template does not write; tools that it leaves out are refused by `encode`."""
     for role, what in (("system", "the system message"), ("user", "a question")):
         said = [message["content"].strip() for message in messages if message["role"] == role]
         if any(one not in text for one in said):

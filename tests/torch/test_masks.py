@@ -7,7 +7,9 @@ from typing import Any
 import pytest
 import torch
 
-from workers.data.tokenize.encode import IGNORED, render, tokenize
+from tests.conversations import example_of
+from workers.data.tokenize.chat_template import render
+from workers.data.tokenize.encode import IGNORED
 from workers.protocol.refusal import Refusal
 
 TALK = [
@@ -24,7 +26,7 @@ def _trained(example: Any, tokenizer: Any) -> str:
 
 
 def test_exactly_the_answers_and_their_ends_are_trained(tokenizer: Any) -> None:
-    example = tokenize(TALK, tokenizer, max_length=512)
+    example = example_of(TALK, tokenizer, max_length=512)
     assert _trained(example, tokenizer) == "It is 46.<|im_end|>2<|im_end|>"
     assert tokenizer.decode(example.input_ids) == render(TALK, tokenizer)
     for given, label in zip(example.input_ids, example.labels, strict=True):
@@ -33,22 +35,22 @@ def test_exactly_the_answers_and_their_ends_are_trained(tokenizer: Any) -> None:
 
 def test_the_ids_are_those_of_the_template_itself(tokenizer: Any) -> None:
     ids = tokenizer.apply_chat_template(TALK, tokenize=True, return_dict=False)
-    assert tokenize(TALK, tokenizer, 512).input_ids == ids
+    assert example_of(TALK, tokenizer, 512).input_ids == ids
 
 
 def test_the_prompt_ids_are_those_that_the_model_sees_when_it_speaks(tokenizer: Any) -> None:
-    example = tokenize(TALK, tokenizer, 512)
+    example = example_of(TALK, tokenizer, 512)
     prompt = tokenizer(render(TALK[:4], tokenizer, generation=True), add_special_tokens=False)
     assert example.input_ids[: len(prompt["input_ids"])] == prompt["input_ids"]
 
 
 def test_all_tokens_are_trained_when_asked(tokenizer: Any) -> None:
-    example = tokenize(TALK, tokenizer, 512, assistant_only=False)
+    example = example_of(TALK, tokenizer, 512, assistant_only=False)
     assert example.labels == example.input_ids
 
 
 def test_a_cut_example_says_so_and_may_have_nothing_left(tokenizer: Any) -> None:
-    example = tokenize(TALK, tokenizer, max_length=10)
+    example = example_of(TALK, tokenizer, max_length=10)
     assert example.truncated
     assert len(example.input_ids) == len(example.labels) == 10
     assert example.trained_tokens == 0
@@ -60,11 +62,11 @@ def test_a_template_that_rewrites_earlier_turns_is_refused(tokenizer: Any) -> No
         "{% endif %}{% endfor %}"
     )
     with pytest.raises(Refusal, match="rewrites earlier turns"):
-        tokenize(TALK, tokenizer, 512)
+        example_of(TALK, tokenizer, 512)
 
 
 def test_the_end_of_turn_is_trained_though_a_line_break_follows_it(tokenizer: Any) -> None:
-    example = tokenize(TALK[:3], tokenizer, 512)
+    example = example_of(TALK[:3], tokenizer, 512)
     last = max(i for i, label in enumerate(example.labels) if label != IGNORED)
     assert example.labels[last] == tokenizer.eos_token_id
     assert tokenizer.decode(example.input_ids[last + 1 :]) == "\n"
@@ -75,7 +77,7 @@ def test_the_loss_is_the_mean_over_trained_tokens(tiny: Any, tokenizer: Any) -> 
     from transformers import AutoModelForCausalLM
 
     model = AutoModelForCausalLM.from_pretrained(tiny)
-    example = tokenize(TALK, tokenizer, 512)
+    example = example_of(TALK, tokenizer, 512)
     ids, labels = torch.tensor([example.input_ids]), torch.tensor([example.labels])
     with torch.no_grad():
         out = model(input_ids=ids, labels=labels)

@@ -1,0 +1,34 @@
+"""What shows in pairs: equal answers, and a length that tells the better one."""
+
+from __future__ import annotations
+
+from workers.data.audit.dedup import plain
+from workers.data.audit.findings import Findings
+
+LONGER, LONGER_BY, LEAST_PAIRS = 0.9, 1.1, 20
+"""Chosen answers longer in 9 of 10 pairs, and by a tenth in all: length alone then tells the better
+one (Singhal et al. 2023, "A long way to go: investigating length correlations in RLHF")."""
+
+
+class Pairs:
+    """Takes up the chosen and rejected answers of all pairs."""
+
+    def __init__(self, findings: Findings) -> None:
+        self._findings = findings
+        self._pairs = self._longer = self._chosen_letters = self._rejected_letters = 0
+
+    def look(self, at: int, chosen: str, rejected: str) -> None:
+        self._pairs += 1
+        self._longer += len(chosen) > len(rejected)
+        self._chosen_letters += len(chosen)
+        self._rejected_letters += len(rejected)
+        if plain(chosen) == plain(rejected):
+            self._findings.add("chosen_equals_rejected", at, chosen)
+
+    def end(self) -> None:
+        """Says whether length tells the better answer, once all pairs are seen."""
+        if self._pairs < LEAST_PAIRS or self._longer < LONGER * self._pairs:
+            return
+        if self._chosen_letters >= LONGER_BY * self._rejected_letters:
+            self._findings.set_total("length_leak", self._longer)
+            self._findings.set_of("length_leak", self._pairs)

@@ -1,0 +1,43 @@
+"""One row, whatever its schema was."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from workers.data.schema.messages import Message
+
+
+class Row(msgspec.Struct, frozen=True, kw_only=True):
+    """One row, whatever its schema was: prompt, completion, and what is right.
+
+    `prompt` ends with the user's turn and is empty for plain text. A chat with several turns has
+    all but the last answer in its prompt.
+    """
+
+    prompt: list[Message] = []
+    completion: list[Message] = []
+    """The assistant's turn; the chosen one of a pair."""
+    rejected: list[Message] = []
+    """The rejected completion of a pair."""
+    label: bool | None = None
+    """Whether the completion is desirable (KTO)."""
+    answer: str = ""
+    """The reference answer, which a right completion comes to."""
+    text: str = ""
+    tools: list[dict[str, Any]] = []
+    """Definitions of the tools that the conversation may call."""
+
+    @property
+    def messages(self) -> list[Message]:
+        """The whole conversation."""
+        return [*self.prompt, *self.completion]
+
+    @property
+    def uses_tools(self) -> bool:
+        """Whether a model's template must know of tools to show the conversation."""
+        turns = [*self.messages, *self.rejected]
+        return bool(self.tools) or any(
+            turn["role"] == "tool" or "tool_calls" in turn for turn in turns
+        )
