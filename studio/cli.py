@@ -195,7 +195,7 @@ def chat(
         str | None, typer.Argument(help="What to say; without it, a dialogue.")
     ] = None,
     say: Annotated[str | None, typer.Option("--prompt", "-p", help="What to say.")] = None,
-    max_tokens: Annotated[int, typer.Option(help="Longest answer.", min=1)] = 256,
+    max_tokens: Annotated[int, typer.Option(help="Max completion tokens.", min=1)] = 256,
     temperature: Annotated[float, typer.Option(help="0 always takes the likeliest word.")] = 0.0,
     adapter: Annotated[
         bool, typer.Option("--adapter", help="The run as trained, not its exported file.")
@@ -278,7 +278,7 @@ def inspect(
         str, typer.Option("--test", help="A test set that must not stand in the data.")
     ] = "",
     max_length: Annotated[
-        int, typer.Option(help="Longest example, in tokens; longer ones are cut.", min=8)
+        int, typer.Option(help="Max sequence length, in tokens; longer rows are cut.", min=8)
     ] = 1024,
     template: Annotated[
         Template, typer.Option("--template", help="Chat template; auto is the model's own.")

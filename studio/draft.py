@@ -6,6 +6,7 @@ recipe are pure functions of it. `DraftModel` has the present draft and calls ba
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, get_args
@@ -14,7 +15,7 @@ import msgspec
 
 from studio.advice import answers, with_sft_first
 from workers.protocol.catalogue import ModelEntry, read_catalogue
-from workers.protocol.options import Option, options_of
+from workers.protocol.options import Option, options_of, text_of
 from workers.protocol.pipeline import Pipeline, chain_of
 from workers.protocol.recipe import Method, Recipe, Source, Stage, sections
 from workers.protocol.rewards import AnyReward, RewardModel
@@ -72,7 +73,7 @@ class DraftSource(msgspec.Struct, frozen=True, kw_only=True):
             weight = float(self.weight)
         except ValueError:
             return None
-        return weight if weight > 0 else None
+        return weight if 0 < weight < math.inf else None
 
     @property
     def most_rows(self) -> int | None:
@@ -102,7 +103,7 @@ class RewardModelChoice(NamedTuple):
 
 
 class RecipeDraft(msgspec.Struct, frozen=True, kw_only=True):
-    """What was chosen so far. Nothing here is derived from anything else here."""
+    """What was chosen so far, and what is known of runs and datasets; the rest follows from it."""
 
     opened: Pipeline = BLANK
     """What no step asks for, and the stages that follow the first."""
@@ -156,38 +157,36 @@ class RecipeDraft(msgspec.Struct, frozen=True, kw_only=True):
 
     def with_source_read_as(self, source: Source) -> RecipeDraft:
         """A dataset as it was looked at: the one that is there keeps its weight and limit."""
+        changed = draft_source(source)
         if all(one.source != source.source for one in self.sources):
             return self.with_source(source)
-        changed = draft_source(source)
-        return self._with_sources(
-            msgspec.structs.replace(changed, weight=one.weight, limit=one.limit)
-            if one.source == source.source
-            else one
-            for one in self.sources
+        return self._with_changed(
+            source.source,
+            lambda one: msgspec.structs.replace(changed, weight=one.weight, limit=one.limit),
         )
 
     def with_source_changed(self, source: str, **typed: str) -> RecipeDraft:
         """Another weight, limit or licence, as it was typed."""
-        return self._with_sources(
-            msgspec.structs.replace(one, **typed) if one.source == source else one
-            for one in self.sources
-        )
+        return self._with_changed(source, lambda one: msgspec.structs.replace(one, **typed))
 
     def with_bad_rows_skipped(self, source: str) -> RecipeDraft:
-        return self._with_sources(
-            msgspec.structs.replace(
+        """A dataset whose unusable rows are left out instead of refused."""
+        return self._with_changed(
+            source,
+            lambda one: msgspec.structs.replace(
                 one, given=msgspec.structs.replace(one.given, bad_rows="skip")
-            )
-            if one.source == source
-            else one
-            for one in self.sources
-        )  # fmt: skip
+            ),
+        )
 
     def without_source(self, source: str) -> RecipeDraft:
-        return self._with_sources(one for one in self.sources if one.source != source)
+        left = tuple(one for one in self.sources if one.source != source)
+        return msgspec.structs.replace(self, sources=left)
 
-    def _with_sources(self, sources: Iterable[DraftSource]) -> RecipeDraft:
-        return msgspec.structs.replace(self, sources=tuple(sources))
+    def _with_changed(
+        self, source: str, change: Callable[[DraftSource], DraftSource]
+    ) -> RecipeDraft:
+        sources = tuple(change(one) if one.source == source else one for one in self.sources)
+        return msgspec.structs.replace(self, sources=sources)
 
     def without_followers(self) -> RecipeDraft:
         opened = msgspec.structs.replace(self.opened, stages=self.opened.stages[:1])
@@ -206,7 +205,7 @@ def draft_source(source: Source) -> DraftSource:
     """A dataset as a recipe has it, to be changed."""
     return DraftSource(
         given=source,
-        weight=f"{source.weight:g}",
+        weight=text_of(source.weight),
         limit=str(source.limit or ""),
         licence=source.licence,
     )

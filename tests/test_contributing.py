@@ -23,13 +23,41 @@ NEW = "added"
 """What the document calls NAME."""
 
 
+PREAMBLE = """
+import json
+import re
+import runpy
+from pathlib import Path
+from PySide6.QtWidgets import QApplication, QPushButton, QWidget
+
+
+def say(**found):
+    print(json.dumps(found))
+
+
+def opened():
+    from studio.app import Studio
+    from studio.paths import Home
+
+    studio = Studio(QApplication([]), Home(Path("home")))
+    studio.window.show()
+    return studio
+
+
+def rows_of(table):
+    tables = runpy.run_path("packaging/readme.py")["TABLES"]
+    return re.findall(r"^\\| `([^`]+)`", tables[table](), re.MULTILINE)
+"""
+"""What every program begins with: an answer, the window, and the names in a table of README."""
+
+
 class Copy:
     """The program in a folder of its own, to be added to."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
         self.changed: set[str] = set()
-        for name in ("studio", "workers"):
+        for name in ("studio", "workers", "packaging"):
             skipped = shutil.ignore_patterns("__pycache__")
             shutil.copytree(ROOT / name, root / name, ignore=skipped)
         (root / "assets").symlink_to(ROOT / "assets")
@@ -47,9 +75,9 @@ class Copy:
         self.changed.add(path)
 
     def run(self, program: str) -> Any:
-        """What a program printed as JSON, run on the copy."""
+        """What a program said, run on the copy."""
         ended = subprocess.run(
-            [sys.executable, "-c", program],
+            [sys.executable, "-c", PREAMBLE + program],
             capture_output=True,
             text=True,
             check=False,
@@ -67,7 +95,7 @@ def copy(tmp_path: Path) -> Copy:
 
 def files_named(title: str) -> set[str]:
     """The Python files that a section names, with ours in place of NAME."""
-    section = DOCUMENT.partition(f"## Add a {title}\n")[2].partition("\n## ")[0]
+    section = DOCUMENT.partition(f"\n## Add {title}\n")[2].partition("\n## ")[0]
     return {name.replace("NAME", NEW) for name in re.findall(r"`([\w/]+\.py)`", section)}
 
 
@@ -105,12 +133,9 @@ def build(reward, home, stack):
     return Short(reward.letters)
 """,
     )
-    assert copy.changed == files_named("reward")
+    assert copy.changed == files_named("a reward")
     found = copy.run(
         """
-import json
-from pathlib import Path
-from PySide6.QtWidgets import QApplication
 from studio.theme import Theme
 from studio.widgets.rewards import RewardEditor
 from workers.protocol.recipe import format_recipe, parse_recipe
@@ -130,18 +155,20 @@ setting = setting_of(recipe)
 app = QApplication([])
 editor = RewardEditor(Theme(app, "light"))
 editor.set_value(recipe.rewards)
-print(json.dumps({
-    "score": Rewards(recipe.rewards, Path()).score([Sample([], "12345", "", 5)]).totals,
-    "coach": [setting.top, *setting.form],
-    "offered": [action.objectName() for action in editor.menu.actions()],
-    "kept": parse_recipe(format_recipe(recipe)) == recipe and editor.value == recipe.rewards,
-}))
+say(
+    score=Rewards(recipe.rewards, Path()).score([Sample([], "12345", "", 5)]).totals,
+    coach=[setting.top, *setting.form],
+    offered=[action.objectName() for action in editor.menu.actions()],
+    kept=parse_recipe(format_recipe(recipe)) == recipe and editor.value == recipe.rewards,
+    readme=rows_of("rewards"),
+)
 """
     )
     assert found["score"] == [0.25]
     assert found["coach"] == [0.5, f"reward/{NEW}"]
     assert f"add:{NEW}" in found["offered"]
     assert found["kept"]
+    assert NEW in found["readme"]
 
 
 def test_a_page_is_added(copy: Copy) -> None:
@@ -168,23 +195,77 @@ class AddedPage(Page):
 
 """,
     )
-    assert copy.changed == files_named("page")
+    assert copy.changed == files_named("a page")
     found = copy.run(
         f"""
-import json
-from pathlib import Path
-from PySide6.QtWidgets import QApplication, QPushButton
-from studio.app import Studio
-from studio.paths import Home
-
-app = QApplication([])
-studio = Studio(app, Home(Path("home")))
-studio.window.show()
+studio = opened()
 button = studio.window.findChild(QPushButton, "nav:Added")
 button.click()
-shown = studio.window.page is studio.window.{NEW}
+say(shown=studio.window.page is studio.window.{NEW}, checked=button.isChecked())
 studio.close()
-print(json.dumps({{"shown": shown, "checked": button.isChecked()}}))
 """
     )
     assert found == {"shown": True, "checked": True}
+
+
+def test_a_metric_is_added(copy: Copy) -> None:
+    metrics = "workers/protocol/metrics.py"
+    spec = f"""    MetricSpec(
+        name="{NEW}",
+        meaning="what was added",
+        better="up",
+        trainers=("theirs/{NEW}",),
+        drawn=Drawn("{NEW}"),
+    ),
+"""
+    chart = f'    ChartSpec(key="{NEW}", title="Added", form="plain"),\n'
+    copy.insert(metrics, '    MetricSpec(\n        name="token_accuracy",', spec)
+    copy.insert(metrics, '    ChartSpec(key="token_accuracy",', chart)
+    assert copy.changed == files_named("a metric")
+    found = copy.run(
+        f"""
+from workers.protocol.metrics import TRAINERS
+
+studio = opened()
+say(
+    named=TRAINERS["theirs/{NEW}"],
+    drawn="{NEW}" in studio.window.run.charts,
+    readme=rows_of("metrics"),
+)
+studio.close()
+"""
+    )
+    assert found["named"] == NEW
+    assert found["drawn"]
+    assert NEW in found["readme"]
+
+
+def test_an_export_is_added(copy: Copy) -> None:
+    copy.insert(
+        "workers/protocol/exports.py",
+        '    _gguf("Q8_0",',
+        '    _gguf("Q5_0", "What was added.", "plus", 0.8, 0.9),\n',
+    )
+    assert copy.changed == files_named("an export")
+    found = copy.run(
+        """
+import llama_cpp
+from typer.testing import CliRunner
+from studio.cli import app as commands
+
+studio = opened()
+studio.window.show_page(studio.window.export)
+shown = CliRunner().invoke(commands, ["export", "--help"], env={"COLUMNS": "400"})
+say(
+    card=studio.window.findChild(QWidget, "choice:gguf:Q5_0") is not None,
+    helped="gguf:Q5_0" in shown.output,
+    written=hasattr(llama_cpp, "LLAMA_FTYPE_MOSTLY_Q5_0"),
+    readme=rows_of("exports"),
+)
+studio.close()
+"""
+    )
+    assert found["card"]
+    assert found["helped"]
+    assert found["written"]
+    assert "gguf:Q5_0" in found["readme"]

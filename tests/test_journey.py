@@ -20,8 +20,8 @@ from tests.conftest import end_all
 from tests.gui.conftest import Driver, close
 from workers.protocol import wire
 
-STEPS = int(os.environ.get("JOURNEY_STEPS", "6"))
-"""SmolLM2 takes 30 to learn the answer."""
+SMOLLM2_STEPS = int(os.environ.get("JOURNEY_STEPS", "6"))
+"""It takes 30 to learn the answer."""
 SHOTS = os.environ.get("JOURNEY_SHOTS")
 """A folder for screenshots of each stage, to be looked at."""
 
@@ -57,8 +57,16 @@ def _shot(studio: Studio, name: str) -> None:
         studio.window.grab().save(str(Path(SHOTS) / f"{name}.png"))
 
 
-@pytest.mark.parametrize("base", ["starter", pytest.param("smollm2", marks=pytest.mark.slow)])
-def test_train_watch_export_and_talk(qtbot: Any, studio: Studio, dataset: Path, base: str) -> None:
+@pytest.mark.parametrize(
+    ("base", "steps", "rate"),
+    [
+        ("starter", 20, "5e-3"),
+        pytest.param("smollm2", SMOLLM2_STEPS, "5e-4", marks=pytest.mark.slow),
+    ],
+)
+def test_train_watch_export_and_talk(
+    qtbot: Any, studio: Studio, dataset: Path, base: str, steps: int, rate: str
+) -> None:
     driver = Driver(qtbot, studio)
     driver.begin()
     driver.click("choice:sft")
@@ -71,21 +79,21 @@ def test_train_watch_export_and_talk(qtbot: Any, studio: Studio, dataset: Path, 
     _shot(studio, "data")
     driver.click("next")
     driver.type("run-name", "sums")
-    driver.type("field:training.max_steps", str(STEPS))
-    driver.type("field:training.learning_rate", "5e-4")
-    driver.type("field:training.batch_size", "8" if STEPS >= 30 else "4")
+    driver.type("field:training.max_steps", str(steps))
+    driver.type("field:training.learning_rate", rate)
+    driver.type("field:training.batch_size", "8" if steps >= 30 else "4")
     driver.click("next")
     _shot(studio, "review")
     driver.click("start")
 
     page = studio.window.run
-    driver.wait(lambda: len(page.charts["loss"].main.steps) >= STEPS // 2, 600_000)
+    driver.wait(lambda: len(page.charts["loss"].main.steps) >= steps // 2, 600_000)
     _shot(studio, "running")
     driver.wait(lambda: page.pill.text == "Finished", 600_000)
     _shot(studio, "finished")
     losses = page.charts["loss"].main.values
-    assert len(losses) == STEPS
-    assert losses[-1] < losses[0] * (0.5 if STEPS >= 30 else 0.95)
+    assert len(losses) == steps
+    assert losses[-1] < losses[0] * (0.5 if steps >= 20 else 0.95)
     resolved = wire.read_job(studio.jobs.folder(page.run)).resolved
     assert resolved is not None
     assert resolved.datasets[0]["rows"] == 300
@@ -108,5 +116,5 @@ def test_train_watch_export_and_talk(qtbot: Any, studio: Studio, dataset: Path, 
     answer = chat.bubbles.turns[-1]
     assert answer.role == "assistant"
     assert answer.text.strip()
-    if STEPS >= 30:
+    if steps >= 30:
         assert "boxed{42}" in answer.text

@@ -20,6 +20,7 @@ from workers.protocol.assets import assets_folder
 from workers.protocol.jobs import Train
 from workers.protocol.refusal import Refusal
 from workers.protocol.sources import HUB_MODEL
+from workers.protocol.stages import spec_of
 
 HUB_FILES = ["*.json", "*.safetensors", "*.jinja", "tokenizer.model", "merges.txt", "vocab.txt"]
 SMOLLM2_FILE = "SmolLM2-135M-Instruct.Q4_1.gguf"
@@ -82,7 +83,7 @@ def locate_run(
             f"{folder.name} is not a training run.", f"It is a job of kind {job.kind}.",
             "Name a training run.",
         )  # fmt: skip
-    if (job.task.recipe.stage == "reward") != reward_model:
+    if spec_of(job.task.recipe.stage).talks == reward_model:
         raise _wrong_kind(folder.name, reward_model=reward_model)
     if (folder / "model").is_dir():
         return Located(f"run:{job.id}", folder / "model")

@@ -18,6 +18,7 @@ from workers.protocol.audit import AuditResult
 from workers.protocol.events import Finished, Inspected, Phase, Progress, Stopped
 from workers.protocol.jobs import Inspect
 from workers.protocol.recipe import Stage
+from workers.protocol.stages import spec_of
 
 PROGRESS_EVERY_S = 0.2
 
@@ -97,7 +98,7 @@ def _audited(host: Host, task: Inspect, rows: RowStore, stage: Stage) -> Audited
     host.emit(Phase(name="Loading the tokenizer"))
     home, say = Path(host.job.home), lambda text: host.emit(Phase(name=text))
     located = locate_tokenizer(task.model, home, say)
-    tokenizer = load_tokenizer(located, task.template, turns=stage != "cpt")
+    tokenizer = load_tokenizer(located, task.template, turns=spec_of(stage).templated)
     host.emit(Phase(name=f"Looking at {len(rows)} rows"))
     look = Audit(rows, tokenizer, stage, task.max_length, test,
                  stops_at=stopping_tokens(located), folder=host.folder)  # fmt: skip

@@ -24,6 +24,7 @@ from studio.widgets.page import Page
 from studio.widgets.resume import ResumeDialog
 from workers.protocol.metrics import BRIEF, metric_of
 from workers.protocol.refusal import Refusal
+from workers.protocol.stages import talks
 
 COLUMNS = ["Name", "Stage", "Status", "Steps", "Measure", "Started", "Time"]
 
@@ -203,9 +204,7 @@ class RunsPage(Page):
             menu.addAction("Resume", lambda: self._resume(row.id, {}))
             menu.addAction("Resume…", lambda: self._resume_with(row.id))
         onward = menu.addAction("Train on from it", lambda: self.base_chosen.emit(row.id, row.name))
-        onward.setEnabled(
-            row.has_weights and row.stage != "reward"
-        )  # it has no words to go on from
+        onward.setEnabled(row.has_weights and talks(row.stage))
         menu.addSeparator()
         gone = menu.addAction("Delete…", lambda: self._delete(row))
         gone.setEnabled(not row.live)

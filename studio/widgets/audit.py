@@ -8,7 +8,7 @@ from PySide6.QtCore import QSize, Qt, Signal
 from PySide6.QtWidgets import QHBoxLayout, QPushButton, QVBoxLayout, QWidget
 
 from studio.theme import SPACE, Theme
-from studio.widgets.text import button, label
+from studio.widgets.text import button, label, one_line
 from workers.protocol.audit import AuditFinding, AuditResult
 
 LEVELS = {
@@ -17,6 +17,8 @@ LEVELS = {
     "advice": ("muted", "lightbulb"),
 }
 """Level to colour and icon: never by colour alone."""
+EXAMPLE = 70
+"""Characters of an example."""
 SHOWN_BAD = 5
 """Bad lines that are written out; the rest is counted."""
 CUT = ("no_trained_tokens", "truncated", "answer_cut_off")
@@ -72,7 +74,9 @@ class AuditView(QWidget):
 
     def _finding(self, finding: AuditFinding) -> None:
         colour, icon = LEVELS.get(finding.level, LEVELS["advice"])
-        examples = "; ".join(f"row {one.row}: {_short(one.text)}" for one in finding.examples)
+        examples = "; ".join(
+            f"row {one.row}: {one_line(one.text, EXAMPLE)}" for one in finding.examples
+        )
         what = f"{finding.meaning} {finding.count} rows, {finding.share:.0%}."
         self._line(
             colour, icon, what, f"{finding.remedy}\n{examples[:1].upper()}{examples[1:]}".strip()
@@ -183,8 +187,3 @@ def figures(result: AuditResult) -> str:
     if result.trained_token_share is not None:
         told += f"; {result.trained_token_share:.0%} of the tokens are learnt"
     return f"{told}."
-
-
-def _short(text: str, width: int = 70) -> str:
-    line = " ".join(text.split())
-    return line if len(line) <= width else line[: width - 1] + "…"

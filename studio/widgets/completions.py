@@ -33,7 +33,7 @@ from PySide6.QtWidgets import (
 from superqt.utils import signals_blocked
 
 from studio.theme import SPACE, Theme
-from studio.widgets.text import button, label
+from studio.widgets.text import button, label, one_line
 from workers.protocol.rollouts import Group, Rollouts, Sampling
 
 STEPS_WIDE = 112
@@ -318,7 +318,7 @@ class StepsView(QWidget):
         with signals_blocked(self.prompts):
             self.prompts.clear()
             for number, group in enumerate(rollouts.groups, start=1):
-                self.prompts.addItem(f"{number} of {total}   {_short(group.prompt)}")
+                self.prompts.addItem(f"{number} of {total}   {one_line(group.prompt, SHORT)}")
             self.prompts.setCurrentIndex(min(max(kept, 0), total - 1))
         self._stack.setCurrentWidget(self._answers)
         self._on_prompt()
@@ -342,11 +342,6 @@ class StepsView(QWidget):
         group, row = self._group(), self.table.currentIndex().row()
         if group is not None and 0 <= row < len(self.model.samples):
             self.text.show_answer(group, self.model.samples[row])
-
-
-def _short(text: str) -> str:
-    line = " ".join(text.split())
-    return line if len(line) <= SHORT else f"{line[: SHORT - 1]}…"
 
 
 class FirstAndNow(Reader):
@@ -409,7 +404,7 @@ class FirstAndNow(Reader):
         at.movePosition(QTextCursor.MoveOperation.End)
         for step, answer in reversed(answers[1:-1]):
             self.write(at, f"Step {step}   ", "muted")
-            self.write(at, f"{_short(answer)}\n")
+            self.write(at, f"{one_line(answer, SHORT)}\n")
 
     def _on_theme_changed(self) -> None:
         self._stale = True

@@ -22,7 +22,7 @@ from superqt import QCollapsible
 from studio.theme import SPACE, Theme, set_look
 from studio.widgets.check import CheckBox
 from studio.widgets.text import button, label
-from workers.protocol.options import Option
+from workers.protocol.options import Option, text_of
 
 Editor = QLineEdit | QPlainTextEdit | QComboBox | QCheckBox
 Check = Callable[[Any], str]
@@ -59,7 +59,7 @@ class Field(QWidget):
         self._reset = button("Reset", theme, kind="quiet", name=f"reset:{option.path}")
         self._reset.clicked.connect(self._on_reset)
         self._lay_out()
-        self._reset.setToolTip(f"Back to {_text(self._default)}")
+        self._reset.setToolTip(f"Back to {text_of(self._default)}")
         self.set_value(self._default)
 
     def _lay_out(self) -> None:
@@ -116,14 +116,14 @@ class Field(QWidget):
         elif isinstance(self._editor, QPlainTextEdit):
             self._editor.setPlainText(str(value))
         else:
-            self._editor.setText(_text(value))
+            self._editor.setText(text_of(value))
         self._on_edited()
 
     def set_default(self, value: Any) -> None:
         """Falls back on another value; the one that is shown stays."""
         if value != self._default:
             self._default = value
-            self._reset.setToolTip(f"Back to {_text(value)}")
+            self._reset.setToolTip(f"Back to {text_of(value)}")
             self._show_state()
 
     def show_value(self, value: Any) -> None:
@@ -256,7 +256,3 @@ def _make_grid(holder: QWidget, columns: int = 2) -> None:
     grid.setVerticalSpacing(2 * SPACE)
     for number in range(columns):
         grid.setColumnStretch(number, 1)
-
-
-def _text(value: Any) -> str:
-    return f"{value:g}" if isinstance(value, float) else str(value)

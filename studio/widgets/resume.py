@@ -13,12 +13,12 @@ from studio.widgets.notice import Banner
 from studio.widgets.page import centred, scrolling
 from studio.widgets.text import button, label
 from workers.protocol.options import Option
+from workers.protocol.recipe import Recipe
 from workers.protocol.refusal import Refusal
 from workers.protocol.resume import Proposal, resume_options, settings_of, with_settings
+from workers.protocol.stages import applies
 
 SIZE = (720, 620)
-SAMPLED = ("grpo", "rlhf")
-"""Stages that learn from their own answers and look at all of rl."""
 
 
 class ResumeDialog(QDialog):
@@ -31,7 +31,7 @@ class ResumeDialog(QDialog):
         self.resize(*SIZE)
         self._proposal = proposal
         self._so_far = settings_of(proposal.recipe)
-        self.form = OptionForm(_options(proposal.recipe.stage, self._so_far), theme)
+        self.form = OptionForm(_options(proposal.recipe, self._so_far), theme)
         self.form.set_values(proposal.settings)
         self.banner = Banner(theme)
         self.go = button("Resume", theme, "play", kind="primary", name="resume-go")
@@ -87,19 +87,13 @@ class ResumeDialog(QDialog):
         self.accept()
 
 
-def _options(stage: str, so_far: dict[str, Any]) -> list[Option]:
+def _options(recipe: Recipe, so_far: dict[str, Any]) -> list[Option]:
     """What may change and matters to the stage; its default is what the run had so far."""
     return [
         msgspec.structs.replace(option, default=so_far[path])
         for path, option in resume_options().items()
-        if path in so_far and _matters(path, stage)
+        if path in so_far and applies(path, recipe.stage, recipe.rl.algorithm)
     ]
-
-
-def _matters(path: str, stage: str) -> bool:
-    if not path.startswith("rl.") or stage in SAMPLED:
-        return True
-    return stage == "distill" and path == "rl.max_completion_tokens"
 
 
 def _words(proposal: Proposal) -> str:

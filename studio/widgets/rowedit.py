@@ -5,6 +5,7 @@ from __future__ import annotations
 import msgspec
 from PySide6.QtCore import Signal
 from PySide6.QtWidgets import QVBoxLayout, QWidget
+from superqt.utils import signals_blocked
 
 from studio.theme import SPACE, Theme
 from studio.widgets.code import CodeEditor
@@ -23,7 +24,6 @@ class RowEdit(QWidget):
 
     def __init__(self, theme: Theme) -> None:
         super().__init__()
-        self._showing = False
         self.where = label("", "muted", wrap=True, select=True)
         self.reason = label("", "fault", wrap=True, select=True)
         self.fault = label("", "fault", wrap=True, select=True)
@@ -42,23 +42,20 @@ class RowEdit(QWidget):
 
     def show_row(self, view: RowView | None, text: str) -> None:
         """A row and its text as edited so far."""
-        self._showing = True
         within = f" of {view.file}" if view is not None and view.file else ""
         self.where.setText(f"Line {view.line:,}{within}" if view is not None else "")
         self._say(self.reason, view.reason if view is not None else "")
         whole = len(text) <= LONGEST_EDITED
-        self.editor.setPlainText(pretty(text[:LONGEST_EDITED]))
+        with signals_blocked(self.editor):  # nothing was typed
+            self.editor.setPlainText(pretty(text[:LONGEST_EDITED]))
         self.editor.setReadOnly(view is None or not whole)
         self._say(self.fault, "" if whole else
                   f"This row has {len(text):,} characters, of which the first "
                   f"{LONGEST_EDITED:,} are shown. Edit it in the file.")  # fmt: skip
         if whole and view is not None:
             self._say(self.fault, fault_of_row(text))
-        self._showing = False
 
     def _on_text_changed(self) -> None:
-        if self._showing:
-            return
         text = self.editor.toPlainText()
         fault = fault_of_row(text)
         self._say(self.fault, fault)

@@ -1,4 +1,4 @@
-"""Labels and buttons in the roles that the theme knows."""
+"""Labels and buttons in the roles that the theme knows, and text that fits on one line."""
 
 from __future__ import annotations
 
@@ -19,6 +19,12 @@ def label(text: str = "", role: str = "", *, wrap: bool = False, select: bool = 
     if select:
         made.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
     return made
+
+
+def one_line(text: str, length: int) -> str:
+    """Text without line breaks, cut off behind so many characters."""
+    line = " ".join(text.split())
+    return line if len(line) <= length else f"{line[: length - 1]}…"
 
 
 def button(text: str, theme: Theme, icon: str = "", kind: str = "", name: str = "") -> QPushButton:

@@ -55,7 +55,7 @@ class TokensView(QWidget):
         self.templates.addItems(list(get_args(Template)))
         self.length = QLineEdit(str(LONGEST))
         self.length.setObjectName("token-length")
-        self.length.setAccessibleName("Longest example, in tokens")
+        self.length.setAccessibleName("Max sequence length, in tokens")
         self.length.setValidator(QIntValidator(8, 1_048_576, self.length))
         self.offer_models([])
         self.models.activated.connect(self.changed)
@@ -72,7 +72,7 @@ class TokensView(QWidget):
         grid.setHorizontalSpacing(SPACE)
         grid.setVerticalSpacing(SPACE // 2)
         parts = [("Model", self.models, 3), ("Template", self.templates, 2),
-                 ("Longest example", self.length, 1)]  # fmt: skip
+                 ("Max sequence length", self.length, 1)]  # fmt: skip
         for column, (words, widget, stretch) in enumerate(parts):
             grid.addWidget(label(words, "muted"), 0, column)
             grid.addWidget(widget, 1, column)

@@ -78,7 +78,8 @@ CASES = {
                 "max_completion_tokens = 48 }\n" + BY_MODEL),
     "rloo": Case("rlhf", ("reward", "win_rate"), steps=30, batch=32, rate=3e-4, method="full",
                  base="run:{sft}",
-                 more='rl = { algorithm = "rloo", max_completion_tokens = 48 }\n' + BY_MODEL),
+                 more='rl = { algorithm = "rloo", num_iterations = 1, '
+                 "max_completion_tokens = 48 }\n" + BY_MODEL),
     "grpo": Case("grpo", ("reward", "win_rate"), ("builtin:arithmetic",), steps=60, batch=32,
                  rate=2e-4, method="full",
                  more="rl = { max_completion_tokens = 48 }\n" + JUDGED),

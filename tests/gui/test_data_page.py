@@ -201,6 +201,14 @@ def test_a_version_that_cannot_be_saved_loses_nothing(page: DataPage, driver: Dr
     assert page.browser.save.isEnabled()
 
 
+def test_edits_are_written_once_the_typing_rests(page: DataPage, driver: Driver) -> None:
+    _choose(driver, page, 0)
+    drafts = driver.studio.home.root / "drafts"
+    _edit(driver, page, "Say 0", "Say nought")
+    assert not list(drafts.glob("*.jsonl"))
+    driver.wait(lambda: any("nought" in path.read_text() for path in drafts.glob("*.jsonl")))
+
+
 def test_edits_outlive_the_page_and_a_dead_reader(
     page: DataPage, driver: Driver, rows: Path
 ) -> None:

@@ -211,8 +211,8 @@ def test_smoothing_equals_its_definition() -> None:
 def test_a_finding_is_told_marked_and_passes(
     driver: Driver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("FAKE_STEP_S", "0.05")
-    page = _start(driver, _recipe("sick", 40))
+    monkeypatch.setenv("FAKE_STEP_S", "0.2")
+    page = _start(driver, _recipe("sick", 16))
     driver.wait(page.health.isVisible)
     assert "nearly certain of every word" in page.health.text
     assert "Since step 4" in page.health.text
@@ -435,7 +435,7 @@ def test_a_step_that_is_sampled_again_takes_the_old_answer_back(driver: Driver) 
 def test_a_pause_rests_and_resume_goes_on_without_a_gap(
     driver: Driver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("FAKE_STEP_S", "0.05")
+    monkeypatch.setenv("FAKE_STEP_S", "0.1")
     page = _start(driver, _recipe(steps=24))
     driver.wait(lambda: len(page.charts["reward"].main.steps) > 3)
     driver.click("pause")
@@ -463,7 +463,7 @@ def test_a_pause_rests_and_resume_goes_on_without_a_gap(
 def test_a_pause_by_the_coach_says_why_and_what_to_change_once(
     driver: Driver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("FAKE_STEP_S", "0.05")
+    monkeypatch.setenv("FAKE_STEP_S", "0.3")
     page = _start(driver, _recipe("sick", 400))
     driver.wait(page.health.isVisible)
     driver.click("pause")

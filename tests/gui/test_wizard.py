@@ -6,10 +6,13 @@ from pathlib import Path
 
 import pytest
 
+from studio.draft import values
 from studio.pages.train import TrainPage
 from studio.pages.train.step import Step
 from tests.gui.conftest import Driver
-from workers.protocol.recipe import RL, Recipe
+from workers.protocol.recipe import RL, Model, Recipe, Source
+from workers.protocol.rewards import MathAnswer
+from workers.protocol.stages import STAGES
 
 
 @pytest.fixture
@@ -95,3 +98,34 @@ def test_what_is_no_fault_stays_until_one_goes_on(driver: Driver, train: TrainPa
     train.banner.inform("Look whether this data has answers.")
     train.data.add("builtin:arithmetic")
     assert train.banner.isVisible()
+
+
+def test_a_file_takes_the_place_of_what_was_typed_and_cannot_be_used(train: TrainPage) -> None:
+    field = train.settings.fields["training.batch_size"]
+    field.set_value("many")
+    assert field.fault
+    recipe = Recipe(name="one", stage="grpo", data=[Source(source="builtin:sums")],
+                    rewards=[MathAnswer()])  # fmt: skip
+    train.show_recipe(recipe)
+    assert field.fault == ""
+    assert train.recipe() == recipe
+
+
+def test_the_base_that_a_file_names_stays_while_other_pages_are_seen(
+    driver: Driver, train: TrainPage
+) -> None:
+    recipe = Recipe(name="two", model=Model(base="run:gone"), data=[Source(source="builtin:sums")])
+    train.show_recipe(recipe)
+    driver.go("Runs")
+    driver.go("Train")
+    assert train.recipe() == recipe
+    assert train.model.runs.currentData() == "gone"
+
+
+def test_no_step_says_anything_else_than_the_draft(train: TrainPage) -> None:
+    for stage in STAGES:
+        train.stage.choices.choose([stage])
+        assert train.draft_model.draft.stage == stage
+        assert train.model.methods.chosen == [train.recipe().model.method]
+        shown = {path: field.value for path, field in train.settings.fields.items()}
+        assert shown == values(train.draft_model.draft)

@@ -178,7 +178,7 @@ def test_a_recipe_of_any_stage_goes_through_a_draft_unchanged(stage: Stage, how:
         stage=stage,
         model=Model(base="smollm2", method=how, template="gemma", engine="transformers"),
         data=[
-            Source(source="a.jsonl", weight=2.5, limit=9, licence="MIT", mapping={"q": "prompt"})
+            Source(source="a.jsonl", weight=1 / 3, limit=9, licence="MIT", mapping={"q": "prompt"})
         ],
         training=Training(learning_rate=3e-4, max_steps=7),
         rl=RL(algorithm="rloo", group_size=4),
@@ -287,6 +287,7 @@ def test_a_base_has_to_be_there(base: Base, words: str) -> None:
     [
         ({"weight": ""}, "The weight of"),
         ({"weight": "-1"}, "The weight of"),
+        ({"weight": "inf"}, "The weight of"),
         ({"limit": "many"}, "not a whole number"),
         ({"weight": "0.5", "limit": ""}, ""),
     ],

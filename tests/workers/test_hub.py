@@ -6,6 +6,7 @@ import hashlib
 import io
 import json
 import os
+import shutil
 import subprocess
 import sys
 import threading
@@ -159,6 +160,14 @@ def test_a_download_that_broke_off_is_not_read_in_part(endpoint: str, tmp_path: 
     (shard,) = tmp_path.rglob("snapshots/*/data/train-00001-of-00002.parquet")
     shard.unlink()
     assert "could not be fetched" in _read("org/sharded", "http://127.0.0.1:9", tmp_path)["what"]
+
+
+def test_offline_a_snapshot_without_its_listing_is_not_read(endpoint: str, tmp_path: Path) -> None:
+    _read("org/sharded", endpoint, tmp_path)
+    for listings in list(tmp_path.rglob("trees")):
+        shutil.rmtree(listings)
+    assert "could not be fetched" in _read("org/sharded", "http://127.0.0.1:9", tmp_path)["what"]
+    assert _read("org/sharded", endpoint, tmp_path)["prompts"] == ["a", "b", "c"]
 
 
 def test_the_catalogue_s_split_is_the_default(endpoint: str, tmp_path: Path) -> None:

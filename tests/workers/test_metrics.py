@@ -9,6 +9,7 @@ from workers.protocol.metrics import (
     CHARTS,
     FORMER,
     GENERAL,
+    LOGGED,
     METRICS,
     SCORES,
     TRAINERS,
@@ -47,6 +48,13 @@ def test_no_name_stands_for_two_metrics() -> None:
     assert len(names) == len(set(names)) == len(TRAINERS)
     assert len(former) == len(set(former))
     assert not set(FORMER) & set(METRICS)
+
+
+def test_a_trainers_name_counts_before_our_own() -> None:
+    """A reward model's trainer calls accuracy what is the accuracy of pairs."""
+    assert LOGGED["accuracy"] == "pair_accuracy"
+    assert LOGGED["truncation_rate"] == "truncation_rate"
+    assert LOGGED["completions/clipped_ratio"] == "truncation_rate"
 
 
 def test_what_a_run_is_told_by_has_words() -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from workers.protocol.assets import assets_folder, builtin_datasets
 from workers.protocol.catalogue import known_dataset, read_catalogue
-from workers.protocol.options import options_of
+from workers.protocol.options import options_of, text_of
 from workers.protocol.pipeline import (
     Pipeline,
     chain_of,
@@ -196,6 +196,22 @@ def test_a_missing_or_broken_file_is_refused(tmp_path: Path) -> None:
     latin.write_bytes(b'name = "caf\xe9"')
     with pytest.raises(Refusal, match="UTF-8"):
         read_recipe(latin)
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (1e-5, "1e-05"),
+        (0.3, "0.3"),
+        (2.0, "2"),
+        (1 / 3, "0.3333333333333333"),
+        (8, "8"),
+        ("a", "a"),
+    ],
+)
+def test_a_form_shows_a_value_as_it_is_read_back(value: Any, text: str) -> None:
+    assert text_of(value) == text
+    assert type(value)(text) == value
 
 
 def test_every_option_is_declared_with_label_help_and_default() -> None:

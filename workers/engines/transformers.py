@@ -24,6 +24,7 @@ from workers.engines.tokenizer import load_tokenizer
 from workers.fetch import Located
 from workers.protocol.recipe import Lora, Recipe
 from workers.protocol.refusal import Refusal
+from workers.protocol.stages import spec_of
 
 
 def load_for_training(recipe: Recipe, located: Located) -> Loaded:
@@ -38,7 +39,9 @@ def load_for_training(recipe: Recipe, located: Located) -> Loaded:
     full = recipe.model.method == "full"
     four_bit = recipe.model.method == "qlora"
     model = load_weights(located, torch.float32 if full else dtype, four_bit=four_bit)
-    tokenizer = load_tokenizer(located, recipe.model.template, turns=recipe.stage != "cpt")
+    tokenizer = load_tokenizer(
+        located, recipe.model.template, turns=spec_of(recipe.stage).templated
+    )
     stop_at_end(model, tokenizer)
     if recipe.training.gradient_checkpointing:
         model.config.use_cache = False

@@ -24,6 +24,7 @@ from workers.engines.transformers import (
 from workers.fetch import Located
 from workers.protocol.recipe import Recipe
 from workers.protocol.refusal import Refusal
+from workers.protocol.stages import spec_of
 
 LIBRARY: Any = FastLanguageModel
 """Unchecked: a type checker takes this very file for the library of the same name."""
@@ -55,7 +56,9 @@ def load_for_training(recipe: Recipe, located: Located) -> Loaded:
             use_gradient_checkpointing="unsloth" if options.gradient_checkpointing else False,
             random_state=options.seed,
         )
-    tokenizer = load_tokenizer(located, recipe.model.template, turns=recipe.stage != "cpt")
+    tokenizer = load_tokenizer(
+        located, recipe.model.template, turns=spec_of(recipe.stage).templated
+    )
     stop_at_end(model, tokenizer)
     return Loaded(model, tokenizer, device, dtype)
 

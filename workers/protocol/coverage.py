@@ -7,6 +7,7 @@ import math
 import msgspec
 
 from workers.protocol.recipe import Recipe
+from workers.protocol.stages import spec_of
 
 
 class Coverage(msgspec.Struct, frozen=True):
@@ -51,7 +52,7 @@ def rows_per_step(recipe: Recipe) -> float:
     answers is learnt from `rl.num_iterations` times.
     """
     batch = recipe.training.batch_size * recipe.training.gradient_accumulation
-    if recipe.stage in ("grpo", "rlhf") and recipe.rl.algorithm != "ppo":
+    if spec_of(recipe.stage, recipe.rl.algorithm).grouped:
         return batch / recipe.rl.group_size / recipe.rl.num_iterations
     return batch
 

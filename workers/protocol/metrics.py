@@ -445,6 +445,8 @@ BRIEF = ("eval_accuracy", "eval_pair_accuracy", "reward", "eval_loss", "loss")
 
 TRAINERS = {theirs: metric.name for metric in _METRICS for theirs in metric.trainers}
 """The trainers' names to those on the wire."""
+LOGGED = {name: name for name in METRICS} | TRAINERS
+"""Names in logs to those on the wire; what is no trainer's name is our own."""
 FORMER = {
     f"{begin}{old}": f"{begin}{metric.name}"
     for metric in _METRICS

@@ -93,3 +93,11 @@ def _option(path: str, inner: Any, default: Any, meta: msgspec.Meta) -> Option:
         on_resume=extra.get("on_resume", False),
         formerly=extra.get("formerly", ""),
     )
+
+
+def text_of(value: Any) -> str:
+    """A value as a form shows it: as short as it can be and still be read back the same."""
+    if not isinstance(value, float):
+        return str(value)
+    short = f"{value:g}"
+    return short if float(short) == value else repr(value)

@@ -20,6 +20,7 @@ from workers.protocol.recipe import (
     sections,
 )
 from workers.protocol.refusal import Refusal
+from workers.protocol.stages import spec_of
 
 
 class Proposal(msgspec.Struct, frozen=True):
@@ -120,7 +121,7 @@ def for_less_memory(recipe: Recipe) -> dict[str, Any]:
     smaller = next((n for n in range(training.batch_size // 2, 0, -1)
                     if training.batch_size % n == 0), 0)  # fmt: skip
     accumulation = training.gradient_accumulation * training.batch_size // max(smaller, 1)
-    if smaller >= (2 if recipe.stage == "kto" else 1) and accumulation <= 1024:
+    if smaller >= spec_of(recipe.stage).smallest_batch and accumulation <= 1024:
         return {"training.batch_size": smaller, "training.gradient_accumulation": accumulation}
     if not training.gradient_checkpointing:
         return {"training.gradient_checkpointing": True}

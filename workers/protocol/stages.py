@@ -7,7 +7,8 @@ README's table follow from these declarations. To add a stage: its name in `Stag
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from collections.abc import Sequence
+from typing import Any, Literal, TypeVar
 
 import msgspec
 
@@ -20,6 +21,7 @@ completion, completions labelled desirable or not, or the model's own completion
 Field = Literal["text", "completion", "rejected", "label", "prompt"]
 """A field of `workers.data.reader.Row`."""
 
+S = TypeVar("S", bound=str)
 METHOD = "model.method"
 TINY = 10_000_000
 """Parameters below which a model counts as tiny: adapters on it learn little at usual rates."""
@@ -107,6 +109,8 @@ class StageSpec(msgspec.Struct, frozen=True, kw_only=True):
     """The rows that it needs, and how many are usual."""
     cost: str = ""
     """Time and memory, against supervised fine-tuning."""
+    votes_words: str = ""
+    """What is offered where votes have been made into rows that it learns from."""
     teaches_to_answer: bool = False
     """Whether a base model answers after it."""
     too_early: str = ""
@@ -121,6 +125,21 @@ class StageSpec(msgspec.Struct, frozen=True, kw_only=True):
     def policy(self) -> bool:
         """Whether it is reinforcement learning: prompts alone, and scored completions."""
         return self.supervision == "prompts"
+
+    @property
+    def implicit_rewards(self) -> bool:
+        """Whether its rewards are beta times an answer's log-probability against the reference."""
+        return self.reference and self.preference
+
+    @property
+    def grouped(self) -> bool:
+        """Whether completions of one prompt are compared with each other."""
+        return self.policy and not self.value_model
+
+    @property
+    def templated(self) -> bool:
+        """Whether rows are conversations, which a chat template renders."""
+        return self.supervision != "text"
 
     @property
     def preference(self) -> bool:
@@ -272,6 +291,7 @@ _DECLARED = (
         charts=PREFERENCE_CHARTS,
         measures=_PAIR_MEASURES,
         trainer="preference",
+        votes_words="Train DPO on it",
         learnt=_LIKELIER,
         amount="A question with a better and a worse answer to it. 500 pairs show, 2,000 to 60,000 "
         "are usual.",
@@ -299,6 +319,7 @@ _DECLARED = (
         charts=PREFERENCE_CHARTS,
         measures=_PAIR_MEASURES,
         trainer="preference",
+        votes_words="Train KTO on it",
         learnt="Answers that were liked are made likelier, the others less likely",
         amount="Answers with a thumb up or down, some hundreds of each. They need not come in "
         "pairs.",
@@ -414,6 +435,7 @@ _DECLARED = (
         charts=PREFERENCE_CHARTS,
         measures=("loss", "pair_accuracy", "margin", "mean_reward"),
         trainer="reward_model",
+        votes_words="Train a reward model on it",
         learnt="Of each pair, the better answer is to get the higher score",
         too_long="are left out",
     ),
@@ -492,6 +514,21 @@ _DECLARED = (
 
 STAGES: dict[str, StageSpec] = {spec.id: spec for spec in _DECLARED}
 """Every stage by its id, in the order in which they are offered."""
+
+
+SUPERVISIONS: tuple[Supervision, ...] = ("pairs", "labels", "completions", "text", "prompts")
+"""What data is most likely meant for, that which asks most of a row first."""
+
+
+def likeliest(stages: Sequence[S], asked: str = "") -> S | None:
+    """The stage asked for, else what data that serves these is most likely meant for."""
+    usual = sorted(_DECLARED, key=lambda spec: SUPERVISIONS.index(spec.supervision))
+    return min(stages, key=[asked, *(spec.id for spec in usual), *stages].index, default=None)
+
+
+def talks(stage: str) -> bool:
+    """Whether the result of a stage speaks; so is taken of a stage that is not known."""
+    return stage not in STAGES or STAGES[stage].talks
 
 
 def spec_of(stage: str, algorithm: str = "") -> StageSpec:

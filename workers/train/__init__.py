@@ -6,8 +6,9 @@ Read `_train` from top to bottom: rows, model, measurement, training, saving, me
 from __future__ import annotations
 
 from contextlib import ExitStack
+from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -17,6 +18,7 @@ from workers.protocol import wire
 from workers.protocol.events import Artifact, Finished, Note, Paused, Phase, Resumed, Stopped
 from workers.protocol.jobs import Train
 from workers.protocol.recipe import Recipe
+from workers.protocol.stages import spec_of
 
 if TYPE_CHECKING:
     from workers.data.reader import Table
@@ -110,8 +112,8 @@ def _to_load(recipe: Recipe, host: Host, located: Located) -> Located:
 
 
 def _load(recipe: Recipe, engine: EngineModule, located: Located) -> Loaded:
-    """A model that speaks, or for stage `reward` one that judges, which Unsloth does not make."""
-    if recipe.stage != "reward":
+    """A model that speaks, or a reward model, which Unsloth does not make."""
+    if spec_of(recipe.stage).talks:
         return engine.load_for_training(recipe, located)
     from workers.engines.transformers import load_reward_model_for_training
 
@@ -138,17 +140,6 @@ def _tell_skipped(host: Host, tables: list[Table]) -> None:
 
 
 def _stage(recipe: Recipe) -> Stage:
-    match recipe.stage:
-        case "cpt" | "sft":
-            from workers.train import sft as stage
-        case "dpo" | "ipo" | "simpo" | "orpo" | "kto":
-            from workers.train import preference as stage
-        case "reward":
-            from workers.train import reward_model as stage
-        case "rlhf" if recipe.rl.algorithm == "ppo":
-            from workers.train import ppo as stage
-        case "grpo" | "rlhf":
-            from workers.train import grpo as stage
-        case "distill":
-            from workers.train import distill as stage
-    return stage
+    """The module that trains the recipe's stage; it imports the heavy libraries."""
+    module: Any = import_module(f"{__name__}.{spec_of(recipe.stage, recipe.rl.algorithm).trainer}")
+    return module

@@ -243,8 +243,8 @@ def answering(context: TrainingContext, trainer: Trainer) -> Generator:
 def sample(context: TrainingContext, trainer: Trainer) -> None:
     """What the model answers, greedily, to a few held-out prompts."""
     prompts = [row.prompt for row in context.held_out if row.prompt][:SAMPLED_PROMPTS]
-    if context.recipe.stage == "reward":
-        return  # it has no words
+    if not spec_of(context.recipe.stage).talks:
+        return
     if not prompts or context.host.requests.end_asked:
         return
     chat_model = answering(context, trainer)

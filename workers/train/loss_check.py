@@ -16,6 +16,7 @@ from transformers import Trainer
 
 from workers.protocol.events import Note
 from workers.protocol.refusal import Refusal
+from workers.protocol.stages import spec_of
 from workers.train.context import Stage, TrainingContext
 
 TOLERANCE = 1e-3
@@ -54,7 +55,7 @@ def build_checked(context: TrainingContext, stage: Stage) -> Trainer:
     found = _compare(context, stage, trainer)
     if found is None or not found.differs(context.loaded.dtype):
         return trainer
-    if context.recipe.stage in ("sft", "cpt"):
+    if spec_of(context.recipe.stage).trainer == "sft":
         restore_forward(context.loaded.model)
         context.plain_loss = True
         trainer = stage.build_trainer(context)

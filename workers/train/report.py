@@ -12,7 +12,7 @@ import torch
 from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from workers.protocol.events import Finding, Metrics, Phase, Progress, Saved
-from workers.protocol.metrics import METRICS, TRAINERS
+from workers.protocol.metrics import LOGGED
 from workers.protocol.requests import SampleNow, SaveNow
 from workers.protocol.stages import spec_of
 from workers.protocol.wire import finite
@@ -25,10 +25,9 @@ from workers.train.health import Coach
 def renamed(logs: Mapping[str, Any]) -> dict[str, Any]:
     """The Trainer's values under the wire's names; of rewards, each part's mean and deviation.
 
-    Our own trainer, of PPO, uses the wire's names itself.
+    Our own trainer, of PPO, uses the wire's names itself. TRL's `accuracy` is another one.
     """
-    values = {name: logs[name] for name in METRICS if name in logs}
-    values |= {ours: logs[theirs] for theirs, ours in TRAINERS.items() if theirs in logs}
+    values = {ours: logs[theirs] for theirs, ours in LOGGED.items() if theirs in logs}
     for key, value in logs.items():
         first, _, rest = key.partition("/")
         name, _, statistic = rest.rpartition("/")
@@ -87,7 +86,7 @@ class Report(TrainerCallback):
         """A pause waits for the end of a batch's updates, so that no answer is trained twice."""
         updates = self._course.recipe.rl.num_iterations
         spec = spec_of(self._course.recipe.stage, self._course.recipe.rl.algorithm)
-        window = updates if spec.policy and not spec.value_model else 1
+        window = updates if spec.grouped else 1
         return self._host.requests.stop_asked or step % window == 0
 
     def _look(self, moment: str) -> None:

@@ -9,6 +9,7 @@ import torch
 from transformers import Trainer
 
 from workers.evaluate import Measured, checked
+from workers.protocol.stages import spec_of
 from workers.protocol.wire import write_atomically
 from workers.rewards import EQUAL, Rewards, Sample
 from workers.train.context import TrainingContext, answering
@@ -33,7 +34,7 @@ def evaluate_rewards(
         return Measured()
     chat_model = answering(context, trainer)
     prompts = [row.prompt for row in rows]
-    if context.recipe.stage == "rlhf":
+    if spec_of(context.recipe.stage).scored_by == "reward_model":
         with torch.random.fork_rng():
             torch.manual_seed(context.recipe.training.seed)
             said = chat_model.answers(prompts, longest, context.recipe.rl.temperature)

@@ -33,14 +33,15 @@ from workers.protocol.exports import differs, read_parity
 from workers.protocol.options import Option
 from workers.protocol.refusal import Refusal
 from workers.protocol.requests import Say
+from workers.protocol.stages import talks
 
 SAMPLING = [
     Option("temperature", float, 0.7, "Temperature",
            "0 always takes the likeliest word; higher is bolder.", minimum=0.0, maximum=2.0),
     Option("top_p", float, 0.95, "Top-p", "Share of likely words to draw from.", minimum=0.01,
            maximum=1.0),
-    Option("max_tokens", int, 512, "Longest answer", "The answer is cut here.", unit="tokens",
-           minimum=1, maximum=8192),
+    Option("max_tokens", int, 512, "Max completion tokens", "The answer is cut here.",
+           unit="tokens", minimum=1, maximum=8192),
 ]  # fmt: skip
 
 
@@ -155,7 +156,7 @@ class ChatPage(Page):
                 if file.kind.startswith("gguf") and path.exists():
                     apart = ", differs from it" if differs(checked.get(path.name)) else ""
                     self.models.addItem(f"{path.name}   of {row.name}{apart}", file.path)
-            if row.has_weights and row.stage != "reward":  # which scores and does not talk
+            if row.has_weights and talks(row.stage):
                 folder = str(self._jobs.folder(row.id))
                 self.models.addItem(f"{row.name}, as trained   {row.id}", folder)
         if present and self.models.findData(present) < 0:

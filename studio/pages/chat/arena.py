@@ -34,6 +34,7 @@ from studio.widgets.text import button, label
 from workers.protocol.events import Answered
 from workers.protocol.refusal import Refusal
 from workers.protocol.requests import Say
+from workers.protocol.stages import STAGES
 
 VERDICTS: list[tuple[Verdict, str, str]] = [
     ("left", "Left is better", "arrow-left"),
@@ -43,11 +44,7 @@ VERDICTS: list[tuple[Verdict, str, str]] = [
     ("both_bad", "Both bad", "thumbs-down"),
 ]
 KINDS = [("Pairs, for DPO and reward models", "pairs"), ("Thumbs, for KTO", "labels")]
-STAGES = {
-    "pairs": [("dpo", "Train DPO on it"), ("reward", "Train a reward model on it")],
-    "labels": [("kto", "Train KTO on it")],
-}
-"""What can learn from a dataset of votes."""
+"""As `StageSpec.supervision` calls them."""
 REASONS = {
     "tie": "ties", "both_good": "both good", "both_bad": "both bad", "same": "twice the same words",
     "left": "with a winner", "right": "with a winner", "up": "labels", "down": "labels",
@@ -150,8 +147,8 @@ class Arena(QWidget):
             self.kind.addItem(words, kind)
         self.make = button("Make a dataset", theme, "table", name="make-dataset")
         self.onward = {
-            stage: button(words, theme, "rocket-launch", name=f"train:{stage}")
-            for offered in STAGES.values() for stage, words in offered
+            spec.id: button(spec.votes_words, theme, "rocket-launch", name=f"train:{spec.id}")
+            for spec in STAGES.values() if spec.votes_words
         }  # fmt: skip
 
     def _lay_out(self) -> None:
@@ -404,9 +401,8 @@ class Arena(QWidget):
             return
         self._made = str(path)
         self.banner.inform(f"{_count(len(made.rows), 'row')} written to {path}.", _left_out(made))
-        offered = [stage for stage, _ in STAGES[kind]]
         for stage, onward in self.onward.items():
-            onward.setVisible(stage in offered)
+            onward.setVisible(STAGES[stage].supervision == kind)
         self._onward.show()
 
 

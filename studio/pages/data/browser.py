@@ -45,6 +45,7 @@ from workers.protocol.events import (
 from workers.protocol.recipe import Source
 from workers.protocol.refusal import Refusal
 from workers.protocol.requests import MapColumns, SaveVersion, ShowRows, ShowTokens
+from workers.protocol.stages import likeliest
 
 FILTERS = ("All rows", "Bad rows seen so far", "Edited rows")
 FROM_CHECK = "Rows of the check"
@@ -53,8 +54,6 @@ MOST_AT_ONCE = 10_000
 WRITE_AFTER_MS = 500
 """Edits are written to the draft when nothing was typed for so long."""
 LONGEST_NAME = 22
-LIKELIEST = ("dpo", "kto", "sft", "cpt", "grpo")
-"""What data is most likely meant for, of all the stages that it can serve."""
 REMEDIES = ("rows", "drop", "length", "skip")
 
 
@@ -270,7 +269,7 @@ class Browser(QWidget):
         self.opening = opening
         by_hand = bool(self.source.mapping)
         self.mapping.show_opening(opening, by_hand=by_hand)
-        first = min(opening.stages, key=[*LIKELIEST, *opening.stages].index, default="")
+        first = likeliest(opening.stages) or ""
         self.stages.offer(opening.stages, first)
         self.table.forget(total=self.table.rows.total)
         self._shown = None
@@ -542,6 +541,8 @@ def _same(one: str, other: str) -> bool:
 
 
 def _elided(name: str) -> str:
+    """A name by its ends. superqt's QElidingLabel would show nothing here: it elides to its width,
+    and takes the elided text for its size."""
     half = LONGEST_NAME // 2
     return name if len(name) <= LONGEST_NAME else f"{name[: half - 1]}…{name[-half:]}"
 

@@ -22,6 +22,7 @@ from workers.protocol.events import AnswersScored, Event, Phase, Ready
 from workers.protocol.jobs import Score
 from workers.protocol.refusal import Refusal
 from workers.protocol.requests import ScoreAnswers
+from workers.protocol.stages import talks
 
 STOP_GRACE_S = 2.0
 """Nothing is to be saved."""
@@ -122,7 +123,7 @@ class ScoreView(QWidget):
         present = self.models.currentData()
         self.models.clear()
         for row in self._jobs.store.jobs("train"):
-            if row.stage == "reward" and row.has_weights:
+            if row.has_weights and not talks(row.stage):
                 self.models.addItem(f"{row.name}   {row.id}", f"run:{row.id}")
         self.models.setCurrentIndex(max(0, self.models.findData(present)))
         some = self.models.count() > 0

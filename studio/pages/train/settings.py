@@ -65,7 +65,15 @@ class SettingsStep(Step):
             field.set_default(usual[path])
             if path not in draft.option_faults:  # what was typed and cannot be used stays
                 field.show_value(draft.options.get(path, usual[path]))
-        shown = shown_options(draft)
+        if not self.isHidden():
+            self._place()
+
+    def enter(self) -> None:
+        self._place()
+
+    def _place(self) -> None:
+        """Shows what applies; to lay out so many fields takes longer than a click may."""
+        shown = shown_options(self.draft)
         for form in (self.form, *self.own.values()):
             form.leave_out(set(form.fields) - shown)
         for table, card in self._cards.items():

@@ -93,10 +93,11 @@ def fetch(wanted: Wanted, say: Callable[[str], None]) -> tuple[Path, list[Path]]
 def _faults(wanted: Wanted) -> Iterator[None]:
     """What goes wrong on the way, in words for people."""
     from httpx import HTTPError
+    from huggingface_hub.errors import CachedRepoTreeNotFoundError
 
     try:
         yield
-    except (HTTPError, OSError, ValueError) as fault:
+    except (HTTPError, CachedRepoTreeNotFoundError, OSError, ValueError) as fault:
         raise _refused(wanted, fault) from fault
 
 

@@ -95,7 +95,7 @@ def _reinforced(recipe: Recipe) -> Iterator[Problem]:
     elif all(reward.weight == 0 for reward in recipe.rewards):
         yield "every reward has weight 0.", "Their sum is always 0.", "Give one a weight."
     batch = recipe.training.batch_size * recipe.training.gradient_accumulation
-    if recipe.rl.algorithm != "ppo" and batch % recipe.rl.group_size:
+    if spec_of(recipe.stage, recipe.rl.algorithm).grouped and batch % recipe.rl.group_size:
         yield (
             f"training.batch_size times gradient_accumulation = {batch} cannot be split into "
             f"groups of rl.group_size = {recipe.rl.group_size}.",

@@ -62,7 +62,7 @@ class Preference(Section, frozen=True):
         float,
         option(
             "Likelihood weight",
-            "Weight of the better answer's own likelihood beside the loss, in stages dpo and ipo; "
+            "Weight of the better answer's own likelihood beside the loss; "
             "1 keeps better answers from becoming unlikely too, 0 is the pure loss.",
             ge=0,
             le=10,

@@ -48,7 +48,7 @@ def gradient_spikes(history: History, _: Setting) -> Finding | None:
 
 def diverging_loss(history: History, setting: Setting) -> Finding | None:
     losses = history.values("loss")
-    if setting.stage in ("grpo", "rlhf") or len(losses) < FIRST_JUDGED:
+    if setting.stage.policy or len(losses) < FIRST_JUDGED:
         return None
     smooth = [statistics.fmean(losses[at : at + WINDOW]) for at in range(len(losses) - WINDOW + 1)]
     if smooth[-1] < LOSS_RISE * min(smooth) or smooth[-1] < smooth[0]:

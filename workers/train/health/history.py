@@ -10,6 +10,7 @@ from typing import NamedTuple
 from workers.protocol.events import Finding
 from workers.protocol.recipe import Recipe
 from workers.protocol.rewards import names_of
+from workers.protocol.stages import StageSpec, spec_of
 
 WINDOW = 5
 """Steps averaged, so that one odd step says nothing."""
@@ -20,7 +21,7 @@ FIRST_JUDGED = 10
 class Setting(NamedTuple):
     """What the rules need to know of a recipe."""
 
-    stage: str
+    stage: StageSpec
     beta: float
     """Of preference.beta: implicit rewards are beta times nats."""
     top: float | None
@@ -71,7 +72,7 @@ def setting_of(recipe: Recipe) -> Setting:
     named = list(zip(names_of(recipe.rewards), recipe.rewards, strict=True))
     tops = [reward.top * reward.weight for reward in recipe.rewards if reward.top is not None]
     return Setting(
-        stage=recipe.stage,
+        stage=spec_of(recipe.stage),
         beta=recipe.preference.beta,
         top=sum(tops) if tops and len(tops) == len(named) else None,
         form=tuple(f"reward/{name}" for name, reward in named if reward.measures == "form"),

@@ -9,7 +9,6 @@ from __future__ import annotations
 from workers.protocol.events import Finding
 from workers.train.health.history import FIRST_JUDGED, History, Rule, Setting
 
-WITH_REFERENCE = ("dpo", "ipo", "kto")
 FALLING, GROWING = -0.1, 0.2
 """Implicit rewards: the better answers' below zero, and the margin's growth."""
 DISPLACED_NATS, DISPLACED_TIMES = 10.0, 2.0
@@ -28,7 +27,7 @@ share in which the longer one is the better (Singhal et al. 2023)."""
 def chosen_falls(history: History, setting: Setting) -> Finding | None:
     """The better answers lose probability: normal while the worse ones lose more, up to a point."""
     reward = history.now("reward_chosen")
-    if setting.stage not in WITH_REFERENCE or reward is None or reward > FALLING:
+    if not setting.stage.implicit_rewards or reward is None or reward > FALLING:
         return None
     start, now = history.start("logp_chosen"), history.now("logp_chosen")
     if start is not None and now is not None and _given_up(start, now):
@@ -62,7 +61,7 @@ def _grown(history: History) -> float:
 def drift(history: History, setting: Setting) -> Finding | None:
     """Answers have moved so far from the reference that beta no longer holds the model."""
     worse, likely = history.now("reward_rejected"), history.start("logp_rejected")
-    if setting.stage not in WITH_REFERENCE or worse is None or likely is None:
+    if not setting.stage.implicit_rewards or worse is None or likely is None:
         return None
     nats = abs(worse) / setting.beta
     if nats < DRIFT_TIMES * max(abs(likely), DISPLACED_NATS):
@@ -95,7 +94,7 @@ def margin_without_accuracy(history: History, setting: Setting) -> Finding | Non
 def length_bias(history: History, setting: Setting) -> Finding | None:
     """A reward model that has learnt to measure length."""
     wins, chosen = history.values("eval_length_bias"), history.values("eval_longer_chosen")
-    if setting.stage != "reward" or not wins or not chosen or history.step == 0:
+    if setting.stage.talks or not wins or not chosen or history.step == 0:
         return None
     if wins[-1] < LONGER_WINS or wins[-1] < chosen[-1] + BEYOND_DATA:
         return None

@@ -13,8 +13,6 @@ from workers.train.health.history import (
     mean_of,
 )
 
-POLICIES = ("grpo", "rlhf")
-"""Stages whose KL is a mean over tokens; KTO's is a sum over answers."""
 ENTROPY_LEFT = 0.2
 """Entropy below this share of its start is a collapse. DAPO (Yu et al. 2025, fig. 2b) shows naive
 GRPO falling to under a tenth within a few hundred steps; a healthy starter run keeps about half."""
@@ -52,7 +50,7 @@ BLIND_AFTER = 20
 
 def entropy_collapse(history: History, setting: Setting) -> Finding | None:
     start, now = history.start("entropy"), history.now("entropy")
-    if setting.stage not in POLICIES or start is None or now is None or now > ENTROPY_LEFT * start:
+    if not setting.stage.policy or start is None or now is None or now > ENTROPY_LEFT * start:
         return None
     if _solved(history, setting):
         return None
@@ -92,8 +90,8 @@ def zero_variance_groups(history: History, setting: Setting) -> Finding | None:
 
 
 def kl_drift(history: History, setting: Setting) -> Finding | None:
-    now = history.now("kl")
-    if setting.stage not in POLICIES or now is None or now < KL_FAR:
+    now = history.now("kl")  # a mean over tokens; KTO's is a sum over answers
+    if not setting.stage.policy or now is None or now < KL_FAR:
         return None
     return Finding(
         kind="kl_drift", level="alarm" if now > KL_RUNAWAY else "warning", step=history.step,
@@ -161,7 +159,7 @@ def _hacked(history: History, setting: Setting, metric: str, seen: str) -> Findi
     return Finding(
         kind="reward_hacking", level="warning", step=history.step, metric=metric,
         meaning=f"{seen}: the model learns to please the reward, not to solve the task.",
-        remedy=JUDGED_REMEDY if setting.stage == "rlhf" else CHECKED_REMEDY,
+        remedy=JUDGED_REMEDY if setting.stage.scored_by == "reward_model" else CHECKED_REMEDY,
     )  # fmt: skip
 
 
