@@ -14,7 +14,7 @@ from tests.conversations import example_of
 from tests.workers.audited import THINGS, Rows, clean, named, row
 from workers.data.audit.audit import Audit
 from workers.data.audit.findings import MOST_BAD, BadLines, merged
-from workers.data.audit.row_text import answer
+from workers.data.audit.row_text import completion_of
 from workers.data.read.fault import RowFault
 from workers.data.reader import BadRow, Row, read, read_table, stages_of
 from workers.data.row_store import RowStore
@@ -151,6 +151,19 @@ def test_answers_that_are_cut_off_are_named(audit: Any) -> None:
     assert "no_trained_tokens" not in found
 
 
+def test_pairs_that_a_reward_model_leaves_out_whole_are_named(audit: Any) -> None:
+    rows = [
+        Row(prompt=one.prompt, completion=one.completion,
+            rejected=[{"role": "assistant", "content": "word " * (200 if at < 6 else 1)}])
+        for at, one in enumerate(clean())
+    ]  # fmt: skip
+    found = audit(rows, "reward", max_length=128)
+    assert (named(found)["too_long"].count, named(found)["too_long"].level) == (6, "warning")
+    assert not {"truncated", "answer_cut_off", "no_trained_tokens"} & named(found).keys()
+    assert found.tokens.trained == audit(rows[6:], "reward", max_length=128).tokens.trained
+    assert named(audit(rows, "dpo", max_length=128))["answer_cut_off"].count == 6
+
+
 def test_a_stage_that_samples_its_answers_has_no_share(audit: Any) -> None:
     assert audit(clean(), "grpo").trained_token_share is None
 
@@ -220,7 +233,9 @@ def test_memory_hardly_grows_with_the_rows(
     path = tmp_path / "rows.jsonl"
 
     def peak(count: int) -> int:
-        asked = [{"prompt": one.prompt[0]["content"], "completion": answer(one)} for one in rows]
+        asked = [
+            {"prompt": one.prompt[0]["content"], "completion": completion_of(one)} for one in rows
+        ]
         path.write_text("\n".join(map(json.dumps, asked[:count])))
         tracemalloc.start()
         try:

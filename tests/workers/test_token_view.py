@@ -109,6 +109,17 @@ def test_what_lies_behind_the_cut_is_shown_and_told(opened: Open) -> None:
     assert any("No token of this row is learnt" in told for told in none.warnings)
 
 
+def test_a_pair_that_a_reward_model_leaves_out_says_so(opened: Open) -> None:
+    look = opened([PAIR | {"chosen": "Well said. " * 9}])
+    whole = look.tokens(0, stage="reward").views
+    limit = whole[1].tokens
+    views = look.tokens(0, stage="reward", max_length=limit).views
+    assert [view.trained for view in views] == [0, 0]
+    for view in views:
+        assert f"The pair is longer than {limit} tokens: the row is left out." in view.warnings
+    assert all(view.trained for view in look.tokens(0, stage="dpo", max_length=limit).views)
+
+
 def test_long_rows_are_shown_up_to_a_bound(opened: Open) -> None:
     view = opened([{"text": "word " * 9000}]).view()
     assert len(view.pieces) == LONGEST_SHOWN < view.tokens
