@@ -15,7 +15,7 @@ import pytest
 from workers.browse import Browser
 from workers.data.browse.row_cache import open_rows
 from workers.data.read.files import find
-from workers.host import Host
+from workers.host import Host, serve_once
 from workers.protocol import wire
 from workers.protocol.browse import Opening, RowView, TokenView
 from workers.protocol.events import (
@@ -72,7 +72,7 @@ class Look:
                 if isinstance(event, kind):
                     self._heard.remove(event)
                     return event
-            self.browser.serve(0.01)
+            serve_once(self.host, self.browser.handlers, self.browser.step)
         pytest.fail(f"no {kind.__name__} came")
 
     def ask(self, request: Request, kind: type[Told]) -> Told:
@@ -92,7 +92,7 @@ class Look:
 
     def counted(self) -> RowsCounted:
         while not self.browser.settled:
-            self.browser.serve(0.01)
+            serve_once(self.host, self.browser.handlers, self.browser.step)
         events = [line.event for line in wire.read_events(self.folder)]
         return [event for event in events if isinstance(event, RowsCounted)][-1]
 

@@ -8,9 +8,10 @@ from typing import get_args
 import pytest
 
 from tests.workers.chats import CHAT, write
-from workers.data.reader import likeliest, read_table, serves
+from workers.data.reader import read_table, serves
 from workers.protocol.recipe import Stage
 from workers.protocol.refusal import Refusal
+from workers.protocol.stages import likeliest
 
 CALL = {"id": "c1", "type": "function",
         "function": {"name": "add", "arguments": '{"a": 1, "b": 2}'}}  # fmt: skip
