@@ -269,3 +269,43 @@ studio.close()
     assert found["helped"]
     assert found["written"]
     assert "gguf:Q5_0" in found["readme"]
+
+
+def test_a_dataset_schema_is_added(copy: Copy) -> None:
+    schemas = "workers/data/schema/schemas.py"
+    copy.insert(
+        schemas,
+        "_DECLARED = (\n",
+        """def _find_added(keys: Collection[str], statistics: ColumnStatistics) -> Found | None:
+    if not {"frage", "antwort"} <= set(keys):
+        return None
+    mapping: dict[str, Column] = {"frage": "prompt", "antwort": "completion"}
+    return Found(mapping, "frage is the prompt, antwort the answer.")
+
+
+""",
+    )
+    place = '    Schema("text", '
+    words = '\'a "frage" with an "antwort"\''
+    copy.insert(schemas, place, f'    Schema("{NEW}", {words}, _find_added, _read_answered),\n')
+    assert copy.changed == files_named("a dataset schema")
+    found = copy.run(
+        """
+from workers.data.reader import read_table, shapes
+
+Path("d.jsonl").write_text('{"frage": "Hi?", "antwort": "Yes."}\\n{"frage": "", "antwort": "No."}')
+table = read_table("d.jsonl", bad_rows="skip")
+say(
+    format=table.format,
+    stages=[stage for stage in table.detected.stages if stage in ("sft", "dpo")],
+    said=[message["content"] for message in table.rows[0].messages],
+    bad=[bad.kind for bad in table.bad],
+    words=shapes(),
+)
+"""
+    )
+    assert found["format"] == NEW
+    assert found["stages"] == ["sft"]
+    assert found["said"] == ["Hi?", "Yes."]
+    assert found["bad"] == ["missing_prompt"]
+    assert 'a "frage" with an "antwort"' in found["words"]
