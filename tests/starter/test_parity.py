@@ -26,7 +26,10 @@ PROMPTS = 50
 ANSWER_TOKENS = 64
 LEAST_SAME_F16 = 48
 
-pytestmark = pytest.mark.torch
+pytestmark = [
+    pytest.mark.torch,
+    pytest.mark.xdist_group("parity"),
+]  # one process makes the fixtures
 
 PICKED = (
     "",
