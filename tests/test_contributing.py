@@ -208,6 +208,58 @@ studio.close()
     assert found == {"shown": True, "checked": True}
 
 
+def test_a_stage_is_added(copy: Copy) -> None:
+    stages = "workers/protocol/stages.py"
+    copy.insert(stages, '    "cpt", "sft"', f'    "{NEW}",\n')
+    copy.insert(
+        stages,
+        '    StageSpec(\n        id="sft",',
+        f"""    StageSpec(
+        id="{NEW}",
+        title="Something added",
+        words="You have added something.",
+        icon="plus",
+        usual=True,
+        supervision="completions",
+        fields=("completion",),
+        bring="Bring it.",
+        defaults=(Default(values={{"training.learning_rate": 0.0125}}, source="a guess"),),
+        charts=("token_accuracy", "loss"),
+        measures=("loss",),
+        trainer="{NEW}",
+    ),
+""",
+    )
+    copy.add(f"workers/train/{NEW}.py", "def build_trainer(context): ...\n")
+    assert copy.changed == files_named("a stage")
+    found = copy.run(
+        f"""
+from studio.pages.train.stage import StageStep
+from workers import train
+from workers.protocol.recipe import parse_recipe
+
+recipe = parse_recipe('''
+stage = "{NEW}"
+[[data]]
+source = "builtin:arithmetic"
+''')
+studio = opened()
+studio.window.show_page(studio.window.train)
+say(
+    rate=recipe.training.learning_rate,
+    trainer=train._stage(recipe).__name__,
+    card=studio.window.findChild(QWidget, "choice:{NEW}") is not None,
+    readme=rows_of("stages"),
+)
+studio.close()
+"""
+    )
+    assert found["rate"] == 0.0125
+    assert found["trainer"] == f"workers.train.{NEW}"
+    assert found["card"]
+    assert NEW in found["readme"]
+
+
 def test_a_metric_is_added(copy: Copy) -> None:
     metrics = "workers/protocol/metrics.py"
     spec = f"""    MetricSpec(
@@ -269,3 +321,43 @@ studio.close()
     assert found["helped"]
     assert found["written"]
     assert "gguf:Q5_0" in found["readme"]
+
+
+def test_a_dataset_schema_is_added(copy: Copy) -> None:
+    schemas = "workers/data/schema/schemas.py"
+    copy.insert(
+        schemas,
+        "_DECLARED = (\n",
+        """def _find_added(keys: Collection[str], statistics: ColumnStatistics) -> Found | None:
+    if {"riddle", "solved"} <= set(keys):
+        mapping: dict[str, Column] = {"riddle": "prompt", "solved": "completion"}
+        return Found(mapping=mapping, why="riddle is the prompt, solved the answer.")
+    return None
+
+
+""",
+    )
+    copy.insert(
+        schemas,
+        '    Schema("text"',
+        f'    Schema("{NEW}", \'a "riddle" that is "solved"\', _find_added, _read_answered),\n',
+    )
+    assert copy.changed == files_named("a dataset schema")
+    found = copy.run(
+        """
+from workers.data.reader import read_table
+from workers.protocol.refusal import Refusal
+
+Path("riddles.jsonl").write_text('{"riddle": "What has keys?", "solved": "A piano."}\\n')
+Path("other.jsonl").write_text('{"nothing": "known"}\\n')
+table = read_table("riddles.jsonl")
+try:
+    refused = read_table("other.jsonl").format
+except Refusal as refusal:
+    refused = f"{refusal.what} {refusal.cause} {refusal.remedy}"
+say(format=table.format, answer=table.rows[0].completion[0]["content"], refused=refused)
+"""
+    )
+    assert found["format"] == NEW
+    assert found["answer"] == "A piano."
+    assert 'a "riddle" that is "solved"' in found["refused"]
