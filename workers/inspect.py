@@ -18,7 +18,7 @@ from workers.protocol.audit import AuditResult
 from workers.protocol.events import Finished, Inspected, Phase, Progress, Stopped
 from workers.protocol.jobs import Inspect
 from workers.protocol.recipe import Stage
-from workers.protocol.stages import spec_of
+from workers.protocol.stages import likeliest, spec_of
 
 PROGRESS_EVERY_S = 0.2
 
@@ -90,7 +90,7 @@ def _stage(task: Inspect, stages: list[Stage]) -> Stage | None:
     """The stage asked for, or the likeliest; none where no row can be used."""
     if stages and task.stage:
         require(task.stage, stages, task.source.source)
-    return reader.likeliest(stages, task.stage)
+    return likeliest(stages, task.stage)
 
 
 def _audited(host: Host, task: Inspect, rows: RowStore, stage: Stage) -> Audited:

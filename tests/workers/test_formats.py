@@ -8,10 +8,11 @@ from typing import get_args
 
 import pytest
 
-from workers.data.reader import Row, inspect, likeliest, read_table, serves
+from workers.data.reader import Row, inspect, read_table, serves
 from workers.protocol.assets import builtin_datasets
 from workers.protocol.recipe import Column, Stage
 from workers.protocol.refusal import Refusal
+from workers.protocol.stages import likeliest
 
 CHAT = {"messages": [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Yes"}]}
 

@@ -37,7 +37,6 @@ __all__ = [
     "Table",
     "check_conversation",
     "inspect",
-    "likeliest",
     "locate",
     "parser_of",
     "read",
@@ -53,8 +52,6 @@ SHOWN = 3
 """Bad rows that a refusal names."""
 WATCHED_ROWS = 256
 """Rows between two looks at how far reading is."""
-LIKELIEST: tuple[Stage, ...] = ("dpo", "kto", "sft", "cpt", "grpo")
-"""What data is most likely meant for, the stage that needs the most telling columns first."""
 
 
 def serves(row: Row, stage: Stage) -> bool:
@@ -244,11 +241,6 @@ def stages_of(rows: Iterable[Row], stages: Sequence[Stage] = get_args(Stage)) ->
         for row in rows
     }  # fmt: skip
     return [stage for stage in stages if any(serves(row, stage) for row in kinds.values())]
-
-
-def likeliest(stages: Sequence[Stage], asked: str = "") -> Stage | None:
-    """The stage asked for, else what data that serves these is most likely meant for."""
-    return min(stages, key=[asked, *LIKELIEST, *stages].index, default=None)
 
 
 def shapes() -> str:
