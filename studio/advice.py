@@ -59,7 +59,7 @@ def advise(have: Have, tuned: bool, memory: Memory) -> Advice:
         case "pairs":
             return _from_pairs(tuned)
         case "pairs_and_prompts":
-            return _from_judge(tuned, memory)
+            return _from_reward_model(tuned, memory)
         case "labels":
             return _after_sft(
                 "kto", tuned, "KTO learns from single answers, so no pairs are needed.",
@@ -109,7 +109,7 @@ def _from_pairs(tuned: bool) -> Advice:
     )  # fmt: skip
 
 
-def _from_judge(tuned: bool, memory: Memory) -> Advice:
+def _from_reward_model(tuned: bool, memory: Memory) -> Advice:
     if memory == "laptop":
         return msgspec.structs.replace(
             _from_pairs(tuned),

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -21,9 +21,9 @@ from studio import doctor as surgery
 from studio.gate import decide
 from studio.headless import Headless, open_headless
 from studio.paths import ENVIRONMENT
-from studio.store import JobRow
+from studio.printing import failure_fields, number, print_audit, print_run
+from studio.records import JobRow
 from studio.terminal import Terminal, refusal_fields
-from workers.protocol.audit import AuditFinding, AuditResult
 from workers.protocol.exports import EXPORTS, USUAL, differs, read_parity
 from workers.protocol.jobs import Inspect, Train
 from workers.protocol.pipeline import with_rewards
@@ -71,7 +71,7 @@ def train(
                                       "status": "running"})  # fmt: skip
             return
         rows = headless.follow_all(run)
-        _tell_run(headless, rows[-1], before=rows[:-1])
+        print_run(headless, rows[-1], before=rows[:-1])
         _exit_unless_finished(rows[-1])
         if len(rows) < len(asked.stages):
             raise typer.Exit(1)
@@ -89,7 +89,7 @@ def runs(json: Json = False, home: HomeDir = None) -> None:
         headless.terminal.table(
             "Runs",
             ["Run", "Stage", "Status", "Steps", "Loss"],
-            [[s["run"], s["stage"], s["status"], str(s["steps"]), _number(s["last"].get("loss"))]
+            [[s["run"], s["stage"], s["status"], str(s["steps"]), number(s["last"].get("loss"))]
              for s in stories],
         )  # fmt: skip
 
@@ -98,7 +98,7 @@ def runs(json: Json = False, home: HomeDir = None) -> None:
 def show(run: Run, json: Json = False, home: HomeDir = None) -> None:
     """Tell all about one run."""
     with open_headless(home, json=json) as headless:
-        _tell_run(headless, headless.jobs.find(run))
+        print_run(headless, headless.jobs.find(run))
 
 
 @app.command()
@@ -140,7 +140,7 @@ def resume(
             else "No checkpoint was complete when the run ended; it begins from the start."
         )
         rows = headless.follow_all(row.id)
-        _tell_run(headless, rows[-1], before=rows[:-1])
+        print_run(headless, rows[-1], before=rows[:-1])
         _exit_unless_finished(rows[-1])
 
 
@@ -178,7 +178,7 @@ def export(
     """Write a run's model as files for other programs, compared with the trained model."""
     with open_headless(home, json=json) as headless:
         row, made = headless.export(headless.jobs.find(run), to or [USUAL])
-        headless.terminal.result(made | _failure(row))
+        headless.terminal.result(made | failure_fields(row))
         _exit_unless_finished(row, headless.terminal)
         for check in made["parity"]:
             if not check["passed"]:
@@ -233,7 +233,7 @@ def demo(json: Json = False, home: HomeDir = None) -> None:
         outcome = tour.run(headless)
         outcome["seconds"] = round(time.monotonic() - began, 1)
         headless.terminal.result(outcome)
-        tour.tell(headless.terminal, outcome)
+        tour.print_outcome(headless.terminal, outcome)
 
 
 @app.command("reward-bench")
@@ -249,15 +249,15 @@ def reward_bench(
     with open_headless(home, json=json) as headless:
         row, result = headless.bench(with_rewards(headless.read(recipe)), samples)
         if result is None:
-            headless.terminal.result(_failure(row))
+            headless.terminal.result(failure_fields(row))
             _exit_unless_finished(row, headless.terminal)
             return
-        told = msgspec.to_builtins(result)
-        headless.terminal.result(told | {"run": row.id})
+        fields = msgspec.to_builtins(result)
+        headless.terminal.result(fields | {"run": row.id})
         headless.terminal.table(
             f"Rewards: {result.verdict}",
             ["Planted answer", "Earns", "Of a right one"],
-            [[p.title, _number(p.score), "–" if p.share is None else f"{p.share:.0%}"]
+            [[p.title, number(p.score), "–" if p.share is None else f"{p.share:.0%}"]
              for p in result.probes],
         )  # fmt: skip
         for finding in result.findings:
@@ -292,11 +292,11 @@ def inspect(
     with open_headless(home, json=json) as headless:
         row, result = headless.inspect(task)
         if result is None:
-            headless.terminal.result(_failure(row))
+            headless.terminal.result(failure_fields(row))
             _exit_unless_finished(row, headless.terminal)
             return
         headless.terminal.result(msgspec.to_builtins(result) | {"run": row.id})
-        _tell_audit(headless.terminal, result)
+        print_audit(headless.terminal, result)
 
 
 @app.command()
@@ -349,58 +349,6 @@ def _end(headless: Headless, run: str, ask: Callable[[str], None]) -> None:
     headless.terminal.result({"run": ended.id, "status": ended.status, "cause": ended.cause})
 
 
-def _tell_run(headless: Headless, row: JobRow, before: Sequence[JobRow] = ()) -> None:
-    story = headless.story(row)
-    if before:
-        story["stages"] = [headless.story(one) for one in before]
-    headless.terminal.result(story | _failure(row))
-    headless.terminal.table(
-        f"{row.name}: {row.status} after {row.steps} steps",
-        ["Metric", "First", "Last"],
-        [[n, _number(story["first"].get(n)), _number(v)] for n, v in story["last"].items()],
-    )
-    if row.cause:
-        headless.terminal.say(f"{row.cause} {row.remedy}")
-
-
-def _tell_audit(terminal: Terminal, result: AuditResult) -> None:
-    terminal.say(f"{result.rows} rows: {result.format or 'none usable'}. "
-                 f"They can serve {', '.join(result.stages) or 'no stage'}.")  # fmt: skip
-    for line in result.bad[:10]:
-        terminal.say(f"Line {line.line}: {line.reason}")
-    if result.unusable > 10:
-        listed = (
-            "them all" if result.unusable == len(result.bad) else f"the first {len(result.bad)}"
-        )
-        terminal.say(f"and {result.unusable - 10} more bad lines; --json lists {listed}")
-    if result.tokens is not None:
-        share = result.trained_token_share
-        learnt = "" if share is None else f", {share:.0%} of them learnt"
-        at = result.tokens.percentiles
-        terminal.say(f"{result.tokens.total:,} tokens{learnt}; half of the rows have up to "
-                     f"{at['p50']}, 95 % up to {at['p95']}, all up to {at['p100']}.")  # fmt: skip
-    if not result.findings:
-        terminal.say("No findings.")
-        return
-    terminal.table(
-        f"Findings: {len(result.findings)}",
-        ["Level", "Rows", "What", "What to do"],
-        [[one.level, f"{one.count} ({one.share:.1%})", _where(one), one.remedy]
-         for one in result.findings],
-    )  # fmt: skip
-
-
-def _where(finding: AuditFinding) -> str:
-    rows = ", ".join(str(example.row) for example in finding.examples)
-    return f"{finding.meaning} Rows {rows}." if rows else finding.meaning
-
-
-def _failure(row: JobRow) -> dict[str, str]:
-    if row.status != "failed":
-        return {}
-    return refusal_fields(row.cause, row.cause, row.remedy)
-
-
 def _exit_unless_finished(row: JobRow, terminal: Terminal | None = None) -> None:
     if row.status == "finished":
         return
@@ -436,10 +384,6 @@ def _ask() -> str | None:
         return input("You: ").strip() or None
     except (EOFError, KeyboardInterrupt):
         return None
-
-
-def _number(value: Any) -> str:
-    return f"{value:,.4g}" if isinstance(value, int | float) else "–"
 
 
 def main(arguments: list[str]) -> int:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from studio.headless import Headless
-from studio.store import JobRow
+from studio.records import JobRow
 from studio.terminal import Terminal
 from workers.protocol.assets import assets_folder
 from workers.protocol.events import Sampled
@@ -77,20 +77,20 @@ def _held_out_prompt(headless: Headless, row: JobRow) -> str:
     return next((e.prompt for e in said if isinstance(e, Sampled)), "What is 12 + 30?")
 
 
-def tell(terminal: Terminal, outcome: dict[str, Any]) -> None:
+def print_outcome(terminal: Terminal, outcome: dict[str, Any]) -> None:
     """What changed, as a short table."""
     rows = []
     for stage in outcome["stages"]:
         before, after = stage["before"] or {}, stage["after"] or {}
         shown = [name for name in SHOWN if name in before and name in after]
         for number, name in enumerate(shown):
-            rows.append([stage["name"] if number == 0 else "", name, _told(name, before[name]),
-                         _told(name, after[name])])  # fmt: skip
+            rows.append([stage["name"] if number == 0 else "", name, _in_words(name, before[name]),
+                         _in_words(name, after[name])])  # fmt: skip
     terminal.table("On held-out questions", ["", "", "before", "after"], rows)
     terminal.say(f"Asked: {outcome['question']}")
     terminal.say(f"The exported file answers: {outcome['answer']}")
     terminal.say(f"Done in {outcome['seconds']:.0f} s. The file: {outcome['files'][0]['path']}")
 
 
-def _told(name: str, value: float) -> str:
+def _in_words(name: str, value: float) -> str:
     return f"{value:.0%}" if name == "accuracy" else f"{value:.3f}"

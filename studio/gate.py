@@ -12,7 +12,7 @@ from typing import Literal
 
 import msgspec
 
-from studio.store import Evaluation
+from studio.records import Evaluation
 from workers.protocol.metrics import SCORES, lower_is_better, present_name
 from workers.protocol.recipe import Gate
 

@@ -1,24 +1,25 @@
-"""The studio without a window: starts jobs, follows them to their end, and tells what came out.
+"""The studio without a window: starts jobs, follows them to their end, and hands on what came out.
 
 The same objects as the window has, on a loop instead of a timer. Knows no toolkit and no verbs.
 """
 
 from __future__ import annotations
 
-import os
+import contextlib
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
 import msgspec
-import psutil
 
 from studio.jobs import Jobs
 from studio.paths import find_home
+from studio.records import JobRow
+from studio.session import Session
 from studio.settings import load_settings
-from studio.store import JobRow, Store
+from studio.store import Store
 from studio.terminal import Follow, Terminal
 from workers.protocol import wire
 from workers.protocol.audit import AuditResult
@@ -31,7 +32,7 @@ from workers.protocol.refusal import Refusal
 from workers.protocol.requests import Say
 
 POLL_EVERY_S = 0.1
-Told = TypeVar("Told", bound=Event)
+E = TypeVar("E", bound=Event)
 
 
 class Headless:
@@ -46,21 +47,24 @@ class Headless:
         """A recipe or a pipeline from its file; says which of its keys have other names now."""
         return read_pipeline(recipe, say=self.terminal.say, root_of=self.jobs.root_of)
 
-    def do(self, task: AnyTask, name: str, parent: str | None = None) -> JobRow:
+    def do(self, task: AnyTask, name: str = "", parent: str | None = None) -> JobRow:
         """Starts a job and follows it to its end."""
         return self.follow(self.jobs.start(task, name, parent))
 
-    def follow(self, job: str, heard: Callable[[Event], None] | None = None) -> JobRow:
+    def follow(self, job: str) -> JobRow:
+        """Shows a job until it ends; see `watch`."""
+        return self.watch(Session(self.jobs, job))
+
+    def watch(self, session: Session) -> JobRow:
         """Shows a job until it ends. Ctrl-C asks it to stop; a second one leaves it running."""
-        with Follow(self.terminal) as show:
+        job = session.job
+        with contextlib.closing(session), Follow(self.terminal) as show:
+            session.on(Event, show.show)
             asked = False
             while True:
                 try:
-                    for event in self._events(job):
-                        show.show(event)
-                        if heard is not None:
-                            heard(event)
-                    if not (row := self._row(job)).live:
+                    self.poll()
+                    if not (row := self.row(job)).live:
                         return row
                     time.sleep(POLL_EVERY_S)
                 except KeyboardInterrupt:
@@ -69,7 +73,7 @@ class Headless:
                         raise
                     asked = True
                     self.terminal.say("Stopping; the work so far is saved. Ctrl-C again leaves it.")
-                    self.jobs.stop(job)
+                    session.stop()
 
     def follow_all(self, job: str) -> list[JobRow]:
         """Shows a run and all that follow it in its pipeline; ends at one that did not finish."""
@@ -79,21 +83,17 @@ class Headless:
             rows.append(self.follow(after))
         return rows
 
-    def _events(self, job: str) -> Iterator[Event]:
-        heard = self.jobs.poll()
-        self._tell_index_fault()
-        for news in heard:
-            if news.job == job:
-                yield from (line.event for line in news.lines)
-
-    def _tell_index_fault(self) -> None:
-        """Says once that the index cannot be written, and once that it can again."""
+    def poll(self) -> None:
+        """Reads what jobs said. Says once that the index cannot be written, and once that it can
+        again."""
+        self.jobs.poll()
         fault = self.jobs.index_fault
         if self._in_memory != (fault is not None):
             self._in_memory = fault is not None
             self.terminal.say(str(fault) if fault else "There is room on the disk again.")
 
-    def _row(self, job: str) -> JobRow:
+    def row(self, job: str) -> JobRow:
+        """A job as the index has it; raises `Refusal` when its folder is gone."""
         row = self.jobs.store.job(job)
         if row is None:
             raise Refusal(
@@ -101,7 +101,7 @@ class Headless:
             )
         return row
 
-    # What verbs tell
+    # What verbs print
 
     def story(self, row: JobRow) -> dict[str, Any]:
         """One run as `show` tells it."""
@@ -132,56 +132,45 @@ class Headless:
 
     def export(self, run: JobRow, targets: list[str]) -> tuple[JobRow, dict[str, Any]]:
         """Exports a run; returns the export job and what it made and found."""
-        files: list[dict[str, Any]] = []
-        parity: list[dict[str, Any]] = []
-
-        def heard(event: Event) -> None:
-            match event:
-                case Artifact(path=path, kind=kind, bytes=size):
-                    files.append({"path": path, "kind": kind, "bytes": size})
-                case Checked(check=check, passed=passed, detail=detail, remedy=remedy):
-                    parity.append({"check": check, "passed": passed, "detail": detail,
-                                   "remedy": remedy})  # fmt: skip
-
+        files: list[Artifact] = []
+        checks: list[Checked] = []
         task = Export(run_folder=str(self.jobs.folder(run.id)), targets=targets)
-        row = self.follow(self.jobs.start(task, f"export {run.name}", run.id), heard)
-        ok = row.status == "finished" and all(check["passed"] for check in parity)
-        return row, {"run": run.id, "ok": ok, "files": files, "parity": parity}
+        session = Session.start(self.jobs, task, f"export {run.name}", run.id)
+        row = self.watch(session.on(Artifact, files.append).on(Checked, checks.append))
+        return row, {
+            "run": run.id,
+            "ok": row.status == "finished" and all(check.passed for check in checks),
+            "files": [{"path": f.path, "kind": f.kind, "bytes": f.bytes} for f in files],
+            "parity": [
+                {"check": c.check, "passed": c.passed, "detail": c.detail, "remedy": c.remedy}
+                for c in checks
+            ],
+        }
 
     def bench(self, recipe: Recipe, samples: int) -> tuple[JobRow, BenchResult | None]:
         """Tries a recipe's rewards; returns the job and what it found."""
-        row, told = self._told(self.jobs.bench(recipe, samples), Benched)
-        return row, told.result if told else None
+        found: list[Benched] = []
+        session = Session(self.jobs, self.jobs.bench(recipe, samples))
+        row = self.watch(session.on(Benched, found.append))
+        return row, found[0].result if found else None
 
     def inspect(self, task: Inspect) -> tuple[JobRow, AuditResult | None]:
         """Audits a dataset; returns the job and what it found."""
-        row, told = self._told(self.jobs.inspect(task), Inspected)
-        return row, told.result if told else None
-
-    def _told(self, job: str, kind: type[Told]) -> tuple[JobRow, Told | None]:
-        """Follows a job to its end; returns its first event of a kind too."""
-        found: list[Told] = []
-
-        def heard(event: Event) -> None:
-            if isinstance(event, kind):
-                found.append(event)
-
-        row = self.follow(job, heard)
-        return row, found[0] if found else None
+        found: list[Inspected] = []
+        row = self.watch(Session.start(self.jobs, task).on(Inspected, found.append))
+        return row, found[0].result if found else None
 
     @contextmanager
     def conversation(self, model: Path) -> Iterator[Conversation]:
         """A loaded model to talk to; its job ends with the context."""
-        me = psutil.Process(os.getpid())
-        task = Chat(model=str(model), owner_pid=me.pid, owner_started=me.create_time())
-        job = self.jobs.start(task, "chat")
+        session = Session.start(self.jobs, Chat(model=str(model)), grace_s=5.0)
         try:
-            talk = Conversation(self, job)
+            talk = Conversation(self, session)
             talk.wait_for(Ready)
             yield talk
         finally:
-            self.jobs.stop(job, grace_s=5.0)
-            while self._row(job).live:
+            session.close()
+            while self.row(session.job).live:
                 self.jobs.poll()
                 time.sleep(POLL_EVERY_S)
 
@@ -189,32 +178,35 @@ class Headless:
 class Conversation:
     """A chat job that listens."""
 
-    def __init__(self, headless: Headless, job: str) -> None:
+    def __init__(self, headless: Headless, session: Session) -> None:
         self._headless = headless
-        self._job = job
+        self._session = session.on(Event, self._on_event)
+        self._events: list[Event] = []
+
+    def _on_event(self, event: Event) -> None:
+        self._events.append(event)
 
     def say(self, messages: list[dict[str, str]], **sampling: Any) -> Answered:
         """Asks and waits for the whole answer; its pieces are shown as they come."""
-        self._headless.jobs.tell(self._job, Say(messages=messages, **sampling))
-        answered = self.wait_for(Answered)
-        assert isinstance(answered, Answered)
-        return answered
+        self._session.send(Say(messages=messages, **sampling))
+        return self.wait_for(Answered)
 
-    def wait_for(self, kind: type[Event]) -> Event:
+    def wait_for(self, kind: type[E]) -> E:
         """The next event of a kind; raises `Refusal` when the job ends before it."""
-        with Follow(self._headless.terminal) as show:
+        headless, job = self._headless, self._session.job
+        with Follow(headless.terminal) as show:
             while True:
-                found: Event | None = None
-                for event in self._headless._events(self._job):
+                headless.poll()
+                events, self._events = self._events, []
+                for event in events:
                     show.show(event)
-                    found = event if isinstance(event, kind) else found
-                if found is not None:
-                    return found
-                row = self._headless._row(self._job)
+                if found := [event for event in events if isinstance(event, kind)]:
+                    return found[-1]
+                row = headless.row(job)
                 if not row.live:
                     raise Refusal(
                         f"The chat ended: {row.cause or row.status}",
-                        f"Its log: {self._headless.jobs.folder(self._job) / wire.LOG}",
+                        f"Its log: {headless.jobs.folder(job) / wire.LOG}",
                         row.remedy or "Try again.",
                     )
                 time.sleep(POLL_EVERY_S / 2)

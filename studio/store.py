@@ -12,32 +12,35 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import wraps
 from pathlib import Path
-from typing import Any, Concatenate, Literal, ParamSpec
+from typing import Concatenate, ParamSpec
 
 import msgspec
 
+from studio.records import ArtifactRow, Evaluation, FindingRow, JobRow, Series, Status
 from workers.protocol.events import (
     Artifact,
+    Benched,
     Evaluated,
     Failed,
     Finding,
     FindingCleared,
     Finished,
     Metrics,
+    Note,
     Paused,
     Phase,
     Progress,
     Resumed,
     Rollout,
+    Sampled,
     Saved,
     Started,
     Stopped,
 )
 from workers.protocol.jobs import Job, Train
-from workers.protocol.wire import Line
+from workers.protocol.wire import Line, decode_event
 
-Status = Literal["running", "finished", "stopped", "paused", "failed"]
-SCHEMA = 4
+SCHEMA = 5
 
 _TABLES = """
 CREATE TABLE jobs (
@@ -68,83 +71,16 @@ CREATE TABLE findings (
 CREATE TABLE rollouts (
     job TEXT NOT NULL, step INTEGER NOT NULL, path TEXT NOT NULL, PRIMARY KEY (job, step)
 ) WITHOUT ROWID;
+CREATE TABLE lines (
+    job TEXT NOT NULL, n INTEGER NOT NULL, line BLOB NOT NULL, PRIMARY KEY (job, n)
+) WITHOUT ROWID;
 """
-OF_JOBS = ("metrics", "evaluations", "artifacts", "findings", "rollouts")
+OF_JOBS = ("metrics", "evaluations", "artifacts", "findings", "rollouts", "lines")
 """The tables whose rows belong to a job."""
 
 
-class JobRow(msgspec.Struct, frozen=True):
-    """One job as lists show it."""
-
-    id: str
-    kind: str
-    name: str
-    stage: str
-    created: str
-    parent: str | None
-    status: Status
-    cause: str
-    remedy: str
-    phase: str
-    steps: int
-    total_steps: int
-    seconds: float
-    cursor: int
-    fault: str
-    """Of a failed job that left a last word, its kind: refused, out_of_memory, disk_full, error."""
-    summary: dict[str, Any]
-
-    @property
-    def live(self) -> bool:
-        return self.status == "running"
-
-    @property
-    def paused(self) -> bool:
-        return self.status == "paused"
-
-    @property
-    def may_resume(self) -> bool:
-        """Ended before its time, so that it can go on from its last checkpoint."""
-        return self.kind == "train" and self.status in ("paused", "failed")
-
-    @property
-    def has_weights(self) -> bool:
-        """Ended with its weights saved: it can be exported, talked to and built upon."""
-        return self.status in ("finished", "stopped")
-
-
-class Evaluation(msgspec.Struct, frozen=True):
-    moment: str
-    step: int
-    rows: int
-    scores: dict[str, float | None]
-    each: dict[str, list[float | None]] = {}
-    """Of some scores the single rows' values, in the rows' order."""
-
-
-class FindingRow(msgspec.Struct, frozen=True):
-    """What the health coach noticed, from a step until another; `until` is None while it holds."""
-
-    kind: str
-    since: int
-    until: int | None
-    level: str
-    metric: str
-    meaning: str
-    remedy: str
-
-
-class ArtifactRow(msgspec.Struct, frozen=True):
-    path: str
-    kind: str
-    bytes: int
-
-
-class Series(msgspec.Struct, frozen=True):
-    """One metric of one run, by rising step; a value that was not a number is NaN."""
-
-    steps: list[int]
-    values: list[float]
+READ_AGAIN = (Sampled, Note, Saved, Paused, Resumed, Evaluated, Benched)
+"""Events that are kept whole: pages show them in words, of old runs too."""
 
 
 def _disk_is_full(fault: sqlite3.OperationalError) -> bool:
@@ -260,11 +196,13 @@ class Store:
                 self._db.execute(f"DELETE FROM {table} WHERE job = ?", (job,))
 
     @_writes
-    def hear(self, job: str, lines: Sequence[Line], cursor: int) -> None:
+    def apply(self, job: str, lines: Sequence[Line], cursor: int) -> None:
         """Applies what a job said, and how far its events have been read, in one transaction."""
         with self._transaction():
             for line in lines:
                 self._apply(job, line)
+                if isinstance(line.event, READ_AGAIN):
+                    self._keep(job, line)
             self._set(job, cursor=cursor)
 
     @_writes
@@ -274,6 +212,15 @@ class Store:
     def _set(self, job: str, **columns: object) -> None:
         names = ", ".join(f"{name} = ?" for name in columns)
         self._db.execute(f"UPDATE jobs SET {names} WHERE id = ?", (*columns.values(), job))
+
+    def _keep(self, job: str, line: Line) -> None:
+        event = line.event
+        if isinstance(event, Evaluated):  # single rows' values have a table of their own
+            line = msgspec.structs.replace(line, event=msgspec.structs.replace(event, each={}))
+        self._db.execute(
+            "INSERT OR REPLACE INTO lines VALUES (?, ?, ?)",
+            (job, line.n, msgspec.json.encode(line)),
+        )
 
     def _apply(self, job: str, line: Line) -> None:
         match line.event:
@@ -286,10 +233,10 @@ class Store:
             case Progress(done=done, total=total, unit="steps"):
                 self._set(job, steps=done, total_steps=total)
             case Evaluated(when=when, step=step, rows=rows, values=values, each=each):
-                told = (msgspec.json.encode(part).decode() for part in (values, each))
+                parts = (msgspec.json.encode(part).decode() for part in (values, each))
                 self._db.execute(
                     "INSERT OR REPLACE INTO evaluations VALUES (?, ?, ?, ?, ?, ?)",
-                    (job, when, step, rows, *told),
+                    (job, when, step, rows, *parts),
                 )
             case Artifact(path=path, kind=kind, bytes=size):
                 self._db.execute(
@@ -315,7 +262,7 @@ class Store:
                 for table in ("metrics", "rollouts", "evaluations"):
                     self._db.execute(f"DELETE FROM {table} WHERE job = ? AND step > ?", (job, step))
                 self._db.execute("DELETE FROM findings WHERE job = ? AND since > ?", (job, step))
-                # The coach begins anew: what held is told again if it still holds.
+                # The coach begins anew: what held is found again if it still holds.
                 self._db.execute(
                     "UPDATE findings SET until = ? WHERE job = ? AND (until IS NULL OR until > ?)",
                     (step, job, step),
@@ -423,6 +370,13 @@ class Store:
             "SELECT step, path FROM rollouts WHERE job = ? ORDER BY step", (job,)
         )  # fmt: skip
         return {row[0]: row[1] for row in rows}
+
+    def lines(self, job: str, after: int = 0, limit: int = -1) -> list[Line]:
+        """What a job said that is read again, in order, from behind a line's number on."""
+        rows = self._db.execute(
+            "SELECT line FROM lines WHERE job = ? AND n > ? ORDER BY n LIMIT ?", (job, after, limit)
+        )
+        return [decode_event(row[0]) for row in rows]
 
     def exports_of(self, run: str) -> list[ArtifactRow]:
         """Files that export jobs made of a run, the newest job's first."""

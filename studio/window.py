@@ -1,4 +1,4 @@
-"""The frame: a sidebar and the pages, and the one clock on which jobs are heard and pages paint.
+"""The frame: a sidebar and the pages, and the one clock on which jobs are followed and pages paint.
 
 Only the page that is shown first is built before the window is painted; the others follow one by
 one while nothing else is to be done, or at once when they are asked for.
@@ -6,7 +6,7 @@ one while nothing else is to be done, or at once when they are asked for.
 
 from __future__ import annotations
 
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, TypeVar
 
 from PySide6.QtCore import Qt, QTimer, Signal
@@ -22,6 +22,7 @@ from PySide6.QtWidgets import (
 )
 
 from studio.jobs import Jobs
+from studio.navigation import NewRun
 from studio.theme import SPACE, Theme
 from studio.widgets.notice import Banner
 from studio.widgets.page import Page
@@ -37,7 +38,6 @@ if TYPE_CHECKING:
     from studio.pages.runs import RunsPage
     from studio.pages.settings import SettingsPage
     from studio.pages.train import TrainPage
-    from workers.protocol.recipe import Recipe
 
 TICK_MS = 100
 IDLE_MS = 60
@@ -120,11 +120,11 @@ class Window(QMainWindow):
             made = button(name, self._theme, icon, kind="nav", name=f"nav:{name}")
             made.setCheckable(True)
             made.setFocusPolicy(Qt.FocusPolicy.TabFocus)  # a click needs no ring around it
-            made.clicked.connect(lambda _=False, key=key: self.show_page(getattr(self, key)))
+            made.clicked.connect(lambda _=False, key=key: self.navigate(key))
             column.addWidget(made)
             self._buttons[key] = made
             keys = QShortcut(QKeySequence(f"Ctrl+{number}"), self)
-            keys.activated.connect(lambda key=key: self.show_page(getattr(self, key)))
+            keys.activated.connect(partial(self.navigate, key))
         return bar
 
     # The pages
@@ -135,9 +135,8 @@ class Window(QMainWindow):
 
         page = self._add("train", TrainPage(self._jobs, self._theme))
         page.started.connect(self.open_run)
-        page.rewards_tried.connect(self._on_rewards_tried)
-        page.data.look_asked.connect(self._on_look_asked)
-        page.data.check.view.length_asked.connect(self._on_length_chosen)
+        page.rewards_tried.connect(partial(self.navigate, "rewards"))
+        page.data.look_asked.connect(partial(self.navigate, "data"))
         return page
 
     @cached_property
@@ -145,8 +144,8 @@ class Window(QMainWindow):
         from studio.pages.data import DataPage
 
         page = self._add("data", DataPage(self._jobs, self._theme))
-        page.used.connect(self._on_data_used)
-        page.length_chosen.connect(self._on_length_chosen)
+        page.used.connect(partial(self.navigate, "train"))
+        page.length_chosen.connect(lambda tokens: self.train.use_length(tokens))
         return page
 
     @cached_property
@@ -155,8 +154,8 @@ class Window(QMainWindow):
 
         page = self._add("rewards", RewardsPage(self._jobs, self._theme))
         page.wizard_asked.connect(lambda: page.offer(self.train.pipeline()))
-        page.new_asked.connect(self._on_new_asked)
-        page.judge_asked.connect(self._on_judge_asked)
+        page.new_asked.connect(partial(self.navigate, "train"))
+        page.reward_model_asked.connect(lambda: self.navigate("train", NewRun(stage="reward")))
         return page
 
     @cached_property
@@ -165,8 +164,10 @@ class Window(QMainWindow):
 
         page = self._add("runs", RunsPage(self._jobs, self._theme))
         page.opened.connect(self.open_run)
-        page.base_chosen.connect(self._on_base_chosen)
-        page.new_asked.connect(self._on_new_asked)
+        page.base_chosen.connect(
+            lambda run, name: self.navigate("train", NewRun(base=run, name=name))
+        )
+        page.new_asked.connect(partial(self.navigate, "train"))
         return page
 
     @cached_property
@@ -174,9 +175,9 @@ class Window(QMainWindow):
         from studio.pages.run import RunPage
 
         page = self._add("run", RunPage(self._jobs, self._theme))
-        page.export_asked.connect(self._on_export_asked)
-        page.chat_asked.connect(self._on_chat_with_run)
-        page.new_asked.connect(self._on_new_asked)
+        page.export_asked.connect(partial(self.navigate, "export"))
+        page.chat_asked.connect(partial(self.navigate, "chat"))
+        page.new_asked.connect(partial(self.navigate, "train"))
         return page
 
     @cached_property
@@ -184,8 +185,8 @@ class Window(QMainWindow):
         from studio.pages.export import ExportPage
 
         page = self._add("export", ExportPage(self._jobs, self._theme))
-        page.chat_asked.connect(self._on_chat_with_file)
-        page.new_asked.connect(self._on_new_asked)
+        page.chat_asked.connect(partial(self.navigate, "chat"))
+        page.new_asked.connect(partial(self.navigate, "train"))
         return page
 
     @cached_property
@@ -193,8 +194,12 @@ class Window(QMainWindow):
         from studio.pages.chat import ChatPage
 
         page = self._add("chat", ChatPage(self._jobs, self._theme))
-        page.new_asked.connect(self._on_new_asked)
-        page.data_made.connect(self._on_data_made)
+        page.new_asked.connect(partial(self.navigate, "train"))
+        page.data_made.connect(
+            lambda path, stage: self.navigate(
+                "train", NewRun(source=Source(source=path), stage=stage)
+            )
+        )
         return page
 
     @cached_property
@@ -227,57 +232,19 @@ class Window(QMainWindow):
         """The page that is shown."""
         return self._stack.currentWidget()  # type: ignore[return-value]
 
+    def navigate(self, key: str, request: object = None) -> None:
+        """Shows a page, and hands it what another page asks of it."""
+        page: Page = getattr(self, key)
+        self.show_page(page)
+        if request is not None:
+            page.receive(request)
+
     def open_run(self, run: str) -> None:
         self.run.open(run)
         self.show_page(self.run)
 
-    def _on_rewards_tried(self, recipe: Recipe) -> None:
-        self.show_page(self.rewards)
-        self.rewards.open_recipe(recipe)
-
-    def _on_data_used(self, source: Source) -> None:
-        self.show_page(self.train)
-        self.train.use_source(source)
-
-    def _on_length_chosen(self, tokens: int) -> None:
-        self.train.use_length(tokens)
-
-    def _on_look_asked(self, source: Source) -> None:
-        self.show_page(self.data)
-        self.data.open(source)
-
-    def _on_judge_asked(self) -> None:
-        self.show_page(self.train)
-        self.train.use_stage("reward")
-
-    def _on_data_made(self, path: str, stage: str) -> None:
-        self.show_page(self.train)
-        self.train.use_data(Source(source=path), stage)
-
-    def _on_new_asked(self) -> None:
-        self.show_page(self.train)
-
-    def _on_base_chosen(self, run: str, name: str) -> None:
-        self.show_page(self.train)
-        self.train.use_base(run, name)
-
-    def _on_export_asked(self, run: str) -> None:
-        self.show_page(self.export)
-        self.export.open(run)
-
-    def _on_chat_with_run(self, run: str) -> None:
-        self.show_page(self.chat)
-        self.chat.open_run(run)
-
-    def _on_chat_with_file(self, path: str) -> None:
-        self.show_page(self.chat)
-        self.chat.open(path)
-
     def _on_tick(self) -> None:
-        news = self._jobs.poll()
-        if news:
-            for page in self._built.values():
-                page.hear(news)
+        self._jobs.poll()
         self._show_live()
         self._show_fault()
         self.page.refresh()
@@ -288,7 +255,7 @@ class Window(QMainWindow):
         if fault is None:
             self.fault.hide()
         elif self.fault.isHidden():
-            self.fault.tell(fault.what, fault.cause, fault.remedy)
+            self.fault.refuse(fault)
 
     def _show_live(self) -> None:
         names = [row.name for row in self._jobs.store.live() if row.kind == "train"]

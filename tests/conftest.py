@@ -16,8 +16,9 @@ import pytest
 
 from studio.jobs import Jobs
 from studio.paths import ENVIRONMENT, Home
+from studio.records import JobRow
 from studio.settings import Settings
-from studio.store import JobRow, Store
+from studio.store import Store
 from workers.__main__ import run_folder
 from workers.protocol.recipe import Recipe, Source, Training
 

@@ -26,9 +26,8 @@ from workers.data.reader import (
     shapes,
     stages_of,
 )
-from workers.data.schema.detected import Detected
 from workers.data.schema.parser import RowParser
-from workers.host import Host, owner_lives
+from workers.host import Handlers, Host, serve
 from workers.protocol.browse import Opening, RowView
 from workers.protocol.events import (
     Finished,
@@ -50,11 +49,9 @@ from workers.protocol.stages import likeliest
 if TYPE_CHECKING:
     from workers.data.tokenize.token_view import TokenViewer
 
-LISTEN_EVERY_S = 0.03
-OWNER_EVERY_S = 1.0
 SLICE_S = 0.02
 """Counting goes on for so long between two looks at what is asked."""
-TOLD_EVERY_S = 0.5
+REPORT_EVERY_S = 0.5
 WATCHED_EVERY_S = 0.2
 LOOKED_ROWS = 64
 MOST_ROWS = 500
@@ -76,8 +73,7 @@ def run(host: Host) -> None:
     with contextlib.closing(open_rows(found, host.folder)) as rows:
         browser = Browser(host, task, found, rows)
         browser.open()
-        while not host.requests.stop_asked and owner_lives(task):
-            browser.serve(OWNER_EVERY_S)
+        serve(host, browser.handlers, browser.step)
     host.emit(Finished())
 
 
@@ -93,15 +89,19 @@ class Browser:
         self._licence = licences.of(task.source, found)
         self._waiting: list[AnyRequest] = []
         self._sample: list[CachedRow] = []
-        self._shaper: RowParser | None = None
-        self._detected: Detected | None = None
+        self._parser: RowParser | None = None
         self._stages: list[Stage] = []
         self._refused = ""
         self._viewers: dict[tuple[str, str], TokenViewer] = {}
         self._looked = self._bad = 0
-        self._told = float("-inf")
+        self._reported = float("-inf")
         self.settled = False
-        self._fault_told = False
+        self._fault_noted = False
+        self._answers: Handlers = {
+            ShowRows: self._show_rows, MapColumns: lambda request: self._map(request.mapping),
+            ShowTokens: lambda request: host.emit(self._tokens(request)), SaveVersion: self._save,
+        }  # fmt: skip
+        self.handlers: Handlers = dict.fromkeys(self._answers, self._on_request)
 
     # The clock
 
@@ -113,8 +113,7 @@ class Browser:
         """
         while self._rows.known < SAMPLED_ROWS and not self._rows.complete:
             self._rows.advance(SLICE_S)
-            self._hear()
-            if self._host.requests.stop_asked:
+            if self._host.requests.interrupted() and self._host.requests.stop_asked:
                 return
         self._sample = list(self._rows.rows(0, min(SAMPLED_ROWS, self._rows.known)))
         if not self._sample:
@@ -125,42 +124,19 @@ class Browser:
             )
         self._map(self._task.source.mapping)
 
-    def serve(self, seconds: float) -> None:
-        """Answers what is asked for about so long, and counts on in between."""
-        until = time.monotonic() + seconds
-        while time.monotonic() < until:
-            self._hear()
-            if self._host.requests.stop_asked:
-                return
-            for request in self._ready():
-                self._answer(request)
-            if not self._count():
-                time.sleep(LISTEN_EVERY_S)
-
-    def _hear(self) -> None:
-        self._waiting += self._host.requests.take()
-
-    def _ready(self) -> Iterator[AnyRequest]:
-        """What can be answered now; the rest waits until its rows are known."""
+    def step(self) -> bool:
+        """Answers what waited for its rows, and counts on; False when there is nothing to do."""
         waiting, self._waiting = self._waiting, []
         for request in waiting:
-            if _needed(request) <= self._rows.known or self._rows.complete:
-                yield request
-            else:
-                self._waiting.append(request)
+            self._on_request(request)
+        return self._count()
 
-    def _answer(self, request: AnyRequest) -> None:
-        match request:
-            case ShowRows():
-                self._show_rows(request)
-            case MapColumns():
-                self._map(request.mapping)
-            case ShowTokens():
-                self._host.emit(self._tokens(request))
-            case SaveVersion():
-                self._save(request)
-            case _:
-                pass
+    def _on_request(self, request: AnyRequest) -> None:
+        """Answers at once, or leaves it to a later step, when the rows that it takes are known."""
+        if _needed(request) <= self._rows.known or self._rows.complete:
+            self._answers[type(request)](request)
+        else:
+            self._waiting.append(request)
 
     # Counting
 
@@ -171,11 +147,11 @@ class Browser:
         if not self._rows.complete:
             self._rows.advance(SLICE_S)
         else:
-            self._tell_fault()
+            self._note_fault()
             self._look()
         self.settled = self._rows.complete and self._looked >= self._rows.known
-        if self.settled or time.monotonic() - self._told >= TOLD_EVERY_S:
-            self._told = time.monotonic()
+        if self.settled or time.monotonic() - self._reported >= REPORT_EVERY_S:
+            self._reported = time.monotonic()
             self._host.emit(
                 RowsCounted(rows=self._rows.known, complete=self._rows.complete, bad=self._bad)
             )
@@ -189,33 +165,33 @@ class Browser:
                 self._looked += 1
                 self._bad += bool(self._made(kept.value)[1])
 
-    def _tell_fault(self) -> None:
+    def _note_fault(self) -> None:
         fault = self._rows.fault
-        if fault is not None and not self._fault_told:
-            self._fault_told = True
-            self._host.emit(Note(text=f"{fault.what} {fault.cause} {fault.remedy}", level="error"))
+        if fault is not None and not self._fault_noted:
+            self._fault_noted = True
+            self._host.emit(Note(text=str(fault), level="error"))
 
     # What the rows are
 
     def _map(self, mapping: dict[str, Column]) -> None:
         source = self._task.source.source
         items = [RawRow(kept.file, kept.line, kept.value) for kept in self._sample]
-        self._shaper, self._detected, self._refused = None, None, ""
+        self._parser, self._refused = None, ""
         try:
-            self._shaper = parser_of(source, mapping or None, items)
+            self._parser = parser_of(source, mapping or None, items)
         except Refusal as refusal:
-            self._refused = f"{refusal.what} {refusal.cause} {refusal.remedy}"
+            self._refused = str(refusal)
         self._looked = self._bad = 0
         self.settled = False
         self._host.emit(Opened(opening=self._opening(mapping)))
 
     def _opening(self, mapping: dict[str, Column]) -> Opening:
-        parser, made = self._shaper, []
+        parser = self._parser
+        made = [row for kept in self._sample if (row := self._made(kept.value)[0])]
         if parser is not None:
-            made = [row for kept in self._sample if (row := _shaped(parser, kept.value)[0])]
-            self._detected = parser.detected
+            parser.settle()
         self._stages = stages_of(made)
-        detected = self._detected if made else None
+        detected = parser.detected if parser is not None and made else None
         licence, licence_from = self._licence
         version = version_at(self._found.path)
         return Opening(
@@ -240,14 +216,13 @@ class Browser:
         )
 
     def _made(self, value: Any) -> tuple[Row | None, str]:
-        """A row as a run would make it, or why it cannot be used.
-
-        Goes by what the first rows settled, whichever rows were looked at since.
-        """
-        if self._shaper is None:
+        """A row as a run would make it, or why it cannot be used."""
+        if self._parser is None:
             return None, self._refused
-        self._shaper.detected = self._detected
-        return _shaped(self._shaper, value)
+        try:
+            return self._parser.row(value), ""
+        except RowFault as fault:
+            return None, str(fault)
 
     # Rows
 
@@ -282,11 +257,10 @@ class Browser:
         except RowFault as fault:
             return TokensShown(row=request.row, reason=f"The row cannot be used: {fault}.")
         except Refusal as refusal:
-            told = f"{refusal.what} {refusal.cause} {refusal.remedy}"
-            return TokensShown(row=request.row, reason=told)
+            return TokensShown(row=request.row, reason=str(refusal))
         except Exception as fault:  # templates raise what they like, TemplateError mostly
-            told = f"The chat template does not take this row: {fault}"[:500]
-            return TokensShown(row=request.row, reason=told)
+            reason = f"The chat template does not take this row: {fault}"[:500]
+            return TokensShown(row=request.row, reason=reason)
         return TokensShown(row=request.row, views=views)
 
     def _asked(self, request: ShowTokens) -> Row:
@@ -344,8 +318,7 @@ class Browser:
                 licence=self._licence[0], progress=self._progress,
             )  # fmt: skip
         except Refusal as refusal:
-            told = f"{refusal.what} {refusal.cause} {refusal.remedy}"
-            self._host.emit(Note(text=told, level="error"))
+            self._host.emit(Note(text=str(refusal), level="error"))
             return
         if saved is None:
             return
@@ -362,11 +335,11 @@ class Browser:
 
     def _progress(self, done: int) -> bool:
         """Says how far saving is; False when it is to end."""
-        if time.monotonic() - self._told >= WATCHED_EVERY_S:
-            self._told = time.monotonic()
+        if time.monotonic() - self._reported >= WATCHED_EVERY_S:
+            self._reported = time.monotonic()
             total = self._rows.known if self._rows.complete else 0
             self._host.emit(Progress(done=done, total=total, unit="rows"))
-            self._hear()
+            return not self._host.requests.interrupted()
         return not self._host.requests.stop_asked
 
 
@@ -379,13 +352,6 @@ def _needed(request: AnyRequest) -> int:
             return 0 if request.text else request.row + 1
         case _:
             return 0
-
-
-def _shaped(parser: RowParser, value: Any) -> tuple[Row | None, str]:
-    try:
-        return parser.row(value), ""
-    except RowFault as fault:
-        return None, str(fault)
 
 
 def _short(row: Row) -> tuple[str, str]:

@@ -6,22 +6,29 @@ Ends on Stop, or when the studio that owns it is gone.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from workers.fetch import Located, locate_run
-from workers.host import Host, owner_lives
+from workers.host import Host, serve
 from workers.protocol import wire
 from workers.protocol.events import Answered, Finished, Phase, Ready, Token
 from workers.protocol.jobs import Chat
 from workers.protocol.refusal import Refusal
-from workers.protocol.requests import Cancel, Say, Stop
+from workers.protocol.requests import Say
 
-LISTEN_EVERY_S = 0.03
-OWNER_EVERY_S = 1.0
 CONTEXT_TOKENS = 4096
 GGUF_MAGIC = b"GGUF"
+
+
+class Ended(NamedTuple):
+    """How an answer ended."""
+
+    finish: str
+    """`stop` by itself, `length` at the longest answer, `asked` when it was broken off."""
+    tokens: int
+    """Without the one that ends it."""
 
 
 class ChatModel(Protocol):
@@ -29,12 +36,16 @@ class ChatModel(Protocol):
 
     detail: str
 
-    def answer(self, say: Say) -> Iterator[str]:
-        """Pieces of the answer; `finish` is set when they end."""
-        ...
+    def answer(
+        self, say: Say, show: Callable[[str], None], interrupted: Callable[[], bool]
+    ) -> Ended:
+        """Answers the last turn.
 
-    finish: str
-    tokens: int
+        Args:
+            show: called with each piece of the answer as it comes.
+            interrupted: asked after each token whether to break off.
+        """
+        ...
 
 
 def run(host: Host) -> None:
@@ -44,13 +55,12 @@ def run(host: Host) -> None:
     host.emit(Phase(name="Loading the model"))
     chat_model = open_chat_model(Path(task.model), Path(host.job.home), host)
     host.emit(Ready(model=task.model, detail=chat_model.detail))
-    while not host.requests.stop_asked and owner_lives(task):
-        _listen(host, chat_model)
+    serve(host, {Say: lambda say: _answer(host, chat_model, say)})
     host.emit(Finished())
 
 
 def open_chat_model(model: Path, home: Path, host: Host) -> ChatModel:
-    """The right speaker for a .gguf file, a run's folder or a model folder."""
+    """The right model for a .gguf file, a run's folder or a model folder."""
     if model.suffix == ".gguf":
         return GgufChatModel(model)
     if (model / wire.JOB).is_file():
@@ -66,50 +76,30 @@ def open_chat_model(model: Path, home: Path, host: Host) -> ChatModel:
     return TransformersChatModel(located)
 
 
-def _listen(host: Host, chat_model: ChatModel) -> None:
-    until = time.monotonic() + OWNER_EVERY_S
-    while time.monotonic() < until:
-        for request in (taken := host.requests.take()):
-            if isinstance(request, Stop):
-                return
-            if isinstance(request, Say):
-                host.requests.put_back(taken[taken.index(request) + 1 :])
-                _answer(host, chat_model, request)
-                break
-        else:
-            time.sleep(LISTEN_EVERY_S)
-
-
 def _answer(host: Host, chat_model: ChatModel, say: Say) -> None:
     began = time.perf_counter()
-    first: float | None = None
     pieces: list[str] = []
-    finish = ""
-    for piece in chat_model.answer(say):
-        first = first or time.perf_counter()
+    shown_at: list[float] = []
+
+    def show(piece: str) -> None:
+        shown_at.append(time.perf_counter())
         pieces.append(piece)
         host.emit(Token(text=piece))
-        if _hushed(host):
-            finish = "asked"
-            break
+
+    finish, tokens = chat_model.answer(say, show, host.requests.interrupted)
     ended = time.perf_counter()
-    # Speed is that of writing: the time to the first token, spent on reading, is told apart.
-    writing = max(ended - (first or began), 1e-9)
+    first = shown_at[0] if shown_at else ended
+    # Speed is that of writing: the time to the first token, spent on reading, stands by itself.
+    writing = max(ended - first, 1e-9)
     host.emit(
         Answered(
             text="".join(pieces),
-            tokens=chat_model.tokens,
-            tokens_per_second=round(max(chat_model.tokens - 1, 0) / writing, 2),
-            first_token_seconds=round((first or ended) - began, 3),
-            finish=finish or chat_model.finish,
+            tokens=tokens,
+            tokens_per_second=round(max(tokens - 1, 0) / writing, 2),
+            first_token_seconds=round(first - began, 3),
+            finish=finish,
         )
     )
-
-
-def _hushed(host: Host) -> bool:
-    taken = host.requests.take()
-    host.requests.put_back([request for request in taken if isinstance(request, Say)])
-    return any(isinstance(request, Cancel | Stop) for request in taken)
 
 
 class GgufChatModel:
@@ -131,11 +121,11 @@ class GgufChatModel:
             ) from fault
         weights = llama_cpp.llama_model_n_params(self._llama.model)
         self.detail = f"{weights:,} weights, llama.cpp {llama_cpp.__version__}"
-        self.finish = "stop"
-        self.tokens = 0
 
-    def answer(self, say: Say) -> Iterator[str]:
-        self.finish, self.tokens = "stop", 0
+    def answer(
+        self, say: Say, show: Callable[[str], None], interrupted: Callable[[], bool]
+    ) -> Ended:
+        finish, tokens = "stop", 0
         stream: Any = self._llama.create_chat_completion(
             messages=say.messages,  # type: ignore[arg-type]
             max_tokens=say.max_tokens,
@@ -146,11 +136,13 @@ class GgufChatModel:
         )
         for chunk in stream:
             choice = chunk["choices"][0]
-            self.finish = choice["finish_reason"] or self.finish
-            piece = choice["delta"].get("content")
-            if piece:
-                self.tokens += 1
-                yield piece
+            finish = choice["finish_reason"] or finish
+            if piece := choice["delta"].get("content"):
+                tokens += 1
+                show(piece)
+                if interrupted():
+                    return Ended("asked", tokens)
+        return Ended(finish, tokens)
 
 
 def _check_gguf(path: Path) -> None:
@@ -175,57 +167,43 @@ class TransformersChatModel:
     """A run's weights in Transformers, adapters merged: the model exactly as it was trained."""
 
     def __init__(self, located: Located) -> None:
+        from transformers import GenerationConfig
+
         from workers.engines.transformers import load_for_speaking
-
-        self._loaded = load_for_speaking(located)
-        self.detail = f"{self._loaded.model.num_parameters():,} weights, {self._loaded.device}"
-        self.finish = "stop"
-        self.tokens = 0
-
-    def answer(self, say: Say) -> Iterator[str]:
-        """Token by token with a key-value cache, so that an answer can be broken off anywhere."""
-        import torch
-
-        from workers.data.tokenize.chat_template import render
         from workers.evaluate import turn_ends
 
-        model, tokenizer = self._loaded.model, self._loaded.tokenizer
-        self.finish, self.tokens = "length", 0
-        text = render(say.messages, tokenizer, generation=True)
-        ids = tokenizer(text, add_special_tokens=False, return_tensors="pt")["input_ids"]
-        pick = _sampler(say, torch.Generator(device="cpu"))
-        ends = turn_ends(model, tokenizer)
-        cache, shown, written = None, "", []
-        given = ids.to(model.device)
-        for _ in range(say.max_tokens):
-            with torch.no_grad():
-                output = model(input_ids=given, past_key_values=cache, use_cache=True)
-            token = pick(output.logits[0, -1].float().cpu())
-            if token in ends:
-                self.finish = "stop"
-                return
-            cache, given = output.past_key_values, torch.tensor([[token]], device=model.device)
-            written.append(token)
-            self.tokens += 1
-            so_far = str(tokenizer.decode(written, skip_special_tokens=True))
-            if so_far.endswith("\N{REPLACEMENT CHARACTER}"):
-                continue  # half a character: its other bytes are still to come
-            yield so_far[len(shown) :]
-            shown = so_far
+        loaded = load_for_speaking(located)
+        self._model: Any = loaded.model
+        self._tokenizer: Any = loaded.tokenizer
+        self._ends = turn_ends(loaded.model, loaded.tokenizer)
+        # What the model's makers sample with must not take part: `generate` fills in from there.
+        self._model.generation_config = GenerationConfig(
+            eos_token_id=sorted(self._ends), pad_token_id=self._tokenizer.pad_token_id, top_k=0
+        )
+        self.detail = f"{loaded.model.num_parameters():,} weights, {loaded.device}"
 
+    def answer(
+        self, say: Say, show: Callable[[str], None], interrupted: Callable[[], bool]
+    ) -> Ended:
+        """Greedy at temperature 0, else nucleus sampling (Holtzman et al. 2020) with `top_p`."""
+        import torch
+        from transformers.generation.stopping_criteria import StoppingCriteriaList
 
-def _sampler(say: Say, generator: Any) -> Callable[[Any], int]:
-    """Picks the next token from logits (vocabulary,): greedy at temperature 0, else nucleus
-    sampling (Holtzman et al. 2020) with `top_p`."""
-    import torch
+        from workers.data.tokenize.chat_template import render
+        from workers.engines.streaming import Stream
 
-    generator.manual_seed(say.seed) if say.seed is not None else generator.seed()
-
-    def pick(logits: torch.Tensor) -> int:
-        if say.temperature == 0:
-            return int(logits.argmax())
-        ordered, order = torch.softmax(logits / say.temperature, dim=-1).sort(descending=True)
-        ordered[ordered.cumsum(-1) - ordered >= say.top_p] = 0.0
-        return int(order[torch.multinomial(ordered, 1, generator=generator)])
-
-    return pick
+        text = render(say.messages, self._tokenizer, generation=True)
+        ids = self._tokenizer(text, add_special_tokens=False, return_tensors="pt")["input_ids"]
+        ids = ids.to(self._model.device)  # (1, prompt)
+        torch.seed() if say.seed is None else torch.manual_seed(say.seed)
+        sampling = (
+            {"do_sample": True, "temperature": say.temperature, "top_p": say.top_p}
+            if say.temperature > 0
+            else {"do_sample": False}
+        )
+        stream = Stream(self._tokenizer, self._ends, show, interrupted)
+        self._model.generate(
+            ids, attention_mask=torch.ones_like(ids), max_new_tokens=say.max_tokens,
+            streamer=stream, stopping_criteria=StoppingCriteriaList([stream]), **sampling,
+        )  # fmt: skip
+        return Ended(stream.finish, len(stream.written))

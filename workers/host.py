@@ -10,11 +10,12 @@ import contextlib
 import os
 import sys
 import threading
+import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Protocol
+from typing import Any
 
 import msgspec
 import psutil
@@ -22,12 +23,17 @@ import psutil
 from workers.protocol import VERSION, wire
 from workers.protocol.events import Event, Failed, Paused, Started
 from workers.protocol.faults import kind_of
-from workers.protocol.jobs import Job, Train
+from workers.protocol.jobs import Job, OwnedTask, Train
 from workers.protocol.refusal import Refusal
-from workers.protocol.requests import AnyRequest, Pause, Request, Resume, Stop
+from workers.protocol.requests import AnyRequest, Cancel, Pause, Request, Resume, Stop
 from workers.protocol.resume import for_less_memory
 
+LISTEN_EVERY_S = 0.03
+"""How often a task that serves looks at what is asked, while it has nothing else to do."""
+OWNER_EVERY_S = 1.0
+"""How often it looks whether its owner lives."""
 Emit = Callable[[Event], None]
+Handlers = Mapping[type[Request], Callable[[Any], None]]
 LESS_MEMORY = (
     "Halve the batch size and double gradient accumulation, shorten the longest example, switch on "
     "gradient checkpointing, or take method qlora."
@@ -54,23 +60,37 @@ class Requests:
         found = [at for at, request in enumerate(asked) if isinstance(request, kinds)]
         kept = asked[found[-1] + 1 :] if found else asked
         self.stop_asked = self.pause_asked = False
-        self.put_back(kept)
+        self._waiting = kept
         self._note(kept)
 
     def take(self) -> list[AnyRequest]:
-        """Everything new, in order. Stop and Pause are remembered as well."""
+        """Everything that waits, in order. Stop and Pause are remembered as well."""
+        self._read()
+        taken, self._waiting = self._waiting, []
+        return taken
+
+    def next(self) -> AnyRequest | None:
+        """The first request that waits; the others wait on."""
+        self._read()
+        return self._waiting.pop(0) if self._waiting else None
+
+    def interrupted(self) -> bool:
+        """Whether what is being done is to be broken off: for a Stop, or for a Cancel, which is
+        done with thereby. All else that was asked waits on."""
+        self._read()
+        cancels = [request for request in self._waiting if isinstance(request, Cancel)]
+        for cancel in cancels:
+            self._waiting.remove(cancel)
+        return bool(cancels) or self.stop_asked
+
+    def _read(self) -> None:
         new = [request for request in self._follower.read() if request is not None]
         self._note(new)
-        taken, self._waiting = self._waiting + new, []
-        return taken
+        self._waiting += new
 
     def _note(self, asked: list[AnyRequest]) -> None:
         self.stop_asked = self.stop_asked or any(isinstance(request, Stop) for request in asked)
         self.pause_asked = self.pause_asked or any(isinstance(request, Pause) for request in asked)
-
-    def put_back(self, requests: list[AnyRequest]) -> None:
-        """Leaves requests for whoever looks next."""
-        self._waiting = requests + self._waiting
 
 
 class Host:
@@ -200,19 +220,50 @@ def _lives(named: wire.Alive) -> bool:
         return False
 
 
-class Owned(Protocol):
-    """A task that ends when the process that asked for it is gone."""
-
-    @property
-    def owner_pid(self) -> int: ...
-
-    @property
-    def owner_started(self) -> float: ...
-
-
-def owner_lives(task: Owned) -> bool:
+def owner_lives(task: OwnedTask) -> bool:
     """Whether the very process that asked for a task still runs."""
     return _lives(wire.Alive(task.owner_pid, task.owner_started))
+
+
+def _nothing() -> bool:
+    return False
+
+
+def serve(host: Host, handlers: Handlers, meanwhile: Callable[[], bool] = _nothing) -> None:
+    """Answers what is asked of an `OwnedTask`, one request after the other, until Stop comes or the
+    process that asked for the task is gone.
+
+    Args:
+        handlers: what to do with each kind of request; others are passed over. One that takes its
+            time looks at `host.requests.interrupted()`.
+        meanwhile: a small step of other work, done between two looks at what is asked; returns
+            whether there was any to do.
+    """
+    task = host.job.task
+    assert isinstance(task, OwnedTask)
+    looked = float("-inf")
+    while not host.requests.stop_asked:
+        if time.monotonic() - looked >= OWNER_EVERY_S:
+            if not owner_lives(task):
+                return
+            looked = time.monotonic()
+        if not serve_once(host, handlers, meanwhile):
+            time.sleep(LISTEN_EVERY_S)
+
+
+def serve_once(host: Host, handlers: Handlers, meanwhile: Callable[[], bool] = _nothing) -> bool:
+    """Answers what has been asked so far, then does one step of the other work.
+
+    Returns:
+        Whether there was anything to do.
+    """
+    busy = False
+    while (request := host.requests.next()) is not None and not host.requests.stop_asked:
+        handler = handlers.get(type(request))
+        if handler is not None:
+            handler(request)
+            busy = True
+    return (not host.requests.stop_asked and meanwhile()) or busy
 
 
 @contextlib.contextmanager

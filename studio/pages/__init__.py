@@ -1,1 +1,1 @@
-"""One screen a file. Pages show the store and hear the jobs; they never import each other."""
+"""One screen a file. Pages show the store and follow jobs; they never import each other."""

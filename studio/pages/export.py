@@ -10,14 +10,14 @@ from PySide6.QtGui import QDesktopServices
 from PySide6.QtWidgets import QComboBox, QHBoxLayout, QProgressBar, QVBoxLayout, QWidget
 from superqt.utils import signals_blocked
 
-from studio.jobs import Jobs, JobUpdate
-from studio.store import JobRow
+from studio.jobs import Jobs
+from studio.session import Ending, Session
 from studio.theme import SPACE, Theme
 from studio.widgets.card import Card, Choices
 from studio.widgets.notice import Banner, EmptyState
 from studio.widgets.page import Page
 from studio.widgets.text import button, label
-from workers.protocol.events import Artifact, Checked, Event, Phase
+from workers.protocol.events import Artifact, Checked, Phase
 from workers.protocol.exports import EXPORTS, USUAL, differs, read_parity
 from workers.protocol.jobs import Export
 from workers.protocol.refusal import Refusal
@@ -32,7 +32,8 @@ class ExportPage(Page):
                          "trained model.")  # fmt: skip
         self._jobs = jobs
         self._theme = theme
-        self._job = ""
+        self._session: Session | None = None
+        """Follows the export that goes on."""
         self._made = ""
         """The file that is being compared."""
         self.runs = QComboBox()
@@ -46,7 +47,7 @@ class ExportPage(Page):
         self.start = button("Export", theme, "package", kind="primary", name="start-export")
         self.start.clicked.connect(self._on_start)
         self.stop = button("Stop", theme, "stop", name="stop-export")
-        self.stop.clicked.connect(lambda: self._jobs.stop(self._job))
+        self.stop.clicked.connect(self._on_stop)
         self.banner = Banner(theme)
         self.phase = label("", "muted")
         self.progress = QProgressBar()
@@ -101,8 +102,12 @@ class ExportPage(Page):
             self.runs.setCurrentIndex(max(0, self.runs.findData(present)))
         self._content.setVisible(bool(rows))
         self._empty.setVisible(not rows)
-        if rows and not self._job:
+        if rows and self._session is None:
             self._show_files()
+
+    def receive(self, request: object) -> None:
+        if isinstance(request, str):
+            self.open(request)
 
     def open(self, run: str) -> None:
         """Shows the page with a run chosen."""
@@ -110,7 +115,7 @@ class ExportPage(Page):
         self.runs.setCurrentIndex(self.runs.findData(run))
 
     def _on_run_chosen(self) -> None:
-        if not self._job:
+        if self._session is None:
             self.banner.hide()
             _clear(self._check_lines)
             self.checks.hide()
@@ -122,7 +127,7 @@ class ExportPage(Page):
         kept = [file for file in exports if Path(file.path).exists()]
         checked = read_parity(Path(kept[0].path).parent) if kept else {}
         for file in kept:
-            apart = "" if self._job else differs(checked.get(Path(file.path).name))
+            apart = "" if self._session is not None else differs(checked.get(Path(file.path).name))
             self._file_lines.addWidget(self._file_line(file.path, file.kind, file.bytes, apart))
         self.files.setVisible(bool(kept))
 
@@ -157,10 +162,13 @@ class ExportPage(Page):
         folder = str(self._jobs.folder(run.id))
         task = Export(run_folder=folder, targets=self.targets.chosen)
         try:
-            self._job = self._jobs.start(task, f"export {run.name}", run.id)
+            self._session = Session.start(self._jobs, task, f"export {run.name}", run.id)
         except Refusal as refusal:
-            self.banner.tell(refusal.what, refusal.cause, refusal.remedy)
+            self.banner.refuse(refusal)
             return
+        self._session.on(Phase, lambda phase: self.phase.setText(phase.name))
+        self._session.on(Artifact, self._on_artifact).on(Checked, self._on_checked)
+        self._session.on(Ending, self._on_ended)
         _clear(self._check_lines)
         self.checks.hide()
         self._show_working(True)
@@ -172,28 +180,20 @@ class ExportPage(Page):
         self.runs.setEnabled(not working)
         self.phase.setText("Starting" if working else "")
 
-    def hear(self, news: list[JobUpdate]) -> None:
-        for heard in news:
-            if heard.job == self._job:
-                for line in heard.lines:
-                    self._take(line.event)
-                row = self._jobs.store.job(self._job)
-                if row is not None and not row.live:
-                    self._end(row)
+    def _on_stop(self) -> None:
+        if self._session is not None:
+            self._session.stop()
 
-    def _take(self, event: Event) -> None:
-        match event:
-            case Phase(name=name):
-                self.phase.setText(name)
-            case Artifact(path=path):
-                self._made = Path(path).name
-                self._show_files()
-            case Checked():
-                self._check_lines.addWidget(self._check_line(event))
-                self.checks.show()
-                if not event.passed and self.banner.isHidden():
-                    self.banner.tell(f"{self._made} does not speak like the trained model.",
-                                     f"{event.check}: {event.detail}", event.remedy)  # fmt: skip
+    def _on_artifact(self, artifact: Artifact) -> None:
+        self._made = Path(artifact.path).name
+        self._show_files()
+
+    def _on_checked(self, checked: Checked) -> None:
+        self._check_lines.addWidget(self._check_line(checked))
+        self.checks.show()
+        if not checked.passed and self.banner.isHidden():
+            self.banner.tell(f"{self._made} does not speak like the trained model.",
+                             f"{checked.check}: {checked.detail}", checked.remedy)  # fmt: skip
 
     def _check_line(self, checked: Checked) -> QWidget:
         line = QWidget()
@@ -212,12 +212,12 @@ class ExportPage(Page):
         row.addWidget(label(detail, "muted", wrap=True, select=True), 1)
         return line
 
-    def _end(self, row: JobRow) -> None:
-        self._job = ""
+    def _on_ended(self, ending: Ending) -> None:
+        self._session = None
         self._show_working(False)
         self._show_files()
-        if row.status == "failed":
-            self.banner.tell(row.cause, "", row.remedy)
+        if ending.status == "failed":
+            self.banner.tell(ending.cause, "", ending.remedy)
 
 
 def _clear(lines: QVBoxLayout) -> None:

@@ -16,8 +16,9 @@ from PySide6.QtCore import (
 from PySide6.QtGui import QColor
 from PySide6.QtWidgets import QHeaderView, QLineEdit, QMenu, QMessageBox, QTableView
 
-from studio.jobs import Jobs, JobUpdate
-from studio.store import JobRow, Store
+from studio.jobs import Jobs
+from studio.records import JobRow
+from studio.store import Store
 from studio.theme import Theme
 from studio.widgets.notice import STATUS, EmptyState
 from studio.widgets.page import Page
@@ -144,7 +145,8 @@ class RunsPage(Page):
         self._empty.action.clicked.connect(self.new_asked)
         self.body.addWidget(self.table, 1)
         self.body.addWidget(self._empty, 1)
-        theme.changed.connect(self._on_theme_changed)
+        theme.changed.connect(self._on_changed)
+        jobs.subscribe(None, self._on_changed)
 
     def _make_table(self) -> QTableView:
         table = QTableView()
@@ -165,9 +167,6 @@ class RunsPage(Page):
         table.activated.connect(self._on_activated)
         table.clicked.connect(self._on_activated)
         return table
-
-    def hear(self, news: list[JobUpdate]) -> None:
-        self._stale = self._stale or bool(news)
 
     def showEvent(self, event: Any) -> None:
         self._stale = True
@@ -244,5 +243,5 @@ class RunsPage(Page):
             QMessageBox.warning(self, "Delete run", str(fault))
         self._stale = True
 
-    def _on_theme_changed(self) -> None:
+    def _on_changed(self, *_: object) -> None:
         self._stale = True

@@ -19,7 +19,7 @@ class ChartGrid(QScrollArea):
 
     def __init__(self) -> None:
         super().__init__()
-        self._shown: list[Chart] = []
+        self.shown: list[Chart] = []
         holder = QWidget()
         holder.setObjectName("scrolled")
         self._grid = QGridLayout(holder)
@@ -38,18 +38,18 @@ class ChartGrid(QScrollArea):
 
     def show_charts(self, charts: list[Chart]) -> None:
         """Shows these, in this order, in place of those that were shown."""
-        if charts == self._shown:
+        if charts == self.shown:
             return
-        for made in self._shown:
+        for made in self.shown:
             if made not in charts:
                 self._grid.removeWidget(made)
                 made.hide()
-        self._shown = list(charts)
+        self.shown = list(charts)
         self._place()
 
     def _place(self) -> None:
-        columns = min(self.room, len(self._shown))
-        for place, made in enumerate(self._shown):
+        columns = min(self.room, len(self.shown))
+        for place, made in enumerate(self.shown):
             self._grid.addWidget(made, place // columns, place % columns)
             made.show()
         for column in range(self._grid.columnCount()):

@@ -51,7 +51,7 @@ class CheckCard(Card):
         self.body.addLayout(row)
         self.body.addWidget(self.state)
         self.body.addWidget(self.view)
-        self.tell("", working=False)
+        self.show_state("", working=False)
         self.hide()
 
     def offer(self, sources: list[str]) -> None:
@@ -67,12 +67,12 @@ class CheckCard(Card):
         """A check of a dataset was started."""
         self._source = source
         self.view.clear()
-        self.tell("Starting", working=True)
+        self.show_state("Starting", working=True)
 
     def end(self, failure: Collection[str]) -> None:
         """The check has ended; why and what to do now where it failed."""
         if self._source:
-            self.tell(" ".join(failure).strip(), working=False)
+            self.show_state(" ".join(failure).strip(), working=False)
 
     def forget(self) -> None:
         """Tells nothing of the dataset any more; a check of it that still goes on is cancelled."""
@@ -80,9 +80,9 @@ class CheckCard(Card):
             self.cancelled.emit()
         self._source = ""
         self.view.clear()
-        self.tell("", working=False)
+        self.show_state("", working=False)
 
-    def tell(self, words: str, *, working: bool) -> None:
+    def show_state(self, words: str, *, working: bool) -> None:
         self.state.setText(words)
         self.state.setVisible(bool(words))
         self.start.setEnabled(not working)
@@ -97,8 +97,8 @@ class CheckCard(Card):
             return
         match event:
             case Phase(name=name):
-                self.tell(name, working=True)
+                self.show_state(name, working=True)
             case Progress() as progress:
-                self.tell(progress.words, working=True)
+                self.show_state(progress.words, working=True)
             case Inspected(result=result):
                 self.show_result(result)

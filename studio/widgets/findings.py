@@ -60,7 +60,7 @@ class HealthStrip(QFrame):
     def __init__(self, theme: Theme) -> None:
         super().__init__()
         self._theme = theme
-        self._told: tuple[str, str, str, int, int] | None = None
+        self._present: tuple[str, str, str, int, int] | None = None
         self.setObjectName("health-strip")
         self._picture = label()
         self._meaning = label("", "label", wrap=True, select=True)
@@ -80,16 +80,16 @@ class HealthStrip(QFrame):
         row.addWidget(self.more, 0, Qt.AlignmentFlag.AlignVCenter)
         self.hide()
 
-    def tell(self, findings: list[Finding]) -> None:
+    def show_findings(self, findings: list[Finding]) -> None:
         """Shows the gravest of those that hold, and how many more there are."""
         held = gravest(findings)
         if not held:
             self.hide()
             return
         first, others = held[0], len(held) - 1
-        told = (first.meaning, first.level, first.remedy, first.since, others)
-        if told != self._told:
-            self._told = told
+        present = (first.meaning, first.level, first.remedy, first.since, others)
+        if present != self._present:
+            self._present = present
             _, icon, tint = LEVELS.get(first.level, LEVELS["advice"])
             self._theme.set_icon(self._picture, icon, tint)
             set_look(self, banner="bad" if first.level == "alarm" else "info")
@@ -109,19 +109,19 @@ class FindingList(QScrollArea):
     def __init__(self, theme: Theme) -> None:
         super().__init__()
         self._theme = theme
-        self._shown: list[Finding] | None = None
+        self.shown: list[Finding] | None = None
         self._words: list[QLabel] = []
         self.setObjectName("health")
         self.setAccessibleName("Health")
         self.setWidgetResizable(True)
         self.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
         self.viewport().setAutoFillBackground(False)
-        self.tell([])
+        self.show_findings([])
 
-    def tell(self, findings: list[Finding]) -> None:
-        if findings == self._shown:
+    def show_findings(self, findings: list[Finding]) -> None:
+        if findings == self.shown:
             return
-        self._shown, self._words = list(findings), []
+        self.shown, self._words = list(findings), []
         holder = QWidget()
         column = QVBoxLayout(holder)
         column.setContentsMargins(2 * SPACE, 2 * SPACE, 2 * SPACE, 2 * SPACE)

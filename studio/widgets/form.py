@@ -21,6 +21,7 @@ from superqt import QCollapsible
 
 from studio.theme import SPACE, Theme, set_look
 from studio.widgets.check import CheckBox
+from studio.widgets.combo import ComboBox
 from studio.widgets.text import button, label
 from workers.protocol.options import Option, text_of
 
@@ -84,10 +85,9 @@ class Field(QWidget):
 
     def _make_editor(self) -> QLineEdit | QComboBox | QCheckBox:
         if self.option.choices:
-            box = QComboBox()
+            box = ComboBox()
             box.addItems(list(self.option.choices))
             box.currentTextChanged.connect(self._on_edited)
-            box.wheelEvent = lambda event: event.ignore()  # a passing wheel must not change it
             return box
         if self.option.kind is bool:
             check = CheckBox("On", self._theme)

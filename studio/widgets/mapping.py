@@ -8,6 +8,7 @@ from PySide6.QtCore import Qt, Signal
 from PySide6.QtWidgets import QComboBox, QFrame, QGridLayout, QScrollArea, QVBoxLayout, QWidget
 
 from studio.theme import SPACE, Theme
+from studio.widgets.combo import ComboBox
 from studio.widgets.text import button, label
 from workers.protocol.browse import Opening
 from workers.protocol.recipe import Column
@@ -68,11 +69,8 @@ class MappingView(QScrollArea):
         for place, words in enumerate(("Their column", "What it is to us")):
             self._grid.addWidget(label(words, "label"), 0, place)
         for number, column in enumerate(columns, start=1):
-            box = QComboBox()
-            box.setObjectName(f"map:{column}")
-            box.setAccessibleName(f"What {column} is to us")
+            box = ComboBox(f"map:{column}", f"What {column} is to us")
             box.addItems([NOT_USED, *get_args(Column)])
-            box.wheelEvent = lambda event: event.ignore()  # a passing wheel must not change it
             box.activated.connect(self._on_chosen)
             self.boxes[column] = box
             self._grid.addWidget(label(column, "", wrap=True, select=True), number, 0)

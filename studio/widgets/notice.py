@@ -7,6 +7,7 @@ from PySide6.QtWidgets import QFrame, QHBoxLayout, QLabel, QPushButton, QVBoxLay
 
 from studio.theme import SPACE, Theme, set_look
 from studio.widgets.text import button, label
+from workers.protocol.refusal import Refusal
 
 STATUS = {
     "running": ("Running", "accent", "spinner"),
@@ -72,6 +73,10 @@ class Banner(QFrame):
     def tell(self, what: str, cause: str = "", remedy: str = "") -> None:
         self._look("bad", "warning", "bad")
         self._say(what, cause, remedy)
+
+    def refuse(self, refusal: Refusal) -> None:
+        """Tells why something could not be done."""
+        self.tell(refusal.what, refusal.cause, refusal.remedy)
 
     def inform(self, what: str, cause: str = "", remedy: str = "") -> None:
         """The same in a calm look: nothing went wrong."""

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from PySide6.QtCore import Qt, QTimer
 from PySide6.QtWidgets import QFrame, QHBoxLayout, QScrollArea, QVBoxLayout, QWidget
 from shiboken6 import isValid
@@ -17,7 +15,7 @@ POLISHED_AT_ONCE = 8
 
 
 class Page(QWidget):
-    """A screen. Subclasses fill `body`; `hear` gets the news, `refresh` the window's clock."""
+    """A screen. Subclasses fill `body`; `refresh` is called on the window's clock."""
 
     def __init__(
         self, title: str, subtitle: str, *, scrolls: bool = True, wide: bool = False
@@ -78,11 +76,11 @@ class Page(QWidget):
             at = None if at is begin else at
         return at
 
-    def hear(self, news: list[Any]) -> None:
-        """What jobs said since the last tick."""
-
     def refresh(self) -> None:
         """Called on the window's clock while this page is shown: paint what changed."""
+
+    def receive(self, request: object) -> None:
+        """Takes up what another page asks for; called when the page has been shown."""
 
     def leave(self) -> None:
         """Called once when the window closes."""

@@ -82,7 +82,7 @@ class ResumeDialog(QDialog):
         try:
             with_settings(self._proposal.recipe, self.changes, self._proposal.run)
         except Refusal as refusal:
-            self.banner.tell(refusal.what, refusal.cause, refusal.remedy)
+            self.banner.refuse(refusal)
             return
         self.accept()
 

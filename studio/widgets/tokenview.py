@@ -9,6 +9,7 @@ from PySide6.QtGui import QIntValidator
 from PySide6.QtWidgets import QComboBox, QGridLayout, QLineEdit, QVBoxLayout, QWidget
 
 from studio.theme import SPACE, Theme
+from studio.widgets.combo import ComboBox
 from studio.widgets.text import label
 from studio.widgets.tokens import Legend, TokenText, counted
 from workers.protocol.browse import TokenView
@@ -41,17 +42,13 @@ class TokensView(QWidget):
         self.say("Choose a row to see it as the model will.")
 
     def _make_choosers(self) -> None:
-        self.models = QComboBox()
-        self.models.setObjectName("token-model")
-        self.models.setAccessibleName("Model")
+        self.models = ComboBox("token-model", "Model")
         self.models.setEditable(True)
         self.models.setInsertPolicy(QComboBox.InsertPolicy.NoInsert)
         self.models.setSizeAdjustPolicy(
             QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon
         )
-        self.templates = QComboBox()
-        self.templates.setObjectName("token-template")
-        self.templates.setAccessibleName("Chat template")
+        self.templates = ComboBox("token-template", "Chat template")
         self.templates.addItems(list(get_args(Template)))
         self.length = QLineEdit(str(LONGEST))
         self.length.setObjectName("token-length")
@@ -64,8 +61,6 @@ class TokensView(QWidget):
         line.editingFinished.connect(self.changed)
         self.templates.activated.connect(self.changed)
         self.length.editingFinished.connect(self.changed)
-        for box in (self.models, self.templates):
-            box.wheelEvent = lambda event: event.ignore()  # a passing wheel must not change it
 
     def _choosers(self) -> QGridLayout:
         grid = QGridLayout()

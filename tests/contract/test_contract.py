@@ -14,8 +14,9 @@ import pytest
 from studio.jobs import Jobs
 from studio.paths import Home
 from studio.process import launch
+from studio.records import JobRow
 from studio.settings import Settings
-from studio.store import JobRow, Store
+from studio.store import Store
 from tests.conftest import WorkerHere, end_all, wait_for
 from workers.protocol import wire
 from workers.protocol.events import (
@@ -101,7 +102,7 @@ def _kinds(events: list[Event]) -> set[type[Event]]:
 @pytest.mark.usefixtures("batch_here")
 def test_training_export_and_chat(studio: Jobs, recipe: Recipe, follow: Follow) -> None:
     run = studio.train(recipe)
-    studio.tell(run, SaveNow())
+    studio.send(run, SaveNow())
     assert follow(studio, run, 600.0).status == "finished"
     _check_training(studio, run)
     folder = studio.folder(run)
@@ -146,13 +147,13 @@ def _check_chat(studio: Jobs, model: str, follow: Follow) -> None:
     task = Chat(model=model, owner_pid=me.pid, owner_started=me.create_time())
     chat = studio.start(task, "chat")
     say = Say(messages=[{"role": "user", "content": "hello you"}], max_tokens=8, temperature=0.0)
-    studio.tell(chat, say)
+    studio.send(chat, say)
 
     def answers() -> int:
         return sum(isinstance(li.event, Answered) for li in wire.read_events(studio.folder(chat)))
 
     wait_for(lambda: answers() == 1, 240.0)
-    studio.tell(chat, say)
+    studio.send(chat, say)
     wait_for(lambda: answers() == 2, 240.0)
     studio.stop(chat)
     assert follow(studio, chat).status in ("finished", "stopped")
@@ -199,7 +200,7 @@ def _trains(jobs: Jobs, run: str) -> Callable[[], bool]:
 def _reaped(jobs: Jobs, run: str) -> bool:
     """Whether the worker that said its last word has left altogether."""
     jobs.poll()
-    return run not in jobs._children
+    return not jobs.has_child(run)
 
 
 def test_a_pause_rests_at_a_checkpoint_and_goes_on_from_it(
@@ -251,7 +252,7 @@ def test_reinforcement_learning_shows_its_answers(
         rewards=[Format(weight=0.5), MathAnswer()],
     )
     run = studio.train(asked)
-    studio.tell(run, SampleNow())
+    studio.send(run, SampleNow())
     assert follow(studio, run, 600.0).status == "finished"
     events = _said(studio, run)
     curves = {name for e in events if isinstance(e, Metrics) for name in e.values}

@@ -13,13 +13,12 @@ import os
 import re
 import signal
 import sys
-import time
 from pathlib import Path
 
 import worker
 
 from workers.__main__ import run_folder
-from workers.host import Host, owner_lives
+from workers.host import Host, serve
 from workers.protocol import events, requests
 from workers.protocol.assets import builtin_dataset
 from workers.protocol.browse import Opening, Piece, RowView, TokenView, Version
@@ -145,10 +144,8 @@ def browse(host: Host) -> None:
     assert isinstance(task, Browse)
     look = Look(host, task)
     look.open()
-    while not host.requests.stop_asked and owner_lives(task):
-        for request in host.requests.take():
-            look.answer(request)
-        time.sleep(0.01)
+    kinds = (requests.ShowRows, requests.MapColumns, requests.ShowTokens, requests.SaveVersion)
+    serve(host, dict.fromkeys(kinds, look.answer))
     host.emit(events.Finished())
 
 

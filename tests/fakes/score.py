@@ -10,13 +10,12 @@ from __future__ import annotations
 import os
 import signal
 import sys
-import time
 from pathlib import Path
 
 import worker
 
 from workers.__main__ import run_folder
-from workers.host import Host, owner_lives
+from workers.host import Host, serve
 from workers.protocol import events, requests
 from workers.protocol.jobs import Score
 
@@ -30,13 +29,13 @@ def score(host: Host) -> None:
     assert isinstance(task, Score)
     host.emit(events.Phase(name="Loading the reward model"))
     host.emit(events.Ready(model=task.model, detail="a fake"))
-    while not host.requests.stop_asked and owner_lives(task):
-        for asked in host.requests.take():
-            if isinstance(asked, requests.ScoreAnswers):
-                if "dies" in asked.prompt[-1]["content"]:
-                    os.kill(os.getpid(), signal.SIGKILL)
-                host.emit(events.AnswersScored(scores=[_scored(text) for text in asked.answers]))
-        time.sleep(0.01)
+
+    def answer(asked: requests.ScoreAnswers) -> None:
+        if "dies" in asked.prompt[-1]["content"]:
+            os.kill(os.getpid(), signal.SIGKILL)
+        host.emit(events.AnswersScored(scores=[_scored(text) for text in asked.answers]))
+
+    serve(host, {requests.ScoreAnswers: answer})
     host.emit(events.Finished())
 
 

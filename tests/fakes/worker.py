@@ -21,8 +21,7 @@ import learning
 import msgspec
 
 from workers.__main__ import run_folder
-from workers.chat import owner_lives
-from workers.host import Host
+from workers.host import Host, serve
 from workers.protocol import events, requests
 from workers.protocol.audit import (
     AuditExample,
@@ -221,11 +220,7 @@ def chat(host: Host) -> None:
     host.emit(events.Phase(name="Loading the model"))
     time.sleep(STEP_S)
     host.emit(events.Ready(model=task.model, detail="a fake"))
-    while not host.requests.stop_asked and owner_lives(task):
-        for request in host.requests.take():
-            if isinstance(request, requests.Say):
-                _answer(host, request)
-        time.sleep(0.01)
+    serve(host, {requests.Say: lambda say: _answer(host, say)})
     host.emit(events.Finished())
 
 
@@ -234,9 +229,7 @@ def _answer(host: Host, say: requests.Say) -> None:
     for number, word in enumerate(words):
         time.sleep(STEP_S)
         host.emit(events.Token(text=word if number == 0 else f" {word}"))
-        taken = host.requests.take()
-        host.requests.put_back([asked for asked in taken if isinstance(asked, requests.Say)])
-        if any(isinstance(request, requests.Cancel) for request in taken):
+        if host.requests.interrupted():
             words = words[: number + 1]
             break
     host.emit(

@@ -9,8 +9,9 @@ import pytest
 
 from studio.jobs import Jobs
 from studio.paths import Home
+from studio.records import JobRow
 from studio.settings import Settings
-from studio.store import JobRow, Store
+from studio.store import Store
 from workers.protocol import wire
 from workers.protocol.recipe import Evaluation, Model, Recipe, Source, Training
 

@@ -37,7 +37,7 @@ def _finished(driver: Driver, recipe: Recipe) -> RunPage:
 
 
 def _settled(page: RunPage) -> bool:
-    return not (page._to_load or page._stale or any(made.stale for made in _seen(page)))
+    return page.settled
 
 
 def _seen(page: RunPage) -> list[charts.Chart]:

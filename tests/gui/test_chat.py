@@ -42,7 +42,7 @@ def test_what_is_typed_while_a_model_loads_stands_in_the_composer(
     chat.models.setFocus()
     driver.qtbot.mouseClick(chat.composer, Qt.MouseButton.LeftButton)
     _write(driver, "two and two")
-    assert not chat._partner.ready
+    assert not chat.session.ready
     assert chat.models.currentData() == folders[0]
     assert chat.composer.toPlainText() == "two and two"
     assert not chat.send.isEnabled()

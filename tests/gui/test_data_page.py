@@ -128,7 +128,7 @@ def test_of_a_million_rows_those_in_sight_are_asked_for(driver: Driver, tmp_path
     driver.wait(lambda: _tokens_of(shown) == 700_123)
     assert _cell(shown, 700_123, 1) == "Question 700123"
     assert len(table.rows._rows) <= 600
-    told = _requests(driver.studio, shown._dataset.job)
+    told = _requests(driver.studio, shown.job)
     asked = [one for one in told if isinstance(one, ShowRows)]
     assert sum(one.count for one in asked) < 1000
 
@@ -176,7 +176,7 @@ def test_edits_are_saved_as_a_version_that_is_opened(
     before = rows.read_bytes()
     _choose(driver, page, 0)
     _edit(driver, page, "Say 0", "Say nought")
-    page.browser._drop([3])
+    page.browser.drop_rows([3])
     driver.click("save-version")
     driver.wait(lambda: page.browser.name.text() == "rows-v.jsonl")
     driver.wait(lambda: page.browser.counted and _cell(page, 0, 2) == "Say nought")
@@ -229,7 +229,7 @@ def test_edits_outlive_the_page_and_a_dead_reader(
 def test_edits_of_a_file_that_changed_are_set_aside(
     page: DataPage, driver: Driver, rows: Path
 ) -> None:
-    page.browser._drop([0])
+    page.browser.drop_rows([0])
     driver.click("open-another")
     rows.write_text(json.dumps({"prompt": "New", "completion": "News"}))
     _open(driver, rows)
@@ -261,7 +261,7 @@ def test_columns_mapped_by_hand_reach_the_wizard(driver: Driver, tmp_path: Path)
 
 
 def test_unsaved_edits_do_not_go_to_the_wizard_unseen(page: DataPage, driver: Driver) -> None:
-    page.browser._drop([0])
+    page.browser.drop_rows([0])
     driver.click("use-data")
     assert "would not see your edits" in page.banner.text
     assert driver.window.page is page
@@ -295,7 +295,7 @@ def test_a_source_that_fails_says_why(driver: Driver, tmp_path: Path) -> None:
 
 
 def test_looks_that_ended_leave_no_folder(page: DataPage, driver: Driver, rows: Path) -> None:
-    job = page._dataset.job
+    job = page.job
     driver.click("open-another")
     driver.wait(lambda: not driver.studio.jobs.folder(job).exists())
     assert not driver.studio.jobs.store.jobs("browse")

@@ -14,9 +14,12 @@ from PySide6.QtCore import QPointF, Qt
 from PySide6.QtGui import QColor
 from PySide6.QtWidgets import QLabel, QPushButton
 
-from studio.pages.run import ANSWERS_BYTES, RunPage, charts_for
+from studio.pages.run import RunPage
+from studio.pages.run.answers import ANSWERS_BYTES
+from studio.pages.run.plans import charts_for
 from studio.widgets import chart as charts
 from studio.widgets.completions import FirstAndNow
+from studio.widgets.curve import MOST_SMOOTHING
 from studio.widgets.findings import HEALTHY, Finding, FindingList
 from tests.gui.conftest import Driver, Recordings
 from workers.protocol.events import Finding as Found
@@ -24,7 +27,7 @@ from workers.protocol.events import Metrics, Note, Paused, Resumed, Rollout, Sam
 from workers.protocol.recipe import RL, Evaluation, Recipe, Source, Stage, Training
 from workers.protocol.rewards import AnyReward, Format, Length, MathAnswer, RewardModel
 from workers.protocol.rollouts import Group, Rollouts, Sampling, path_of
-from workers.protocol.wire import encode_event, read_events
+from workers.protocol.wire import read_events
 
 Finished = Callable[..., RunPage]
 
@@ -69,7 +72,7 @@ def finished(driver: Driver, recordings: Recordings) -> Finished:
 
 def _settled(page: RunPage) -> bool:
     """Whether everything that is to be seen has been read, placed and drawn."""
-    return not (page._to_load or page._stale or any(made.stale for made in _seen(page)))
+    return page.settled
 
 
 def _seen(page: RunPage) -> list[charts.Chart]:
@@ -79,15 +82,11 @@ def _seen(page: RunPage) -> list[charts.Chart]:
 def _order(page: RunPage) -> list[str]:
     """The keys of the charts that are shown, in the order in which they stand."""
     keys = {id(made): key for key, made in page.charts.items()}
-    return [keys[id(made)] for made in page.grid._shown]
+    return [keys[id(made)] for made in page.grid.shown]
 
 
 def _said(page: RunPage, kind: type) -> list:
-    return [
-        line.event
-        for line in read_events(page._jobs.folder(page.run))
-        if isinstance(line.event, kind)
-    ]
+    return [line.event for line in read_events(page.folder) if isinstance(line.event, kind)]
 
 
 def _open_tab(driver: Driver, page: RunPage, name: str) -> None:
@@ -112,7 +111,7 @@ def test_every_curve_of_reinforcement_learning_is_drawn_exactly(finished: Finish
         "frac_reward_zero_std", "clip_low", "clip_high", "clip_fraction", "gradient_norm",
         "learning_rate", "tokens_per_second", "memory_bytes", "rollout_seconds", "update_seconds",
     ):  # fmt: skip
-        made = page._chart_of(metric)
+        made = page.grid.chart_of(metric)
         assert made is not None, metric
         curve = made.curve(metric)
         assert list(zip(curve.steps, curve.values, strict=True)) == told[metric], metric
@@ -195,7 +194,7 @@ def test_smoothing_equals_its_definition() -> None:
     values = np.sin(np.arange(900.0))
     values[5] = values[700] = math.nan
     past, mean, weight, expected = 900 / 960, 0.0, 0.0, []
-    past = min(charts.MOST_SMOOTHING, past)
+    past = min(MOST_SMOOTHING, past)
     for value in values:
         if not math.isnan(value):
             mean = past * mean + (1 - past) * value
@@ -250,31 +249,33 @@ def _finding(**changes: object) -> Finding:
 def test_the_gravest_finding_is_told_first(driver: Driver) -> None:
     strip = driver.window.run.health
     alarm = _finding(kind="not_a_number", level="alarm", meaning="No number.")
-    strip.tell([_finding(), alarm])
+    strip.show_findings([_finding(), alarm])
     assert strip.text.startswith("No number.")
     assert strip.property("banner") == "bad"
     assert strip.more.text() == "1 more"
-    strip.tell([_finding(until=9)])
+    strip.show_findings([_finding(until=9)])
     assert strip.isHidden()
 
 
 def test_findings_of_an_unknown_level_are_shown_all_the_same(driver: Driver) -> None:
     listed = FindingList(driver.studio.theme)
     driver.qtbot.addWidget(listed)
-    listed.tell([_finding(level="later"), _finding(kind="b", until=5, meaning="Gone.")])
+    listed.show_findings([_finding(level="later"), _finding(kind="b", until=5, meaning="Gone.")])
     assert listed.text.index("It drifts.") < listed.text.index("Gone.")
 
 
-def test_a_finding_that_is_told_anew_after_a_pause_holds_once(finished: Finished) -> None:
+def test_a_finding_that_is_told_anew_after_a_pause_holds_once(
+    driver: Driver, finished: Finished
+) -> None:
     page = finished(steps=4)
     told = Found(kind="kl_drift", level="warning", step=1, metric="kl", meaning="A.", remedy="B.")
     again = msgspec.structs.replace(told, step=3)
-    line = read_events(page._jobs.folder(page.run))[0]
-    store = page._jobs.store
+    line = read_events(page.folder)[0]
+    store = driver.studio.store
     cursor = store.job(page.run).cursor  # type: ignore[union-attr]
     heard = [msgspec.structs.replace(line, event=event) for event in (told, again)]
-    store.hear(page.run, heard, cursor)
-    assert [(one.since, one.until) for one in page._found()] == [(1, 3), (3, None)]
+    store.apply(page.run, heard, cursor)
+    assert [(one.since, one.until) for one in page.found()] == [(1, 3), (3, None)]
 
 
 # Steps
@@ -291,9 +292,7 @@ def test_the_answers_of_a_step_stand_by_advantage(driver: Driver, finished: Fini
     assert view.model.columns == [
         "Advantage", "Total", "format", "math_answer", "length", "Tokens",
     ]  # fmt: skip
-    record = msgspec.json.decode(
-        (page._jobs.folder(page.run) / path_of(16)).read_bytes(), type=Rollouts
-    )
+    record = msgspec.json.decode((page.folder / path_of(16)).read_bytes(), type=Rollouts)
     assert sorted(view.model.samples, key=str) == sorted(record.groups[0].samples, key=str)
     cells = [
         [view.model.index(row, column).data() for column in range(view.model.columnCount())]
@@ -368,7 +367,7 @@ def test_answers_that_cannot_be_read_are_told_in_a_sentence(
     driver: Driver, finished: Finished, broken: str, words: str
 ) -> None:
     page = finished()
-    path = page._jobs.folder(page.run) / path_of(16)
+    path = page.folder / path_of(16)
     whole = path.read_bytes()
     path.unlink()
     if broken == "torn":
@@ -448,7 +447,7 @@ def test_a_pause_rests_and_resume_goes_on_without_a_gap(
     assert page.phase.text() == f"step {paused.step} of 24"
     assert not page.stop.isVisible()
     assert not page.pause.isVisible()
-    driver.wait(lambda: page.run not in page._jobs._children)  # the paused worker has left
+    driver.wait(lambda: not driver.studio.jobs.has_child(page.run))  # the paused worker has left
     driver.click("resume")
     _status(driver, "Running")
     assert not page.banner.isVisible()
@@ -456,7 +455,7 @@ def test_a_pause_rests_and_resume_goes_on_without_a_gap(
     _status(driver, "Finished")
     assert [event.step for event in _said(page, Resumed)] == [paused.step]
     assert page.charts["reward"].main.steps == list(range(1, 25))
-    assert list(page._answers) == list(range(1, 25))
+    assert list(page.rollouts) == list(range(1, 25))
     assert f"Resumed after step {paused.step}" in page.notes.toPlainText()
 
 
@@ -469,9 +468,11 @@ def test_a_pause_by_the_coach_says_why_and_what_to_change_once(
     driver.click("pause")
     _status(driver, "Paused")
     assert page.health.isVisible()
-    meaning = page.findings._shown[0].meaning  # type: ignore[index]
-    page._jobs.store.set_status(page.run, "paused", f"Paused by the health coach: {meaning}", "R.")
-    page._stale = True
+    meaning = page.findings.shown[0].meaning  # type: ignore[index]
+    driver.studio.store.set_status(
+        page.run, "paused", f"Paused by the health coach: {meaning}", "R."
+    )
+    page.invalidate()
     driver.wait(lambda: meaning in page.banner.text)
     assert "Raise the temperature" in page.banner.text
     assert not page.health.isVisible()
@@ -517,23 +518,34 @@ def test_no_word_is_cut_on_a_run(
     assert page.grab().toImage().pixelColor(2, 2).getRgb() == ground
 
 
+def test_a_run_is_shown_from_the_index_alone(driver: Driver, finished: Finished) -> None:
+    page = finished(steps=4)
+    notes, steps = page.notes.toPlainText(), page.charts["reward"].main.steps
+    assert "Checkpoint of step 4 saved" in notes
+    (page.folder / "events.jsonl").unlink()
+    driver.window.open_run(page.run)
+    driver.wait(lambda: page.settled and page.notes.toPlainText() == notes)
+    assert page.charts["reward"].main.steps == steps == [1, 2, 3, 4]
+    assert page.rollouts
+
+
 def test_a_long_run_opens_and_ticks_without_a_halt(driver: Driver, finished: Finished) -> None:
     """Bounds are loose; what is meant is that no tick reads or draws everything at once."""
     page = finished(steps=4)
-    folder = page._jobs.folder(page.run)
-    store = page._jobs.store
+    store = driver.studio.store
     row = store.job(page.run)
     assert row is not None
-    first = read_events(folder)[0]
+    first = read_events(page.folder)[0]
     names = ("reward", "kl", "entropy", "loss", "reward/format")
     values: dict[str, float | None] = dict.fromkeys(names, 0.5)
     events = [Metrics(step=step, values=values) for step in range(5, 3000)]
-    notes = [Note(text=f"note {n}") for n in range(5000)]
-    with (folder / "events.jsonl").open("ab") as file:
-        file.writelines(encode_event(n, event) for n, event in enumerate(notes, start=1))
+    notes = [
+        msgspec.structs.replace(first, n=1000 + n, event=Note(text=f"note {n}"))
+        for n in range(5000)
+    ]
     kept = [Rollout(step=step, path=path_of(step)) for step in range(5, 3000)]
     heard = [msgspec.structs.replace(first, event=event) for event in [*events, *kept]]
-    store.hear(page.run, heard, row.cursor)
+    store.apply(page.run, [*heard, *notes], row.cursor)
     driver.window.open_run(page.run)
     ticks = []
     while not _settled(page):

@@ -215,7 +215,7 @@ def test_an_answer_can_be_broken_off(
     driver.qtbot.keyClicks(composer, "one two three four five six seven eight nine ten")
     driver.click("send")
     driver.wait(lambda: "You" in driver.window.chat.bubbles.turns[-1].text)
-    driver.click("hush")
+    driver.click("cancel-answer")
     driver.wait(lambda: driver.find("send").isEnabled())
     assert "ten" not in driver.window.chat.bubbles.turns[-1].text
 

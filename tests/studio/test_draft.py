@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, get_args
+from typing import get_args
 
 import msgspec
 import pytest
@@ -28,7 +28,8 @@ from studio.draft import (
     values,
     with_stage_defaults,
 )
-from studio.draft_faults import fault, first_fault, impossible, warning
+from studio.draft_faults import first_fault, impossible
+from tests.studio.drafts import SMOLLM2, STARTER, SUMS, on_sums
 from workers.protocol.assets import assets_folder
 from workers.protocol.pipeline import PREVIOUS, Pipeline, read_pipeline
 from workers.protocol.recipe import (
@@ -42,40 +43,27 @@ from workers.protocol.recipe import (
     format_recipe,
     parse_recipe,
 )
-from workers.protocol.refusal import Refusal
 from workers.protocol.rewards import Format, MathAnswer, RewardModel
 from workers.protocol.stages import PARAMETERS, STAGES
-
-STARTER = Base(parameters=PARAMETERS["starter"], answers=False)
-SMOLLM2 = Base(
-    kind="smollm2", name="smollm2", root="smollm2", parameters=PARAMETERS["smollm2"], answers=True
-)
-SUMS = draft_source(Source(source="builtin:arithmetic"))
-
-
-def _draft(stage: Stage = "sft", base: Base = STARTER, **fields: Any) -> RecipeDraft:
-    return RecipeDraft(stage=stage, base=base, sources=(SUMS,), **fields)
-
-
-def _words(refusal: Refusal | None) -> str:
-    return str(refusal or "")
-
 
 # Defaults
 
 
 def test_defaults_follow_the_stage_and_the_size_of_the_base() -> None:
-    tiny, small = values(_draft("grpo")), values(_draft("grpo", SMOLLM2))
+    tiny, small = values(on_sums("grpo")), values(on_sums("grpo", SMOLLM2))
 
     assert (tiny["training.batch_size"], tiny["training.learning_rate"]) == (64, 2e-4)
     assert (small["training.batch_size"], small["training.learning_rate"]) == (8, 1e-5)
-    assert (method(_draft("grpo")), method(_draft("grpo", SMOLLM2))) == ("full", "lora")
+    assert (method(on_sums("grpo")), method(on_sums("grpo", SMOLLM2))) == (
+        "full",
+        "lora",
+    )
     assert tiny["rl.max_completion_tokens"] == 56
     assert small["rl.max_completion_tokens"] == RL().max_completion_tokens
 
 
 def test_defaults_follow_the_method() -> None:
-    draft = _draft("rlhf", SMOLLM2)
+    draft = on_sums("rlhf", SMOLLM2)
 
     assert values(draft)["rl.algorithm"] == "ppo"
     assert values(draft.with_method("qlora"))["rl.algorithm"] == "rloo"
@@ -90,7 +78,7 @@ def test_a_draft_has_the_defaults_of_a_file_that_says_nothing(stage: Stage, base
         '[[data]]\nsource = "builtin:arithmetic"\n'
         '[[rewards]]\nkind = "reward_model"\nmodel = "run:r"\n[distill]\nteacher = "t"\n'
     )
-    chosen = _draft(
+    chosen = on_sums(
         stage,
         Base(name=base, parameters=PARAMETERS.get(base)),
         rewards=(RewardModel(model="run:r"),),
@@ -101,7 +89,7 @@ def test_a_draft_has_the_defaults_of_a_file_that_says_nothing(stage: Stage, base
 
 
 def test_what_was_entered_stays_when_the_stage_changes() -> None:
-    draft = _draft().with_option("training.batch_size", 24)
+    draft = on_sums().with_option("training.batch_size", 24)
     later = msgspec.structs.replace(draft, stage="grpo")
 
     assert recipe(later).training.batch_size == 24
@@ -109,7 +97,7 @@ def test_what_was_entered_stays_when_the_stage_changes() -> None:
 
 
 def test_a_default_that_is_entered_follows_like_one_that_is_not() -> None:
-    draft = _draft().with_option("training.batch_size", 24)
+    draft = on_sums().with_option("training.batch_size", 24)
     reset = draft.with_option("training.batch_size", defaults(draft)["training.batch_size"])
 
     assert reset.options == {}
@@ -117,7 +105,7 @@ def test_a_default_that_is_entered_follows_like_one_that_is_not() -> None:
 
 
 def test_a_method_that_was_chosen_stays() -> None:
-    draft = _draft("grpo")
+    draft = on_sums("grpo")
 
     assert draft.with_method("full").method is None
     chosen = draft.with_method("dora")
@@ -128,11 +116,14 @@ def test_a_method_that_was_chosen_stays() -> None:
 
 
 def test_only_stages_that_are_scored_ask_for_rewards() -> None:
-    assert [s for s in get_args(Stage) if "Rewards" in shown_steps(_draft(s))] == ["rlhf", "grpo"]
+    assert [s for s in get_args(Stage) if "Rewards" in shown_steps(on_sums(s))] == [
+        "rlhf",
+        "grpo",
+    ]
 
 
 def test_settings_are_those_that_the_stage_looks_at() -> None:
-    sft, dpo, cpt = (shown_options(_draft(stage)) for stage in ("sft", "dpo", "cpt"))
+    sft, dpo, cpt = (shown_options(on_sums(stage)) for stage in ("sft", "dpo", "cpt"))
 
     assert {"training.packing", "training.assistant_only_loss", "lora.rank"} <= sft
     assert not {"rl.group_size", "preference.beta", "distill.teacher"} & sft
@@ -142,7 +133,7 @@ def test_settings_are_those_that_the_stage_looks_at() -> None:
 
 
 def test_settings_are_those_that_the_algorithm_looks_at() -> None:
-    ppo = _draft("rlhf")
+    ppo = on_sums("rlhf")
     rloo = ppo.with_option("rl.algorithm", "rloo")
 
     assert "rl.value_coefficient" in shown_options(ppo)
@@ -152,7 +143,7 @@ def test_settings_are_those_that_the_algorithm_looks_at() -> None:
 
 
 def test_full_training_has_no_adapter_to_ask_for() -> None:
-    shown = shown_options(_draft().with_method("full"))
+    shown = shown_options(on_sums().with_method("full"))
 
     assert not [path for path in shown if path.startswith("lora.")]
 
@@ -212,12 +203,12 @@ def test_another_reward_model_takes_the_place_of_the_recipes() -> None:
 
 
 def test_a_run_without_a_name_gets_one() -> None:
-    assert recipe(_draft(name="  ")).name == UNNAMED
-    assert recipe(_draft(name=" sums ")).name == "sums"
+    assert recipe(on_sums(name="  ")).name == UNNAMED
+    assert recipe(on_sums(name=" sums ")).name == "sums"
 
 
 def test_sft_can_be_put_first() -> None:
-    draft = _draft("dpo", name="polish")
+    draft = on_sums("dpo", name="polish")
     made = preceded_by_sft(draft)
     first, then = made.stages
 
@@ -239,133 +230,31 @@ def test_a_dataset_is_added_once() -> None:
 
 
 def test_what_is_typed_of_a_dataset_reaches_the_recipe() -> None:
-    draft = _draft().with_source_changed(SUMS.source, weight="3", limit="1,500", licence=" MIT ")
+    draft = on_sums().with_source_changed(SUMS.source, weight="3", limit="1,500", licence=" MIT ")
 
     assert recipe(draft).data == [Source(source=SUMS.source, weight=3.0, limit=1500, licence="MIT")]
 
 
 def test_a_dataset_that_was_looked_at_replaces_itself() -> None:
     looked_at = Source(source=SUMS.source, mapping={"q": "prompt"}, bad_rows="skip")
-    draft = _draft().with_source_changed(SUMS.source, weight="2").with_source_read_as(looked_at)
+    draft = on_sums().with_source_changed(SUMS.source, weight="2").with_source_read_as(looked_at)
 
     assert recipe(draft).data == [msgspec.structs.replace(looked_at, weight=2.0)]
     assert RecipeDraft().with_source_read_as(looked_at).sources == (draft_source(looked_at),)
 
 
 def test_bad_rows_can_be_skipped() -> None:
-    assert recipe(_draft().with_bad_rows_skipped(SUMS.source)).data[0].bad_rows == "skip"
+    assert recipe(on_sums().with_bad_rows_skipped(SUMS.source)).data[0].bad_rows == "skip"
 
 
 def test_a_new_run_on_other_data_has_no_test_set_of_the_old() -> None:
-    draft = _draft(test="builtin:arithmetic-test").on_data(Source(source="votes.jsonl"))
+    draft = on_sums(test="builtin:arithmetic-test").on_data(Source(source="votes.jsonl"))
 
     assert recipe(draft).evaluation.test == ""
     assert [one.source for one in draft.sources] == ["votes.jsonl"]
 
 
-# Faults
-
-
-@pytest.mark.parametrize(
-    ("base", "words"),
-    [
-        (Base(kind="hub", name="name"), "not a model id"),
-        (Base(kind="folder", name="/nowhere"), "not a model folder"),
-        (Base(kind="run", name="run:"), "no earlier run"),
-        (Base(kind="hub", name="org/name"), ""),
-        (Base(kind="run", name="run:one"), ""),
-        (STARTER, ""),
-    ],
-)
-def test_a_base_has_to_be_there(base: Base, words: str) -> None:
-    assert words in _words(fault(_draft(base=base), "Model"))
-    assert bool(fault(_draft(base=base), "Model")) is bool(words)
-
-
-@pytest.mark.parametrize(
-    ("typed", "words"),
-    [
-        ({"weight": ""}, "The weight of"),
-        ({"weight": "-1"}, "The weight of"),
-        ({"weight": "inf"}, "The weight of"),
-        ({"limit": "many"}, "not a whole number"),
-        ({"weight": "0.5", "limit": ""}, ""),
-    ],
-)
-def test_what_is_typed_of_a_dataset_has_to_be_numbers(typed: dict[str, str], words: str) -> None:
-    draft = _draft().with_source_changed(SUMS.source, **typed)
-
-    assert words in _words(fault(draft, "Data"))
-    assert bool(fault(draft, "Data")) is bool(words)
-
-
-@pytest.mark.parametrize(
-    ("source", "there"),
-    [("gone.jsonl", False), ("folder/gone.csv", False), ("org/name", True), ("", False)],
-)
-def test_datasets_have_to_be_there_as_far_as_that_is_known(source: str, there: bool) -> None:
-    assert (fault(RecipeDraft().with_source(Source(source=source)), "Data") is None) is there
-    if source:
-        assert (fault(_draft(test=source), "Data") is None) is there
-
-
-def test_rewards_are_needed_where_they_score() -> None:
-    assert "No reward is chosen" in _words(fault(_draft("grpo"), "Rewards"))
-    assert fault(_draft("grpo", rewards=(MathAnswer(),)), "Rewards") is None
-    faulty = _draft("grpo", rewards=(MathAnswer(),), reward_faults=("Format, Pattern: no.",))
-    assert "Format, Pattern: no." in _words(fault(faulty, "Rewards"))
-    assert "no reward model" in _words(fault(_draft("rlhf"), "Rewards"))
-
-
-def test_ppo_wants_a_reward_model_with_the_policys_tokens() -> None:
-    draft = _draft(
-        "rlhf",
-        reward_model="run:r",
-        reward_models=(RewardModelChoice("run:r", "r", "smollm2"),),
-    )
-
-    assert "trained from smollm2" in _words(fault(draft, "Rewards"))
-    assert fault(draft.with_option("rl.algorithm", "rloo"), "Rewards") is None
-    assert fault(msgspec.structs.replace(draft, base=SMOLLM2), "Rewards") is None
-
-
-def test_a_setting_that_cannot_be_used_is_a_fault_while_it_is_asked_for() -> None:
-    draft = _draft().with_option_fault("lora.rank", "At least 1.")
-
-    assert "LoRA rank: At least 1." in _words(fault(draft, "Settings"))
-    assert recipe(draft).lora.rank == 16
-    assert fault(draft.with_method("full"), "Settings") is None
-    assert fault(draft.with_option("lora.rank", 8), "Settings") is None
-
-
-def test_a_teacher_has_to_be_named() -> None:
-    draft = _draft("distill")
-
-    assert "No teacher" in _words(fault(draft, "Settings"))
-    assert fault(draft.with_option("distill.teacher", "smollm2"), "Settings") is None
-
-
-def test_the_first_fault_is_in_a_step_that_is_asked() -> None:
-    draft = RecipeDraft(stage="grpo", base=STARTER)
-
-    assert first_fault(draft) == "Data"
-    assert first_fault(draft.with_source(SUMS.given)) == "Rewards"
-    assert first_fault(_draft()) is None
-
-
-def test_what_does_not_go_together_or_is_out_of_bounds_is_impossible() -> None:
-    draft = _draft("grpo", rewards=(MathAnswer(),))
-
-    assert impossible(draft) is None
-    uneven = draft.with_option("training.batch_size", 60)
-    assert "cannot be split into groups" in _words(impossible(uneven))
-    cold = draft.with_option("rl.temperature", 0.0)
-    assert "rl.temperature" in _words(impossible(cold))
-
-
-def test_a_base_that_does_not_answer_is_warned_of() -> None:
-    assert "never fine-tuned to answer" in warning(_draft("dpo"))
-    assert warning(_draft("dpo", SMOLLM2)) == warning(_draft("orpo")) == ""
+# Settings
 
 
 @pytest.mark.parametrize("stage", STAGES)
@@ -410,7 +299,7 @@ def test_changes_are_called_back_and_only_those(model: DraftModel) -> None:
     assert seen == ["dpo", "dpo"]
 
 
-def test_who_is_called_back_may_change_the_draft(model: DraftModel) -> None:
+def test_who_is_called_back_may_change_theon_sums(model: DraftModel) -> None:
     model.follow(lambda: model.change(name=model.draft.stage))
     last: list[str] = []
     model.follow(lambda: last.append(model.draft.name))

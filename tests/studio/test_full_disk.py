@@ -17,10 +17,12 @@ import studio.store
 from studio.headless import Headless
 from studio.jobs import Jobs
 from studio.paths import Home
-from studio.store import JobRow, Store
+from studio.records import JobRow
+from studio.session import Session
+from studio.store import Store
 from studio.terminal import Terminal
 from workers.protocol import wire
-from workers.protocol.events import Metrics
+from workers.protocol.events import Event, Metrics
 from workers.protocol.jobs import Chat, Job, Train
 from workers.protocol.recipe import Recipe
 from workers.protocol.refusal import Refusal
@@ -58,9 +60,9 @@ def _many(first: int, count: int = 4000) -> list[Line]:
 
 def test_a_write_that_finds_no_room_is_done_in_memory(store: Store) -> None:
     store.add(_job("a"))
-    store.hear("a", _many(1, 10), 10)
+    store.apply("a", _many(1, 10), 10)
     fill_disk(store)
-    store.hear("a", _many(11), 20)
+    store.apply("a", _many(11), 20)
     assert store.in_memory
     assert len(store.series("a", "loss").steps) == 4010
     store.add(_job("b"))
@@ -73,14 +75,14 @@ def test_a_write_that_finds_no_room_is_done_in_memory(store: Store) -> None:
 def test_the_disk_is_taken_up_again_only_where_all_fits(store: Store) -> None:
     store.add(_job("a"))
     fill_disk(store)
-    store.hear("a", _many(1), 20)
+    store.apply("a", _many(1), 20)
     with store.on_disk():
-        store.hear("a", _many(1), 20)
+        store.apply("a", _many(1), 20)
     assert store.in_memory
     assert len(store.series("a", "loss").steps) == 4000
     free_disk(store)
     with store.on_disk():
-        store.hear("a", _many(1), 20)
+        store.apply("a", _many(1), 20)
     assert not store.in_memory
     assert len(store.series("a", "loss").steps) == 4000
 
@@ -102,13 +104,16 @@ def test_a_run_is_followed_to_its_end_and_the_index_catches_up(
     run = jobs.train(recipe)
     fill_disk(jobs.store)
     seen: list[Any] = []
-    row = headless.follow(run, seen.append)
+    row = headless.watch(Session(jobs, run).on(Event, seen.append))
     assert (row.status, row.steps) == ("finished", 8)
     assert [event.step for event in seen if isinstance(event, Metrics)][-1] == 8
     told = capsys.readouterr().err.replace("\n", " ")
     assert told.count("is full") == 1
     free_disk(jobs.store)
-    assert list(headless._events(run)) == []
+    seen.clear()
+    Session(jobs, run).on(Event, seen.append)
+    headless.poll()
+    assert seen == []
     assert jobs.index_fault is None
     assert "There is room on the disk again" in capsys.readouterr().err
     other = Store(home.store)
@@ -181,7 +186,7 @@ def test_a_line_cut_off_by_the_full_disk_keeps_no_dead_run_alive(
         file.write(b'{"n": 99, "t"')
     row = follow(jobs, run, 5.0)
     assert (row.status, row.steps) == ("failed", 3)
-    jobs._take_up_restarted()
+    jobs.folders.index_restarted()
     assert jobs.store.live() == []
 
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import pytest
 
 from studio.gate import decide, gain_interval, newcombe, wilson
-from studio.store import Evaluation
+from studio.records import Evaluation
 from workers.protocol.recipe import Gate
 
 Each = Sequence[float | None]

@@ -13,7 +13,7 @@ import pytest
 
 from studio.__main__ import main
 from studio.jobs import Jobs
-from studio.store import JobRow
+from studio.records import JobRow
 from tests.conftest import WorkerHere
 from workers.protocol import wire
 from workers.protocol.events import Inspected, Progress
@@ -132,7 +132,7 @@ def test_an_audit_says_how_far_it_is_and_obeys_stop(
         for n in range(40_000):
             said = " ".join(words[n % 7 : 290 : 1 + n % 3])
             file.write(json.dumps({"prompt": f"Number {n}", "completion": said}) + "\n")
-    job = detached.inspect(Inspect(source=Source(source=str(path))))
+    job = detached.start(Inspect(source=Source(source=str(path))))
 
     def progress() -> list[Progress]:
         lines = wire.read_events(detached.folder(job))

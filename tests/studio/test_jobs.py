@@ -10,11 +10,13 @@ from collections.abc import Callable
 import msgspec
 import pytest
 
-from studio.jobs import Jobs, _remove, slug
+from studio.folders import delete_folder, slug
+from studio.jobs import Jobs
 from studio.paths import Home
 from studio.process import Rung, launch
+from studio.records import JobRow
 from studio.settings import Settings
-from studio.store import JobRow, Store
+from studio.store import Store
 from workers.protocol import wire
 from workers.protocol.events import Metrics, Note, Resumed
 from workers.protocol.jobs import Change, Train
@@ -245,7 +247,7 @@ def test_a_stop_before_the_failure_does_not_end_the_resumed_run(
 ) -> None:
     run = jobs.train(_named(recipe, "greedy"))
     follow(jobs, run)
-    jobs.tell(run, Stop())  # too late
+    jobs.send(run, Stop())  # too late
     jobs.resume(run, SMALLER)
     assert follow(jobs, run).status == "finished"
 
@@ -313,7 +315,7 @@ def test_a_deleted_folder_is_forgotten_and_a_live_one_is_kept(
     assert not jobs.folder(run).exists()
     again = jobs.train(recipe)
     follow(jobs, again)
-    _remove(jobs.folder(again))  # as by hand, while the worker may still take its own files away
+    delete_folder(jobs.folder(again))  # as by hand, while the worker may still leave
     jobs.recover()
     assert jobs.store.jobs() == []
 

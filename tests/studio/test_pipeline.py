@@ -13,8 +13,8 @@ import msgspec
 import pytest
 
 from studio.jobs import Jobs
+from studio.records import JobRow
 from studio.settings import Settings, save_settings
-from studio.store import JobRow
 from workers.protocol import wire
 from workers.protocol.pipeline import Pipeline, format_pipeline
 from workers.protocol.recipe import Evaluation, Gate, Model, Recipe, Training, format_recipe

@@ -5,9 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
+import msgspec
+
 from studio.jobs import Jobs
 from studio.paths import Home
-from studio.store import JobRow, Store
+from studio.records import JobRow
+from studio.store import Store
 from workers.protocol.events import (
     Artifact,
     Evaluated,
@@ -16,10 +19,12 @@ from workers.protocol.events import (
     FindingCleared,
     Finished,
     Metrics,
+    Note,
     Paused,
     Progress,
     Resumed,
     Rollout,
+    Sampled,
     Started,
 )
 from workers.protocol.jobs import Export, Job, Train
@@ -49,7 +54,7 @@ def test_the_same_events_twice_change_nothing(store: Store) -> None:
         Finished(summary={"steps": 2}),
     )
     for _ in range(2):
-        store.hear("j", lines, cursor=99)
+        store.apply("j", lines, cursor=99)
     row = store.job("j")
     assert row is not None
     assert (row.status, row.steps, row.total_steps, row.cursor) == ("finished", 2, 2, 99)
@@ -65,13 +70,13 @@ def test_the_same_events_twice_change_nothing(store: Store) -> None:
 def test_a_resume_takes_back_what_came_after_its_step(store: Store) -> None:
     store.add(_job())
     values = [Metrics(step=s, values={"loss": float(s)}) for s in (1, 2, 3)]
-    store.hear("j", _lines(*values, Resumed(step=1)), 10)
+    store.apply("j", _lines(*values, Resumed(step=1)), 10)
     assert store.series("j", "loss").steps == [1]
 
 
 def test_a_failure_keeps_cause_and_remedy(store: Store) -> None:
     store.add(_job())
-    store.hear("j", _lines(STARTED, Failed(what="A.", cause="B.", remedy="C.")), 1)
+    store.apply("j", _lines(STARTED, Failed(what="A.", cause="B.", remedy="C.")), 1)
     row = store.job("j")
     assert row is not None
     assert (row.status, row.cause, row.remedy) == ("failed", "A. B.", "C.")
@@ -82,27 +87,27 @@ def test_a_start_after_a_failure_is_live_and_its_end_is_the_new_one(store: Store
     failed = Failed(what="A.", cause="B.", remedy="C.", kind="out_of_memory")
     values = [Metrics(step=s, values={"loss": float(s)}) for s in (1, 2, 3)]
     measured = [Evaluated(when="during", step=s, values={"loss": 1.0}, rows=4) for s in (0, 2, 3)]
-    store.hear("j", _lines(STARTED, *values, *measured, failed), 1)
+    store.apply("j", _lines(STARTED, *values, *measured, failed), 1)
     assert [row.fault for row in store.halted()] == ["out_of_memory"]
-    store.hear("j", _lines(STARTED, Resumed(step=2)), 2)
+    store.apply("j", _lines(STARTED, Resumed(step=2)), 2)
     row = store.job("j")
     assert row is not None
     assert (row.live, row.cause, row.fault, row.steps) == (True, "", "", 2)
     assert store.series("j", "loss").steps == [1, 2]
     assert [one.step for one in store.evaluations("j")] == [0, 2]
-    store.hear("j", _lines(Finished()), 3)
+    store.apply("j", _lines(Finished()), 3)
     assert [row.status for row in store.jobs()] == ["finished"]
 
 
 def test_a_pause_keeps_its_reason_and_a_new_start_forgets_it(store: Store) -> None:
     store.add(_job())
-    store.hear("j", _lines(STARTED, Paused(step=3, detail="Paused when asked.")), 1)
+    store.apply("j", _lines(STARTED, Paused(step=3, detail="Paused when asked.")), 1)
     row = store.job("j")
     assert row is not None
     assert (row.status, row.cause) == ("paused", "Paused when asked.")
     assert (row.paused, row.live, row.has_weights) == (True, False, False)
     assert row.remedy
-    store.hear("j", _lines(STARTED, Resumed(step=3)), 2)
+    store.apply("j", _lines(STARTED, Resumed(step=3)), 2)
     row = store.job("j")
     assert row is not None
     assert (row.status, row.cause, row.steps) == ("running", "", 3)
@@ -120,7 +125,7 @@ def test_a_finding_holds_until_it_has_eased(store: Store) -> None:
         _finding(4), _finding(5, "cut_off"), FindingCleared(kind="kl_drift", step=9), _finding(20)
     )
     for _ in range(2):
-        store.hear("j", lines, 1)
+        store.apply("j", lines, 1)
     found = [(row.kind, row.since, row.until) for row in store.findings("j")]
     assert found == [("kl_drift", 4, 9), ("cut_off", 5, None), ("kl_drift", 20, None)]
     first = store.findings("j")[0]
@@ -132,7 +137,7 @@ def test_a_finding_holds_until_it_has_eased(store: Store) -> None:
 def test_the_answers_of_each_step_are_found_by_its_number(store: Store) -> None:
     store.add(_job())
     kept = [Rollout(step=step, path=f"samples/{step}.json") for step in (2, 1, 10, 2)]
-    store.hear("j", _lines(*kept), 1)
+    store.apply("j", _lines(*kept), 1)
     assert store.rollouts("j") == {1: "samples/1.json", 2: "samples/2.json", 10: "samples/10.json"}
     assert list(store.rollouts("j")) == [1, 2, 10]
 
@@ -140,7 +145,7 @@ def test_the_answers_of_each_step_are_found_by_its_number(store: Store) -> None:
 def test_a_resume_takes_back_findings_and_answers_too(store: Store) -> None:
     store.add(_job())
     kept = [Rollout(step=step, path=f"{step}") for step in (1, 2, 3)]
-    store.hear("j", _lines(*kept, _finding(1), _finding(3, "cut_off"), Resumed(step=2)), 1)
+    store.apply("j", _lines(*kept, _finding(1), _finding(3, "cut_off"), Resumed(step=2)), 1)
     assert list(store.rollouts("j")) == [1, 2]
     assert [row.kind for row in store.findings("j")] == ["kl_drift"]
     store.remove("j")
@@ -151,14 +156,14 @@ def test_a_resume_takes_back_findings_and_answers_too(store: Store) -> None:
 def test_exports_are_found_through_their_run(store: Store) -> None:
     store.add(_job("r"))
     store.add(_job("e", parent="r"))
-    store.hear("e", _lines(Artifact(path="/x.gguf", kind="gguf:f16", bytes=5)), 1)
+    store.apply("e", _lines(Artifact(path="/x.gguf", kind="gguf:f16", bytes=5)), 1)
     assert [file.path for file in store.exports_of("r")] == ["/x.gguf"]
     assert store.exports_of("e") == []
 
 
 def test_removing_a_job_takes_all_of_it(store: Store) -> None:
     store.add(_job())
-    store.hear("j", _lines(Metrics(step=1, values={"loss": 1.0})), 1)
+    store.apply("j", _lines(Metrics(step=1, values={"loss": 1.0})), 1)
     store.remove("j")
     assert store.jobs() == []
     assert store.series("j", "loss").steps == []
@@ -186,3 +191,21 @@ def test_a_rebuilt_index_equals_the_old_one(
     assert jobs.rebuild() == 1
     assert jobs.store.job(run) == before
     assert jobs.store.series(run, "loss") == series
+
+
+def test_lines_that_are_read_again_are_kept_whole(store: Store) -> None:
+    store.add(_job("j"))
+    kept = [
+        Note(text="one"), Sampled(step=1, prompt="p", completion="c"),
+        Evaluated(when="before", step=0, values={"reward": 0.5}, rows=2, each={"reward": [1, 0]}),
+    ]  # fmt: skip
+    lines = _lines(STARTED, kept[0], Metrics(step=1, values={"loss": 1.0}), *kept[1:])
+    store.apply("j", lines, 1)
+    store.apply("j", lines, 1)  # twice changes nothing
+    found = store.lines("j")
+    assert [line.n for line in found] == [2, 4, 5]
+    assert [line.event for line in found[:2]] == kept[:2]
+    assert found[2].event == msgspec.structs.replace(kept[2], each={})
+    assert [line.n for line in store.lines("j", after=2, limit=1)] == [4]
+    store.remove("j")
+    assert store.lines("j") == []

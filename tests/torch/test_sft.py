@@ -15,7 +15,7 @@ import msgspec
 import pytest
 
 from studio.jobs import Jobs
-from studio.store import JobRow
+from studio.records import JobRow
 from workers.protocol import wire
 from workers.protocol.checkpoints import last_step
 from workers.protocol.events import Artifact, Evaluated, Finished, Metrics, Note, Resumed, Saved

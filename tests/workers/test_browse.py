@@ -32,7 +32,7 @@ from workers.data.tokenize.encode import IGNORED, encode
 from workers.data.tokenize.token_view import TokenViewer
 from workers.engines.tokenizer import read_tokenizer
 from workers.fetch import Located
-from workers.host import Host
+from workers.host import Host, serve_once
 from workers.protocol import wire
 from workers.protocol.assets import assets_folder
 from workers.protocol.browse import LONGEST_SHOWN, Edits, Opening, RowView, TokenView, Version
@@ -97,7 +97,7 @@ class Look:
                 if isinstance(event, kind):
                     self._heard.remove(event)
                     return event
-            self.browser.serve(0.01)
+            serve_once(self.host, self.browser.handlers, self.browser.step)
         pytest.fail(f"no {kind.__name__} came")
 
     def ask(self, request: Request, kind: type[Told]) -> Told:
@@ -117,7 +117,7 @@ class Look:
 
     def counted(self) -> RowsCounted:
         while not self.browser.settled:
-            self.browser.serve(0.01)
+            serve_once(self.host, self.browser.handlers, self.browser.step)
         events = [line.event for line in wire.read_events(self.folder)]
         return [event for event in events if isinstance(event, RowsCounted)][-1]
 

@@ -9,16 +9,25 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from workers.__main__ import run_folder
-from workers.host import Host, failed
+from workers.host import Host, failed, serve
 from workers.protocol import wire
 from workers.protocol.events import Failed, Finished, Note, Phase, Started
-from workers.protocol.jobs import Job, Probe, Train
+from workers.protocol.jobs import Job, Probe, Score, Train
 from workers.protocol.recipe import Recipe, Training
 from workers.protocol.refusal import Refusal
-from workers.protocol.requests import Pause, Resume, SaveNow, Say, Stop
+from workers.protocol.requests import (
+    Cancel,
+    Pause,
+    Resume,
+    SaveNow,
+    Say,
+    ScoreAnswers,
+    Stop,
+)
 
 
 @pytest.fixture
@@ -161,8 +170,72 @@ def test_requests_are_heard_in_order_and_a_stop_is_remembered(folder: Path) -> N
         taken = host.requests.take()
         assert taken == [SaveNow(), say, Stop()]
         assert host.requests.stop_asked
-        host.requests.put_back([say])
-        assert host.requests.take() == [say]
+        assert host.requests.take() == []
+
+
+def test_a_cancel_breaks_off_what_is_done_and_all_else_waits(folder: Path) -> None:
+    say = Say(messages=[{"role": "user", "content": "hi"}])
+    with Host(folder) as host:
+        assert not host.requests.interrupted()
+        for request in (say, Cancel(), SaveNow()):
+            wire.append_request(folder, request)
+        assert host.requests.next() == say
+        assert host.requests.interrupted()
+        assert not host.requests.interrupted()  # it is done with
+        assert not host.requests.stop_asked
+        wire.append_request(folder, Stop())
+        assert host.requests.interrupted()
+        assert host.requests.next() == SaveNow()
+
+
+@pytest.fixture
+def owned(folder: Path) -> Path:
+    """The folder of a task that this process owns."""
+    me = psutil.Process()
+    task = Score(model="m", owner_pid=me.pid, owner_started=me.create_time())
+    wire.write_job(folder, Job(id="j", name="j", created="", home="", task=task))
+    return folder
+
+
+def test_a_task_that_serves_answers_in_order_until_it_is_stopped(owned: Path) -> None:
+    told: list[str] = []
+    asked = [ScoreAnswers(prompt=[], answers=[name]) for name in ("one", "two")]
+    with Host(owned) as host:
+        for request in (SaveNow(), *asked):
+            wire.append_request(owned, request)
+
+        def answer(request: ScoreAnswers) -> None:
+            told.extend(request.answers)
+            if "two" in request.answers:
+                wire.append_request(owned, Stop())
+
+        def count() -> bool:
+            told.append("counted")
+            return True
+
+        serve(host, {ScoreAnswers: answer}, count)
+        assert told == ["one", "two"]
+
+
+def test_a_task_that_serves_does_other_work_between_requests(owned: Path) -> None:
+    left = [3]
+
+    def count() -> bool:
+        left[0] -= 1
+        if left[0] == 0:
+            wire.append_request(owned, Stop())
+        return left[0] > 0
+
+    with Host(owned) as host:
+        serve(host, {}, count)
+    assert left == [0]
+
+
+def test_a_task_ends_when_its_owner_is_gone(folder: Path) -> None:
+    task = Score(model="m", owner_pid=os.getpid(), owner_started=1.0)
+    wire.write_job(folder, Job(id="j", name="j", created="", home="", task=task))
+    with Host(folder) as host:
+        serve(host, {})  # returns
 
 
 def test_a_raise_becomes_failed_and_a_code(folder: Path) -> None:

@@ -290,7 +290,21 @@ def test_a_card_says_which_files_a_split_has(wanted: Wanted, chosen: list[str]) 
 
 
 @pytest.mark.parametrize(
-    "head", ["configs: [1]", "configs: {a: b}", "configs:\n- data_files: {a: [1]}", "- a", "1: 2",
+    "pattern",
+    ["/etc/*", "/etc/passwd", "../*", "data/../../*", "https://127.0.0.1:9/x.csv", "file:///etc/*",
+     "memory://*", "hf://datasets/other/set/x.csv", "data/x.csv::https://127.0.0.1:9/x.zip"],
+)  # fmt: skip
+def test_a_card_s_pattern_leads_nowhere_else(pattern: str) -> None:
+    card = f"---\nconfigs:\n- config_name: default\n  data_files: '{pattern}'\n---\n"
+    with pytest.raises(Refusal, match="no file called"):
+        choose(Wanted("o/n"), ["train.csv", "data/x.csv"], card)
+
+
+@pytest.mark.parametrize(
+    "head", ["configs: [1]", "configs: {a: b}", "configs:\n- data_files: {a: [1]}",
+             "configs:\n- {config_name: a, data_files: [{split: b, path: c}, {split: b, path: d}]}",
+             "configs:\n- {config_name: a, data_files: [b.csv, {split: b, path: d}]}",
+             "- a", "1: 2",
              "date: 2026-99-99", "[" * 5000],
 )  # fmt: skip
 def test_a_card_that_cannot_be_read_says_nothing(head: str) -> None:

@@ -14,6 +14,14 @@ class Task(msgspec.Struct, kw_only=True, frozen=True, tag_field="kind"):
     """What one job is to do."""
 
 
+class OwnedTask(Task, kw_only=True, frozen=True):
+    """A task that ends when the process that asked for it is gone."""
+
+    owner_pid: int = 0
+    owner_started: float = 0.0
+    """Seconds since the epoch; with the pid it names one process for good."""
+
+
 class Train(Task, frozen=True, tag="train"):
     recipe: Recipe
 
@@ -28,14 +36,11 @@ class Export(Task, frozen=True, tag="export"):
     """Compare each file with the trained model."""
 
 
-class Chat(Task, frozen=True, tag="chat"):
+class Chat(OwnedTask, kw_only=True, frozen=True, tag="chat"):
     """Answers `Say` until the owner is gone or `Stop` comes."""
 
     model: str
     """A .gguf file, a run's folder, or a model folder."""
-    owner_pid: int
-    owner_started: float
-    """Seconds since the epoch; with the pid it names one process for good."""
 
 
 class Bench(Task, frozen=True, tag="bench"):
@@ -61,24 +66,20 @@ class Inspect(Task, frozen=True, tag="inspect"):
     template: Template = "auto"
 
 
-class Browse(Task, frozen=True, tag="browse"):
+class Browse(OwnedTask, kw_only=True, frozen=True, tag="browse"):
     """Shows a dataset row by row and token by token until the owner is gone or `Stop` comes."""
 
     source: Source
-    owner_pid: int
-    owner_started: float
     model: str = "starter"
     """Whose tokenizer and chat template rows are shown in; no weights are loaded."""
     max_length: int = 1024
 
 
-class Score(Task, frozen=True, tag="score"):
+class Score(OwnedTask, kw_only=True, frozen=True, tag="score"):
     """Scores answers by a trained reward model until the owner is gone or `Stop` comes."""
 
     model: str
     """`run:ID` of stage `reward`, or the folder of a sequence classifier with one output."""
-    owner_pid: int
-    owner_started: float
 
 
 class Probe(Task, frozen=True, tag="probe"):

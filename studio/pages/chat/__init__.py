@@ -16,7 +16,7 @@ from PySide6.QtWidgets import (
     QWidget,
 )
 
-from studio.jobs import Jobs, JobUpdate
+from studio.jobs import Jobs
 from studio.pages.chat.arena import Arena
 from studio.pages.chat.session import ChatSession
 from studio.theme import SPACE, Theme
@@ -54,7 +54,7 @@ class ChatPage(Page):
         super().__init__("Chat", "Talk to what you trained.", scrolls=False)
         self._jobs = jobs
         self._votes = Votes(jobs.home.root)
-        self._partner = ChatSession(jobs)
+        self.session = ChatSession(jobs)
         self._messages: list[dict[str, str]] = []
         self.models = QComboBox()
         self.models.setObjectName("chat-model")
@@ -91,16 +91,16 @@ class ChatPage(Page):
         self._show_state()
 
     def _connect(self) -> None:
-        self._partner.told.connect(self._on_told)
-        self._partner.streamed.connect(self.bubbles.stream)
-        self._partner.answered.connect(self._on_answered)
-        self._partner.ended.connect(self._on_ended)
+        self.session.progressed.connect(self._on_progressed)
+        self.session.streamed.connect(self.bubbles.stream)
+        self.session.answered.connect(self._on_answered)
+        self.session.ended.connect(self._on_ended)
 
     def _make_buttons(self, theme: Theme) -> None:
         self.send = button("Send", theme, "paper-plane-right", kind="primary", name="send")
         self.send.clicked.connect(self._on_send)
-        self.hush = button("Stop answer", theme, "stop", name="hush")
-        self.hush.clicked.connect(self._partner.hush)
+        self.cancel = button("Stop answer", theme, "stop", name="cancel-answer")
+        self.cancel.clicked.connect(self.session.cancel)
         self.fresh = button("New chat", theme, "plus", name="new-chat")
         self.fresh.clicked.connect(self._on_fresh_asked)
         self.open_file = button("Open GGUF…", theme, "folder-open", name="open-gguf")
@@ -123,7 +123,7 @@ class ChatPage(Page):
         row = QHBoxLayout()
         row.setSpacing(SPACE)
         row.addWidget(self.state, 1)
-        row.addWidget(self.hush)
+        row.addWidget(self.cancel)
         row.addWidget(self.send)
         talk.addLayout(row)
         side = Card("How it speaks")
@@ -192,20 +192,22 @@ class ChatPage(Page):
         self._on_model_chosen()
         self.composer.setFocus()
 
-    def open_run(self, run: str) -> None:
-        self.open(str(self._jobs.folder(run)))
+    def receive(self, request: object) -> None:
+        """A .gguf file, or a run by its folder."""
+        if isinstance(request, str):
+            self.open(request)
 
     def _on_model_chosen(self) -> None:
-        self._partner.leave()
+        self.session.leave()
         self._on_fresh()
         self.banner.hide()
         model = self.models.currentData()
         if not model:
             return
         try:
-            self._partner.open(model)
+            self.session.open(model)
         except Refusal as refusal:
-            self.banner.tell(refusal.what, refusal.cause, refusal.remedy)
+            self.banner.refuse(refusal)
         self._show_state("Starting")
 
     def _on_open_file(self) -> None:
@@ -215,7 +217,7 @@ class ChatPage(Page):
 
     def leave(self) -> None:
         """Ends the workers; the votes lie on disk already."""
-        self._partner.leave()
+        self.session.leave()
         self.arena.leave()
 
     # The conversation
@@ -227,7 +229,7 @@ class ChatPage(Page):
         return {"system": self.system.toPlainText().strip(), **self.sampling.values}
 
     def _on_send(self) -> None:
-        if not self._partner.ready or self._partner.answering:
+        if not self.session.ready or self.session.answering:
             return
         sampled = self._sampled()
         if sampled is None:
@@ -242,14 +244,14 @@ class ChatPage(Page):
         system = sampled.pop("system")
         head = [{"role": "system", "content": system}] if system else []
         try:
-            self._partner.say(Say(messages=[*head, *self._messages], **sampled))
+            self.session.say(Say(messages=[*head, *self._messages], **sampled))
         except Refusal as refusal:
-            self.banner.tell(refusal.what, refusal.cause, refusal.remedy)
+            self.banner.refuse(refusal)
         self.composer.setFocus()
         self._show_state()
 
     def _on_fresh(self) -> None:
-        self._partner.drop()
+        self.session.drop()
         self._messages.clear()
         self.bubbles.clear()
         self._show_state()
@@ -260,13 +262,9 @@ class ChatPage(Page):
         else:
             self._on_fresh()
 
-    def hear(self, news: list[JobUpdate]) -> None:
-        self._partner.hear(news)
-        self.arena.hear(news)
-
-    def _on_told(self, words: str) -> None:
+    def _on_progressed(self, words: str) -> None:
         self._show_state(words)
-        if self._partner.ready and self.models.hasFocus():
+        if self.session.ready and self.models.hasFocus():
             self.composer.setFocus()
 
     def _on_answered(self, answer: Answered) -> None:
@@ -289,7 +287,7 @@ class ChatPage(Page):
         try:
             self._votes.add(vote)
         except Refusal as refusal:
-            self.banner.tell(refusal.what, refusal.cause, refusal.remedy)
+            self.banner.refuse(refusal)
 
     def _on_ended(self, cause: str, remedy: str) -> None:
         if cause:
@@ -302,8 +300,8 @@ class ChatPage(Page):
 
     def _show_state(self, text: str = "") -> None:
         self.state.setText(text)
-        self.send.setEnabled(self._partner.ready and not self._partner.answering)
-        self.hush.setVisible(self._partner.answering)
+        self.send.setEnabled(self.session.ready and not self.session.answering)
+        self.cancel.setVisible(self.session.answering)
 
 
 def _figures(answered: Answered) -> str:

@@ -14,20 +14,19 @@ from typing import Any
 
 from PySide6.QtCore import Signal
 from PySide6.QtWidgets import (
-    QComboBox,
     QHBoxLayout,
-    QPlainTextEdit,
     QPushButton,
-    QSizePolicy,
     QVBoxLayout,
     QWidget,
 )
 
-from studio.jobs import Jobs, JobUpdate
+from studio.jobs import Jobs
 from studio.pages.chat.session import ChatSession
+from studio.pages.chat.side import Side
 from studio.theme import SPACE, Theme
 from studio.votes import Made, Tally, Verdict, Vote, Votes, labelled, pairs, tally, write_rows
 from studio.widgets.bubbles import Bubbles
+from studio.widgets.combo import ComboBox
 from studio.widgets.composer import Composer
 from studio.widgets.notice import Banner
 from studio.widgets.text import button, label
@@ -36,6 +35,8 @@ from workers.protocol.refusal import Refusal
 from workers.protocol.requests import Say
 from workers.protocol.stages import STAGES
 
+LETTERS = 12
+"""Of a model's name, so many are to be seen at least."""
 VERDICTS: list[tuple[Verdict, str, str]] = [
     ("left", "Left is better", "arrow-left"),
     ("right", "Right is better", "arrow-right"),
@@ -49,48 +50,6 @@ REASONS = {
     "tie": "ties", "both_good": "both good", "both_bad": "both bad", "same": "twice the same words",
     "left": "with a winner", "right": "with a winner", "up": "labels", "down": "labels",
 }  # fmt: skip
-
-
-class Side(QWidget):
-    """One answer, growing as it comes, and after the vote who gave it."""
-
-    def __init__(self, name: str) -> None:
-        super().__init__()
-        self._name = name
-        self._streamed = ""
-        self.title = label(name, "label")
-        self.title.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Fixed)
-        self.text = QPlainTextEdit()
-        self.text.setReadOnly(True)
-        self.text.setObjectName(f"answer-{name.lower()}")
-        self.text.setAccessibleName(f"{name} answer")
-        self.text.setMinimumHeight(64)
-        column = QVBoxLayout(self)
-        column.setContentsMargins(0, 0, 0, 0)
-        column.setSpacing(SPACE // 2)
-        column.addWidget(self.title)
-        column.addWidget(self.text, 1)
-
-    def begin(self) -> None:
-        self._streamed = ""
-        self.title.setText(self._name)
-        self.text.setPlainText("…")
-
-    def stream(self, piece: str) -> None:
-        self._streamed += piece
-
-    def settle(self, text: str) -> None:
-        self._streamed = ""
-        self.text.setPlainText(text or "(no words)")
-
-    def reveal(self, model: str, *, won: bool) -> None:
-        self.title.setText(f"{self._name}: {model}{', preferred' if won else ''}")
-
-    def paint(self) -> None:
-        if self._streamed and self.text.toPlainText() != self._streamed:
-            self.text.setPlainText(self._streamed)
-            bar = self.text.verticalScrollBar()
-            bar.setValue(bar.maximum())
 
 
 class Arena(QWidget):
@@ -111,15 +70,18 @@ class Arena(QWidget):
         self._votes = votes
         self._sampled = sampled
         self._cast: list[Vote] | None = None
-        self._partners = [ChatSession(jobs), ChatSession(jobs)]
+        self.sessions = [ChatSession(jobs), ChatSession(jobs)]
         self._order = [0, 1]
-        """Which partner stands left, which right."""
+        """Which session stands left, which right."""
         self._said: dict[int, str] = {}
         self._asked: dict[str, Any] = {}
         self._messages: list[dict[str, str]] = []
         self._due = False
         """Both have answered and the user is to vote."""
-        self.models = [_box("arena-first", "First model"), _box("arena-second", "Second model")]
+        self.models = [
+            ComboBox("arena-first", "First model", LETTERS),
+            ComboBox("arena-second", "Second model", LETTERS),
+        ]
         self.banner = Banner(theme)
         self.bubbles = Bubbles(
             "Choose two models, then ask. Which of them answers left is drawn anew every time.",
@@ -140,9 +102,7 @@ class Arena(QWidget):
             verdict: button(words, theme, icon, name=f"vote:{verdict}")
             for verdict, words, icon in VERDICTS
         }
-        self.kind = QComboBox()
-        self.kind.setObjectName("arena-kind")
-        self.kind.setAccessibleName("Kind of dataset")
+        self.kind = ComboBox("arena-kind", "Kind of dataset")
         for words, kind in KINDS:
             self.kind.addItem(words, kind)
         self.make = button("Make a dataset", theme, "table", name="make-dataset")
@@ -180,12 +140,12 @@ class Arena(QWidget):
         self._onward.hide()
 
     def _connect(self) -> None:
-        for at, (box, partner) in enumerate(zip(self.models, self._partners, strict=True)):
+        for at, (box, session) in enumerate(zip(self.models, self.sessions, strict=True)):
             box.activated.connect(lambda _=0, at=at: self._on_model_chosen(at))
-            partner.told.connect(self._on_told)
-            partner.streamed.connect(lambda text, at=at: self._side_of(at).stream(text))
-            partner.answered.connect(lambda answer, at=at: self._on_answered(at, answer))
-            partner.ended.connect(self._on_ended)
+            session.progressed.connect(self._on_progressed)
+            session.streamed.connect(lambda text, at=at: self._side_of(at).stream(text))
+            session.answered.connect(lambda answer, at=at: self._on_answered(at, answer))
+            session.ended.connect(self._on_ended)
         for verdict, made in self.votes.items():
             made.clicked.connect(partial(self._on_voted, verdict))
         for stage, made in self.onward.items():
@@ -219,38 +179,38 @@ class Arena(QWidget):
         super().showEvent(event)
 
     def _on_model_chosen(self, at: int) -> None:
-        partner, model = self._partners[at], self.models[at].currentData()
-        if model == partner.model:
+        session, model = self.sessions[at], self.models[at].currentData()
+        if model == session.model:
             return
         self.begin_anew()
         self.banner.hide()
-        partner.leave()
+        session.leave()
         self._show_score()
-        if model and model == self._partners[1 - at].model:
+        if model and model == self.sessions[1 - at].model:
             self.banner.tell("Both are the same model.", "", "Choose two that differ.")
             self._show_state()
             return
         try:
             if model:
-                partner.open(model)
+                session.open(model)
         except Refusal as refusal:
-            self.banner.tell(refusal.what, refusal.cause, refusal.remedy)
+            self.banner.refuse(refusal)
         self._show_state("Starting" if model else "")
 
     def leave(self) -> None:
-        for partner in self._partners:
-            partner.leave()
+        for session in self.sessions:
+            session.leave()
 
     @property
     def _ready(self) -> bool:
-        return all(partner.ready for partner in self._partners)
+        return all(session.ready for session in self.sessions)
 
     @property
     def _answering(self) -> bool:
-        return any(partner.answering for partner in self._partners)
+        return any(session.answering for session in self.sessions)
 
-    def _side_of(self, partner: int) -> Side:
-        return self.sides[self._order.index(partner)]
+    def _side_of(self, session: int) -> Side:
+        return self.sides[self._order.index(session)]
 
     # The conversation
 
@@ -277,17 +237,17 @@ class Arena(QWidget):
         system = sampled.pop("system")
         head = [{"role": "system", "content": system}] if system else []
         try:
-            for partner in self._partners:
-                partner.say(Say(messages=[*head, *self._messages], **sampled))
+            for session in self.sessions:
+                session.say(Say(messages=[*head, *self._messages], **sampled))
         except Refusal as refusal:
-            self.banner.tell(refusal.what, refusal.cause, refusal.remedy)
+            self.banner.refuse(refusal)
         self.composer.setFocus()
         self._show_state()
 
     def _on_answered(self, at: int, answer: Answered) -> None:
         self._said[at] = answer.text
         self._side_of(at).settle(answer.text)
-        self._due = len(self._said) == len(self._partners)
+        self._due = len(self._said) == len(self.sessions)
         self._show_state()
 
     def _on_voted(self, verdict: Verdict, _: bool = False) -> None:
@@ -302,14 +262,14 @@ class Arena(QWidget):
         vote = Vote(
             prompt=[*head, *self._messages],
             answers=[self._said[at] for at in self._order],
-            models=[self._partners[at].model for at in self._order],
+            models=[self.sessions[at].model for at in self._order],
             verdict=verdict,
             settings=self._asked,
         )
         try:
             kept = self._votes.add(vote)
         except Refusal as refusal:
-            self.banner.tell(refusal.what, refusal.cause, refusal.remedy)
+            self.banner.refuse(refusal)
             return
         self._cast = [*(self._cast or []), kept]
         self._due = False
@@ -328,8 +288,8 @@ class Arena(QWidget):
 
     def begin_anew(self) -> None:
         """Forgets the conversation; the votes stay."""
-        for partner in self._partners:
-            partner.drop()
+        for session in self.sessions:
+            session.drop()
         self._due = False
         self._messages.clear()
         self._said.clear()
@@ -337,15 +297,11 @@ class Arena(QWidget):
         self._answers.hide()
         self._show_state()
 
-    def hear(self, news: list[JobUpdate]) -> None:
-        for partner in self._partners:
-            partner.hear(news)
-
     def paint(self) -> None:
         for side in self.sides:
             side.paint()
 
-    def _on_told(self, words: str) -> None:
+    def _on_progressed(self, words: str) -> None:
         self._show_state("" if self._ready else words)
         if self._ready and any(box.hasFocus() for box in self.models):
             self.composer.setFocus()
@@ -353,8 +309,8 @@ class Arena(QWidget):
     def _on_ended(self, cause: str, remedy: str) -> None:
         if cause:
             self.banner.tell(cause, "", remedy)
-        for box, partner in zip(self.models, self._partners, strict=True):
-            if not partner.model:
+        for box, session in zip(self.models, self.sessions, strict=True):
+            if not session.model:
                 box.setCurrentIndex(0)
         self.begin_anew()
 
@@ -366,10 +322,10 @@ class Arena(QWidget):
 
     # The votes
 
-    def _name(self, partner: int) -> str:
+    def _name(self, session: int) -> str:
         """What a model is called, in full where the other is called the same."""
         names = [box.currentText().partition("   ") for box in self.models]
-        called, _, more = names[partner]
+        called, _, more = names[session]
         alike = names[0][0] == names[1][0]
         return more if alike and more else called.removesuffix(", as trained")
 
@@ -397,7 +353,7 @@ class Arena(QWidget):
             path = write_rows(self._jobs.home.root, made.rows,
                               "arena" if kind == "pairs" else "labels")  # fmt: skip
         except Refusal as refusal:
-            self.banner.tell(refusal.what, refusal.cause, refusal.remedy)
+            self.banner.refuse(refusal)
             return
         self._made = str(path)
         self.banner.inform(f"{_count(len(made.rows), 'row')} written to {path}.", _left_out(made))
@@ -421,21 +377,12 @@ def _left_out(made: Made) -> str:
     for reason, number in made.left_out.items():
         words = REASONS[reason]
         counts[words] = counts.get(words, 0) + number
-    told = ", ".join(f"{number} {words}" for words, number in counts.items())
-    return f"Left out: {told}." if told else ""
+    counted = ", ".join(f"{number} {words}" for words, number in counts.items())
+    return f"Left out: {counted}." if counted else ""
 
 
 def _count(number: int, noun: str) -> str:
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
-
-
-def _box(name: str, words: str) -> QComboBox:
-    box = QComboBox()
-    box.setObjectName(name)
-    box.setAccessibleName(words)
-    box.setMinimumContentsLength(12)
-    box.wheelEvent = lambda event: event.ignore()  # a passing wheel must not change it
-    return box
 
 
 def _row(*widgets: QWidget, stretch: bool = False) -> QWidget:

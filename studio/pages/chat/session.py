@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import os
 
-import psutil
 from PySide6.QtCore import QObject, Signal
 
-from studio.jobs import Jobs, JobUpdate
-from workers.protocol.events import Answered, Event, Phase, Ready, Token
+from studio.jobs import Jobs
+from studio.session import Ending, Session
+from workers.protocol.events import Answered, Phase, Ready, Token
 from workers.protocol.jobs import Chat
 from workers.protocol.refusal import Refusal
 from workers.protocol.requests import Cancel, Say
@@ -18,9 +17,9 @@ STOP_GRACE_S = 5.0
 
 
 class ChatSession(QObject):
-    """Answers one conversation at a time; what was broken off is not heard any more."""
+    """Answers one conversation at a time; what was broken off is not passed on any more."""
 
-    told = Signal(str)
+    progressed = Signal(str)
     """How far loading is, or what was loaded."""
     streamed = Signal(str)
     answered = Signal(object)
@@ -31,8 +30,9 @@ class ChatSession(QObject):
     def __init__(self, jobs: Jobs) -> None:
         super().__init__()
         self._jobs = jobs
-        self._job = ""
+        self._session: Session | None = None
         self._dropped = 0
+        """Answers that were broken off and of which the last word is still to come."""
         self.model = ""
         """A .gguf file or a run's folder; empty while nobody is there."""
         self.ready = self.answering = False
@@ -40,65 +40,58 @@ class ChatSession(QObject):
     def open(self, model: str) -> None:
         """Ends what was there and loads a model; raises `Refusal` where no worker can start."""
         self.leave()
-        me = psutil.Process(os.getpid())
-        task = Chat(model=model, owner_pid=me.pid, owner_started=me.create_time())
-        self._job = self._jobs.start(task, "chat")
+        self._session = Session.start(self._jobs, Chat(model=model), grace_s=STOP_GRACE_S)
+        self._session.on(Phase, lambda phase: self.progressed.emit(phase.name))
+        self._session.on(Ready, self._on_ready).on(Token, self._on_token)
+        self._session.on(Answered, self._on_answered).on(Ending, self._on_ended)
         self.model = model
 
     def leave(self) -> None:
         """Ends the worker; it would also end by itself when this process is gone."""
-        if self._job:
-            self._jobs.stop(self._job, STOP_GRACE_S)
+        if self._session is not None:
+            self._session.close()
         self._forget()
 
     def _forget(self) -> None:
-        self._job = self.model = ""
+        self._session = None
+        self.model = ""
         self._dropped = 0
         self.ready = self.answering = False
 
     def say(self, say: Say) -> None:
         """Asks for an answer; raises `Refusal` where that cannot be written."""
-        self._jobs.tell(self._job, say)
+        assert self._session is not None
+        self._session.send(say)
         self.answering = True
 
-    def hush(self) -> None:
+    def cancel(self) -> None:
         """Breaks the answer off; what there is of it still comes."""
-        if self.answering:
+        if self.answering and self._session is not None:
             with contextlib.suppress(Refusal):  # a full disk: the answer goes on to its end
-                self._jobs.tell(self._job, Cancel())
+                self._session.send(Cancel())
 
     def drop(self) -> None:
-        """Breaks the answer off and hears no more of it."""
+        """Breaks the answer off and passes no more of it on."""
         if self.answering:
-            self.hush()
+            self.cancel()
             self._dropped += 1
             self.answering = False
 
-    def hear(self, news: list[JobUpdate]) -> None:
-        for heard in news:
-            if not self._job or heard.job != self._job:
-                continue
-            for line in heard.lines:
-                self._take(line.event)
-            if heard.status != "running":
-                self._end()
+    def _on_ready(self, ready: Ready) -> None:
+        self.ready = True
+        self.progressed.emit(ready.detail)
 
-    def _take(self, event: Event) -> None:
-        match event:
-            case Phase(name=name):
-                self.told.emit(name)
-            case Ready(detail=detail):
-                self.ready = True
-                self.told.emit(detail)
-            case Token(text=text) if not self._dropped:
-                self.streamed.emit(text)
-            case Answered() if self._dropped:
-                self._dropped -= 1
-            case Answered() if self.answering:
-                self.answering = False
-                self.answered.emit(event)
+    def _on_token(self, token: Token) -> None:
+        if not self._dropped:
+            self.streamed.emit(token.text)
 
-    def _end(self) -> None:
-        failure = self._jobs.failure(self._job)
+    def _on_answered(self, answer: Answered) -> None:
+        if self._dropped:
+            self._dropped -= 1
+        elif self.answering:
+            self.answering = False
+            self.answered.emit(answer)
+
+    def _on_ended(self, ending: Ending) -> None:
         self._forget()
-        self.ended.emit(*failure)
+        self.ended.emit(ending.cause, ending.remedy)

@@ -13,17 +13,17 @@ import msgspec
 from PySide6.QtCore import Qt, QTimer, Signal
 from PySide6.QtGui import QDragEnterEvent, QDropEvent
 
-from studio.browse import STOP_GRACE_S, OpenDataset
-from studio.jobs import Jobs, JobUpdate
+from studio.jobs import Jobs
 from studio.pages.data.browser import Browser
 from studio.pages.data.open_dialog import OpenDialog, saved_versions
+from studio.session import BRIEF_GRACE_S, Ending, Session, delete_ended
 from studio.settings import save_settings
 from studio.theme import Theme
 from studio.widgets.notice import Banner
 from studio.widgets.page import Page, polish_ahead
 from studio.widgets.text import button
-from workers.protocol.events import VersionSaved
-from workers.protocol.jobs import Inspect
+from workers.protocol.events import Event, VersionSaved
+from workers.protocol.jobs import Browse, Inspect
 from workers.protocol.recipe import Source
 from workers.protocol.refusal import Refusal
 from workers.protocol.requests import Request
@@ -41,8 +41,8 @@ class DataPage(Page):
         super().__init__("Data", "See your data as the model will, and mend it before training.",
                          scrolls=False, wide=True)  # fmt: skip
         self._jobs = jobs
-        self._dataset = OpenDataset(jobs)
-        self._check = ""
+        self._dataset: Session | None = None
+        self._check: Session | None = None
         self._due = self._tidied = False
         self.setAcceptDrops(True)
         self.banner = Banner(theme)
@@ -53,11 +53,11 @@ class DataPage(Page):
         self.body.addWidget(self.opener, 1)
         self.body.addWidget(self.browser, 1)
         self.opener.chosen.connect(lambda source: self.open(Source(source=source)))
-        self.browser.asked.connect(self._tell)
-        self.browser.told.connect(self._on_told)
+        self.browser.asked.connect(self._send)
+        self.browser.refused.connect(self.banner.refuse)
         self.browser.length_asked.connect(self._on_length)
         self.browser.check.asked.connect(self._on_check)
-        self.browser.check.cancelled.connect(lambda: self._jobs.stop(self._check, STOP_GRACE_S))
+        self.browser.check.cancelled.connect(self._on_check_cancelled)
         self._show_opener()
 
     def _make_actions(self, theme: Theme) -> None:
@@ -71,12 +71,17 @@ class DataPage(Page):
         for made in (self.again, self.another, self.use):
             self.action_row.addWidget(made)
 
+    @property
+    def job(self) -> str:
+        """The job that shows the dataset; empty while none is open."""
+        return self._dataset.job if self._dataset is not None else ""
+
     # Opening
 
     def showEvent(self, event: Any) -> None:
         if not self._tidied:
             self._tidied = True
-            self._dataset.tidy()
+            delete_ended(self._jobs, "browse")
             polish_ahead(self.browser)
         self._offer()
         runs = [(row.id, row.name) for row in self._jobs.store.jobs("train") if row.has_weights]
@@ -97,6 +102,10 @@ class DataPage(Page):
         self.browser.hide()
         for made in (self.again, self.another, self.use):
             made.hide()
+
+    def receive(self, request: object) -> None:
+        if isinstance(request, Source):
+            self.open(request)
 
     def open(self, source: Source) -> None:
         """Looks into a dataset, in place of the one that is open."""
@@ -121,11 +130,15 @@ class DataPage(Page):
         if not due:
             return
         tokens = self.browser.tokens
+        task = Browse(source=self.browser.source, model=tokens.model, max_length=tokens.max_length)
         try:
-            self._dataset.open(self.browser.source, tokens.model, tokens.max_length)
+            self._dataset = Session.start(self._jobs, task, temporary=True)
         except Refusal as refusal:
             self._show_opener()
-            self._on_told(refusal)
+            self.banner.refuse(refusal)
+            return
+        self._dataset.on(VersionSaved, self._on_saved).on(Event, self._on_event)
+        self._dataset.on(Ending, self._on_ended)
 
     def _remember(self, source: str) -> None:
         settings = self._jobs.settings
@@ -152,32 +165,21 @@ class DataPage(Page):
 
     # The worker
 
-    def _tell(self, request: Request) -> None:
+    def _send(self, request: Request) -> None:
+        if self._dataset is None:
+            return
         try:
-            self._dataset.ask(request)
+            self._dataset.send(request)
         except Refusal as refusal:
-            self._on_told(refusal)
+            self.banner.refuse(refusal)
 
-    def hear(self, news: list[JobUpdate]) -> None:
-        for heard in self._dataset.hear(news):
-            self._hear_browser(heard)
-        for heard in news:
-            if heard.job == self._check:
-                self._hear_check(heard)
-
-    def _hear_browser(self, heard: JobUpdate) -> None:
-        for line in heard.lines:
-            opened = self.browser.opening is not None
-            if isinstance(line.event, VersionSaved):
-                self._on_saved(line.event)
-                return
-            self.browser.take(line.event)
-            if not opened and self.browser.opening is not None:
-                self._remember(self.browser.source.source)
+    def _on_event(self, event: Event) -> None:
+        opened = self.browser.opening is not None
+        self.browser.take(event)
         opening = self.browser.opening
+        if not opened and opening is not None:
+            self._remember(self.browser.source.source)
         self.use.setEnabled(opening is not None and opening.format is not None)
-        if heard.status != "running":
-            self._on_ended()
 
     def _on_saved(self, saved: VersionSaved) -> None:
         """Goes on with the new version, which lacks nothing of the edits."""
@@ -194,17 +196,21 @@ class DataPage(Page):
             remark or "This is the new version; its source stays as it was.",
         )
 
-    def _on_ended(self) -> None:
+    def _on_ended(self, ending: Ending) -> None:
+        self._dataset = None
         self.browser.stop_saving()
-        cause, remedy = self._dataset.end()
         if self.browser.opening is None:
             self._show_opener()
         self.again.setVisible(self.browser.isVisible())
-        self.banner.tell(cause or "The dataset is closed.", "", remedy or "Open it again.")
+        self.banner.tell(
+            ending.cause or "The dataset is closed.", "", ending.remedy or "Open it again."
+        )
 
     def _stop(self) -> None:
         self.browser.write()
-        self._dataset.close()
+        if self._dataset is not None:
+            self._dataset.close()
+        self._dataset = None
         self._due = False
 
     def leave(self) -> None:
@@ -212,11 +218,8 @@ class DataPage(Page):
         self._stop()
 
     def refresh(self) -> None:
-        if self._dataset.job:
+        if self._dataset is not None:
             self.browser.look()
-
-    def _on_told(self, refusal: Refusal) -> None:
-        self.banner.tell(refusal.what, refusal.cause, refusal.remedy)
 
     # The check
 
@@ -225,18 +228,22 @@ class DataPage(Page):
         tokens = browser.tokens
         task = Inspect(source=browser.source, model=tokens.model, stage=browser.stages.value,
                        max_length=tokens.max_length)  # fmt: skip
+        if self._check is not None:
+            self._check.close()
         try:
-            self._check = self._jobs.inspect(task)
+            self._check = Session.start(self._jobs, task)
         except Refusal as refusal:
-            self._on_told(refusal)
+            self.banner.refuse(refusal)
             return
         browser.check.begin(browser.source.source)
+        self._check.on(Event, browser.check.take).on(Ending, self._on_check_ended)
 
-    def _hear_check(self, heard: JobUpdate) -> None:
-        for line in heard.lines:
-            self.browser.check.take(line.event)
-        if heard.status != "running":
-            self.browser.check.end(self._jobs.failure(self._check))
+    def _on_check_cancelled(self) -> None:
+        if self._check is not None:
+            self._check.stop(BRIEF_GRACE_S)
+
+    def _on_check_ended(self, ending: Ending) -> None:
+        self.browser.check.end((ending.cause, ending.remedy))
 
     # Handing on
 

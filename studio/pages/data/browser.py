@@ -1,6 +1,6 @@
 """One open dataset: its rows in a table, the chosen one as tokens and as JSON, what was edited.
 
-Says by `asked` what the worker is to be told, and takes its answers by `take`.
+Says by `asked` what the worker is to do, and takes its answers by `take`.
 """
 
 from __future__ import annotations
@@ -9,29 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-from PySide6.QtCore import Qt, Signal
-from PySide6.QtWidgets import (
-    QComboBox,
-    QFrame,
-    QHBoxLayout,
-    QLineEdit,
-    QScrollArea,
-    QSplitter,
-    QTabWidget,
-    QVBoxLayout,
-    QWidget,
-)
+from PySide6.QtCore import Signal
 from superqt.utils import qdebounced
 
+from studio.pages.data.browser_view import BrowserView
 from studio.pages.data.edits import UNTOUCHED, EditHistory, stamp_of
-from studio.theme import SPACE, Theme
-from studio.widgets.checkcard import CheckCard
-from studio.widgets.chips import Chips
-from studio.widgets.mapping import MappingView
-from studio.widgets.rowedit import RowEdit, compact
-from studio.widgets.rows import RowsTable
-from studio.widgets.text import button, label
-from studio.widgets.tokenview import TokensView
+from studio.theme import Theme
+from studio.widgets.rowedit import compact
 from workers.protocol.browse import Opening, RowView
 from workers.protocol.events import (
     Event,
@@ -47,25 +31,23 @@ from workers.protocol.refusal import Refusal
 from workers.protocol.requests import MapColumns, SaveVersion, ShowRows, ShowTokens
 from workers.protocol.stages import likeliest
 
-FILTERS = ("All rows", "Bad rows seen so far", "Edited rows")
 FROM_CHECK = "Rows of the check"
 MOST_AT_ONCE = 10_000
 """Rows that are dropped or tagged in one edit."""
 WRITE_AFTER_MS = 500
 """Edits are written to the draft when nothing was typed for so long."""
 LONGEST_NAME = 22
-REMEDIES = ("rows", "drop", "length", "skip")
 
 
-class Browser(QWidget):
+class Browser(BrowserView):
     asked = Signal(object)
     """A request for the worker."""
-    told = Signal(object)
+    refused = Signal(object)
     """A `Refusal` to be shown."""
     length_asked = Signal(int)
 
     def __init__(self, theme: Theme, drafts: Path) -> None:
-        super().__init__()
+        super().__init__(theme)
         self._drafts = drafts
         self.history = EditHistory()
         self.source = Source(source="builtin:arithmetic")
@@ -78,139 +60,29 @@ class Browser(QWidget):
         """The row that stands in the editor."""
         self._tokens_due = self._tokens_asked = False
         self._write_soon = qdebounced(self.write, timeout=WRITE_AFTER_MS)
-        self._make_head(theme)
-        self._make_left(theme)
-        self._make_tabs(theme)
-        self._make_foot(theme)
-        self._lay_out()
+        self._connect()
 
-    # Building
-
-    def _make_head(self, theme: Theme) -> None:
-        self.name = label("", "heading", select=True)
-        self.facts = label("", "muted", wrap=True, select=True)
-        self.stages = Chips(theme, "stage")
-        self.stages.setToolTip("The stages that can learn from it; tokens are shown for the chosen")
+    def _connect(self) -> None:
         self.stages.chosen.connect(self._on_tokens_changed)
-
-    def _make_left(self, theme: Theme) -> None:
-        self.filter = QComboBox()
-        self.filter.setObjectName("row-filter")
-        self.filter.setAccessibleName("Rows to show")
-        self.filter.addItems(list(FILTERS))
         self.filter.activated.connect(self._on_filter)
-        self.go = QLineEdit()
-        self.go.setObjectName("go-to-row")
-        self.go.setAccessibleName("Go to row")
-        self.go.setPlaceholderText("Go to row")
-        self.go.setFixedWidth(12 * SPACE)
         self.go.returnPressed.connect(self._on_go)
-        self.table = RowsTable(theme)
         self.table.wanted.connect(self._on_wanted)
         self.table.chosen.connect(self._on_row_chosen)
         self.table.acted.connect(self._on_act)
-        self.good = button("Good", theme, "thumbs-up", kind="quiet", name="tag-good")
-        self.bad = button("Bad", theme, "thumbs-down", kind="quiet", name="tag-bad")
-        self.drop = button("Drop", theme, "trash", kind="quiet", name="drop-row")
-        self.undo = button("Undo", theme, "arrow-u-up-left", kind="quiet", name="undo-edit")
         self.good.clicked.connect(lambda: self._on_tag("good"))
         self.bad.clicked.connect(lambda: self._on_tag("bad"))
         self.drop.clicked.connect(self._on_drop)
         self.undo.clicked.connect(self._on_undo)
-        tips = ((self.good, "Tag the chosen rows good  (G)"), (self.bad, "Tag them bad  (B)"),
-                (self.drop, "Drop them, or take them back  (Delete)"),
-                (self.undo, "Take the last edit back  (Ctrl+Z)"))  # fmt: skip
-        for made, tip in tips:
-            made.setToolTip(tip)
-
-    def _make_tabs(self, theme: Theme) -> None:
-        self.tokens = TokensView(theme)
         self.tokens.changed.connect(self._on_tokens_changed)
-        self.edit = RowEdit(theme)
         self.edit.changed.connect(self._on_changed)
         self.edit.typed.connect(self._on_typed)
-        self.mapping = MappingView(theme)
         self.mapping.mapped.connect(self._on_mapped)
-        self.check = CheckCard(theme, REMEDIES, single=True)
-        self.check.setProperty("card", False)
-        self.check.body.setContentsMargins(SPACE, 2 * SPACE, SPACE, 0)
         self.check.view.rows_asked.connect(self.show_rows)
-        self.check.view.drop_asked.connect(self._drop)
+        self.check.view.drop_asked.connect(self.drop_rows)
         self.check.view.length_asked.connect(self._on_length)
         self.check.view.skip_asked.connect(self._on_skip)
-        checked = QScrollArea()
-        checked.setWidgetResizable(True)
-        checked.setFrameShape(QFrame.Shape.NoFrame)
-        inner = QWidget()
-        column = QVBoxLayout(inner)
-        column.setContentsMargins(0, 0, 0, 0)
-        column.addWidget(self.check)
-        column.addStretch(1)
-        checked.setWidget(inner)
-        self.tabs = QTabWidget()
-        self.tabs.setDocumentMode(True)
-        self.tabs.tabBar().setDrawBase(False)
-        for page, words in ((self.tokens, "Tokens"), (self.edit, "Edit"),
-                            (self.mapping, "Columns"), (checked, "Check")):  # fmt: skip
-            self.tabs.addTab(page, words)
-
-    def _make_foot(self, theme: Theme) -> None:
-        self.words = label("", "label", wrap=True)
-        self.discard = button("Discard", theme, kind="quiet", name="discard-edits")
-        self.discard.setToolTip("Forget every edit; Undo brings them back")
         self.discard.clicked.connect(self._on_discard)
-        self.version = QLineEdit()
-        self.version.setObjectName("version-name")
-        self.version.setAccessibleName("Name of the new version")
-        self.version.setPlaceholderText("Name, if you like")
-        self.version.setMaximumWidth(22 * SPACE)
-        self.save = button("Save as new version", theme, "floppy-disk", kind="primary",
-                           name="save-version")  # fmt: skip
         self.save.clicked.connect(self._on_save)
-        self.foot = QWidget()
-        row = QHBoxLayout(self.foot)
-        row.setContentsMargins(0, 0, 0, 0)
-        row.setSpacing(SPACE)
-        row.addWidget(self.words, 1)
-        for widget in (self.discard, self.version, self.save):
-            row.addWidget(widget)
-        self.foot.hide()
-
-    def _lay_out(self) -> None:
-        head = QHBoxLayout()
-        head.setSpacing(2 * SPACE)
-        head.addWidget(self.name)
-        head.addWidget(self.stages)
-        head.addStretch(1)
-        finders, actions = QHBoxLayout(), QHBoxLayout()
-        finders.setSpacing(SPACE)
-        finders.addWidget(self.filter, 1)
-        finders.addWidget(self.go)
-        actions.setSpacing(SPACE // 2)
-        for made in (self.good, self.bad, self.drop, self.undo):
-            actions.addWidget(made)
-        actions.addStretch(1)
-        left = QWidget()
-        column = QVBoxLayout(left)
-        column.setContentsMargins(0, 0, SPACE, 0)
-        column.setSpacing(SPACE)
-        column.addLayout(finders)
-        column.addWidget(self.table, 1)
-        column.addLayout(actions)
-        self.split = QSplitter(Qt.Orientation.Horizontal)
-        self.split.addWidget(left)
-        self.split.addWidget(self.tabs)
-        self.split.setChildrenCollapsible(False)
-        self.split.setStretchFactor(0, 1)
-        self.split.setStretchFactor(1, 1)
-        self.split.setSizes([480, 520])
-        whole = QVBoxLayout(self)
-        whole.setContentsMargins(0, 0, 0, 0)
-        whole.setSpacing(SPACE)
-        whole.addLayout(head)
-        whole.addWidget(self.facts)
-        whole.addWidget(self.split, 1)
-        whole.addWidget(self.foot)
 
     def _on_act(self, act: str) -> None:
         match act:
@@ -248,9 +120,9 @@ class Browser(QWidget):
         match event:
             case Opened(opening=opening):
                 self._on_opened(opening)
-            case RowsCounted() as told:
-                self._bad, self.counted = told.bad, told.complete
-                self.table.rows.set_total(told.rows)
+            case RowsCounted() as counted:
+                self._bad, self.counted = counted.bad, counted.complete
+                self.table.rows.set_total(counted.rows)
                 self._show_facts()
             case RowsShown(first=first, rows=rows):
                 self._on_rows(first, rows)
@@ -262,7 +134,7 @@ class Browser(QWidget):
                 self.remark = text
             case Note(level=level, text=text) if level != "info":
                 self.stop_saving()
-                self.told.emit(Refusal(text, "", ""))
+                self.refused.emit(Refusal(text, "", ""))
 
     def _on_opened(self, opening: Opening) -> None:
         new = self.opening is None
@@ -284,7 +156,7 @@ class Browser(QWidget):
     def _take_up_draft(self, opening: Opening) -> None:
         stamp = stamp_of(opening.path)
         if self.history.open(self._drafts, opening.source, stamp):
-            self.told.emit(Refusal(
+            self.refused.emit(Refusal(
                 "Edits from before were set aside.",
                 "The file has changed since, so that row numbers may no longer fit.",
                 f"They are kept in {self._drafts}.",
@@ -299,8 +171,8 @@ class Browser(QWidget):
         if self._bad:
             facts.append(f"{self._bad:,} cannot be used")
         if opening.licence:
-            told = f" ({opening.licence_from})" if opening.licence_from else ""
-            facts.append(f"{opening.licence}{told}")
+            source = f" ({opening.licence_from})" if opening.licence_from else ""
+            facts.append(f"{opening.licence}{source}")
         else:
             facts.append("licence unknown")
         if opening.version_of:
@@ -443,7 +315,7 @@ class Browser(QWidget):
         dropped = not all(self.history.mark(row).dropped for row in rows)
         self._put({row: self.history.change(row, dropped=dropped) for row in rows})
 
-    def _drop(self, rows: list[int]) -> None:
+    def drop_rows(self, rows: list[int]) -> None:
         self._put({row: self.history.change(row, dropped=True) for row in rows})
 
     def _put(self, marks: dict[int, Any]) -> None:
@@ -484,7 +356,7 @@ class Browser(QWidget):
         try:
             self.history.write()
         except OSError as fault:
-            self.told.emit(Refusal(
+            self.refused.emit(Refusal(
                 "Your edits could not be kept on disk.", f"{fault.strerror}.",
                 "Free some space, or save them as a new version now.",
             ))  # fmt: skip
@@ -497,7 +369,7 @@ class Browser(QWidget):
             self._on_filter()
             self.table.go_to(unfinished[0])
             self.tabs.setCurrentWidget(self.edit)
-            self.told.emit(Refusal(
+            self.refused.emit(Refusal(
                 f"Row {unfinished[0] + 1:,} cannot be saved yet.", "Its text is no JSON object.",
                 "Mend it, undo the edit, or drop the row.",
             ))  # fmt: skip
@@ -529,7 +401,7 @@ class Browser(QWidget):
     def _on_skip(self) -> None:
         self.source = msgspec.structs.replace(self.source, bad_rows="skip")
         words = 'Bad rows will be left out: "Use in the wizard" takes that along.'
-        self.check.tell(words, working=False)
+        self.check.show_state(words, working=False)
 
 
 def _same(one: str, other: str) -> bool:

@@ -116,8 +116,8 @@ class EditHistory:
         edits = self.edits
         counts = [(len(edits.changed), "changed"), (len(edits.dropped), "dropped"),
                   (len(edits.tags), "tagged"), (len(self.unfinished), "not finished")]  # fmt: skip
-        told = ", ".join(f"{count:,} {word}" for count, word in counts if count)
-        return f"{told}, not saved yet" if told else ""
+        words = ", ".join(f"{count:,} {word}" for count, word in counts if count)
+        return f"{words}, not saved yet" if words else ""
 
     # Keeping
 
@@ -180,5 +180,5 @@ def stamp_of(path: str) -> str:
         states = [(file.name, file.stat()) for file in files]
     except OSError:
         return ""
-    told = "".join(f"{name}:{state.st_size}:{state.st_mtime_ns};" for name, state in states)
-    return hashlib.sha256(told.encode()).hexdigest()[:16]
+    stamps = "".join(f"{name}:{state.st_size}:{state.st_mtime_ns};" for name, state in states)
+    return hashlib.sha256(stamps.encode()).hexdigest()[:16]

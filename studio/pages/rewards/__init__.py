@@ -8,7 +8,6 @@ from typing import Any
 
 from PySide6.QtCore import Signal
 from PySide6.QtWidgets import (
-    QComboBox,
     QFileDialog,
     QHBoxLayout,
     QProgressBar,
@@ -18,18 +17,19 @@ from PySide6.QtWidgets import (
     QWidget,
 )
 
-from studio.jobs import Jobs, JobUpdate
+from studio.jobs import Jobs
 from studio.pages.rewards.score import ScoreView
-from studio.store import JobRow
+from studio.session import BRIEF_GRACE_S, Ending, Session
 from studio.theme import SPACE, Theme
 from studio.widgets.bench import BenchView
 from studio.widgets.card import Card
+from studio.widgets.combo import ComboBox
 from studio.widgets.notice import Banner, EmptyState
 from studio.widgets.page import Page
 from studio.widgets.text import button, label
 from workers.protocol import wire
 from workers.protocol.assets import assets_folder
-from workers.protocol.events import Benched, Event, Failed, Phase, Progress
+from workers.protocol.events import Benched, Failed, Phase, Progress
 from workers.protocol.jobs import Bench
 from workers.protocol.pipeline import Pipeline, read_pipeline, with_rewards
 from workers.protocol.recipe import Recipe
@@ -42,21 +42,20 @@ SAMPLES = [
     ("Planted answers alone, no model", 0),
 ]
 WIZARD = "The wizard's recipe"
-CANCEL_GRACE_S = 2.0
-"""Nothing is to be saved, so a try that is called off need not take its time."""
 
 
 class RewardsPage(Page):
     wizard_asked = Signal()
     """The page was opened and wants to know the wizard's present recipe: see `offer`."""
     new_asked = Signal()
-    judge_asked = Signal()
+    reward_model_asked = Signal()
     """A reward model is to be trained."""
 
     def __init__(self, jobs: Jobs, theme: Theme) -> None:
         super().__init__("Rewards", "See what rewards pay for before a model learns to earn them.")
         self._jobs = jobs
-        self._job = ""
+        self._session: Session | None = None
+        """Follows the try that goes on."""
         self._tried = ""
         self._pipelines: list[Pipeline | None] = [None]
         self._make_controls(theme)
@@ -70,7 +69,7 @@ class RewardsPage(Page):
         self._empty.action.clicked.connect(self.new_asked)
         self.action_row.addWidget(self._open)
         self.score = ScoreView(jobs, theme)
-        self.score.train_asked.connect(self.judge_asked)
+        self.score.train_asked.connect(self.reward_model_asked)
         self._trial = self._make_trial()
         self.body.addWidget(self._make_tabs(), 0)
         self.body.addWidget(self._trial, 1)
@@ -162,6 +161,10 @@ class RewardsPage(Page):
         self._pipelines[0] = pipeline
         self._on_source_chosen()
 
+    def receive(self, request: object) -> None:
+        if isinstance(request, Recipe):
+            self.open_recipe(request)
+
     def open_recipe(self, recipe: Recipe) -> None:
         """Shows a recipe of the wizard as what is to be tried."""
         self.banner.hide()
@@ -191,7 +194,7 @@ class RewardsPage(Page):
         try:
             with_rewards(read_pipeline(path))
         except Refusal as refusal:
-            self.banner.tell(refusal.what, refusal.cause, refusal.remedy)
+            self.banner.refuse(refusal)
             return
         if (place := self._add_file(path)) is not None:
             self.source.setCurrentIndex(place)
@@ -208,12 +211,12 @@ class RewardsPage(Page):
     def _on_source_chosen(self) -> None:
         recipe = self.recipe
         self.about.setText(in_words(recipe) if recipe else "This recipe has no rewards yet.")
-        self.start.setEnabled(recipe is not None and not self._job)
+        self.start.setEnabled(recipe is not None and self._session is None)
         self._show_empty()
 
     def _show_empty(self) -> None:
         nothing = self.recipe is None and self.view.result is None
-        self._empty.setVisible(nothing and not self._job)
+        self._empty.setVisible(nothing and self._session is None)
 
     # A try
 
@@ -222,18 +225,25 @@ class RewardsPage(Page):
             return
         self.banner.hide()
         try:
-            self._job = self._jobs.bench(self.recipe, self.samples.currentData())
+            job = self._jobs.bench(self.recipe, self.samples.currentData())
         except Refusal as refusal:
-            self.banner.tell(refusal.what, refusal.cause, refusal.remedy)
+            self.banner.refuse(refusal)
             return
         self._tried = self.recipe.name
+        self._follow(job)
+
+    def _follow(self, job: str) -> None:
+        self._session = Session(self._jobs, job)
+        self._session.on(Phase, self._on_phase).on(Progress, self._on_progress)
+        self._session.on(Failed, self._on_failed).on(Benched, self._on_benched)
+        self._session.on(Ending, self._on_ended)
         self._show_working(True)
 
     def _take_up_last(self) -> None:
         """Shows the newest try that any studio made here, or follows it while it goes on."""
         rows = self._jobs.store.jobs("bench")
         row = max(rows, key=lambda row: (row.live, row.created), default=None)
-        if row is None or self._job or self.view.result is not None:
+        if row is None or self._session is not None or self.view.result is not None:
             return
         folder = self._jobs.folder(row.id)
         try:
@@ -242,14 +252,15 @@ class RewardsPage(Page):
             return
         self._tried = task.recipe.name if isinstance(task, Bench) else row.name
         if row.live:
-            self._job = row.id
-            self._show_working(True)
-        for line in wire.read_events(folder):
-            if isinstance(line.event, Benched) or row.live:
-                self._take(line.event)
+            self._follow(row.id)
+            self.phase.setText(row.phase)
+        for line in self._jobs.store.lines(row.id):
+            if isinstance(line.event, Benched):
+                self._on_benched(line.event)
 
     def _on_cancel(self) -> None:
-        self._jobs.stop(self._job, CANCEL_GRACE_S)
+        if self._session is not None:
+            self._session.stop(BRIEF_GRACE_S)
         self.cancel.setEnabled(False)
         self.phase.setText("Stopping")
 
@@ -269,47 +280,32 @@ class RewardsPage(Page):
     def leave(self) -> None:
         self.score.leave()
 
-    def hear(self, news: list[JobUpdate]) -> None:
-        self.score.hear(news)
-        for heard in news:
-            if heard.job != self._job:
-                continue
-            told = False
-            for line in heard.lines:
-                self._take(line.event)
-                told |= isinstance(line.event, Failed)
-            row = self._jobs.store.job(self._job)
-            if row is not None and not row.live:
-                self._end(row, told)
+    def _on_phase(self, phase: Phase) -> None:
+        self.progress.setRange(0, 0)
+        self.phase.setText(phase.name)
 
-    def _take(self, event: Event) -> None:
-        match event:
-            case Phase(name=name):
-                self.progress.setRange(0, 0)
-                self.phase.setText(name)
-            case Progress(done=done, total=total):
-                self.progress.setRange(0, total)
-                self.progress.setValue(done)
-            case Failed(what=what, cause=cause, remedy=remedy):
-                self.banner.tell(what, cause, remedy)
-            case Benched(result=result):
-                self.view.show_result(result, f"{self._tried}: {_extent(result)}")
-                self.view.show()
+    def _on_progress(self, progress: Progress) -> None:
+        self.progress.setRange(0, progress.total)
+        self.progress.setValue(progress.done)
 
-    def _end(self, row: JobRow, told: bool) -> None:
-        self._job = ""
+    def _on_failed(self, failed: Failed) -> None:
+        self.banner.tell(failed.what, failed.cause, failed.remedy)
+
+    def _on_benched(self, benched: Benched) -> None:
+        result = benched.result
+        self.view.show_result(result, f"{self._tried}: {_extent(result)}")
+        self.view.show()
+
+    def _on_ended(self, ending: Ending) -> None:
+        self._session = None
         self._show_working(False)
-        if row.status == "failed" and not told:
-            self.banner.tell("The rewards could not be tried.", row.cause, row.remedy)
+        if ending.status == "failed" and self.banner.isHidden():  # it left no last word
+            self.banner.tell("The rewards could not be tried.", ending.cause, ending.remedy)
 
 
-def _box(name: str, words: str) -> QComboBox:
-    box = QComboBox()
-    box.setObjectName(name)
-    box.setAccessibleName(words)
-    box.setMinimumContentsLength(16)
+def _box(name: str, words: str) -> ComboBox:
+    box = ComboBox(name, words, least_letters=16)
     box.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
-    box.wheelEvent = lambda event: event.ignore()  # a passing wheel must not change it
     return box
 
 

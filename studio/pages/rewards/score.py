@@ -3,29 +3,27 @@
 from __future__ import annotations
 
 import math
-import os
 import time
 from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any
 
-import psutil
 from PySide6.QtCore import Qt, Signal
-from PySide6.QtWidgets import QComboBox, QHBoxLayout, QPlainTextEdit, QVBoxLayout, QWidget
+from PySide6.QtWidgets import QHBoxLayout, QPlainTextEdit, QVBoxLayout, QWidget
 
-from studio.jobs import Jobs, JobUpdate
+from studio.jobs import Jobs
+from studio.session import Ending, Session
 from studio.theme import SPACE, Theme
 from studio.widgets.card import Card
+from studio.widgets.combo import ComboBox
 from studio.widgets.notice import Banner, EmptyState
 from studio.widgets.text import button, label
-from workers.protocol.events import AnswersScored, Event, Phase, Ready
+from workers.protocol.events import AnswersScored, Phase, Ready
 from workers.protocol.jobs import Score
 from workers.protocol.refusal import Refusal
 from workers.protocol.requests import ScoreAnswers
 from workers.protocol.stages import talks
 
-STOP_GRACE_S = 2.0
-"""Nothing is to be saved."""
 REST_S = 0.4
 """So long nothing was typed before answers are scored anew."""
 MOST = 6
@@ -61,15 +59,11 @@ class ScoreView(QWidget):
     def __init__(self, jobs: Jobs, theme: Theme) -> None:
         super().__init__()
         self._jobs = jobs
-        self._job = self._model = ""
+        self._session: Session | None = None
         self._changed_at: float | None = None
         self._asked: list[int] | None = None
         """The places of the answers that are being scored."""
-        self.models = QComboBox()
-        self.models.setObjectName("score-model")
-        self.models.setAccessibleName("Reward model")
-        self.models.setMinimumContentsLength(24)
-        self.models.wheelEvent = lambda event: event.ignore()  # a wheel must not change it
+        self.models = ComboBox("score-model", "Reward model", least_letters=24)
         self.models.activated.connect(self._on_model_chosen)
         self.banner = Banner(theme)
         self.prompt = _editor("score-prompt", "Prompt", 72)
@@ -139,18 +133,17 @@ class ScoreView(QWidget):
 
     def leave(self) -> None:
         """Ends the worker; it would also end by itself when this process is gone."""
-        if self._job:
-            self._jobs.stop(self._job, STOP_GRACE_S)
-        self._job = self._model = ""
-        self._asked = None
+        if self._session is not None:
+            self._session.close()
+        self._session = self._asked = None
 
-    def _start(self) -> None:
-        me = psutil.Process(os.getpid())
-        model = self.models.currentData()
-        task = Score(model=model, owner_pid=me.pid, owner_started=me.create_time())
-        self._job = self._jobs.start(task, "score")
-        self._model = model
+    def _start(self) -> Session:
+        session = Session.start(self._jobs, Score(model=self.models.currentData()))
+        session.on(Phase, lambda phase: self.state.setText(phase.name))
+        session.on(Ready, lambda ready: self.state.setText(ready.detail))
+        session.on(AnswersScored, self._on_scored).on(Ending, self._on_ended)
         self.state.setText("Starting")
+        return session
 
     def _on_typed(self) -> None:
         self._changed_at = time.monotonic()
@@ -172,14 +165,14 @@ class ScoreView(QWidget):
         if not filled or not prompt or not self.models.currentData():
             return
         try:
-            if not self._job:
+            if self._session is None:
                 self.banner.hide()
-                self._start()
+                self._session = self._start()
             turns = [{"role": "user", "content": prompt}]
             answers = [texts[at] for at in filled]
-            self._jobs.tell(self._job, ScoreAnswers(prompt=turns, answers=answers))
+            self._session.send(ScoreAnswers(prompt=turns, answers=answers))
         except Refusal as refusal:
-            self.banner.tell(refusal.what, refusal.cause, refusal.remedy)
+            self.banner.refuse(refusal)
             return
         self._asked = filled
 
@@ -188,24 +181,10 @@ class ScoreView(QWidget):
         for line in self.lines:
             line.score.setText("")
 
-    def hear(self, news: list[JobUpdate]) -> None:
-        for heard in news:
-            if not self._job or heard.job != self._job:
-                continue
-            for line in heard.lines:
-                self._take(line.event)
-            if heard.status != "running":
-                self._end()
-
-    def _take(self, event: Event) -> None:
-        match event:
-            case Phase(name=name):
-                self.state.setText(name)
-            case Ready(detail=detail):
-                self.state.setText(detail)
-            case AnswersScored(scores=scores) if self._asked is not None:
-                self._show_scores(dict(zip(self._asked, scores, strict=False)))
-                self._asked = None
+    def _on_scored(self, event: AnswersScored) -> None:
+        if self._asked is not None:
+            self._show_scores(dict(zip(self._asked, event.scores, strict=False)))
+            self._asked = None
 
     def _show_scores(self, scores: dict[int, float | None]) -> None:
         for at, score in scores.items():
@@ -213,12 +192,10 @@ class ScoreView(QWidget):
         known = {at + 1: score for at, score in scores.items() if score is not None}
         self.verdict.setText(in_words(known))
 
-    def _end(self) -> None:
-        cause, remedy = self._jobs.failure(self._job)
-        if cause or remedy:
-            self.banner.tell(cause, "", remedy)
-        self._job = self._model = ""
-        self._asked = None
+    def _on_ended(self, ending: Ending) -> None:
+        if ending.cause or ending.remedy:
+            self.banner.tell(ending.cause, "", ending.remedy)
+        self._session = self._asked = None
         self.state.setText("")
 
 
@@ -235,15 +212,15 @@ def in_words(scores: dict[int, float]) -> str:
     first, second = order[:2]
     apart = scores[first] - scores[second]
     if apart < CLOSE:
-        told = f"Answers {first} and {second} are as good as equal: {apart:.2f} lie between them."
+        words = f"Answers {first} and {second} are as good as equal: {apart:.2f} lie between them."
     else:
         share = preferred(scores[first], scores[second])
-        told = (
+        words = (
             f"Answer {first} is preferred to answer {second} with a probability of {share:.0%}: it "
             f"scores {apart:.2f} more, and the probability is 1 / (1 + e^-{apart:.2f}) "
             "(Bradley-Terry)."
         )
-    return told if len(order) == 2 else f"{told} From best to worst: {_ranked(order, scores)}."
+    return words if len(order) == 2 else f"{words} From best to worst: {_ranked(order, scores)}."
 
 
 def _ranked(order: Sequence[int], scores: dict[int, float]) -> str:

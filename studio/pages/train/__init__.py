@@ -14,7 +14,8 @@ from PySide6.QtWidgets import QFileDialog
 
 from studio.advice import Advice
 from studio.draft import pipeline, preceded_by_sft, recipe
-from studio.jobs import Jobs, JobUpdate
+from studio.jobs import Jobs
+from studio.navigation import NewRun
 from studio.pages.train.step import Step
 from studio.pages.train.wizard import RecipeWizard
 from studio.theme import Theme
@@ -55,13 +56,11 @@ class TrainPage(Page):
         self.rewards.try_asked.connect(self._on_try_asked)
         self.review.sft_asked.connect(self._on_sft_asked)
         self.review.save_asked.connect(self._on_save)
+        self.data.check.view.length_asked.connect(self.use_length)
 
     def showEvent(self, event: Any) -> None:
         self.wizard.offer_runs()
         super().showEvent(event)
-
-    def hear(self, news: list[JobUpdate]) -> None:
-        self.data.hear(news)
 
     def leave(self) -> None:
         self.data.preview.leave()
@@ -95,6 +94,17 @@ class TrainPage(Page):
             self.rewards_tried.emit(self.recipe())
 
     # Doors
+
+    def receive(self, request: object) -> None:
+        match request:
+            case NewRun(base=run, name=name) if run:
+                self.use_base(run, name)
+            case NewRun(source=Source() as source, stage=stage):
+                self.use_data(source, stage)
+            case NewRun(stage=stage) if stage:
+                self.use_stage(stage)
+            case Source():
+                self.use_source(request)
 
     def use_base(self, run: str, name: str) -> None:
         """Begins a new run on top of an earlier one."""

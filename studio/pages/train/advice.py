@@ -12,6 +12,7 @@ from studio.draft import DraftModel
 from studio.pages.train.step import Step
 from studio.theme import SPACE, Theme
 from studio.widgets.card import Card, Choices
+from studio.widgets.combo import ComboBox
 from studio.widgets.text import button, label
 from workers.protocol.stages import spec_of
 
@@ -137,13 +138,9 @@ def afterwards(steps: Sequence[str]) -> str:
 
 
 def _box(name: str, words: str, options: Sequence[tuple[str, object]]) -> QComboBox:
-    box = QComboBox()
-    box.setObjectName(name)
-    box.setAccessibleName(words)
+    box = ComboBox(name, words, least_letters=12)
     for text, value in options:
         box.addItem(text, value)
-    box.setMinimumContentsLength(12)
-    box.wheelEvent = lambda event: event.ignore()  # a passing wheel must not change it
     return box
 
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from PySide6.QtCore import Signal
 
 from studio.draft import DraftModel, recipe
-from studio.jobs import Jobs, JobUpdate
+from studio.jobs import Jobs
+from studio.session import BRIEF_GRACE_S, Ending, Session
 from studio.theme import Theme
 from studio.widgets.checkcard import CheckCard
+from workers.protocol.events import Event
 from workers.protocol.jobs import Inspect
 from workers.protocol.pipeline import PREVIOUS
 from workers.protocol.refusal import Refusal
@@ -25,22 +25,25 @@ class DatasetCheck(CheckCard):
         super().__init__(theme, ("skip", "length"))
         self._jobs = jobs
         self._model = model
-        self._job = ""
-        """The job that looks at a dataset now, or did last."""
+        self._session: Session | None = None
+        """Follows the job that looks at a dataset now, or did last."""
         self.asked.connect(self._on_asked)
-        self.cancelled.connect(lambda: jobs.stop(self._job, grace_s=2.0))
+        self.cancelled.connect(self._on_cancelled)
         self.view.skip_asked.connect(self._on_skip)
 
     def _on_asked(self, source: str) -> None:
         task = self._task(source)
         if task is None:
             return
+        if self._session is not None:
+            self._session.close()
         try:
-            self._job = self._jobs.inspect(task)
+            self._session = Session.start(self._jobs, task)
         except Refusal as refusal:
             self.refused.emit(refusal)
             return
         self.begin(source)
+        self._session.on(Event, self.take).on(Ending, self._on_ended)
 
     def _task(self, source: str) -> Inspect | None:
         asked = recipe(self._model.draft)
@@ -57,11 +60,9 @@ class DatasetCheck(CheckCard):
         if result is not None:
             self._model.become(self._model.draft.with_bad_rows_skipped(result.source))
 
-    def hear(self, news: Sequence[JobUpdate]) -> None:
-        for heard in news:
-            if heard.job != self._job:
-                continue
-            for line in heard.lines:
-                self.take(line.event)
-            if heard.status != "running":
-                self.end(self._jobs.failure(self._job))
+    def _on_cancelled(self) -> None:
+        if self._session is not None:
+            self._session.stop(BRIEF_GRACE_S)
+
+    def _on_ended(self, ending: Ending) -> None:
+        self.end((ending.cause, ending.remedy))

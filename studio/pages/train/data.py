@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 from PySide6.QtCore import Qt, Signal
@@ -10,7 +9,7 @@ from PySide6.QtGui import QDragEnterEvent, QDropEvent
 from PySide6.QtWidgets import QComboBox, QFileDialog, QHBoxLayout, QLineEdit, QVBoxLayout
 
 from studio.draft import DraftModel, DraftSource
-from studio.jobs import Jobs, JobUpdate
+from studio.jobs import Jobs
 from studio.pages.train.check import DatasetCheck
 from studio.pages.train.preview import Preview
 from studio.pages.train.sources import FILES, SourceLine, TestChooser
@@ -158,9 +157,9 @@ class DataStep(Step):
 
     def _show_mixture(self, sources: tuple[DraftSource, ...]) -> None:
         self.mixture.show_weights([(one.source, one.share or 0.0) for one in sources])
-        told = clashes([line.licensed for line in self.lines])
-        self.clashes.setText("\n".join(f"⚠ {words}" for words in told))
-        self.clashes.setVisible(bool(told))
+        found = clashes([line.licensed for line in self.lines])
+        self.clashes.setText("\n".join(f"⚠ {words}" for words in found))
+        self.clashes.setVisible(bool(found))
 
     # What is changed
 
@@ -200,8 +199,3 @@ class DataStep(Step):
         event.accept()
 
     # Jobs
-
-    def hear(self, news: Sequence[JobUpdate]) -> None:
-        """Follows the preview and the check of a dataset."""
-        self.preview.hear(list(news))
-        self.check.hear(news)

@@ -7,16 +7,17 @@ from typing import Any
 
 from PySide6.QtCore import QTimer, Signal
 
-from studio.browse import OpenDataset
-from studio.jobs import Jobs, JobUpdate
+from studio.jobs import Jobs
+from studio.session import Ending, Session
 from studio.theme import set_look
 from studio.widgets.card import Card
 from studio.widgets.text import label
 from workers.protocol.browse import Opening, RowView
 from workers.protocol.events import Event, Opened, Phase, RowsCounted, RowsShown
+from workers.protocol.jobs import Browse
 from workers.protocol.recipe import Source
 from workers.protocol.refusal import Refusal
-from workers.protocol.requests import Request, ShowRows
+from workers.protocol.requests import ShowRows
 from workers.protocol.sources import on_hub
 
 ROWS = 3
@@ -33,11 +34,12 @@ class Preview(Card):
         super().__init__("First rows")
         self.counts: dict[str, int] = {}
         """Rows of every source that was read to its end."""
-        self._dataset = OpenDataset(jobs)
+        self._jobs = jobs
+        self._session: Session | None = None
         self._source: Source | None = None
         self._due = False
         self._left: set[type[Event]] = set()
-        """What the worker is still to tell."""
+        """What the worker is still to say."""
         self.state = label("", "muted", wrap=True, select=True)
         self.rows = label("", "", wrap=True, select=True)
         self.body.addWidget(self.state)
@@ -49,7 +51,7 @@ class Preview(Card):
         self.setVisible(source is not None)
         if source == self._source:
             return
-        self._dataset.close()
+        self.leave()
         self._source = source
         self._due = source is not None and not on_hub(source.source)
         self._say("Reading…" if self._due else 'It is on the hub; "Look at it" fetches its rows.')
@@ -70,44 +72,42 @@ class Preview(Card):
         self._due = False
         self._left = {RowsShown, RowsCounted}
         try:
-            self._dataset.open(self._source)
+            self._session = Session.start(self._jobs, Browse(source=self._source), temporary=True)
         except Refusal as refusal:
             self._say(str(refusal), fault=True)
+            return
+        self._session.on(Phase, lambda phase: self._say(f"{phase.name}…"))
+        self._session.on(Opened, self._on_opened).on(RowsShown, self._on_rows)
+        self._session.on(RowsCounted, self._on_counted).on(Ending, self._on_ended)
 
-    def hear(self, news: list[JobUpdate]) -> None:
-        for heard in self._dataset.hear(news):
-            for line in heard.lines:
-                self._take(line.event)
-            if heard.status != "running" and self._dataset.job:
-                told = " ".join(self._dataset.end()).strip()
-                self._say(told or "It could not be read.", fault=True)
-
-    def _take(self, event: Event) -> None:
-        match event:
-            case Phase(name=name):
-                self._say(f"{name}…")
-            case Opened(opening=opening):
-                self._say(_shape(opening), fault=opening.format is None)
-                self._ask(ShowRows(first=0, count=ROWS))
-            case RowsShown(rows=rows):
-                self.rows.setText("\n\n".join(_words(row) for row in rows))
-                self.rows.setVisible(bool(rows))
-                self._done(RowsShown)
-            case RowsCounted(rows=count, complete=True) if self._source is not None:
-                self.counts[self._source.source] = count
-                self._done(RowsCounted)
-                self.counted.emit()
-
-    def _ask(self, request: Request) -> None:
+    def _on_opened(self, opened: Opened) -> None:
+        self._say(_shape(opened.opening), fault=opened.opening.format is None)
+        assert self._session is not None
         try:
-            self._dataset.ask(request)
+            self._session.send(ShowRows(first=0, count=ROWS))
         except Refusal as refusal:
             self._say(str(refusal), fault=True)
 
-    def _done(self, told: type[Event]) -> None:
-        self._left.discard(told)
+    def _on_rows(self, shown: RowsShown) -> None:
+        self.rows.setText("\n\n".join(_words(row) for row in shown.rows))
+        self.rows.setVisible(bool(shown.rows))
+        self._done(RowsShown)
+
+    def _on_counted(self, counted: RowsCounted) -> None:
+        if counted.complete and self._source is not None:
+            self.counts[self._source.source] = counted.rows
+            self._done(RowsCounted)
+            self.counted.emit()
+
+    def _on_ended(self, ending: Ending) -> None:
+        self._session = None
+        words = f"{ending.cause} {ending.remedy}".strip()
+        self._say(words or "It could not be read.", fault=True)
+
+    def _done(self, kind: type[Event]) -> None:
+        self._left.discard(kind)
         if not self._left:
-            self._dataset.close()
+            self.leave()
 
     def _say(self, words: str, *, fault: bool = False) -> None:
         """What the rows are, how far reading is, or why there are none."""
@@ -118,7 +118,9 @@ class Preview(Card):
 
     def leave(self) -> None:
         """Ends the worker."""
-        self._dataset.close()
+        if self._session is not None:
+            self._session.close()
+        self._session = None
 
 
 def _shape(opening: Opening) -> str:

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from PySide6.QtCore import Signal
-from PySide6.QtWidgets import QComboBox, QHBoxLayout, QVBoxLayout
+from PySide6.QtWidgets import QHBoxLayout, QVBoxLayout
 from superqt.utils import signals_blocked
 
 from studio.draft import DraftModel, RewardModelChoice
 from studio.pages.train.step import Step
 from studio.theme import SPACE, Theme
 from studio.widgets.card import Card
+from studio.widgets.combo import ComboBox
 from studio.widgets.rewards import RewardEditor
 from studio.widgets.text import button, label
 from workers.protocol.stages import spec_of
@@ -26,11 +27,7 @@ class RewardModelPicker(Card):
     def __init__(self, theme: Theme) -> None:
         super().__init__("The reward model")
         self._offered: Sequence[RewardModelChoice] = ()
-        self.box = QComboBox()
-        self.box.setObjectName("reward-model")
-        self.box.setAccessibleName("Reward model")
-        self.box.setMinimumContentsLength(24)
-        self.box.wheelEvent = lambda event: event.ignore()  # a passing wheel must not change it
+        self.box = ComboBox("reward-model", "Reward model", least_letters=24)
         self.none = label(
             "There is no reward model yet. Train one on pairs of a better and a worse answer, from "
             "the same base; then come back here.", "", wrap=True,

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from PySide6.QtCore import Signal
-from PySide6.QtWidgets import QComboBox, QFileDialog, QHBoxLayout, QLineEdit, QVBoxLayout, QWidget
+from PySide6.QtWidgets import QFileDialog, QHBoxLayout, QLineEdit, QVBoxLayout, QWidget
 from superqt.utils import signals_blocked
 
 from studio.draft import DraftSource
 from studio.theme import SPACE, Theme
 from studio.widgets.card import Card
+from studio.widgets.combo import ComboBox
 from studio.widgets.text import button, label
 from workers.protocol.catalogue import catalogued_licence
 from workers.protocol.recipe import Source
@@ -108,10 +109,7 @@ class TestChooser(Card):
 
     def __init__(self, theme: Theme) -> None:
         super().__init__("Test set")
-        self.box = QComboBox()
-        self.box.setObjectName("test-set")
-        self.box.setAccessibleName("Test set")
-        self.box.wheelEvent = lambda event: event.ignore()  # a passing wheel must not change it
+        self.box = ComboBox("test-set", "Test set")
         browse = button("Browse…", theme, "folder-open", name="browse-test")
         browse.clicked.connect(self._on_browse)
         row = QHBoxLayout()

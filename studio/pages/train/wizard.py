@@ -13,7 +13,7 @@ from studio.pages.train.rewards import RewardsStep
 from studio.pages.train.settings import SettingsStep
 from studio.pages.train.stage import StageStep
 from studio.pages.train.step import Step
-from studio.store import JobRow
+from studio.records import JobRow
 from studio.theme import Theme
 from studio.widgets.wizard import Wizard
 from workers.protocol.refusal import Refusal
@@ -71,7 +71,7 @@ class RecipeWizard(Wizard):
     def refuse(self, refusal: Refusal, step: Step | None = None) -> None:
         """Tells why not; a step's own fault is told no longer than it is there."""
         self._at_fault = step
-        self.banner.tell(refusal.what, refusal.cause, refusal.remedy)
+        self.banner.refuse(refusal)
 
     def refuse_fault(self, step: Step) -> bool:
         """Tells what is wrong with a step, if anything is."""

@@ -12,9 +12,9 @@ import glob
 import re
 import uuid
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -45,6 +45,14 @@ class Wanted(msgspec.Struct, frozen=True):
 
     def __str__(self) -> str:
         return ":".join(part for part in (self.repository, self.config, self.split) if part)
+
+
+class Config(NamedTuple):
+    """A configuration as a card declares it."""
+
+    patterns: dict[str, list[str]]
+    """Of each split, the paths of its files, in which stars may stand."""
+    default: bool
 
 
 def parse(source: str) -> Wanted | None:
@@ -171,8 +179,9 @@ def _no_data(wanted: Wanted, files: Sequence[str]) -> Refusal:
     )
 
 
-def _configs(card: str) -> dict[str, dict[str, Any]]:
+def _configs(card: str) -> dict[str, Config]:
     """The configurations that a card declares with their files; none where it does so wrongly."""
+    from datasets.data_files import sanitize_patterns
     from datasets.utils.metadata import MetadataConfigs
     from huggingface_hub import DatasetCardData
 
@@ -180,27 +189,29 @@ def _configs(card: str) -> dict[str, dict[str, Any]]:
     fields = ("config_name", "data_files", "default")
     try:
         configs = [{field: c[field] for field in fields if field in c} for c in declared or []]
-        return MetadataConfigs.from_dataset_card_data(
+        kept = MetadataConfigs.from_dataset_card_data(
             DatasetCardData(configs=[c for c in configs if c.get("data_files") is not None])
         )
+        return {
+            str(name): Config(sanitize_patterns(config["data_files"]), bool(config.get("default")))
+            for name, config in kept.items()
+        }
     except (ValueError, TypeError):
         return {}
 
 
-def _by_card(wanted: Wanted, configs: dict[str, dict[str, Any]], data: list[str]) -> list[str]:
-    from datasets.data_files import sanitize_patterns
-
-    marked = [name for name, config in configs.items() if config.get("default")]
+def _by_card(wanted: Wanted, configs: dict[str, Config], data: list[str]) -> list[str]:
+    marked = [name for name, config in configs.items() if config.default]
     name = wanted.config or _default_config(wanted, list(configs), marked)
     if name not in configs:
         raise _unknown(wanted, "configuration", name, list(configs))
-    splits = sanitize_patterns(configs[name]["data_files"])
-    split = wanted.split or (next(iter(splits)) if len(splits) == 1 else "train")
-    if split not in splits:
-        raise _unknown(wanted, "split", split, list(splits))
-    chosen = _splits(data, {split: splits[split]})[split]
+    patterns = configs[name].patterns
+    split = wanted.split or (next(iter(patterns)) if len(patterns) == 1 else "train")
+    if split not in patterns:
+        raise _unknown(wanted, "split", split, list(patterns))
+    chosen = _splits(data, {split: patterns[split]})[split]
     if not chosen:
-        raise _unknown(wanted, "file", ", ".join(splits[split]), data)
+        raise _unknown(wanted, "file", ", ".join(map(str, patterns[split])), data)
     return _one_kind(chosen)
 
 
@@ -217,22 +228,8 @@ def _default_config(wanted: Wanted, names: list[str], marked: list[str]) -> str:
 
 def _by_name(wanted: Wanted, data: list[str]) -> list[str]:
     """The split's files by their names, as in data/train-00000-of-00002.parquet."""
-    if wanted.config:
-        inside = [name for name in data if name.startswith(f"{wanted.config}/")]
-        if not inside:
-            folders = sorted({name.partition("/")[0] for name in data if "/" in name})
-            raise _unknown(wanted, "configuration", wanted.config, folders)
-        data = inside
-    else:
-        data = _default_folder(wanted, data)
-    splits: dict[str, list[str]] = {}
-    for split, names in _splits(data).items():
-        for name in names:  # `datasets` counts train_sft in with train
-            named = split_of(name)
-            splits.setdefault(split if named in ("", *SPLITS) else named, []).append(name)
-    named_for_none = set(data).difference(*splits.values())
-    if named_for_none and "train" not in splits:
-        splits["train"] = sorted(named_for_none)
+    data = _in_folder(wanted, data) if wanted.config else _default_folder(wanted, data)
+    splits = _named_splits(data)
     if not wanted.split and len(splits) == 1:
         return _one_kind(next(iter(splits.values())))
     split = wanted.split or "train"
@@ -243,25 +240,57 @@ def _by_name(wanted: Wanted, data: list[str]) -> list[str]:
     return _one_kind(chosen)
 
 
+def _in_folder(wanted: Wanted, data: list[str]) -> list[str]:
+    """The files in the folder that is called like the wanted configuration."""
+    inside = [name for name in data if name.startswith(f"{wanted.config}/")]
+    if not inside:
+        folders = sorted({name.partition("/")[0] for name in data if "/" in name})
+        raise _unknown(wanted, "configuration", wanted.config, folders)
+    return inside
+
+
+def _named_splits(data: list[str]) -> dict[str, list[str]]:
+    """The splits that `datasets` sees in files' names, with two rules more for what is trained on:
+    `train_sft` is no part of `train`, and where nothing is called train, it is what has no name."""
+    splits: dict[str, list[str]] = {}
+    for split, names in _splits(data).items():
+        for name in names:
+            named = split_of(name)
+            splits.setdefault(split if named in ("", *SPLITS) else named, []).append(name)
+    unnamed = set(data).difference(*splits.values())
+    return splits if "train" in splits or not unnamed else {**splits, "train": sorted(unnamed)}
+
+
 def _splits(
     data: Sequence[str], patterns: dict[str, list[str]] | None = None
 ) -> dict[str, list[str]]:
     """The files of each split, by a card's patterns or else by their names."""
-    from datasets.data_files import get_data_patterns, resolve_pattern
+    from datasets.data_files import get_data_patterns
 
-    found: dict[str, list[str]] = {}
     with _tree(data) as tree:
         try:
             patterns = patterns or get_data_patterns(tree)
         except ValueError:  # a name that `datasets` does not allow for a split
             patterns = {stem: [f"**/{glob.escape(stem)}*"] for stem in map(_stem, data)}
-        for split, several in patterns.items():
-            paths = found.setdefault(str(split), [])
-            for pattern in several:
-                with suppress(FileNotFoundError):
-                    paths += resolve_pattern(pattern, tree)
-        root = f"{Path(tree).name}/"
-    return {split: [path.partition(root)[2] for path in paths] for split, paths in found.items()}
+        return {
+            str(split): [path for pattern in several for path in _matching(str(pattern), tree)]
+            for split, several in patterns.items()
+        }
+
+
+def _matching(pattern: str, tree: str) -> list[str]:
+    """The files of a tree that fit a pattern; none for one that leads out of it, to this disk or
+    another address."""
+    from datasets.data_files import resolve_pattern
+    from datasets.utils.file_utils import is_relative_path
+
+    if "::" in pattern or ".." in pattern.split("/") or not is_relative_path(pattern):
+        return []
+    try:
+        paths = resolve_pattern(pattern, tree)
+    except FileNotFoundError:
+        return []
+    return [path.partition(f"{Path(tree).name}/")[2] for path in paths]
 
 
 @contextmanager

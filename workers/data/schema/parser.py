@@ -24,6 +24,11 @@ class RowParser:
         self._fixed = fixed
         self._known: dict[frozenset[str], Detected | None] = {}
         self.detected = fixed
+        self._settled = False
+
+    def settle(self) -> None:
+        """Goes from now on by what the rows so far have shown, whichever rows are read."""
+        self._settled = True
 
     def row(self, value: Any) -> Row:
         """One row; raises `RowFault` where it cannot be used."""
@@ -35,7 +40,8 @@ class RowParser:
         if not MEDIA.isdisjoint(value):
             check_media(value, found.mapping)
         made = SCHEMAS[found.format].read(Fields(value, found))
-        self._remember(found)
+        if not self._settled:
+            self._remember(found)
         return made
 
     def _detect(self, item: dict[str, Any]) -> Detected:
