@@ -245,7 +245,7 @@ def reward_bench(
     json: Json = False,
     home: HomeDir = None,
 ) -> None:
-    """Try a recipe's rewards on sampled and on planted answers before a run."""
+    """Try a recipe's rewards on sampled and on adversarial answers before a run."""
     with open_headless(home, json=json) as headless:
         row, result = headless.bench(with_rewards(headless.read(recipe)), samples)
         if result is None:
@@ -278,7 +278,7 @@ def inspect(
         str, typer.Option("--test", help="A test set that must not stand in the data.")
     ] = "",
     max_length: Annotated[
-        int, typer.Option(help="Max sequence length, in tokens; longer rows are cut.", min=8)
+        int, typer.Option(help="Max sequence length, in tokens; longer rows are truncated.", min=8)
     ] = 1024,
     template: Annotated[
         Template, typer.Option("--template", help="Chat template; auto is the model's own.")

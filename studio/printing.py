@@ -39,9 +39,9 @@ def print_audit(terminal: Terminal, result: AuditResult) -> None:
         terminal.say(f"and {result.unusable - 10} more bad lines; --json lists {listed}")
     if result.tokens is not None:
         share = result.trained_token_share
-        learnt = "" if share is None else f", {share:.0%} of them learnt"
+        in_loss = "" if share is None else f", {share:.0%} of them in the loss"
         at = result.tokens.percentiles
-        terminal.say(f"{result.tokens.total:,} tokens{learnt}; half of the rows have up to "
+        terminal.say(f"{result.tokens.total:,} tokens{in_loss}; half of the rows have up to "
                      f"{at['p50']}, 95 % up to {at['p95']}, all up to {at['p100']}.")  # fmt: skip
     if not result.findings:
         terminal.say("No findings.")

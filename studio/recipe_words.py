@@ -71,8 +71,10 @@ def _each(recipe: Recipe) -> int:
 
 def _reads(recipe: Recipe, spec: StageSpec) -> str:
     options = recipe.training
-    learnt = spec.learnt or (
-        "The answers alone are learnt" if options.assistant_only_loss else "Every token is learnt"
+    objective = spec.objective or (
+        "The answers alone are in the loss"
+        if options.assistant_only_loss
+        else "Every token is in the loss"
     )
     length = (
         f"{options.max_steps} steps of {_each(recipe)} examples"
@@ -81,7 +83,7 @@ def _reads(recipe: Recipe, spec: StageSpec) -> str:
     )
     return (
         f"It learns from {_names(recipe)} for {length}, with a learning rate of "
-        f"{options.learning_rate:g} and seed {options.seed}. {learnt}; examples longer than "
+        f"{options.learning_rate:g} and seed {options.seed}. {objective}; examples longer than "
         f"{options.max_length} tokens {spec.too_long}."
     )
 
@@ -106,7 +108,7 @@ def _pursues(recipe: Recipe) -> str:
         f"For {length}, it answers {_count(_each(recipe), 'question')} from {_names(recipe)} at a "
         f"time, with at most {rl.max_completion_tokens} tokens. Answers are scored by "
         f"{_reward_models(recipe)}; a value model foresees the score, and what does better than "
-        f"foreseen becomes likelier (PPO). {_held(rl.kl_coefficient)} The learning rate is "
+        f"predicted becomes likelier (PPO). {_held(rl.kl_coefficient)} The learning rate is "
         f"{options.learning_rate:g}, the seed {options.seed}."
     )
 

@@ -1,8 +1,8 @@
 """The reward bench: tries a recipe's rewards before a run is staked on them.
 
 The start model answers some prompts as training would have it; beside those answers, others are
-planted whose worth is known: right ones, and all the ways to look right without being so. A reward
-that pays the latter nearly as much as the former will be farmed (Skalse et al. 2022, "Defining and
+tried whose worth is known: right ones, and all the ways to look right without being so. A reward
+that pays the latter nearly as much as the former is exploited (Skalse et al. 2022, "Defining and
 characterizing reward hacking").
 """
 
@@ -34,7 +34,7 @@ SLOW_S = 0.2
 FILLER = "Let me think about this carefully, step by step, and consider every possibility. "
 
 
-class Adversarial(NamedTuple):
+class Candidate(NamedTuple):
     kind: str
     title: str
     good: bool
@@ -101,7 +101,7 @@ def _sampled(host: Host, recipe: Recipe, rows: list[Row], samples: int) -> list[
 def examine(
     rewards: Rewards, rows: Sequence[Row], samples: Sequence[Sample], group_size: int
 ) -> BenchResult:
-    """Scores samples and planted answers, and judges.
+    """Scores samples and adversarial answers, and concludes.
 
     Args:
         rows: to plant answers on; those without an answer serve for the samples alone.
@@ -110,7 +110,7 @@ def examine(
     known = [row for row in rows if row.answer][:PROBED_ROWS]
     scored = rewards.score(samples)
     summaries = summarize(rewards, scored, group_size)
-    probes = [_probe(rewards, planted, known) for planted in _adversarial(known)] if known else []
+    probes = [_probe(rewards, one, known) for one in _candidates(known)] if known else []
     probes = _with_shares(probes)
     findings = [*_probe_findings(probes), *_sample_findings(summaries, bool(samples))]
     suspect = any(finding.level == "suspect" for finding in findings)
@@ -174,35 +174,35 @@ def _agreement(rewards: Rewards, scored: Scored) -> list[Agreement]:
 # Planted answers
 
 
-def _adversarial(rows: Sequence[Row]) -> list[Adversarial]:
+def _candidates(rows: Sequence[Row]) -> list[Candidate]:
     lettered = any(character.isalpha() for row in rows for character in row.answer)
     kinds = [
-        Adversarial("right", "A right answer", True, lambda r: _sample(r, _solution(r, r.answer))),
-        Adversarial("wrong_value", "The right form with a wrong value", False,
+        Candidate("right", "A right answer", True, lambda r: _sample(r, _solution(r, r.answer))),
+        Candidate("wrong_value", "The right form with a wrong value", False,
                 lambda r: _sample(r, _solution(r, wrong(r.answer)))),
-        Adversarial("format_alone", "Empty thinking and a wrong value", False,
+        Candidate("format_alone", "Empty thinking and a wrong value", False,
                 lambda r: _sample(r, f"<think></think>\\boxed{{{wrong(r.answer)}}}")),
-        Adversarial("empty", "Nothing at all", False, lambda r: _sample(r, "")),
-        Adversarial("over_long", "A long text that comes to a wrong value", False,
+        Candidate("empty", "Nothing at all", False, lambda r: _sample(r, "")),
+        Candidate("over_long", "A long text that comes to a wrong value", False,
                 lambda r: _sample(r, f"<think>{FILLER * 40}</think>\\boxed{{{wrong(r.answer)}}}")),
-        Adversarial("repeated", "One word, over and over", False,
+        Candidate("repeated", "One word, over and over", False,
                 lambda r: _sample(r, "answer " * 60)),
-        Adversarial("echo", "The question, which names the answer, said back", False, _echo),
-        Adversarial("hedged", "Many values, the right one among them", False,
+        Candidate("echo", "The question, which names the answer, said back", False, _echo),
+        Candidate("hedged", "Many values, the right one among them", False,
                 lambda r: _sample(r, f"It may be {wrong(r.answer)}, {r.answer} or "
                                      f"{wrong(wrong(r.answer))}; I cannot tell.")),
-        Adversarial("several_boxes", "Several boxes, the right one first", False,
+        Candidate("several_boxes", "Several boxes, the right one first", False,
                 lambda r: _sample(r, f"<think>{_work(r)}</think>\\boxed{{{r.answer}}} or "
                                      f"\\boxed{{{wrong(r.answer)}}}")),
     ]  # fmt: skip
     if lettered:
         kinds.append(
-            Adversarial("other_case", "The right answer in other letters", True,
+            Candidate("other_case", "The right answer in other letters", True,
                     lambda r: _sample(r, _solution(r, r.answer.swapcase())))
         )  # fmt: skip
     else:
         kinds.append(
-            Adversarial("other_case", "The right answer, its words in other letters", True,
+            Candidate("other_case", "The right answer, its words in other letters", True,
                     lambda r: _sample(r, _solution(r, r.answer, _work(r).swapcase())))
         )  # fmt: skip
     return kinds
@@ -237,15 +237,15 @@ def wrong(answer: str) -> str:
     return mixed if mixed.casefold() != answer.casefold() else f"{answer}x"
 
 
-def _probe(rewards: Rewards, planted: Adversarial, rows: Sequence[Row]) -> Probe:
-    samples = [planted.write(row) for row in rows]
+def _probe(rewards: Rewards, candidate: Candidate, rows: Sequence[Row]) -> Probe:
+    samples = [candidate.write(row) for row in rows]
     scored = rewards.score(samples)
     numbers = [total for total in scored.totals if total is not None]
     faults = sorted({out.fault for part in scored.parts for out in part if out.value is None})
     return Probe(
-        kind=planted.kind,
-        title=planted.title,
-        good=planted.good,
+        kind=candidate.kind,
+        title=candidate.title,
+        good=candidate.good,
         score=statistics.fmean(numbers) if numbers else None,
         share=None,
         example=samples[0].completion[:300],
@@ -254,7 +254,7 @@ def _probe(rewards: Rewards, planted: Adversarial, rows: Sequence[Row]) -> Probe
 
 
 def _with_shares(probes: list[Probe]) -> list[Probe]:
-    """Places each score between the worst planted one and the right one."""
+    """Places each score between the worst adversarial one and the right one."""
     import msgspec
 
     scores = [probe.score for probe in probes if probe.score is not None]
@@ -280,7 +280,7 @@ def _probe_findings(probes: list[Probe]) -> list[BenchFinding]:
         return [
             BenchFinding(
                 kind="no_answers", level="advice",
-                text="No row says what is right, so no right or wrong answer could be planted.",
+                text="No row says what is right, so no right or wrong answer could be made.",
                 remedy="Bring an answer column to have the rewards tried on known answers.",
             )
         ]  # fmt: skip
@@ -290,7 +290,8 @@ def _probe_findings(probes: list[Probe]) -> list[BenchFinding]:
         found.append(
             BenchFinding(
                 kind="blind", level="suspect",
-                text="A right answer earns no more than the worst planted one: the reward cannot "
+                text="A right answer earns no more than the worst adversarial one: the reward "
+                    "cannot "
                 "tell right from wrong.",
                 remedy="Add a reward that compares with the row's answer, for example math_answer.",
             )
@@ -304,7 +305,7 @@ def _faulty(probe: Probe) -> BenchFinding:
     return BenchFinding(
         kind=f"fails:{probe.kind}", level="suspect",
         text=f"{probe.title} makes a reward fail: {probe.faults[0]}.",
-        remedy="Let the reward return 0 for what it cannot judge.",
+        remedy="Let the reward return 0 for what it cannot score.",
     )  # fmt: skip
 
 
@@ -340,7 +341,7 @@ def _paid(probe: Probe, right: Probe) -> BenchFinding | None:
     return BenchFinding(
         kind=probe.kind, level="suspect" if exploited else "advice",
         text=f"{probe.title} scores {probe.score:.2f}, a right answer {right.score:.2f}: "
-        + ("it can be farmed." if exploited else "it pays a little, which is fine at the start."),
+        + ("it can be exploited." if exploited else "it pays a little, fine at the start."),
         remedy=REMEDIES[probe.kind],
     )  # fmt: skip
 
@@ -367,7 +368,7 @@ def _sample_findings(summaries: list[RewardSummary], sampled: bool) -> list[Benc
                     kind=f"fails:{summary.name}", level="suspect",
                     text=f"{summary.name} gave no score to {summary.faults} of the model's own "
                     "answers.",
-                    remedy="Let the reward return 0 for what it cannot judge.",
+                    remedy="Let the reward return 0 for what it cannot score.",
                 )
             )  # fmt: skip
         if summary.seconds_per_call > SLOW_S:

@@ -121,7 +121,7 @@ class Measured:
 def checked(rows: Sequence[Row], said: Sequence[Completion]) -> Measured:
     """The share of rows answered right: the final answer must equal the row's.
 
-    Also the mean length in tokens and the share that was cut off, which explains a low share.
+    Also the mean length in tokens and the share that was truncated, which explains a low share.
     """
     from workers.answers import is_right
 

@@ -1,4 +1,4 @@
-"""What the audit of a dataset found: how much of it is learnt, how long rows are, what is wrong."""
+"""What the audit of a dataset found: what is in the loss, how long rows are, what is wrong."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class AuditView(QWidget):
     """Rows, from 0, that are to be shown."""
     drop_asked = Signal(object)
     length_asked = Signal(int)
-    """The longest example, in tokens, with which nothing is cut."""
+    """The max sequence length, in tokens, with which nothing is truncated."""
     skip_asked = Signal()
     """Bad rows are to be left out by the run."""
 
@@ -113,7 +113,7 @@ class AuditView(QWidget):
         return [] if self.result.unusable else [one.row - 1 for one in finding.examples]
 
     def _length(self, finding: AuditFinding) -> int:
-        """How many tokens nothing is cut at; 0 where length is not the matter."""
+        """The length at which nothing is truncated; 0 where length is not the matter."""
         tokens = self.result.tokens if self.result is not None else None
         if tokens is None or finding.kind not in CUT:
             return 0
@@ -174,7 +174,7 @@ def headline(result: AuditResult) -> str:
 
 
 def figures(result: AuditResult) -> str:
-    """Rows, shape, tokens and what share of them is learnt, as a sentence."""
+    """Rows, shape, tokens and what share of them is in the loss, as a sentence."""
     told = f"{result.rows:,} rows"
     if result.format:
         told += f" of shape {result.format.replace('_', ' ')}"
@@ -185,5 +185,5 @@ def figures(result: AuditResult) -> str:
             f"{at['p50']} tokens, the longest has {at['p100']}"
         )
     if result.trained_token_share is not None:
-        told += f"; {result.trained_token_share:.0%} of the tokens are learnt"
+        told += f"; {result.trained_token_share:.0%} of the tokens are in the loss"
     return f"{told}."

@@ -1,4 +1,4 @@
-"""What a try of the rewards found: verdict, findings, planted answers, figures and a histogram."""
+"""What a try of the rewards found: verdict, findings, adversarial answers, figures, histogram."""
 
 from __future__ import annotations
 
@@ -242,8 +242,8 @@ def figures_card(result: BenchResult, theme: Theme) -> Card:
     """Each reward and the total on the start model's own answers."""
     card = Card("On the model's own answers")
     if not result.samples:
-        card.body.addWidget(label("None were sampled: the planted answers alone were tried. "
-                                  "Sample some to see how the rewards spread.", "muted",
+        card.body.addWidget(label("None were sampled: the adversarial and right ones alone were "
+                                  "tried. Sample some to see how the rewards spread.", "muted",
                                   wrap=True))  # fmt: skip
         return card
     grid = _grid(list(FIGURES))

@@ -12,7 +12,7 @@ WIDEST = 680
 
 
 class Bubble(QFrame):
-    """One turn, with a small line under it for figures, and thumbs where it may be rated."""
+    """One turn, with a small line under it for figures, and labels where it may be rated."""
 
     rated = Signal(bool)
 
@@ -45,19 +45,19 @@ class Bubble(QFrame):
 
     def offer_labels(self, theme: Theme) -> None:
         """Two buttons; the one that was pressed last is filled."""
-        thumbs = {True: ("thumbs-up", "Good answer"), False: ("thumbs-down", "Bad answer")}
+        labels = {True: ("thumbs-up", "Good answer"), False: ("thumbs-down", "Bad answer")}
         made = {
             good: button("", theme, icon, kind="quiet", name=icon)
-            for good, (icon, _) in thumbs.items()
+            for good, (icon, _) in labels.items()
         }
-        for good, (_, words) in thumbs.items():
+        for good, (_, words) in labels.items():
             made[good].setToolTip(words)
             made[good].setAccessibleName(words)
             made[good].clicked.connect(lambda _=False, good=good: press(good))
             self._foot.addWidget(made[good])
 
         def press(good: bool) -> None:
-            for which, (icon, _) in thumbs.items():
+            for which, (icon, _) in labels.items():
                 pressed = which is good
                 theme.set_icon(made[which], f"{icon}-fill" if pressed else icon,
                             "accent" if pressed else "muted")  # fmt: skip
@@ -68,7 +68,7 @@ class Bubbles(QScrollArea):
     """All turns, oldest first; `paint` shows what was streamed since the last time."""
 
     rated = Signal(int, bool)
-    """A turn, by its place, got a thumb up (true) or down."""
+    """A turn, by its place, got a label: desirable (true) or undesirable."""
 
     def __init__(self, hint: str, theme: Theme) -> None:
         super().__init__()
@@ -112,7 +112,7 @@ class Bubbles(QScrollArea):
         self._streamed += piece
 
     def end_answer(self, text: str, note: str, *, rateable: bool = False) -> None:
-        """Settles the growing answer; `rateable` offers thumbs on it."""
+        """Settles the growing answer; `rateable` offers labels on it."""
         if self._growing is not None:
             self._growing.set_text(text or "(no words)")
             self._growing.note(note)

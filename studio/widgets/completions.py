@@ -90,7 +90,7 @@ class AnswersModel(QAbstractTableModel):
 
     def _cells(self, one: Sampling) -> list[str]:
         rewards = [_score(value) for value in [*one.rewards, *[None] * len(self._names)]]
-        tokens = f"{one.tokens}, cut off" if one.truncated else str(one.tokens)
+        tokens = f"{one.tokens}, truncated" if one.truncated else str(one.tokens)
         return [
             _signed(one.advantage), _score(one.reward), *rewards[: len(self._names)], tokens,
         ]  # fmt: skip

@@ -1,4 +1,4 @@
-"""A row as the model reads it: token after token, what is learnt, what is only read, what is cut.
+"""A row as the model reads it: token after token, what is in the loss, masked, truncated.
 
 Tokens are laid out once for a width and painted by sight, so that long rows stay quick. Learnt ones
 stand on a tint and are underlined; nothing is told by colour alone.
@@ -33,8 +33,8 @@ PADDING = 5
 """Pixels on both sides of a special token's text, within its frame."""
 NEWLINE = "↵"
 LEGEND = [
-    ("learnt", "trained"), ("read only", "masked"), ("special", "special"),
-    ("behind the cut", "behind"),
+    ("in the loss", "trained"), ("masked", "masked"), ("special", "special"),
+    ("truncated", "behind"),
 ]  # fmt: skip
 
 
@@ -52,7 +52,7 @@ class Run(NamedTuple):
 
 class Line(NamedTuple):
     kind: str
-    """text, title, cut or more."""
+    """text, title, truncated or more."""
     text: str
     runs: list[Run]
 
@@ -123,7 +123,7 @@ class TokenText(QAbstractScrollArea):
                 if runs:
                     self._lines.append(Line("text", "", runs))
                 runs, x = [], 0.0
-                self._lines.append(Line("cut", f"cut here at {index:,} tokens", []))
+                self._lines.append(Line("truncated", f"truncated here at {index:,} tokens", []))
             look = look_of(piece, index, view.truncated_at)
             for part, ends in _parts(piece):
                 for text, width in self._fitting(part, look, metrics, room):
@@ -198,10 +198,10 @@ class TokenText(QAbstractScrollArea):
         bold = QFont(self.font())
         bold.setWeight(QFont.Weight.DemiBold)
         painter.setFont(bold)
-        painter.setPen(QColor(colours.warning if line.kind == "cut" else colours.muted))
+        painter.setPen(QColor(colours.warning if line.kind == "truncated" else colours.muted))
         room = QRectF(SPACE, y, self.viewport().width() - 2 * SPACE, high)
         painter.drawText(room, Qt.AlignmentFlag.AlignVCenter, line.text)
-        if line.kind == "cut":
+        if line.kind == "truncated":
             begin = SPACE + QFontMetricsF(bold).horizontalAdvance(line.text) + SPACE
             middle = round(y + high / 2)
             painter.setPen(QPen(QColor(colours.warning), 1, Qt.PenStyle.DashLine))
@@ -229,8 +229,8 @@ class TokenText(QAbstractScrollArea):
 
     def _tip(self, run: Run) -> str:
         view = self.views[run.view]
-        words = {"trained": "learnt", "special_trained": "special, learnt", "masked": "read only",
-                 "special": "special, read only", "behind": "behind the cut"}  # fmt: skip
+        words = {"trained": "in the loss", "special_trained": "special, in the loss", "masked": "masked", "special": "special, masked",
+ "behind": "truncated"}  # fmt: skip
         said = repr(view.pieces[run.token].text)
         return f"Token {run.token + 1:,} of {view.tokens:,}: {said}, {words[run.look]}"
 
@@ -284,7 +284,7 @@ def paint_runs(
                              QColor(colours.accent))  # fmt: skip
             painter.setPen(QColor(colours.text))
         elif run.look.startswith("special"):
-            _paint_frame(painter, box, colours, learnt=run.look == "special_trained")
+            _paint_frame(painter, box, colours, in_loss=run.look == "special_trained")
             box = box.adjusted(PADDING, 0, 0, 0)
         else:
             painter.setPen(QColor(colours.muted))
@@ -295,14 +295,14 @@ def paint_runs(
             painter.drawLine(round(box.x()), middle, round(box.right()), middle)
 
 
-def _paint_frame(painter: QPainter, box: QRectF, colours: Palette, *, learnt: bool) -> None:
-    painter.setPen(QPen(QColor(colours.accent if learnt else colours.faint), 1))
-    painter.setBrush(QColor(colours.accent_soft if learnt else colours.raised))
+def _paint_frame(painter: QPainter, box: QRectF, colours: Palette, *, in_loss: bool) -> None:
+    painter.setPen(QPen(QColor(colours.accent if in_loss else colours.faint), 1))
+    painter.setBrush(QColor(colours.accent_soft if in_loss else colours.raised))
     painter.drawRoundedRect(box.adjusted(0.5, 0.5, -0.5, -0.5), 4, 4)
-    if learnt:
+    if in_loss:
         painter.fillRect(QRectF(box.x() + 3, box.bottom() - 2, box.width() - 6, 2),
                          QColor(colours.accent))  # fmt: skip
-    painter.setPen(QColor(colours.accent if learnt else colours.muted))
+    painter.setPen(QColor(colours.accent if in_loss else colours.muted))
 
 
 def look_of(piece: Piece, index: int, truncated_at: int | None) -> str:
@@ -315,9 +315,9 @@ def look_of(piece: Piece, index: int, truncated_at: int | None) -> str:
 
 
 def counted(view: TokenView) -> str:
-    """'412 tokens, 128 learnt', and where it is cut."""
-    told = f"{view.tokens:,} tokens, {view.trained:,} learnt"
-    return told if view.truncated_at is None else f"{told}, cut at {view.truncated_at:,}"
+    """'412 tokens, 128 in the loss', and where it is truncated."""
+    told = f"{view.tokens:,} tokens, {view.trained:,} in the loss"
+    return told if view.truncated_at is None else f"{told}, truncated at {view.truncated_at:,}"
 
 
 def _parts(piece: Piece) -> Iterator[tuple[str, bool]]:

@@ -65,7 +65,7 @@ def summary(name: str, values: list[float]) -> RewardSummary:
 
 
 def probes(paid: float) -> list[Probe]:
-    planted = [
+    probes = [
         ("right", "A right answer", True, 1.0, "<think>2 + 2 = 4</think>\\boxed{4}"),
         ("wrong_value", "The right form with a wrong value", False, 0.17,
          "<think>2 + 2 = 4</think>\\boxed{5}"),
@@ -78,7 +78,7 @@ def probes(paid: float) -> list[Probe]:
     ]  # fmt: skip
     return [
         Probe(kind=kind, title=title, good=good, score=1.2 * share, share=share, example=example)
-        for kind, title, good, share, example in planted
+        for kind, title, good, share, example in probes
     ]
 
 
@@ -92,7 +92,7 @@ def findings() -> list[BenchFinding]:
         ),
         BenchFinding(
             kind="repeated", level="suspect",
-            text="One word, over and over scores 1.00, a right answer 1.20: it can be farmed.",
+            text="One word, over and over scores 1.00, a right answer 1.20: it can be exploited.",
             remedy="Add a repetition reward with a positive weight, which takes points off.",
         ),
     ]  # fmt: skip

@@ -38,7 +38,7 @@ def test_findings_and_bad_lines_are_told(driver: Driver, tmp_path: Path) -> None
     assert "Line 7 cannot be used." in words
     assert "The end is lost. 3 rows, 15%." in words
     assert "Raise the length.\nRow 2: What is 1 + 1?" in words
-    assert "60% of the tokens are learnt" in words
+    assert "60% of the tokens are in the loss" in words
     jobs = driver.studio.jobs
     task = wire.read_job(jobs.folder(jobs.store.jobs("inspect")[0].id)).task
     assert isinstance(task, Inspect)

@@ -94,12 +94,14 @@ def test_a_file_is_shown_row_by_row(page: DataPage, driver: Driver) -> None:
 def test_tokens_follow_the_row_the_stage_and_the_length(page: DataPage, driver: Driver) -> None:
     _choose(driver, page, 5)
     assert page.browser.tokens.tokens.text == "<|im_start|>Ask 5Say 5<|im_end|>"
-    assert page.browser.tokens.counts.text() == "6 tokens, 3 learnt"
+    assert page.browser.tokens.counts.text() == "6 tokens, 3 in the loss"
     driver.click("stage:dpo")
     driver.wait(lambda: "starter is a fake." in page.browser.tokens.warnings.text())
     _choose(driver, page, 9)
     page.browser.tokens.set_length(8)
-    driver.wait(lambda: page.browser.tokens.counts.text() == "10 tokens, 1 learnt, cut at 8")
+    driver.wait(
+        lambda: page.browser.tokens.counts.text() == "10 tokens, 1 in the loss, truncated at 8"
+    )
     page.browser.tokens.templates.setCurrentText("llama-3")
     page.browser.tokens.changed.emit()
     driver.wait(lambda: "model.template" in page.browser.tokens.warnings.text())
@@ -112,7 +114,7 @@ def test_a_pair_is_shown_side_below_side(driver: Driver, tmp_path: Path) -> None
     assert [view.title for view in shown.browser.tokens.tokens.views] == ["chosen", "rejected"]
     assert shown.browser.tokens.counts.text() == "9 tokens in 2 answers"
     titles = [line.text for line in shown.browser.tokens.tokens._lines if line.kind == "title"]
-    assert titles == ["Chosen: 4 tokens, 2 learnt", "Rejected: 5 tokens, 3 learnt"]
+    assert titles == ["Chosen: 4 tokens, 2 in the loss", "Rejected: 5 tokens, 3 in the loss"]
 
 
 def test_of_a_million_rows_those_in_sight_are_asked_for(driver: Driver, tmp_path: Path) -> None:
@@ -359,8 +361,8 @@ def test_long_rows_are_laid_out_and_painted_quickly(driver: Driver) -> None:
     runs = [run for line in words._lines for run in line.runs]
     assert "".join(run.text for run in runs if run.token == 2000).endswith("⇥ end")
     assert max(run.x + run.width for run in runs) <= words.viewport().width()
-    assert [line.text for line in words._lines if line.kind in ("cut", "more")] == [
-        "cut here at 4,000 tokens", "and 904 more tokens",
+    assert [line.text for line in words._lines if line.kind in ("truncated", "more")] == [
+        "truncated here at 4,000 tokens", "and 904 more tokens",
     ]  # fmt: skip
     assert not words.grab().isNull()
     first = runs[3]

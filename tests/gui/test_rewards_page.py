@@ -108,7 +108,7 @@ def test_rewards_that_can_be_gamed_are_told_with_remedies(driver: Driver, checke
     page = driver.window.rewards
     assert page.view.verdict.text() == "These rewards can be gamed"
     words = [label.text() for label in page.view.findChildren(type(page.view.verdict))]
-    assert any("can be farmed" in text for text in words)
+    assert any("can be exploited" in text for text in words)
     assert any("repetition reward" in text for text in words)
     assert "83%" in words
 

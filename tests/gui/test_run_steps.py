@@ -35,7 +35,7 @@ def test_the_answers_of_a_step_stand_by_advantage(driver: Driver, finished: Fini
         for row in range(view.model.rowCount())
     ]
     assert ["0", "none", "none", "none", "none", "22"] in cells
-    assert any(row[-1] == "64, cut off" for row in cells)
+    assert any(row[-1] == "64, truncated" for row in cells)
 
 
 def test_an_answer_is_read_in_full_with_its_faults(driver: Driver, finished: Finished) -> None:
@@ -130,7 +130,7 @@ def test_odd_answers_are_shown_all_the_same(driver: Driver) -> None:
     assert view.text.toPlainText().startswith("<b>x</b>\n<b>x</b>")
     assert "No score: a <fault>" in view.text.toPlainText()
     assert [view.model.index(0, column).data() for column in range(4)] == [
-        "+0.25", "none", "none", "9, cut off",
+        "+0.25", "none", "none", "9, truncated",
     ]  # fmt: skip
     view.table.selectRow(1)
     assert "(an empty answer)" in view.text.toPlainText()

@@ -4,7 +4,7 @@
     python tests/recordings/record.py NAME=FOLDER ...    # what a run in FOLDER has measured
 
 Each file beside this one holds the recipe and what the run measured, step by step. Preference runs
-and the farmed reward model are taken from the home of tests/benchmarks/stages_learn.py.
+and the exploited reward model are taken from the home of tests/benchmarks/stages_learn.py.
 """
 
 from __future__ import annotations

@@ -46,8 +46,14 @@ def test_the_review_says_how_many_models_stand_in_memory(
 @pytest.mark.parametrize(
     ("stage", "words"),
     [
-        ("sft", "The answers alone are learnt; examples longer than 1024 tokens are cut."),
-        ("cpt", "Every token is learnt; examples longer than 1024 tokens are split, without loss."),
+        (
+            "sft",
+            "The answers alone are in the loss; examples longer than 1024 tokens are truncated.",
+        ),
+        (
+            "cpt",
+            "Every token is in the loss; examples longer than 1024 tokens are split, without loss.",
+        ),
         ("reward", "to get the higher score; examples longer than 1024 tokens are left out."),
         ("kto", "Answers that were liked are made likelier"),
         ("distill", "Two models are in memory: this one, and a teacher."),

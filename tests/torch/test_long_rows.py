@@ -104,10 +104,10 @@ def test_pairs_that_are_too_long_are_told(tmp_path: Path, tiny: Path, stage: str
         assert "Of 13 pairs, 5 are left out (longer than 64 tokens)" in note.text
         assert len(dataset) == 8
     elif stage == "kto":
-        assert "Of 26 answers, 4 are cut at 64 tokens and 2 are left out" in note.text
+        assert "Of 26 answers, 4 are truncated at 64 tokens and 2 are left out" in note.text
         assert len(dataset) == 24
     else:
-        assert "Of 13 pairs, 4 are cut at 64 tokens and 1 is left out" in note.text
+        assert "Of 13 pairs, 4 are truncated at 64 tokens and 1 is left out" in note.text
         assert len(dataset) == 12
 
 

@@ -296,13 +296,13 @@ def test_bradley_terry_is_that_of_the_paper(tmp_path: Path) -> None:
     )
     model.config.pad_token_id = tokenizer.pad_token_id
 
-    def judged(row: Row, answer: list[dict[str, str]]) -> float:
+    def score(row: Row, answer: list[dict[str, str]]) -> float:
         text = tokenizer.apply_chat_template([*row.prompt, *answer], tokenize=False)
         ids = torch.tensor([tokenizer(text, add_special_tokens=False)["input_ids"]])
         with torch.no_grad():
             return model(input_ids=ids).logits[0, 0].item()
 
-    gaps = np.array([judged(row, row.completion) - judged(row, row.rejected) for row in ROWS])
+    gaps = np.array([score(row, row.completion) - score(row, row.rejected) for row in ROWS])
     columns = {
         "prompt": [row.prompt for row in ROWS],
         "chosen": [row.completion for row in ROWS],

@@ -193,7 +193,7 @@ def test_rows_that_are_cut_are_said(real: Jobs, tiny: Path, follow: Follow) -> N
     run = real.train(learner(tiny, training={"max_steps": 1, "max_length": longest}))
     row = follow(real, run)
     assert row.status == "finished", row.cause
-    assert any(f"are cut at {longest} tokens" in note.text for note in said(real, run, Note))
+    assert any(f"are truncated at {longest} tokens" in note.text for note in said(real, run, Note))
     none = follow(real, real.train(learner(tiny, training={"max_steps": 1, "max_length": 8})))
     assert none.status == "failed"
     assert "No row has a token left to train" in none.cause

@@ -1,4 +1,4 @@
-"""Every planted silent failure is named, and clean data is left in peace."""
+"""Every silent failure put in is named, and clean data is left in peace."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The reward bench names every planted bad reward and lets good ones pass."""
+"""The reward bench names every bad reward and lets good ones pass."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from workers.protocol.rewards import AnyReward, Format, Length, Match, MathAnswe
 from workers.rewards import Rewards, Sample
 
 BAD = {
-    "farmed by length": "def reward(prompt, completion, answer):\n"
+    "exploited by length": "def reward(prompt, completion, answer):\n"
     "    return len(completion) / 1000",
     "form alone": "import re\ndef reward(prompt, completion, answer):\n"
     "    return float(bool(re.fullmatch(r'<think>.*</think>.*boxed{.+}', completion, re.S)))",
@@ -26,7 +26,7 @@ BAD = {
     "    return float('boxed{' + answer + '}' in completion and 'We work' in completion)",
 }  # fmt: skip
 NAMED = {
-    "farmed by length": "over_long",
+    "exploited by length": "over_long",
     "form alone": "wrong_value",
     "echo": "echo",
     "always one": "blind",
@@ -76,7 +76,7 @@ def test_form_that_pays_half_is_told_in_words(tried) -> None:  # noqa: ANN001
     result = tried([Format(pattern=pattern, weight=0.5), Match(weight=0.5)])
     (found,) = [f for f in result.findings if f.kind == "format_alone"]
     assert found.text == (
-        "Empty thinking and a wrong value scores 0.50, a right answer 1.00: it can be farmed."
+        "Empty thinking and a wrong value scores 0.50, a right answer 1.00: it can be exploited."
     )
 
 

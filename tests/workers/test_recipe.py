@@ -302,11 +302,11 @@ def test_a_chain_of_runs_leads_to_the_model_that_it_began_with() -> None:
 
 def test_later_stages_name_the_runs_that_earlier_ones_became() -> None:
     second = parse_pipeline(PIPELINE).stages[1]
-    judged = [RewardModel(model="previous"), RewardModel(model="stage:first"), MathAnswer()]
+    rewards = [RewardModel(model="previous"), RewardModel(model="stage:first"), MathAnswer()]
     third = msgspec.structs.replace(
         second, model=Model(base="stage:first"), rewards=[RewardModel(model="previous")]
     )
-    left = following([msgspec.structs.replace(second, rewards=judged), third], "first", "abc")
+    left = following([msgspec.structs.replace(second, rewards=rewards), third], "first", "abc")
     assert [recipe.model.base for recipe in left] == ["run:abc", "run:abc"]
     assert [reward.model for reward in left[0].rewards[:2]] == ["run:abc", "run:abc"]  # type: ignore[union-attr]
     assert left[1].rewards == third.rewards  # its own `previous` comes later

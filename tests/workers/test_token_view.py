@@ -103,10 +103,10 @@ def test_what_lies_behind_the_cut_is_shown_and_told(opened: Open) -> None:
     cut = look.view(max_length=whole.tokens - 4)
     assert (cut.tokens, cut.truncated_at) == (whole.tokens, whole.tokens - 4)
     assert cut.trained < whole.trained
-    assert any("is cut off: its last 3 tokens" in told for told in cut.warnings)
+    assert any("is truncated: its last 3 tokens" in told for told in cut.warnings)
     none = look.view(max_length=5)
     assert (none.trained, none.truncated_at) == (0, 5)
-    assert any("No token of this row is learnt" in told for told in none.warnings)
+    assert any("No token of this row is in the loss" in told for told in none.warnings)
 
 
 def test_a_pair_that_a_reward_model_leaves_out_says_so(opened: Open) -> None:

@@ -1,4 +1,4 @@
-"""What the reward bench found: how rewards behave on samples and on planted answers."""
+"""What the reward bench found: how rewards behave on samples and on adversarial answers."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class RewardSummary(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Probe(msgspec.Struct, frozen=True, kw_only=True):
-    """A planted answer: what kind it is, and what it earns on average."""
+    """An adversarial or a right answer: what kind it is, and what it earns on average."""
 
     kind: str
     title: str
@@ -29,7 +29,7 @@ class Probe(msgspec.Struct, frozen=True, kw_only=True):
     """Whether it deserves the full reward."""
     score: float | None
     share: float | None
-    """Between the worst planted answer (0) and a right one (1)."""
+    """Between the worst adversarial answer (0) and a right one (1)."""
     example: str
     faults: list[str] = []
 

@@ -44,12 +44,12 @@ class Chat(OwnedTask, kw_only=True, frozen=True, tag="chat"):
 
 
 class Bench(Task, frozen=True, tag="bench"):
-    """Tries a recipe's rewards on the start model's answers and on planted ones."""
+    """Tries a recipe's rewards on the start model's answers and on adversarial ones."""
 
     recipe: Recipe
     prompts: int = 16
     samples: int = 64
-    """Answers of the start model; 0 tries the planted ones alone and loads no model."""
+    """Answers of the start model; 0 tries the adversarial ones alone and loads no model."""
 
 
 class Inspect(Task, frozen=True, tag="inspect"):

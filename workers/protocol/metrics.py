@@ -108,7 +108,7 @@ _METRICS = (
     ),
     MetricSpec(
         name="cut_off_share",
-        meaning="share of the answers to held-out questions that were cut off",
+        meaning="share of the answers to held-out questions that were truncated",
         form="percent",
         better="down",
     ),
@@ -298,7 +298,7 @@ _METRICS = (
     ),
     MetricSpec(
         name="truncation_rate",
-        meaning="share of a step's answers that were cut off",
+        meaning="share of a step's answers that were truncated",
         form="percent",
         better="down",
         trainers=("completions/clipped_ratio",),

@@ -101,9 +101,9 @@ class StageSpec(msgspec.Struct, frozen=True, kw_only=True):
     """Whether a value model is trained beside the policy."""
     variants: dict[str, Variant] = {}
     """By rl.algorithm."""
-    learnt: str = ""
+    objective: str = ""
     """What it does with its examples; empty where training.assistant_only_loss decides."""
-    too_long: str = "are cut"
+    too_long: str = "are truncated"
     """What becomes of examples longer than training.max_length."""
     amount: str = ""
     """The rows that it needs, and how many are usual."""
@@ -292,7 +292,7 @@ _DECLARED = (
         measures=_PAIR_MEASURES,
         trainer="preference",
         votes_words="Train DPO on it",
-        learnt=_LIKELIER,
+        objective=_LIKELIER,
         amount="A question with a better and a worse answer to it. 500 pairs show, 2,000 to 60,000 "
         "are usual.",
         cost="About twice as long as SFT: both answers are read. One model in memory with LoRA.",
@@ -320,7 +320,7 @@ _DECLARED = (
         measures=_PAIR_MEASURES,
         trainer="preference",
         votes_words="Train KTO on it",
-        learnt="Answers that were liked are made likelier, the others less likely",
+        objective="Answers that were liked are made likelier, the others less likely",
         amount="Answers with a thumb up or down, some hundreds of each. They need not come in "
         "pairs.",
         cost="About twice as long as SFT. One model in memory with LoRA.",
@@ -352,7 +352,7 @@ _DECLARED = (
         charts=PREFERENCE_CHARTS,
         measures=_PAIR_MEASURES,
         trainer="preference",
-        learnt=_LIKELIER,
+        objective=_LIKELIER,
         too_early=_SHUNS,
     ),
     StageSpec(
@@ -374,7 +374,7 @@ _DECLARED = (
         charts=PREFERENCE_CHARTS,
         measures=_PAIR_MEASURES,
         trainer="preference",
-        learnt=_LIKELIER,
+        objective=_LIKELIER,
         too_early=_SHUNS,
     ),
     StageSpec(
@@ -396,7 +396,7 @@ _DECLARED = (
         charts=PREFERENCE_CHARTS,
         measures=_PAIR_MEASURES,
         trainer="preference",
-        learnt=f"The good answers are learnt. {_LIKELIER}",
+        objective=f"The good answers are learnt. {_LIKELIER}",
         teaches_to_answer=True,
     ),
     StageSpec(
@@ -413,7 +413,7 @@ _DECLARED = (
         charts=PREFERENCE_CHARTS,
         measures=_PAIR_MEASURES,
         trainer="preference",
-        learnt=f"The good answers are learnt. {_LIKELIER}",
+        objective=f"The good answers are learnt. {_LIKELIER}",
         amount="A question with a better and a worse answer to it. 2,000 to 60,000 pairs are "
         "usual.",
         cost="About twice as long as SFT, in one run instead of two. One model in memory.",
@@ -434,7 +434,7 @@ _DECLARED = (
         charts=SFT_CHARTS,
         measures=("loss", "entropy", "token_accuracy"),
         trainer="sft",
-        learnt="Every token is learnt",
+        objective="Every token is in the loss",
         too_long="are split, without loss",
         amount="Plain text, 10 MB or more; less is soon learnt by heart.",
         cost="As long as SFT for as many tokens. One model in memory with LoRA.",
@@ -458,7 +458,7 @@ _DECLARED = (
         measures=("loss", "pair_accuracy", "margin", "mean_reward"),
         trainer="reward_model",
         votes_words="Train a reward model on it",
-        learnt="Of each pair, the better answer is to get the higher score",
+        objective="Of each pair, the better answer is to get the higher score",
         too_long="are left out",
     ),
     StageSpec(
@@ -526,7 +526,7 @@ _DECLARED = (
         charts=SFT_CHARTS,
         measures=("loss",),
         trainer="distill",
-        learnt="Every word of the answers is to be as likely as the teacher thinks it",
+        objective="Every word of the answers is to be as likely as the teacher thinks it",
         amount="Questions with answers, 1,000 or more. The teacher needs the same tokens.",
         cost="Longer than SFT by the teacher's reading. Two models in memory, and the larger one "
         "only reads.",

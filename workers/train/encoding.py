@@ -138,14 +138,14 @@ def report_long(context: TrainingContext, what: str, found: Fitted, *, whole: bo
         what: what the rows are called.
         whole: they are left out wherever they do not fit, instead of being truncated.
     """
-    total, cut, dropped = len(found.rows), found.truncated, len(found.rows) - len(found.kept)
-    if found.held_out or not (cut or dropped):
+    total, truncated, dropped = len(found.rows), found.truncated, len(found.rows) - len(found.kept)
+    if found.held_out or not (truncated or dropped):
         return
     longest = context.recipe.training.max_length
-    told = [f"{cut} {_are(cut)} cut at {longest} tokens"] * bool(cut)
+    told = [f"{truncated} {_are(truncated)} truncated at {longest} tokens"] * bool(truncated)
     why = f"longer than {longest} tokens" if whole else f"no answer begins in {longest} tokens"
     told += [f"{dropped} {_are(dropped)} left out ({why})"] * bool(dropped)
-    share = (cut + dropped) / total
+    share = (truncated + dropped) / total
     context.host.emit(
         Note(
             text=f"Of {total} {what}, {' and '.join(told)}: {share:.0%} in all. "

@@ -77,8 +77,8 @@ def policy_loss(
     ratio = torch.exp((log_probs - before).masked_fill(~mask, 0.0))  # (B, T)
     free = -advantages * ratio
     clipped = -advantages * ratio.clamp(1 - clip, 1 + clip)
-    cut = masked_mean((clipped > free).float(), mask)
-    return masked_mean(torch.maximum(free, clipped), mask), cut
+    clip_fraction = masked_mean((clipped > free).float(), mask)
+    return masked_mean(torch.maximum(free, clipped), mask), clip_fraction
 
 
 def value_loss(
@@ -93,8 +93,8 @@ def value_loss(
     """
     near = torch.clamp(values, before - clip, before + clip)
     free, clipped = (values - returns).square(), (near - returns).square()  # (B, T)
-    cut = masked_mean((clipped > free).float(), mask)
-    return 0.5 * masked_mean(torch.maximum(free, clipped), mask), cut
+    clip_fraction = masked_mean((clipped > free).float(), mask)
+    return 0.5 * masked_mean(torch.maximum(free, clipped), mask), clip_fraction
 
 
 def explained_variance(values: torch.Tensor, returns: torch.Tensor) -> float:

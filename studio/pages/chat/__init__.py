@@ -40,7 +40,7 @@ SAMPLING = [
            "0 always takes the likeliest word; higher is bolder.", minimum=0.0, maximum=2.0),
     Option("top_p", float, 0.95, "Top-p", "Share of likely words to draw from.", minimum=0.01,
            maximum=1.0),
-    Option("max_tokens", int, 512, "Max completion tokens", "The answer is cut here.",
+    Option("max_tokens", int, 512, "Max completion tokens", "Longer answers are truncated.",
            unit="tokens", minimum=1, maximum=8192),
 ]  # fmt: skip
 
@@ -273,7 +273,7 @@ class ChatPage(Page):
         self._show_state()
 
     def _on_rated(self, turn: int, good: bool) -> None:
-        """Keeps a thumb on an answer; the turns of the bubbles are those of the messages."""
+        """Keeps an answer's label; the turns of the bubbles are those of the messages."""
         sampled = self._sampled() or {}
         system = sampled.get("system", "")
         head = [{"role": "system", "content": system}] if system else []
@@ -305,7 +305,7 @@ class ChatPage(Page):
 
 
 def _figures(answered: Answered) -> str:
-    ends = {"length": "  ·  cut at the longest answer", "asked": "  ·  stopped"}
+    ends = {"length": "  ·  truncated at max completion tokens", "asked": "  ·  stopped"}
     return (
         f"{answered.tokens} tokens  ·  {answered.tokens_per_second:.0f} tokens/s  ·  first after "
         f"{answered.first_token_seconds:.2f} s{ends.get(answered.finish, '')}"

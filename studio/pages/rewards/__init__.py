@@ -1,5 +1,5 @@
-"""The Rewards screen: tries a recipe's rewards on planted and sampled answers before training, and
-lets a trained reward model score answers that are typed."""
+"""The Rewards screen: tries a recipe's rewards on adversarial and sampled answers before
+training, and lets a trained reward model score answers that are typed."""
 
 from __future__ import annotations
 
@@ -319,7 +319,7 @@ def in_words(recipe: Recipe) -> str:
 
 
 def _extent(result: Any) -> str:
-    planted = f"{len(result.probes)} kinds of planted answers"
+    probes = f"{len(result.probes)} kinds of adversarial and right answers"
     if not result.samples:
-        return f"tried on {planted}."
-    return f"tried on {planted} and {result.samples} answers to {result.prompts} questions."
+        return f"tried on {probes}."
+    return f"tried on {probes} and {result.samples} answers to {result.prompts} questions."

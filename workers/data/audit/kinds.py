@@ -23,7 +23,7 @@ KINDS: dict[str, Kind] = {
         "Raise training.max_length, or shorten their prompts.", 0.0, 0.1,
     ),
     "truncated": Kind(
-        "These rows are longer than the longest example and are cut.",
+        "These rows are longer than the max sequence length and are truncated.",
         "Raise training.max_length or split long rows.", 0.05, 0.5,
     ),
     "too_long": Kind(
@@ -32,11 +32,11 @@ KINDS: dict[str, Kind] = {
         "Raise training.max_length or shorten their answers.", 0.05, 0.5,
     ),
     "answer_cut_off": Kind(
-        "The end of these answers is cut off, so that the model learns to break off.",
+        "The end of these answers is truncated, so that the model learns to break off.",
         "Raise training.max_length or leave these rows out.", 0.0, 0.1,
     ),
     "end_of_turn_masked": Kind(
-        "The token that ends the answer is not learnt: the model would never stop talking.",
+        "The token that ends the answer is masked: the model would never stop talking.",
         "Give the tokenizer a chat template that ends each turn with its end token, or take the "
         "instruct version of the model.", 0.0, 0.1,
     ),

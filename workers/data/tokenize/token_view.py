@@ -162,9 +162,9 @@ class TokenViewer:
         if not trained and not spec.talks:
             yield f"The pair is longer than {max_length} tokens: the row is left out."
         elif not trained:
-            yield "No token of this row is learnt: the answer begins behind the cut."
+            yield "No token of this row is in the loss: the completion is truncated away."
         elif lost:
-            yield f"The answer is cut off: its last {lost} tokens are not learnt."
+            yield f"The completion is truncated: its last {lost} tokens are left out."
         if spec.supervision != "text" and labels:
             yield from self._of_end(encoding.end)
 
@@ -173,7 +173,7 @@ class TokenViewer:
             return
         mark = next((token for token in reversed(last) if token in self._special), None)
         if mark is None:
-            yield "The token that ends the answer is not learnt: the model would never stop."
+            yield "The token that ends the answer is masked: the model would never stop."
         else:
             name = self._tokenizer.convert_ids_to_tokens(mark)
             yield f"The answer ends with {name}, at which generation does not stop."

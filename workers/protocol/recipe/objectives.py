@@ -138,7 +138,7 @@ class RL(Section, frozen=True):
         int,
         option(
             "Max completion tokens",
-            "Answers are cut off after so many tokens.",
+            "Completions are truncated after so many tokens.",
             ge=1,
             le=131_072,
             unit="tokens",
@@ -148,8 +148,8 @@ class RL(Section, frozen=True):
     mask_truncated_completions: Annotated[
         bool,
         option(
-            "Leave out cut-off answers",
-            "Answers that were cut off teach nothing (DAPO).",
+            "Mask truncated completions",
+            "Truncated completions are left out of the loss (DAPO).",
             advanced=True,
             on_resume=True,
             formerly="mask_truncated",
@@ -187,7 +187,7 @@ class RL(Section, frozen=True):
         float,
         option(
             "GAE lambda",
-            "How far ppo trusts what was earned over what was foreseen; 1 is all.",
+            "How far ppo trusts what was earned over what the value model predicts; 1 is all.",
             ge=0,
             le=1,
             advanced=True,

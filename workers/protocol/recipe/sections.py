@@ -179,7 +179,7 @@ class Training(Section, frozen=True):
         int,
         option(
             "Max sequence length",
-            "Longer examples are cut at this many tokens; plain text is split.",
+            "Longer examples are truncated at this many tokens; plain text is split.",
             unit="tokens",
             ge=8,
             le=1_048_576,
@@ -240,7 +240,7 @@ class Training(Section, frozen=True):
         bool,
         option(
             "Train answers only",
-            "Only the assistant's tokens count; prompts are read, not learnt.",
+            "Only the assistant's tokens count; prompts are masked.",
             advanced=True,
             formerly="assistant_only",
         ),
@@ -308,7 +308,7 @@ class Evaluation(Section, frozen=True):
         int,
         option(
             "Max measured completion tokens",
-            "Answers that are checked are cut off after so many.",
+            "Answers that are checked are truncated after so many tokens.",
             unit="tokens",
             ge=1,
             le=131_072,

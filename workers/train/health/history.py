@@ -15,7 +15,7 @@ from workers.protocol.stages import StageSpec, spec_of
 WINDOW = 5
 """Steps averaged, so that one odd step says nothing."""
 FIRST_JUDGED = 10
-"""Steps before trends are judged; fewer are noise."""
+"""Steps before trends are read; fewer are noise."""
 
 
 class Setting(NamedTuple):
@@ -56,7 +56,7 @@ class History:
         return mean_of(self.values(name)[:WINDOW])
 
     def now(self, name: str) -> float | None:
-        """The mean of the last steps; None before there are enough to judge."""
+        """The mean of the last steps; None before there are enough to tell."""
         found = self.values(name)
         return mean_of(found[-WINDOW:]) if len(found) >= FIRST_JUDGED else None
 

@@ -25,12 +25,12 @@ KL_FAR = 0.5
 2022 find proxy and true reward parting as KL grows."""
 KL_RUNAWAY = 2.0
 LENGTH_GROWTH = 1.8
-"""Times the length at the start, with answers being cut off; learning to work things out makes
+"""Times the length at the start, with answers being truncated; learning to work things out makes
 answers longer too, and that is good."""
 LENGTH_EXPLOSION = 3.0
-"""Times the length at the start, cut off or not."""
-SOME_CUT_OFF = 0.2
-CUT_OFF = 0.5
+"""Times the length at the start, truncated or not."""
+SOME_TRUNCATED = 0.2
+MOST_TRUNCATED = 0.5
 """Share of answers that reach the longest length."""
 HACK_WINDOW = 25
 """Steps over which a rising form and a flat answer are a sign of farming."""
@@ -104,22 +104,22 @@ def kl_drift(history: History, setting: Setting) -> Finding | None:
 
 def length_explosion(history: History, _: Setting) -> Finding | None:
     start, now = history.start("completion_length"), history.now("completion_length")
-    cut = history.now("truncation_rate")
-    if start is None or now is None or cut is None:
+    truncated = history.now("truncation_rate")
+    if start is None or now is None or truncated is None:
         return None
-    growing = now > LENGTH_GROWTH * start and cut > SOME_CUT_OFF
+    growing = now > LENGTH_GROWTH * start and truncated > SOME_TRUNCATED
     if growing or now > LENGTH_EXPLOSION * start:
         return Finding(
             kind="length_blow_up", level="warning", step=history.step, metric="completion_length",
-            meaning=f"Answers have grown from {start:.0f} to {now:.0f} tokens, and {cut:.0%} are "
-            "cut off: length may be what is being rewarded.",
+            meaning=f"Answers have grown from {start:.0f} to {now:.0f} tokens, and {truncated:.0%} "
+            "are truncated: length may be what is being rewarded.",
             remedy="Add a length reward, check on the Rewards page whether length alone earns "
             "something, or set rl.mask_truncated_completions.",
         )  # fmt: skip
-    if cut > CUT_OFF:
+    if truncated > MOST_TRUNCATED:
         return Finding(
             kind="cut_off", level="warning", step=history.step, metric="truncation_rate",
-            meaning=f"{cut:.0%} of the answers are cut off before they end, so that they cannot "
+            meaning=f"{truncated:.0%} of the answers are truncated, so that they cannot "
             "be right.",
             remedy="Raise rl.max_completion_tokens, or reward ending in time.",
         )  # fmt: skip
