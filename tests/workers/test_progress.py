@@ -66,7 +66,7 @@ def test_reading_ends_when_asked_and_the_next_one_begins_anew(tmp_path: Path) ->
 def test_a_phase_says_how_long_it_still_takes_and_hears_a_stop(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("workers.inspect.TOLD_EVERY_S", 0.0)
+    monkeypatch.setattr("workers.inspect.PROGRESS_EVERY_S", 0.0)
     job = Job(id="look", name="look", created="2026-01-01T00:00:00+00:00", home=str(tmp_path),
               task=Inspect(source=Source(source="builtin:sums")))  # fmt: skip
     folder = tmp_path / "look"
