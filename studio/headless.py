@@ -219,9 +219,11 @@ def open_headless(home: Path | None, *, json: bool) -> Iterator[Headless]:
     store = Store(where.store)
     try:
         jobs = Jobs(where, store, load_settings(where.settings))
-        jobs.recover()
-        jobs.catch_up()
-        yield Headless(jobs, Terminal(json=json))
-        jobs.close()
+        try:
+            jobs.recover()
+            jobs.catch_up()
+            yield Headless(jobs, Terminal(json=json))
+        finally:  # a verb that fails leaves by an exception
+            jobs.close()
     finally:
         store.close()
