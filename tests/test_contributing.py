@@ -329,35 +329,35 @@ def test_a_dataset_schema_is_added(copy: Copy) -> None:
         schemas,
         "_DECLARED = (\n",
         """def _find_added(keys: Collection[str], statistics: ColumnStatistics) -> Found | None:
-    if {"riddle", "solved"} <= set(keys):
-        mapping: dict[str, Column] = {"riddle": "prompt", "solved": "completion"}
-        return Found(mapping=mapping, why="riddle is the prompt, solved the answer.")
-    return None
+    if not {"frage", "antwort"} <= set(keys):
+        return None
+    mapping: dict[str, Column] = {"frage": "prompt", "antwort": "completion"}
+    return Found(mapping, "frage is the prompt, antwort the answer.")
 
 
 """,
     )
-    copy.insert(
-        schemas,
-        '    Schema("text"',
-        f'    Schema("{NEW}", \'a "riddle" that is "solved"\', _find_added, _read_answered),\n',
-    )
+    place = '    Schema("text", '
+    words = '\'a "frage" with an "antwort"\''
+    copy.insert(schemas, place, f'    Schema("{NEW}", {words}, _find_added, _read_answered),\n')
     assert copy.changed == files_named("a dataset schema")
     found = copy.run(
         """
-from workers.data.reader import read_table
-from workers.protocol.refusal import Refusal
+from workers.data.reader import read_table, shapes
 
-Path("riddles.jsonl").write_text('{"riddle": "What has keys?", "solved": "A piano."}\\n')
-Path("other.jsonl").write_text('{"nothing": "known"}\\n')
-table = read_table("riddles.jsonl")
-try:
-    refused = read_table("other.jsonl").format
-except Refusal as refusal:
-    refused = f"{refusal.what} {refusal.cause} {refusal.remedy}"
-say(format=table.format, answer=table.rows[0].completion[0]["content"], refused=refused)
+Path("d.jsonl").write_text('{"frage": "Hi?", "antwort": "Yes."}\\n{"frage": "", "antwort": "No."}')
+table = read_table("d.jsonl", bad_rows="skip")
+say(
+    format=table.format,
+    stages=[stage for stage in table.detected.stages if stage in ("sft", "dpo")],
+    said=[message["content"] for message in table.rows[0].messages],
+    bad=[bad.kind for bad in table.bad],
+    words=shapes(),
+)
 """
     )
     assert found["format"] == NEW
-    assert found["answer"] == "A piano."
-    assert 'a "riddle" that is "solved"' in found["refused"]
+    assert found["stages"] == ["sft"]
+    assert found["said"] == ["Hi?", "Yes."]
+    assert found["bad"] == ["missing_prompt"]
+    assert 'a "frage" with an "antwort"' in found["words"]

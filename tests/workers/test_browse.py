@@ -1,156 +1,40 @@
-"""A dataset looked at: rows of any kind, columns by hand, tokens as trained, edited copies."""
+"""A dataset looked at: rows of any kind and columns by hand, in this process and by the worker."""
 
 from __future__ import annotations
 
-import csv
 import datetime
 import gzip
 import hashlib
 import json
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
-import msgspec
 import psutil
 import pyarrow as pa
 import pytest
 from pyarrow import parquet
 
-from tests.conversations import example_of
+from tests.workers.opened import ROWS, Open, as_csv, job_of, lines
 from workers.__main__ import run_folder
-from workers.browse import Browser
-from workers.data.browse.row_cache import CACHE, CachedRows, IndexedRows, open_rows
-from workers.data.browse.versions import clean_name
+from workers.data.browse.row_cache import CACHE, CachedRows, IndexedRows
 from workers.data.read.files import find
-from workers.data.reader import Row, read
-from workers.data.tokenize.chat_template import CHATML
-from workers.data.tokenize.encode import IGNORED, encode
-from workers.data.tokenize.token_view import TokenViewer
-from workers.engines.tokenizer import read_tokenizer
-from workers.fetch import Located
-from workers.host import Host, serve_once
+from workers.data.reader import read
 from workers.protocol import wire
-from workers.protocol.assets import assets_folder
-from workers.protocol.browse import LONGEST_SHOWN, Edits, Opening, RowView, TokenView, Version
+from workers.protocol.browse import Edits
 from workers.protocol.events import (
-    Event,
     Failed,
     Finished,
     Note,
     Opened,
     RowsCounted,
     RowsShown,
-    TokensShown,
-    VersionSaved,
 )
-from workers.protocol.jobs import Browse, Job
 from workers.protocol.recipe import Column, Source
 from workers.protocol.refusal import Refusal
-from workers.protocol.requests import MapColumns, Request, SaveVersion, ShowRows, ShowTokens, Stop
-
-STARTER = Located("starter", assets_folder() / "starter" / "model")
-ROWS = [{"prompt": f"What is {n}+1?", "completion": f"It is {n + 1}: ü, 数."} for n in range(260)]
-PAIR = {"prompt": "Say it.", "chosen": "Well said.", "rejected": "No."}
-Told = TypeVar("Told")
-
-
-def job_of(folder: Path, source: Source, **more: Any) -> Path:
-    """A browse job of this process's, with a home beside it."""
-    me = psutil.Process()
-    owner = {"owner_pid": me.pid, "owner_started": me.create_time()} | more
-    folder.mkdir()
-    home = str(folder.parent / "home")
-    wire.write_job(
-        folder, Job(id="b", name="b", created="", home=home, task=Browse(source=source, **owner))
-    )
-    return folder
-
-
-class Look:
-    """A dataset that is open in this process."""
-
-    def __init__(self, folder: Path, source: Source) -> None:
-        self.folder = job_of(folder, source)
-        self.home = folder.parent / "home"
-        self.host = Host(self.folder)
-        self.host.__enter__()
-        task = self.host.job.task
-        assert isinstance(task, Browse)
-        found = find(task.source.source)
-        self.rows = open_rows(found, self.folder)
-        self.browser = Browser(self.host, task, found, self.rows)
-        self._events = wire.follow_events(self.folder)
-        self._heard: list[Event] = []
-        self.browser.open()
-        self.opening: Opening = self.told(Opened).opening
-
-    def told(self, kind: type[Told]) -> Told:
-        """The first event of a kind that was not yet taken."""
-        until = time.monotonic() + 60
-        while time.monotonic() < until:
-            self._heard += [line.event for line in self._events.read()]
-            for event in self._heard:
-                if isinstance(event, kind):
-                    self._heard.remove(event)
-                    return event
-            serve_once(self.host, self.browser.handlers, self.browser.step)
-        pytest.fail(f"no {kind.__name__} came")
-
-    def ask(self, request: Request, kind: type[Told]) -> Told:
-        wire.append_request(self.folder, request)
-        return self.told(kind)
-
-    def show(self, first: int, count: int = 50) -> list[RowView]:
-        return self.ask(ShowRows(first=first, count=count), RowsShown).rows
-
-    def tokens(self, row: int, **more: Any) -> TokensShown:
-        return self.ask(ShowTokens(row=row, **more), TokensShown)
-
-    def view(self, row: int = 0, **more: Any) -> TokenView:
-        shown = self.tokens(row, **more)
-        assert not shown.reason
-        return shown.views[0]
-
-    def counted(self) -> RowsCounted:
-        while not self.browser.settled:
-            serve_once(self.host, self.browser.handlers, self.browser.step)
-        events = [line.event for line in wire.read_events(self.folder)]
-        return [event for event in events if isinstance(event, RowsCounted)][-1]
-
-    def close(self) -> None:
-        self.rows.close()
-        self.host.__exit__(None, None, None)
-
-
-Open = Callable[..., Look]
-
-
-@pytest.fixture
-def opened(tmp_path: Path) -> Iterator[Open]:
-    looks: list[Look] = []
-
-    def make(rows: Any, name: str = "d.jsonl", **more: Any) -> Look:
-        source = rows
-        if not isinstance(rows, str):
-            path = tmp_path / name
-            data = rows if isinstance(rows, bytes) else lines(rows)
-            path.write_bytes(data)
-            source = str(path)
-        looks.append(Look(tmp_path / f"job{len(looks)}", Source(source=source, **more)))
-        return looks[-1]
-
-    yield make
-    for look in looks:
-        look.close()
-
-
-def lines(rows: list[Any]) -> bytes:
-    return b"".join(json.dumps(row, ensure_ascii=False).encode() + b"\n" for row in rows)
-
+from workers.protocol.requests import MapColumns, SaveVersion, ShowRows, Stop
 
 # Rows
 
@@ -174,16 +58,9 @@ def test_json_lines_are_open_at_once_and_looked_up_where_they_lie(opened: Open) 
     assert not (look.folder / CACHE).exists()
 
 
-def _as_csv(path: Path) -> None:
-    with path.open("w", newline="") as file:
-        writer = csv.DictWriter(file, list(ROWS[0]))
-        writer.writeheader()
-        writer.writerows(ROWS)
-
-
 MAKERS: dict[str, Callable[[Path], Any]] = {
     "d.json": lambda path: path.write_text(json.dumps(ROWS, indent=1)),
-    "d.csv": _as_csv,
+    "d.csv": as_csv,
     "d.parquet": lambda path: parquet.write_table(pa.Table.from_pylist(ROWS), path),
     "d.jsonl.gz": lambda path: path.write_bytes(gzip.compress(lines(ROWS))),
 }
@@ -331,296 +208,6 @@ def test_a_licence_is_told_with_where_it_stands(opened: Open) -> None:
     named = opened(ROWS, licence="MIT").opening
     assert (named.licence, named.licence_from) == ("MIT", "the recipe")
     assert opened(ROWS).opening.licence == ""
-
-
-# Tokens
-
-
-@pytest.fixture
-def tokenizer() -> Any:
-    return read_tokenizer(STARTER)
-
-
-def trained(view: TokenView) -> str:
-    return "".join(piece.text for piece in view.pieces if piece.trained)
-
-
-def test_tokens_are_those_of_training(opened: Open, tokenizer: Any) -> None:
-    view = opened(ROWS).view(3)
-    turns = [
-        {"role": "user", "content": ROWS[3]["prompt"]},
-        {"role": "assistant", "content": ROWS[3]["completion"]},
-    ]
-    example = example_of(turns, tokenizer, 1024)
-    assert [piece.trained for piece in view.pieces] == [one != IGNORED for one in example.labels]
-    assert (view.tokens, view.trained) == (len(example.input_ids), example.trained_tokens)
-    text = "".join(piece.text for piece in view.pieces)
-    assert text == tokenizer.apply_chat_template(turns, tokenize=False)
-    assert trained(view) == "It is 4: ü, 数.<|im_end|>"
-    assert [piece.text for piece in view.pieces if piece.special] == [
-        "<|im_start|>", "<|im_end|>", "<|im_start|>", "<|im_end|>",
-    ]  # fmt: skip
-    assert (view.template, view.warnings, view.truncated_at, view.title) == ("own", [], None, "")
-
-
-def test_a_letter_of_several_tokens_stands_in_one_piece(opened: Open) -> None:
-    view = opened([{"prompt": "a", "completion": "🦊🦊 é"}]).view()
-    texts = [piece.text for piece in view.pieces if piece.trained]
-    assert "".join(texts) == "🦊🦊 é<|im_end|>"
-    assert "" in texts
-    assert "\N{REPLACEMENT CHARACTER}" not in "".join(texts)
-
-
-def test_a_pair_has_two_views(opened: Open) -> None:
-    shown = opened([PAIR]).tokens(0)
-    assert [view.title for view in shown.views] == ["chosen", "rejected"]
-    assert [trained(view) for view in shown.views] == [
-        "Well said.<|im_end|>\n", "No.<|im_end|>\n",
-    ]  # fmt: skip
-    assert [view.warnings for view in shown.views] == [[], []]
-    look = opened([PAIR])
-    assert [view.title for view in look.tokens(0, stage="sft").views] == [""]
-
-
-def test_only_the_last_answer_of_a_pair_is_learnt(opened: Open) -> None:
-    turns = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"},
-             {"role": "user", "content": "c"}]  # fmt: skip
-    pair = {"prompt": turns, "chosen": "d", "rejected": "e"}
-    assert [trained(view)[0] for view in opened([pair]).tokens(0).views] == ["d", "e"]
-    chat = {"messages": [*turns, {"role": "assistant", "content": "d"}]}
-    assert trained(opened([chat], "c.jsonl").view()) == "b<|im_end|>d<|im_end|>"
-
-
-def test_a_prompt_with_an_answer_shows_the_head_and_trains_nothing(opened: Open) -> None:
-    look = opened([{"prompt": "Two and two?", "answer": 4}])
-    view = look.view()
-    assert (view.trained, trained(view)) == (0, "")
-    assert "".join(piece.text for piece in view.pieces).endswith("<|im_start|>assistant\n")
-    assert view.warnings == []
-    assert look.view(max_length=3).warnings == [
-        "The prompt is longer than 3 tokens: the row is left out."
-    ]
-
-
-def test_plain_text_is_learnt_whole_with_its_end(opened: Open, tokenizer: Any) -> None:
-    view = opened([{"text": "Once upon a time."}]).view()
-    assert all(piece.trained for piece in view.pieces)
-    assert trained(view) == "Once upon a time.<|im_end|>"
-    assert view.pieces[-1].special
-    assert view.template == ""
-    assert view.tokens == len(encode(Row(text="Once upon a time."), "cpt", tokenizer)[0].input_ids)
-
-
-def test_what_lies_behind_the_cut_is_shown_and_told(opened: Open) -> None:
-    look = opened(ROWS)
-    whole = look.view()
-    cut = look.view(max_length=whole.tokens - 4)
-    assert (cut.tokens, cut.truncated_at) == (whole.tokens, whole.tokens - 4)
-    assert cut.trained < whole.trained
-    assert any("is cut off: its last 3 tokens" in told for told in cut.warnings)
-    none = look.view(max_length=5)
-    assert (none.trained, none.truncated_at) == (0, 5)
-    assert any("No token of this row is learnt" in told for told in none.warnings)
-
-
-def test_long_rows_are_shown_up_to_a_bound(opened: Open) -> None:
-    view = opened([{"text": "word " * 9000}]).view()
-    assert len(view.pieces) == LONGEST_SHOWN < view.tokens
-
-
-def test_an_edited_row_is_shown_before_it_is_saved(opened: Open) -> None:
-    look = opened(ROWS)
-    edited = json.dumps({"prompt": "Who?", "completion": "Me."})
-    assert trained(look.view(text=edited)) == "Me.<|im_end|>"
-    assert "cut off" in look.tokens(0, text='{"prompt').reason
-    assert look.tokens(0, text='{"prompt": "Who?"}').reason
-
-
-def test_what_cannot_be_shown_has_a_reason(opened: Open) -> None:
-    look = opened([*ROWS[:2], {"prompt": 1, "completion": "x"}])
-    assert '"prompt" must be text' in look.tokens(2).reason
-    assert "no row number 9" in look.tokens(9).reason
-    assert "Stage dpo cannot learn" in look.tokens(0, stage="dpo").reason
-    assert "no stage 'nix'" in look.tokens(0, stage="nix").reason
-    assert "no chat template 'nix'" in look.tokens(0, template="nix").reason
-    assert "no base model at" in look.tokens(0, model="/nowhere").reason
-
-
-def test_another_template_is_told_to_differ(opened: Open) -> None:
-    look = opened(ROWS)
-    view = look.view(template="llama-3")
-    assert view.template == "llama-3"
-    assert trained(view) == "It is 1: ü, 数.<|eot_id|>"
-    assert any("otherwise than the model's own" in told for told in view.warnings)
-    assert any("<|eot_id|> is no token of this model" in told for told in view.warnings)
-    assert any("would never stop" in told for told in view.warnings)
-    same = look.view(template="chatml")
-    assert (same.template, same.warnings) == ("chatml", [])
-
-
-def chat(*turns: tuple[str, str]) -> Row:
-    made = [{"role": role, "content": content} for role, content in turns]
-    return Row(prompt=made[:-1], completion=made[-1:])
-
-
-TALK = chat(("user", "Hi."), ("assistant", "Hello."))
-
-
-def warned(tokenizer: Any, row: Row = TALK, **more: Any) -> list[str]:
-    return TokenViewer(tokenizer, **more).views(row, 0, "sft", 1024)[0].warnings
-
-
-def test_a_base_model_without_a_template_is_told(tokenizer: Any) -> None:
-    tokenizer.chat_template = None
-    assert warned(tokenizer) == ["The model has no chat template of its own, so ChatML is used."]
-
-
-def test_a_masked_or_unknown_end_is_told(tokenizer: Any) -> None:
-    tokenizer.chat_template = CHATML.replace("<|im_end|>", "")
-    assert any("would never stop" in told for told in warned(tokenizer))
-    tokenizer.chat_template = CHATML.replace("<|im_end|>", " Over.<|im_start|>")
-    assert any("ends with <|im_start|>" in told for told in warned(tokenizer))
-    start = tokenizer.convert_tokens_to_ids("<|im_start|>")
-    assert warned(tokenizer, stops_at=[start]) == []
-    tokenizer.chat_template = CHATML.replace("<|im_end|>", "<|im_start|>")
-    assert warned(tokenizer) == []  # generation is made to stop at it
-
-
-def test_a_template_that_leaves_turns_out_is_told(tokenizer: Any) -> None:
-    tokenizer.chat_template = "{% for message in messages if message.role != 'system' %}" + (
-        CHATML.removeprefix("{% for message in messages %}")
-    )
-    row = chat(("system", "Be brief."), ("user", "Hi."), ("assistant", "Hello."))
-    assert warned(tokenizer, row) == ["The template leaves out or changes the system message."]
-
-
-def test_marks_of_a_template_in_the_text_are_told(tokenizer: Any) -> None:
-    row = chat(("user", "[INST] Hi. [/INST]"), ("assistant", "Hello."))
-    assert any("marks of a chat template (Llama 2)" in told for told in warned(tokenizer, row))
-
-
-def test_tools_that_a_template_leaves_out_are_refused_as_in_training(opened: Open) -> None:
-    call = {"type": "function", "function": {"name": "add", "arguments": {"a": 1}}}
-    turns: list[Any] = [
-        {"role": "user", "content": "Add."},
-        {"role": "assistant", "content": "", "tool_calls": [call]},
-        {"role": "tool", "content": "1"},
-        {"role": "assistant", "content": "One."},
-    ]
-    assert "leaves out tools" in opened([{"messages": turns}]).tokens(0).reason
-
-
-# Versions
-
-
-def save(look: Look, name: str = "", **edits: Any) -> Version:
-    return look.ask(SaveVersion(edits=Edits(**edits), name=name), VersionSaved).version
-
-
-def test_an_edited_copy_holds_the_changes_and_where_it_comes_from(
-    opened: Open, tmp_path: Path
-) -> None:
-    data = b'{"prompt":"a" , "completion":"b"}\n\n{"prompt": "odd"}\n{torn\n' + lines(ROWS[:4])
-    look = opened(data, licence="MIT")
-    changed = json.dumps({"prompt": "new", "completion": "text"}, indent=2)
-    wire.append_request(
-        look.folder,
-        SaveVersion(edits=Edits(changed={3: changed}, dropped=[4], tags={5: "good", 3: "bad"})),
-    )
-    note = look.told(Note)
-    assert (note.level, "line 4" in note.text) == ("warning", True)
-    version = look.told(VersionSaved).version
-    path = Path(version.path)
-    written = path.read_bytes()
-    assert path == look.home / "data" / f"d-{hashlib.sha256(written).hexdigest()[:8]}.jsonl"
-    assert written.splitlines()[:2] == [b'{"prompt":"a" , "completion":"b"}', b'{"prompt": "odd"}']
-    rest = [json.loads(line) for line in written.splitlines()[2:]]
-    assert rest == [
-        {"prompt": "new", "completion": "text", "tag": "bad"},
-        ROWS[2] | {"tag": "good"},
-        ROWS[3],
-    ]
-    assert msgspec.json.decode(path.with_suffix(".json").read_bytes(), type=Version) == version
-    assert (version.rows, version.changed, version.dropped, version.tagged) == (5, 1, 2, 2)
-    assert version.source == str(tmp_path / "d.jsonl")
-    assert version.source_sha256 == hashlib.sha256(data).hexdigest()
-    assert version.sha256 == hashlib.sha256(written).hexdigest()
-    assert version.licence == "MIT"
-    assert (tmp_path / "d.jsonl").read_bytes() == data
-    assert [one.name for one in path.parent.iterdir() if one.name.startswith(".")] == []
-    again = opened(str(path))
-    assert again.opening.version_of == version.source
-    assert again.opening.licence == "MIT"
-
-
-def test_a_version_of_a_version_keeps_its_name(opened: Open) -> None:
-    first = save(opened(ROWS), name="../../my set!.jsonl", dropped=[0])
-    assert Path(first.path).name.startswith("my-set-")
-    second = save(opened(first.path), dropped=[0])
-    assert Path(second.path).name.startswith("my-set-")
-    assert Path(second.path).name.count("-") == 2
-    assert second.source == first.path
-    look = opened(second.path)
-    same = look.ask(SaveVersion(edits=Edits()), Note)
-    assert (same.level, "Nothing was changed" in same.text) == ("error", True)
-    assert version_of(second.path) == second
-
-
-def version_of(path: str) -> Version:
-    return msgspec.json.decode(Path(path).with_suffix(".json").read_bytes(), type=Version)
-
-
-@pytest.mark.parametrize(
-    ("edits", "told"),
-    [
-        ({"changed": {2: '{"prompt": '}}, "line 3 cannot be saved"),
-        ({"changed": {2: "[1]"}}, "it is no object"),
-        ({"tags": {4: "good"}}, "line 5 cannot be saved"),
-        ({"dropped": [99]}, "no row number 99"),
-    ],
-)
-def test_what_cannot_be_read_again_is_not_written(
-    opened: Open, edits: dict[str, Any], told: str
-) -> None:
-    look = opened(lines(ROWS[:4]) + b"{torn\n")
-    note = look.ask(SaveVersion(edits=Edits(**edits)), Note)
-    assert note.level == "error"
-    assert told in note.text
-    assert not any((look.home / "data").glob("*"))
-
-
-def test_a_version_that_was_changed_by_hand_is_not_written_over(opened: Open) -> None:
-    look = opened(ROWS)
-    path = Path(save(look, dropped=[0]).path)
-    path.write_text("mine")
-    other = Path(save(look, dropped=[0]).path)
-    assert path.read_text() == "mine"
-    assert other != path
-    assert other.stem.startswith(path.stem)
-
-
-def _lines(path: str) -> list[str]:
-    return Path(path).read_text().splitlines()
-
-
-def test_versions_of_other_kinds_are_json_lines(opened: Open, tmp_path: Path) -> None:
-    _as_csv(tmp_path / "table.csv")
-    version = save(opened(str(tmp_path / "table.csv")), dropped=[0, 1])
-    assert Path(version.path).name.startswith("table-")
-    assert [json.loads(line) for line in _lines(version.path)] == ROWS[2:]
-    builtin = save(opened("builtin:arithmetic"), tags={0: "good"})
-    assert Path(builtin.path).name.startswith("arithmetic-")
-
-
-@pytest.mark.parametrize(
-    ("name", "clean"),
-    [
-        ("../../etc/passwd", "etc-passwd"), ("a/b\\c", "a-b-c"), ("", ""), ("..", ""),
-        ("数 é", "数-é"), ("x" * 99, "x" * 64), (".hidden\0", "hidden"),
-    ],
-)  # fmt: skip
-def test_names_stay_in_their_folder(name: str, clean: str) -> None:
-    assert clean_name(name) == clean
 
 
 # The worker

@@ -45,11 +45,11 @@ class Bar(msgspec.Struct, frozen=True):
 
 
 class TokenStatistics(msgspec.Struct, frozen=True, kw_only=True):
-    """How long the rows are in the model's tokens, before they are cut."""
+    """How long the rows are in the model's tokens, before truncation."""
 
     total: int
     trained: int
-    """Tokens that are learnt, after rows are cut at `max_length`."""
+    """Tokens in the loss, of what the trainer takes at `max_length`."""
     max_length: int
     mean: float
     percentiles: dict[str, int]
@@ -76,8 +76,8 @@ class AuditResult(msgspec.Struct, frozen=True, kw_only=True):
     bad_total: int = 0
     findings: list[AuditFinding]
     trained_token_share: float | None
-    """Of the tokens left after cutting; None where the stage learns from the model's own answers,
-    or no row is left."""
+    """Of the tokens left after truncation; None where the model samples its own completions, or no
+    row is left."""
     tokens: TokenStatistics | None
     seconds: float
     path: str = ""

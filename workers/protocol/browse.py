@@ -64,10 +64,10 @@ class TokenView(msgspec.Struct, frozen=True, kw_only=True):
     title: str = ""
     """Which side of a pair: chosen or rejected; empty otherwise."""
     pieces: list[Piece]
-    """All tokens, those behind the cut among them; bounded by LONGEST_SHOWN."""
+    """All tokens, truncated ones among them; bounded by LONGEST_SHOWN."""
     tokens: int
     trained: int
-    """Tokens that are learnt, before the cut."""
+    """Tokens in the loss, of what the trainer takes."""
     truncated_at: int | None = None
     """The first token that no longer fits; None when all fit."""
     template: str = ""

@@ -24,7 +24,7 @@ from workers.data.audit.languages import is_wordy, language_guesser
 from workers.data.audit.pairs import Pairs
 from workers.data.audit.repeats import Repeats
 from workers.data.audit.row_checks import check_answer, check_text
-from workers.data.audit.row_text import answer, asked, said
+from workers.data.audit.row_text import completion_of, prompt_of, text_of
 from workers.data.audit.token_statistics import Lengths
 from workers.data.mix import held_out_below, split_hash
 from workers.data.reader import Row, serves
@@ -93,11 +93,11 @@ class Audit:
         self._repeats = Repeats(self._findings, self._row, folder)
         if test is None:
             self._apart = places < held_out_below(places, holdout)
-            self._test = [asked(self._row(at)) for at in _foremost(self._apart, places)]
+            self._test = [prompt_of(self._row(at)) for at in _foremost(self._apart, places)]
             self._findings.soften("test_overlap")  # rows of one kind share forms of words
         else:
             self._apart = np.zeros(len(places), bool)
-            self._test = [asked(row) for row in test]
+            self._test = [prompt_of(row) for row in test]
         self._overlap = TestOverlap(self._test)
 
     def run(self, progress: Callable[[int, int], bool] = lambda done, total: True) -> Audited:
@@ -136,12 +136,12 @@ class Audit:
             begin += len(rows)
 
     def _look(self, begin: int, rows: list[Row], lengths: list[Length | str]) -> None:
-        texts = [said(row) for row in rows]
+        texts = [text_of(row) for row in rows]
         words = words_of(texts)
         self._repeats.look_at_words(words)
         places = np.arange(begin, begin + len(rows))
         places[self._apart[begin : begin + len(rows)]] = -1
-        self._overlap.add(words, [asked(row) for row in rows], places)
+        self._overlap.add(words, [prompt_of(row) for row in rows], places)
         digits = words.digits.tolist()
         for at, (row, text, length, numerals) in enumerate(
             zip(rows, texts, lengths, digits, strict=True), begin
@@ -152,7 +152,7 @@ class Audit:
             if row.completion:
                 check_answer(self._findings, at, row)
             if row.rejected:
-                self._pairs.look(at, answer(row), row.rejected[-1]["content"])
+                self._pairs.look(at, completion_of(row), row.rejected[-1]["content"])
 
     # What only shows in all rows together
 
@@ -178,7 +178,7 @@ class Audit:
             if self._stops_at & set(end):
                 continue
             kind = "end_of_turn_masked" if mark is None else "end_of_turn_unknown"
-            text = answer(row)[-EXCERPT:] if mark is None else self._tokenizer.decode([mark])
+            text = completion_of(row)[-EXCERPT:] if mark is None else self._tokenizer.decode([mark])
             self._findings.add(kind, at, str(text))
             found[kind] += 1
         for kind, count in found.items():
@@ -187,7 +187,7 @@ class Audit:
     def _languages(self) -> None:
         """Guesses the language of some rows; all but the commonest one's are found."""
         places = _spread(len(self._numbers), LANGUAGE_ROWS)
-        texts = [(at, said(self._row(at))) for at in places]
+        texts = [(at, text_of(self._row(at))) for at in places]
         wordy = [(at, text) for at, text in texts if is_wordy(text)]
         if not wordy:
             return

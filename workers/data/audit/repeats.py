@@ -22,7 +22,7 @@ from workers.data.audit.dedup import (
     similarity,
 )
 from workers.data.audit.findings import EXAMPLES, Findings
-from workers.data.audit.row_text import answer, said, system_of
+from workers.data.audit.row_text import completion_of, system_of, text_of
 from workers.data.schema.row import Row
 
 ONE_ANSWER, LEAST_ROWS = 0.5, 20
@@ -55,7 +55,7 @@ class Repeats:
 
     def look(self, row: Row, text: str) -> None:
         """Takes up one row, whose text `said` gave."""
-        self._answers.append(_hashed(answer(row)) if row.completion else 0)
+        self._answers.append(_hashed(completion_of(row)) if row.completion else 0)
         self._keys.append(_hashed((text, system_of(row), row.answer, row.label)))
 
     def end(self) -> None:
@@ -72,7 +72,7 @@ class Repeats:
         most = int(counts.argmax())
         if counts[most] / len(given) > ONE_ANSWER:
             for at in np.flatnonzero(answers == distinct[most])[:EXAMPLES].tolist():
-                self._findings.add("identical_answers", at, answer(self._row(at)))
+                self._findings.add("identical_answers", at, completion_of(self._row(at)))
             self._findings.set_total("identical_answers", int(counts[most]))
 
     def _exact_duplicates(self) -> NDArray[np.bool_]:
@@ -89,7 +89,7 @@ class Repeats:
         first_of = np.full(len(duplicate), -1, np.int32)
         for first, later in self._near.candidates(duplicate):
             if first_of[later] < 0 and (
-                similarity(said(self._row(first)), said(self._row(later))) >= SIMILAR
+                similarity(text_of(self._row(first)), text_of(self._row(later))) >= SIMILAR
             ):
                 first_of[later] = first
         later = np.flatnonzero(first_of >= 0)
@@ -101,7 +101,7 @@ class Repeats:
         """Takes up rows that are like earlier ones, in the dataset's order."""
         for one, other in zip(first[:EXAMPLES].tolist(), later[:EXAMPLES].tolist(), strict=True):
             number = self._findings.number(one)
-            self._findings.add(kind, other, f"{like} row {number}: {said(self._row(other))}")
+            self._findings.add(kind, other, f"{like} row {number}: {text_of(self._row(other))}")
         self._findings.set_total(kind, len(later))
 
 

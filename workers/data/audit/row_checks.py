@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from workers.data.audit.answers import agrees, asks_something, is_empty, is_unclosed
+from workers.data.audit.completions import agrees, asks_something, is_empty, is_unclosed
 from workers.data.audit.findings import Findings
 from workers.data.audit.text_checks import personal_data, placeholder
 from workers.data.schema.row import Row

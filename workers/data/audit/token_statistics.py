@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from workers.data.audit.findings import Findings
-from workers.data.audit.row_text import answer, asked, said
+from workers.data.audit.row_text import completion_of, prompt_of, text_of
 from workers.data.schema.row import Row
 from workers.data.tokenize.token_counts import Length
 from workers.protocol.audit import Bar, TokenStatistics
@@ -36,16 +36,16 @@ class Lengths:
         self._kept += length.kept
         self._trained += length.trained
         if length.truncated and not self._spec.talks:
-            self._findings.add("too_long", at, f"{length.tokens} tokens: {said(row)}")
+            self._findings.add("too_long", at, f"{length.tokens} tokens: {text_of(row)}")
             return
         if length.truncated:
-            self._findings.add("truncated", at, f"{length.tokens} tokens: {said(row)}")
+            self._findings.add("truncated", at, f"{length.tokens} tokens: {text_of(row)}")
         if self._spec.policy:
             return
         if not length.trained:
-            self._findings.add("no_trained_tokens", at, asked(row))
-        elif length.answer_truncated:
-            text = f"{length.tokens} tokens: {answer(row)}"
+            self._findings.add("no_trained_tokens", at, prompt_of(row))
+        elif length.completion_truncated:
+            text = f"{length.tokens} tokens: {completion_of(row)}"
             self._findings.add("answer_cut_off", at, text)
 
     @property

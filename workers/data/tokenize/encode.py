@@ -22,7 +22,7 @@ import msgspec
 from workers.data.schema.messages import Message
 from workers.data.schema.row import Row
 from workers.data.tokenize.chat_template import render
-from workers.data.tokenize.spans import Span, render_answers, shared_length
+from workers.data.tokenize.spans import Span, render_with_spans, shared_length
 from workers.protocol.recipe import Stage
 from workers.protocol.stages import spec_of
 
@@ -181,7 +181,7 @@ def _prompt(row: Row, tokenizer: PreTrainedTokenizerBase) -> Encoding:
 def _conversation(
     row: Row, tokenizer: PreTrainedTokenizerBase, *, assistant_only: bool
 ) -> Encoding:
-    text, spans = render_answers(row.messages, tokenizer, row.tools)
+    text, spans = render_with_spans(row.messages, tokenizer, row.tools)
     ids, offsets = tokenize(text, tokenizer)
     labels = _mask(ids, offsets, spans) if assistant_only else list(ids)
     return Encoding(text, ids, labels, offsets, row.messages)
@@ -221,7 +221,7 @@ def _completion(
     """A prompt with one answer, everything from the answer's first token on in the loss, a line
     break behind its end-of-turn token included, as TRL lays it out."""
     messages = [*row.prompt, *answer]
-    text, spans = render_answers(messages, tokenizer, row.tools, last_only=True)
+    text, spans = render_with_spans(messages, tokenizer, row.tools, last_only=True)
     ids, offsets = tokenize(text, tokenizer)
     labels = _behind(_begin(_mask(ids, offsets, spans)), ids)
     return Encoding(text, ids, labels, offsets, messages, side, desirable)

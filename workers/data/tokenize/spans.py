@@ -28,7 +28,7 @@ class Rendered(NamedTuple):
     spans: list[Span]
 
 
-def render_answers(
+def render_with_spans(
     messages: list[Message],
     tokenizer: PreTrainedTokenizerBase,
     tools: Tools = (),
@@ -49,7 +49,7 @@ def render_answers(
     text = render(messages, tokenizer, tools=tools)
     check_tools(messages, tools, text)
     if last_only:
-        return Rendered(text, [answer_span(messages, text, tokenizer, tools)])
+        return Rendered(text, [completion_span(messages, text, tokenizer, tools)])
     return Rendered(text, assistant_spans(messages, text, tokenizer, tools))
 
 
@@ -92,14 +92,14 @@ def assistant_spans(
                 "The tokens of each answer cannot be told apart in the whole conversation.",
                 "Split conversations so that each row has one answer. " + OTHER_TEMPLATE,
             )
-        start = answer_start(messages[:index], message, text, tokenizer, tools)
+        start = completion_start(messages[:index], message, text, tokenizer, tools)
         end = _without_trailing_space(through, message["content"])
         _check_whole(message["content"], text[start:end])
         spans.append((start, end))
     return spans
 
 
-def answer_start(
+def completion_start(
     prompt: list[Message],
     answer: Message,
     text: str,
@@ -136,12 +136,12 @@ def shared_length(one: Sequence[Any], other: Sequence[Any]) -> int:
     return sum(1 for _ in itertools.takewhile(lambda pair: pair[0] == pair[1], pairs))
 
 
-def answer_span(
+def completion_span(
     messages: list[Message], text: str, tokenizer: PreTrainedTokenizerBase, tools: Tools = ()
 ) -> Span:
     """Where the last turn, an answer, stands in the rendered text, with all that follows it."""
     *prompt, answer = messages
-    start = answer_start(prompt, answer, text, tokenizer, tools)
+    start = completion_start(prompt, answer, text, tokenizer, tools)
     _check_whole(answer["content"], text[start:])
     return start, len(text)
 

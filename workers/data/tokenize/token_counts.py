@@ -16,7 +16,7 @@ from workers.data.schema.messages import Message
 from workers.data.schema.row import Row
 from workers.data.tokenize.chat_template import Tools, render
 from workers.data.tokenize.encode import begins_documents
-from workers.data.tokenize.spans import Rendered, Span, render_answers, shared_length
+from workers.data.tokenize.spans import Rendered, Span, render_with_spans, shared_length
 from workers.protocol.recipe import Stage
 from workers.protocol.refusal import Refusal
 from workers.protocol.stages import spec_of
@@ -38,7 +38,7 @@ class Length(NamedTuple):
     trained: int
     """In the loss, of what the trainer takes."""
     truncated: bool
-    answer_truncated: bool
+    completion_truncated: bool
     """Some token of an answer is lost, its end-of-turn at least."""
 
 
@@ -142,7 +142,7 @@ class TokenCounter:
         return True
 
     def _render(self, messages: list[Message], tools: Tools = ()) -> Rendered:
-        return render_answers(messages, self._tokenizer, tools, last_only=self._spec.preference)
+        return render_with_spans(messages, self._tokenizer, tools, last_only=self._spec.preference)
 
     def _learn(self, order: tuple[str, ...]) -> Skeleton | None:
         """The skeleton, by rendering placeholders for contents; None where they do not all come
@@ -186,7 +186,7 @@ class TokenCounter:
             kept=sum([min(one.tokens, limit) for one in sized]),
             trained=self._trained(sized),
             truncated=any(one.tokens > limit for one in sized),
-            answer_truncated=any(one.runs[-1][1] > limit for one in sized if one.runs),
+            completion_truncated=any(one.runs[-1][1] > limit for one in sized if one.runs),
         )
 
     def _trained(self, sized: list[Sized]) -> int:

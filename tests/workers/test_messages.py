@@ -1,0 +1,131 @@
+"""Conversations brought to one form: tools, parts, flags, and what cannot be learnt from."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import get_args
+
+import pytest
+
+from tests.workers.chats import CHAT, write
+from workers.data.reader import read_table, serves
+from workers.protocol.recipe import Stage
+from workers.protocol.refusal import Refusal
+from workers.protocol.stages import likeliest
+
+CALL = {"id": "c1", "type": "function",
+        "function": {"name": "add", "arguments": '{"a": 1, "b": 2}'}}  # fmt: skip
+WITH_TOOLS = {
+    "messages": [
+        {"role": "user", "content": "1+2?"},
+        {"role": "assistant", "content": None, "tool_calls": [CALL]},
+        {"role": "tool", "tool_call_id": "c1", "content": "3"},
+        {"role": "assistant", "content": "It is 3."},
+    ],
+    "tools": [{"type": "function", "function": {"name": "add", "parameters": {}}}],
+}
+
+
+def test_tool_turns_are_kept_for_answers_to_learn_with_arguments_as_objects(tmp_path: Path) -> None:
+    row = read_table(write(tmp_path / "d.jsonl", WITH_TOOLS)).rows[0]
+    called = row.messages[1]
+    assert called["content"] == ""
+    assert called["tool_calls"][0]["function"] == {"name": "add", "arguments": {"a": 1, "b": 2}}
+    assert row.messages[2] == {"role": "tool", "content": "3", "tool_call_id": "c1"}
+    assert row.tools[0]["function"]["name"] == "add"
+    assert [stage for stage in get_args(Stage) if serves(row, stage)] == ["sft", "distill"]
+
+
+def test_sharegpt_calls_become_tool_calls(tmp_path: Path) -> None:
+    turns = [("human", "1+2?"), ("function_call", '{"name": "add", "arguments": {"a": 1}}'),
+             ("observation", "3"), ("gpt", "It is 3.")]  # fmt: skip
+    said = {"conversations": [{"from": who, "value": text} for who, text in turns]}
+    row = read_table(write(tmp_path / "d.jsonl", said)).rows[0]
+    assert [turn["role"] for turn in row.messages] == ["user", "assistant", "tool", "assistant"]
+    assert row.messages[1]["tool_calls"][0]["function"]["name"] == "add"
+
+
+@pytest.mark.parametrize(
+    ("turns", "reason"),
+    [
+        ([{"role": "tool", "content": "3"}], "without having been called"),
+        ([{"role": "assistant", "tool_calls": [CALL]}, {"role": "assistant", "content": "3"}],
+         "does not answer"),
+        ([{"role": "assistant", "tool_calls": [{"function": {"arguments": "{}"}}]}],
+         "without a name"),
+        ([{"role": "assistant", "content": "x", "weight": 0}], '"weight": 0'),
+        ([{"role": "assistant", "content": "x", "weight": 0.5}], '"weight": 0.5'),
+        ([{"role": "assistant", "content": "x", "train": False}], '"train": false'),
+        ([{"role": "assistant", "content": "x", "loss": False}], '"loss": false'),
+        ([{"role": "assistant", "content": "x", "loss_weight": 0.0}], '"loss_weight": 0.0'),
+        ([{"from": "gpt", "value": "x", "train": False}], '"train": false'),
+        ([{"role": "assistant", "content": "x", "train_detail": [
+            {"begin_offset": 0, "end_offset": 0, "train": False}]}], "train_detail"),
+        ([{"role": "assistant", "content": "x"}, {"role": "user", "content": "y", "train": True},
+          {"role": "assistant", "content": "z"}], 'message 3 has "train": true'),
+        ([{"role": "assistant", "content": "x", "images": ["a.png"]}], '"images"'),
+        ([{"role": "assistant", "content": "x", "reasoning_content": "Hm."}], "reasoning_content"),
+        ([{"role": "assistant", "content": [{"type": "image_url"}]}], "image_url"),
+    ],
+)  # fmt: skip
+def test_turns_that_would_lose_their_meaning_are_refused(
+    tmp_path: Path, turns: list[object], reason: str
+) -> None:
+    row = {"messages": [{"role": "user", "content": "1+2?"}, *turns]}
+    with pytest.raises(Refusal, match=f"line 1: .*{reason}"):
+        read_table(write(tmp_path / "d.jsonl", row))
+
+
+@pytest.mark.parametrize("key", ["text", "value"])
+def test_content_in_parts_is_their_text(tmp_path: Path, key: str) -> None:
+    """OpenAI's parts, and those of LLaMA-Factory's newer form."""
+    parts = [{"type": "text", key: "Y"}, {"type": "text", key: "es"}]
+    row = {"messages": [CHAT["messages"][0], {"role": "assistant", "content": parts}]}
+    assert read_table(write(tmp_path / "d.jsonl", row)).rows[0].messages == CHAT["messages"]
+
+
+def test_flags_that_ask_for_what_happens_anyway_pass(tmp_path: Path) -> None:
+    user = {"role": "user", "content": "Hi", "train": False, "loss_weight": 0.0, "weight": 0}
+    answer = {"role": "assistant", "content": "Yes", "train": True, "weight": 1, "loss": None,
+              "loss_weight": 1.0, "images": [],
+              "train_detail": [{"begin_offset": 0, "end_offset": 2, "train": True}]}  # fmt: skip
+    row = {"messages": [user, answer], "images": [], "audio": None, "image": "", "videos": [None]}
+    assert read_table(write(tmp_path / "d.jsonl", row)).rows[0].messages == CHAT["messages"]
+
+
+@pytest.mark.parametrize("column", ["image", "images", "audio", "audios", "video", "videos"])
+@pytest.mark.parametrize("value", ["a.png", ["a.png"], {"bytes": None, "path": "a.png"}])
+def test_a_row_with_more_than_text_is_refused(tmp_path: Path, column: str, value: object) -> None:
+    turns = [{"role": "user", "content": "<image>What is it?"}, CHAT["messages"][1]]
+    rows = {"messages": turns, column: value}, {"prompt": "a", "completion": "b", column: value}
+    for row in rows:
+        with pytest.raises(Refusal, match=f'line 1: .*"{column}".*only text') as caught:
+            read_table(write(tmp_path / "d.jsonl", row))
+        assert "No row is left" in caught.value.cause
+
+
+def test_a_word_for_a_picture_is_text_where_no_picture_is(tmp_path: Path) -> None:
+    turns = [{"role": "user", "content": "<image> or <img> in HTML?"}, CHAT["messages"][1]]
+    table = read_table(write(tmp_path / "d.jsonl", {"messages": turns, "images": None}))
+    assert table.rows[0].messages == turns
+
+
+def test_a_mapped_column_of_that_name_is_what_it_is_mapped_to(tmp_path: Path) -> None:
+    source = write(tmp_path / "d.jsonl", {"image": "A cat on a mat.", "said": "Nice."})
+    table = read_table(source, mapping={"image": "prompt", "said": "completion"})
+    assert table.rows[0].prompt == [{"role": "user", "content": "A cat on a mat."}]
+
+
+def test_messages_mapped_with_a_label_are_feedback(tmp_path: Path) -> None:
+    source = write(tmp_path / "d.jsonl", {"talk": CHAT["messages"], "liked": "false"})
+    table = read_table(source, mapping={"talk": "messages", "liked": "label"})
+    assert (table.format, table.rows[0].label) == ("feedback", False)
+    assert likeliest(table.detected.stages) == "kto"
+
+
+def test_a_bad_answer_that_calls_tools_is_not_imitated(tmp_path: Path) -> None:
+    tools = [{"type": "function", "function": {"name": "add"}}]
+    row = {"messages": CHAT["messages"], "label": False, "tools": tools}
+    made = read_table(write(tmp_path / "d.jsonl", row)).rows[0]
+    assert made.label is False
+    assert not serves(made, "sft")
