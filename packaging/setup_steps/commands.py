@@ -64,6 +64,8 @@ def said_since(position: int) -> str:
         return log.read().decode("utf-8", "replace")
 
 
-def pip(*arguments: str | Path, environment: dict[str, str] | None = None) -> None:
-    call(PYTHON, "-m", "pip", "--disable-pip-version-check", "--no-input", *arguments,
-         environment=environment)  # fmt: skip
+def pip(verb: str, *arguments: str | Path, environment: dict[str, str] | None = None) -> None:
+    """Runs pip in .venv. What it installs is not compiled: `compile_packages` does so faster."""
+    uncompiled = ["--no-compile"] if verb == "install" else []
+    call(PYTHON, "-m", "pip", "--disable-pip-version-check", "--no-input", verb, *uncompiled,
+         *arguments, environment=environment)  # fmt: skip

@@ -105,6 +105,8 @@ class Machine:
             self.bootstrap.PYTHON.touch()
         elif "download" in words:
             archive(Path(words[-1]) / "llama_cpp_python-0.3.36.tar.gz", CONVERTER)
+        elif "compileall" in words:
+            pass
         elif "-e" in words:
             self.leave("finetune_studio", "0.1.0")
         else:

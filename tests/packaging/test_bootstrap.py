@@ -81,7 +81,7 @@ def test_a_fresh_machine_is_set_up_once_and_then_only_started(
     started = [str(bootstrap.PYTHON), "-P", "-m", "studio", "runs", "--json"]
     assert machine.commands[-1] == started
     assert [_subject(command) for command in machine.commands[:-1]] == [
-        "venv", "torch", "llama", "project", "converter"
+        "venv", "torch", "llama", "project", "bytecode", "converter"
     ]  # fmt: skip
     assert (bootstrap.CONVERTER / "VERSION").read_text() == "0.3.36\n"
     machine.commands.clear()
@@ -115,6 +115,8 @@ def test_all_tests_run_side_by_side_and_named_ones_alone(
 def _subject(command: list[str]) -> str:
     if "download" in command:
         return "converter"
+    if "compileall" in command:
+        return "bytecode"
     named = {"venv": "venv", "torch": "torch", "llama": "llama", "-e": "project"}
     return next(name for part, name in named.items() if any(w.startswith(part) for w in command))
 
@@ -143,7 +145,7 @@ def test_a_half_made_environment_is_made_anew(bootstrap: Program, machine: Machi
     machine.commands.clear()
     bootstrap.main(["run", "runs"])
     assert [_subject(command) for command in machine.commands[:-1]] == [
-        "venv", "torch", "llama", "project", "converter"
+        "venv", "torch", "llama", "project", "bytecode", "converter"
     ]  # fmt: skip
 
 

@@ -158,3 +158,13 @@ def _runs(process: psutil.Process) -> bool:
         return process.status() != psutil.STATUS_ZOMBIE  # not every container's init reaps
     except psutil.NoSuchProcess:
         return False
+
+
+def test_libraries_are_compiled_on_all_cores_once_they_are_there(
+    bootstrap: Program, machine: Machine
+) -> None:
+    machine.fails["compileall"] = "*** Error compiling 'template.py'"
+    bootstrap.install_project("[dev]")
+    installs, compiles = machine.commands
+    assert "--no-compile" in installs
+    assert compiles[-3:-1] == ["-j", "0"]

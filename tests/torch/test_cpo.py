@@ -89,7 +89,10 @@ def test_it_improves_its_loss_on_held_out_rows(train_here: Callable[..., list[An
 
     assert not [event for event in events if isinstance(event, Failed)]
     before, after = (event for event in events if isinstance(event, Evaluated))
-    assert (after.values["loss"] or 0.0) < 0.8 * (before.values["loss"] or 0.0)
+    first, final = before.values["loss"], after.values["loss"]
+    assert first is not None
+    assert final is not None
+    assert final < 0.8 * first
     assert after.values["pair_accuracy"] == 1.0
     last = [event for event in events if isinstance(event, Metrics)][-2].values
     assert all(last[name] is not None for name in ("margin", "logp_chosen", "logp_rejected"))
