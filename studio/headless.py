@@ -216,12 +216,9 @@ class Conversation:
 def open_headless(home: Path | None, *, json: bool) -> Iterator[Headless]:
     """Opens home, settings and store for one verb."""
     where = find_home(home).make()
-    store = Store(where.store)
-    try:
+    with contextlib.closing(Store(where.store)) as store:
         jobs = Jobs(where, store, load_settings(where.settings))
-        jobs.recover()
-        jobs.catch_up()
-        yield Headless(jobs, Terminal(json=json))
-        jobs.close()
-    finally:
-        store.close()
+        with contextlib.closing(jobs):
+            jobs.recover()
+            jobs.catch_up()
+            yield Headless(jobs, Terminal(json=json))

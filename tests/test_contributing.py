@@ -208,6 +208,58 @@ studio.close()
     assert found == {"shown": True, "checked": True}
 
 
+def test_a_stage_is_added(copy: Copy) -> None:
+    stages = "workers/protocol/stages.py"
+    copy.insert(stages, '    "cpt", "sft"', f'    "{NEW}",\n')
+    copy.insert(
+        stages,
+        '    StageSpec(\n        id="sft",',
+        f"""    StageSpec(
+        id="{NEW}",
+        title="Something added",
+        words="You have added something.",
+        icon="plus",
+        usual=True,
+        supervision="completions",
+        fields=("completion",),
+        bring="Bring it.",
+        defaults=(Default(values={{"training.learning_rate": 0.0125}}, source="a guess"),),
+        charts=("token_accuracy", "loss"),
+        measures=("loss",),
+        trainer="{NEW}",
+    ),
+""",
+    )
+    copy.add(f"workers/train/{NEW}.py", "def build_trainer(context): ...\n")
+    assert copy.changed == files_named("a stage")
+    found = copy.run(
+        f"""
+from studio.pages.train.stage import StageStep
+from workers import train
+from workers.protocol.recipe import parse_recipe
+
+recipe = parse_recipe('''
+stage = "{NEW}"
+[[data]]
+source = "builtin:arithmetic"
+''')
+studio = opened()
+studio.window.show_page(studio.window.train)
+say(
+    rate=recipe.training.learning_rate,
+    trainer=train._stage(recipe).__name__,
+    card=studio.window.findChild(QWidget, "choice:{NEW}") is not None,
+    readme=rows_of("stages"),
+)
+studio.close()
+"""
+    )
+    assert found["rate"] == 0.0125
+    assert found["trainer"] == f"workers.train.{NEW}"
+    assert found["card"]
+    assert NEW in found["readme"]
+
+
 def test_a_metric_is_added(copy: Copy) -> None:
     metrics = "workers/protocol/metrics.py"
     spec = f"""    MetricSpec(

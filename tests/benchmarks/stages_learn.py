@@ -68,6 +68,7 @@ CASES = {
     "ipo": Case("ipo", ("pair_accuracy", "win_rate"),
                 more="preference = { beta = 1.0, rpo_alpha = 1.0 }" + JUDGED),
     "simpo": Case("simpo", ("margin", "win_rate"), more="preference = { beta = 2.0 }" + JUDGED),
+    "cpo": Case("cpo", ("-loss", "win_rate"), more="preference = { rpo_alpha = 1.0 }" + JUDGED),
     "orpo": Case("orpo", ("-loss", "win_rate"), rate=2e-3, more=JUDGED),
     "kto": Case("kto", ("margin", "win_rate"), ("builtin:feedback",), batch=32, more=JUDGED),
     "reward": Case("reward", ("pair_accuracy", "margin"), steps=80, rate=5e-4, method="full",

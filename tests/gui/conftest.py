@@ -6,7 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +17,16 @@ from PySide6.QtWidgets import QApplication, QPushButton, QWidget
 
 from studio.app import Studio
 from studio.jobs import Jobs, slug
+from studio.pages.run import RunPage
 from studio.paths import Home
 from studio.settings import Settings, save_settings
 from tests.conftest import FAKE, end_all, played_by
+from tests.gui.runs import boxed_sums, wait_for_status
 from workers.protocol import wire
 from workers.protocol.jobs import Job, Train
 from workers.protocol.recipe import Recipe
+
+Finished = Callable[..., RunPage]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -143,3 +147,17 @@ def recordings(tmp_path_factory: pytest.TempPathFactory) -> Recordings:
 @pytest.fixture
 def driver(qtbot: Any, studio: Studio) -> Driver:
     return Driver(qtbot, studio)
+
+
+@pytest.fixture
+def finished(driver: Driver, recordings: Recordings) -> Finished:
+    """Opens a finished run of reinforcement learning, all of it drawn."""
+
+    def opened(name: str = "boxed sums", steps: int = 16) -> RunPage:
+        driver.window.open_run(recordings.add(boxed_sums(name, steps), driver.studio.jobs))
+        page = driver.window.run
+        wait_for_status(driver, "Finished")
+        driver.wait(lambda: page.settled)
+        return page
+
+    return opened

@@ -24,7 +24,8 @@ WRITTEN_DOWN_BAND = (0.55, 0.90)
 """Of the sampled answers that are written down in columns, the share that is right (0.70)."""
 REASONING_BAND = (0.30, 0.60)
 
-pytestmark = pytest.mark.torch
+# One process makes the fixtures.
+pytestmark = [pytest.mark.torch, pytest.mark.xdist_group("starter")]
 
 
 @pytest.fixture(scope="module")

@@ -26,7 +26,8 @@ PROMPTS = 50
 ANSWER_TOKENS = 64
 LEAST_SAME_F16 = 48
 
-pytestmark = pytest.mark.torch
+# One process makes the fixtures.
+pytestmark = [pytest.mark.torch, pytest.mark.xdist_group("parity")]
 
 PICKED = (
     "",

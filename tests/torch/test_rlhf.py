@@ -245,6 +245,7 @@ def expected_values(model: Any, batch: Batch, row: int) -> np.ndarray:
     return values
 
 
+@pytest.mark.xdist_group("ppo")
 def test_ppo_earns_and_spreads_as_in_the_papers(ppo: Recorded) -> None:
     batch, policy, reference, value = ppo.batch, moved(starter(), 0.005), starter(), reward_model()
     rows, width = batch.mask.shape
@@ -281,6 +282,7 @@ def test_ppo_earns_and_spreads_as_in_the_papers(ppo: Recorded) -> None:
     assert logged["unscored_share"] == 0.25
 
 
+@pytest.mark.xdist_group("ppo")
 def test_ppo_clips_as_in_the_paper(ppo: Recorded) -> None:
     batch = ppo.batch
     assert ppo.between is not None
@@ -311,6 +313,7 @@ def test_ppo_clips_as_in_the_paper(ppo: Recorded) -> None:
     assert ppo.found["loss"] == pytest.approx(total, abs=1e-5)
 
 
+@pytest.mark.xdist_group("ppo")
 def test_a_step_of_ppo_is_that_of_trl(
     ppo: Recorded, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -13,6 +13,7 @@ from workers.data.reader import Row, read_table, serves
 from workers.protocol.assets import builtin_datasets
 from workers.protocol.recipe import Stage
 from workers.protocol.refusal import Refusal
+from workers.protocol.stages import STAGES
 
 
 @pytest.mark.parametrize(
@@ -153,7 +154,7 @@ def test_what_cannot_be_learnt_from_is_named(tmp_path: Path, row: object, reason
 
 
 ASKED = {"sft", "distill", "grpo", "rlhf"}
-PAIRED = ASKED | {"dpo", "ipo", "simpo", "orpo", "kto", "reward"}
+PAIRED = ASKED | {spec.id for spec in STAGES.values() if spec.preference}
 
 
 @pytest.mark.parametrize(

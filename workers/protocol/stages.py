@@ -13,7 +13,7 @@ from typing import Any, Literal, TypeVar
 import msgspec
 
 Stage = Literal[
-    "cpt", "sft", "dpo", "ipo", "simpo", "orpo", "kto", "reward", "rlhf", "grpo", "distill"
+    "cpt", "sft", "dpo", "ipo", "simpo", "cpo", "orpo", "kto", "reward", "rlhf", "grpo", "distill"
 ]  # fmt: skip
 Supervision = Literal["text", "completions", "pairs", "labels", "prompts"]
 """What is in the loss: whole texts, the completions of prompts, pairs of a chosen and a rejected
@@ -376,6 +376,28 @@ _DECLARED = (
         trainer="preference",
         learnt=_LIKELIER,
         too_early=_SHUNS,
+    ),
+    StageSpec(
+        id="cpo",
+        title="Preferences with examples (CPO)",
+        words="As DPO, without a second copy of the model to compare with; instead the better "
+        "answers are learnt as well, which keeps them likely.",
+        icon="handshake",
+        supervision="pairs",
+        fields=("rejected",),
+        bring=_PAIRS,
+        options=("preference.beta", "preference.label_smoothing", "preference.rpo_alpha"),
+        defaults=(
+            Default(values={"preference.rpo_alpha": 1.0}, source="TRL's CPOConfig: cpo_alpha"),
+            *_PREFERENCE_RATES,
+            _tiny(1e-3, 16),
+            _TINY_FULL_PREFERENCE,
+        ),
+        charts=PREFERENCE_CHARTS,
+        measures=_PAIR_MEASURES,
+        trainer="preference",
+        learnt=f"The good answers are learnt. {_LIKELIER}",
+        teaches_to_answer=True,
     ),
     StageSpec(
         id="orpo",

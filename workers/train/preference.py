@@ -3,9 +3,9 @@
 DPO and its losses (Rafailov et al. 2023; IPO, Azar et al. 2023) widen the margin of the implicit
 reward, beta times a completion's log-probability against the reference's; the better answer's own
 likelihood can be added (Pang et al. 2024). The reference is where the run started: with an adapter,
-the base with the adapter off, so no second copy is held. SimPO (Meng et al. 2024) and ORPO (Hong et
-al. 2024) need no reference at all. KTO (Ethayarajh et al. 2024) learns from single completions
-labelled desirable or undesirable.
+the base with the adapter off, so no second copy is held. SimPO (Meng et al. 2024), CPO (Xu et al.
+2024) and ORPO (Hong et al. 2024) need no reference at all. KTO (Ethayarajh et al. 2024) learns from
+single completions labelled desirable or undesirable.
 """
 
 from __future__ import annotations
@@ -89,6 +89,9 @@ def _kind(stage: str, preference: Preference, rows: Rows) -> tuple[Any, Any, dic
         case "simpo":
             pure = {"loss_type": "simpo", "cpo_alpha": 0.0, "simpo_gamma": preference.simpo_gamma}
             return TokenizedCPO, CPOConfig, beta | pure
+        case "cpo":  # Xu et al. 2024, equation 3, and its likelihood of the better completion
+            smoothed = {"loss_type": "sigmoid", "label_smoothing": preference.label_smoothing}
+            return TokenizedCPO, CPOConfig, beta | smoothed | {"cpo_alpha": preference.rpo_alpha}
         case "orpo":
             return TokenizedORPO, ORPOConfig, beta
         case "kto":

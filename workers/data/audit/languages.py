@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from functools import cache
 
 SURE = 0.95
 """The probability from which a guess counts."""
@@ -21,8 +22,12 @@ def is_wordy(text: str) -> bool:
     return sum(map(str.isalpha, text[:400])) >= LANGUAGE_LETTERS
 
 
+@cache
 def language_guesser() -> Callable[[str], str]:
-    """Gives a function that guesses a text's language, or nothing where it is not sure."""
+    """Gives a function that guesses a text's language, or nothing where it is not sure.
+
+    The first call reads its model, which takes half a second.
+    """
     from py3langid.langid import MODEL_FILE, LanguageIdentifier
 
     identifier = LanguageIdentifier.from_model_file(MODEL_FILE, norm_probs=True)
