@@ -357,9 +357,13 @@ def test_reward(tmp_path: Path, tokenizer: Any) -> None:
 
 @pytest.mark.parametrize(
     ("stage", "trainer", "config"),
-    [("simpo", CPOTrainer, CPOConfig), ("orpo", ORPOTrainer, ORPOConfig)],
+    [
+        ("simpo", CPOTrainer, CPOConfig),
+        ("cpo", CPOTrainer, CPOConfig),
+        ("orpo", ORPOTrainer, ORPOConfig),
+    ],  # fmt: skip
 )
-def test_simpo_and_orpo(
+def test_pairs_without_a_reference(
     tmp_path: Path, tokenizer: Any, stage: Stage, trainer: Any, config: Any
 ) -> None:
     """TRL puts an end token behind what the template renders, also where that ends the turn itself
