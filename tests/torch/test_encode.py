@@ -361,7 +361,7 @@ def test_reward(tmp_path: Path, tokenizer: Any) -> None:
         ("simpo", CPOTrainer, CPOConfig),
         ("cpo", CPOTrainer, CPOConfig),
         ("orpo", ORPOTrainer, ORPOConfig),
-    ],  # fmt: skip
+    ],
 )
 def test_pairs_without_a_reference(
     tmp_path: Path, tokenizer: Any, stage: Stage, trainer: Any, config: Any
