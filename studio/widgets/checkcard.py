@@ -45,8 +45,8 @@ class CheckCard(Card):
         if single:
             self.box.hide()
             row.addStretch(1)
-        self.body.addWidget(label("Reads every row as the model will: what is in the loss, what is "
-                                  "truncated, wrong templates, duplicates, test questions among the "
+        self.body.addWidget(label("Reads every row as the model will: what is in the loss, what "
+                                  "is truncated, wrong templates, duplicates, test questions in the "
                                   "training rows, personal data.", "muted", wrap=True))  # fmt: skip
         self.body.addLayout(row)
         self.body.addWidget(self.state)

@@ -229,8 +229,9 @@ class TokenText(QAbstractScrollArea):
 
     def _tip(self, run: Run) -> str:
         view = self.views[run.view]
-        words = {"trained": "in the loss", "special_trained": "special, in the loss", "masked": "masked", "special": "special, masked",
- "behind": "truncated"}  # fmt: skip
+        words = {"trained": "in the loss", "special_trained": "special, in the loss",
+                 "masked": "masked", "special": "special, masked",
+                 "behind": "truncated"}  # fmt: skip
         said = repr(view.pieces[run.token].text)
         return f"Token {run.token + 1:,} of {view.tokens:,}: {said}, {words[run.look]}"
 

@@ -36,7 +36,7 @@ from trl.experimental.orpo import ORPOConfig, ORPOTrainer
 
 from workers.data.audit.audit import Audit
 from workers.data.reader import Row, serves
-from workers.data.tokenize.encode import IGNORED, Example, encode, fit
+from workers.data.tokenize.encode import IGNORED, Example, encode, fit, units
 from workers.data.tokenize.token_counts import TokenCounter
 from workers.data.tokenize.token_view import TokenViewer
 from workers.protocol.assets import assets_folder
@@ -357,9 +357,13 @@ def test_reward(tmp_path: Path, tokenizer: Any) -> None:
 
 @pytest.mark.parametrize(
     ("stage", "trainer", "config"),
-    [("simpo", CPOTrainer, CPOConfig), ("orpo", ORPOTrainer, ORPOConfig)],
+    [
+        ("simpo", CPOTrainer, CPOConfig),
+        ("cpo", CPOTrainer, CPOConfig),
+        ("orpo", ORPOTrainer, ORPOConfig),
+    ],
 )
-def test_simpo_and_orpo(
+def test_pairs_without_a_reference(
     tmp_path: Path, tokenizer: Any, stage: Stage, trainer: Any, config: Any
 ) -> None:
     """TRL puts an end token behind what the template renders, also where that ends the turn itself
@@ -430,8 +434,7 @@ def counts(stage: Stage, tokenizer: Any, rows: list[Row], limit: int) -> Iterato
     """Tokens, and tokens in the loss, of every row by `encode` and `fit`."""
     for row in rows:
         encodings = encode(row, stage, tokenizer)
-        units = [[one] for one in encodings] if stage == "kto" else [encodings]
-        taken = [one for unit in units for one in fit(unit, stage, limit)]
+        taken = [one for unit in units(encodings, stage) for one in fit(unit, stage, limit)]
         trained = sum(one.trained_tokens for one in taken)
         yield sum(len(one.input_ids) for one in encodings), trained
 

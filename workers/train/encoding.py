@@ -15,7 +15,7 @@ import msgspec
 from workers.data.mix import Rows
 from workers.data.reader import BadRow, Row, serves
 from workers.data.tokenize.chat_template import render
-from workers.data.tokenize.encode import Example, encode, fit
+from workers.data.tokenize.encode import Example, encode, fit, units
 from workers.protocol.events import Note
 from workers.protocol.refusal import Refusal
 from workers.protocol.stages import spec_of
@@ -117,33 +117,34 @@ def fitted(context: TrainingContext, rows: Rows, *, held_out: bool = False) -> F
         Refusal: as `encoded`.
     """
     recipe, tokenizer = context.recipe, context.loaded.tokenizer
-    one_by_one = spec_of(recipe.stage).supervision == "labels"
 
     def fitting(row: Row) -> list[list[Example]]:
         encodings = encode(
             row, recipe.stage, tokenizer, assistant_only=recipe.training.assistant_only_loss
         )
-        units = [[one] for one in encodings] if one_by_one else [encodings]
-        return [fit(unit, recipe.stage, recipe.training.max_length) for unit in units]
+        return [
+            fit(unit, recipe.stage, recipe.training.max_length)
+            for unit in units(encodings, recipe.stage)
+        ]
 
     usable = [row for row in rows if serves(row, recipe.stage)]
-    units = [unit for row in encoded(context, usable, fitting) for unit in row]
-    return Fitted(units, held_out)
+    made = [unit for row in encoded(context, usable, fitting) for unit in row]
+    return Fitted(made, held_out)
 
 
-def report_long(context: TrainingContext, what: str, found: Fitted, *, whole: bool = False) -> None:
+def report_long(context: TrainingContext, what: str, found: Fitted) -> None:
     """Says how many rows are truncated at training.max_length and how many are left out for it.
 
     Args:
         what: what the rows are called.
-        whole: they are left out wherever they do not fit, instead of being truncated.
     """
     total, truncated, dropped = len(found.rows), found.truncated, len(found.rows) - len(found.kept)
     if found.held_out or not (truncated or dropped):
         return
     longest = context.recipe.training.max_length
     told = [f"{truncated} {_are(truncated)} truncated at {longest} tokens"] * bool(truncated)
-    why = f"longer than {longest} tokens" if whole else f"no answer begins in {longest} tokens"
+    truncates = spec_of(context.recipe.stage).talks  # a reward model scores whole sequences
+    why = f"no answer begins in {longest} tokens" if truncates else f"longer than {longest} tokens"
     told += [f"{dropped} {_are(dropped)} left out ({why})"] * bool(dropped)
     share = (truncated + dropped) / total
     context.host.emit(

@@ -151,17 +151,15 @@ def measure(context: TrainingContext, trainer: Trainer) -> Measured:
     return found | evaluate_rewards(context, trainer, context.open_rewards(), longest)
 
 
-def pairs(
-    context: TrainingContext, rows: Rows, *, held_out: bool = False, whole: bool = False
-) -> Dataset:
+def pairs(context: TrainingContext, rows: Rows, *, held_out: bool = False) -> Dataset:
     """Prompt, chosen and rejected completion of every row that has both, as token ids.
 
     Pairs longer than training.max_length lose the ends of their completions, or are left out where
-    they have to be `whole`; those whose prompt leaves no room for a completion are left out. How
-    many is said.
+    a reward model scores them whole; those whose prompt leaves no room for a completion are left
+    out. How many is said.
     """
     found = fitted(context, rows, held_out=held_out)
-    _report_long(context, "pairs", found, whole=whole)
+    _report_long(context, "pairs", found)
     columns = {
         "prompt_ids": [chosen.prompt_ids for chosen, _ in found.kept],
         "chosen_ids": [chosen.completion_ids for chosen, _ in found.kept],
@@ -183,10 +181,8 @@ def _labelled_dataset(context: TrainingContext, rows: Rows, *, held_out: bool = 
     return Dataset.from_dict(columns)
 
 
-def _report_long(
-    context: TrainingContext, what: str, found: Fitted, *, whole: bool = False
-) -> None:
-    report_long(context, what, found, whole=whole)
+def _report_long(context: TrainingContext, what: str, found: Fitted) -> None:
+    report_long(context, what, found)
     if found.rows and not found.kept and not found.held_out:
         raise Refusal(
             f"None of the {what} is short enough to train on.",

@@ -47,7 +47,7 @@ def _conversations(context: TrainingContext, rows: Rows, *, held_out: bool = Fal
     """Both conversations of every pair as token ids; those that do not fit are left out whole,
     since half an answer cannot be compared."""
     sides = ("chosen_ids", "rejected_ids")
-    made = pairs(context, rows, held_out=held_out, whole=True)
+    made = pairs(context, rows, held_out=held_out)
     return made.map(
         lambda pair: {side: pair["prompt_ids"] + pair[side] for side in sides},
         remove_columns=["prompt_ids"],

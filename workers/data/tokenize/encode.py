@@ -119,12 +119,18 @@ def encode(
             return _labelled(row, tokenizer)
 
 
-def fit(encodings: list[Encoding], stage: Stage, max_length: int) -> list[Example]:
-    """What a trainer takes of a row's sequences; nothing where the row is left out.
+def units(encodings: list[Encoding], stage: Stage) -> list[list[Encoding]]:
+    """A row's sequences by what stays or goes together: completions with labels stand alone."""
+    alone = spec_of(stage).supervision == "labels"
+    return [[one] for one in encodings] if alone else [encodings]
 
-    Documents are split into windows without loss. Answers lose their ends; a row is left out where
-    no token in the loss remains, as are prompts that are too long to be answered. Of pairs both
-    sequences stay or go; where they are scored whole (reward models) none may be truncated.
+
+def fit(encodings: list[Encoding], stage: Stage, max_length: int) -> list[Example]:
+    """What a trainer takes of sequences that stay or go together; nothing where they are left out.
+
+    Documents are split into windows without loss. Completions lose their ends; they are left out
+    where no token in the loss remains, as are prompts that are too long to be answered. Of pairs
+    both sequences stay or go; where they are scored whole (reward models) none may be truncated.
     """
     spec = spec_of(stage)
     if spec.supervision == "text":

@@ -16,7 +16,7 @@ from workers.data.tokenize.chat_template import (
     render,
     set_chat_template,
 )
-from workers.data.tokenize.encode import IGNORED, Encoding, encode, fit
+from workers.data.tokenize.encode import IGNORED, Encoding, encode, fit, units
 from workers.data.tokenize.template_marks import template_marks
 from workers.protocol.browse import LONGEST_SHOWN, Piece, TokenView
 from workers.protocol.recipe import Stage, Template
@@ -68,13 +68,12 @@ class TokenViewer:
             )
         spec = spec_of(stage)
         encodings = encode(row, stage, self._tokenizer, document_end=self._document_end)
-        # The sequences of a pair stay or go together, completions with labels one by one.
-        together = [[one] if spec.supervision == "labels" else encodings for one in encodings]
-        kept = [bool(fit(group, stage, max_length)) for group in together]
-        return [
-            self._view(one, row, number, spec, max_length, taken=taken)
-            for one, taken in zip(encodings, kept, strict=True)
+        taken = [
+            (one, bool(fit(unit, stage, max_length)))
+            for unit in units(encodings, stage)
+            for one in unit
         ]
+        return [self._view(one, row, number, spec, max_length, taken=kept) for one, kept in taken]
 
     def _view(
         self, encoding: Encoding, row: Row, number: int, spec: StageSpec, max_length: int, *,
