@@ -45,9 +45,11 @@ class CheckCard(Card):
         if single:
             self.box.hide()
             row.addStretch(1)
-        self.body.addWidget(label("Reads every row as the model will: what is in the loss, what "
-                                  "is truncated, wrong templates, duplicates, test questions in the "
-                                  "training rows, personal data.", "muted", wrap=True))  # fmt: skip
+        words = (
+            "Reads every row as the model will: what is in the loss, what is truncated, wrong "
+            "templates, duplicates, test questions among the training rows, personal data."
+        )
+        self.body.addWidget(label(words, "muted", wrap=True))
         self.body.addLayout(row)
         self.body.addWidget(self.state)
         self.body.addWidget(self.view)
