@@ -1,8 +1,7 @@
-"""KTO, PPO and distillation: their arithmetic against the papers in numpy, and runs of each.
+"""PPO: its arithmetic against the papers in numpy, a step against TRL's, and runs.
 
-KTO (Ethayarajh et al. 2024, equation 8), generalized advantage estimation (Schulman et al. 2015,
-equation 16), the clipped objective (Schulman et al. 2017, equation 7) with a clipped value loss,
-and the generalized Jensen-Shannon divergence (Agarwal et al. 2024, equation 1).
+Generalized advantage estimation (Schulman et al. 2015, equation 16), the clipped objective
+(Schulman et al. 2017, equation 7) with a clipped value loss.
 """
 
 from __future__ import annotations
@@ -19,135 +18,36 @@ import pytest
 import torch
 from datasets import Dataset
 from transformers import (
-    AutoModelForCausalLM,
-    AutoModelForSequenceClassification,
     AutoTokenizer,
 )
-from trl import KTOConfig, KTOTrainer
-from trl.experimental.gkd import GKDTrainer
 from trl.experimental.ppo import PPOConfig, ppo_trainer
 from trl.experimental.ppo import PPOTrainer as TRLPPOTrainer
 from trl.experimental.ppo.ppo_trainer import forward, get_reward
 
+from tests.torch.starters import STARTER, moved, of, of_stage, reward_model, starter
 from workers.data.reader import read_table
 from workers.engines import Loaded
 from workers.fetch import locate_model
 from workers.host import Host
 from workers.protocol import wire
-from workers.protocol.assets import assets_folder
 from workers.protocol.events import Evaluated, Failed, Finished, Metrics, Paused, Resumed, Rollout
 from workers.protocol.jobs import Job, Train
 from workers.protocol.recipe import (
     RL,
-    Distill,
-    Evaluation,
-    Lora,
     Model,
-    Preference,
-    Recipe,
-    Source,
-    Training,
 )
 from workers.protocol.requests import Pause
 from workers.protocol.rewards import MathAnswer, RewardModel
 from workers.rewards import Sample, Scored
 from workers.rewards.sandbox import Outcome
 from workers.train.context import TrainingContext
-from workers.train.distill import Collator
 from workers.train.ppo import Batch, PPOTrainer
 from workers.train.ppo_formulas import explained_variance, filled, policy_loss, token_rewards
-from workers.train.reward_eval import win_rate
-from workers.train.reward_model import calibration_error
 from workers.train.value_model import PolicyAndValue
 
 Run = Callable[..., list[Any]]
-STARTER = assets_folder() / "starter" / "model"
 ROWS = read_table("builtin:preferences").rows[:4]
 PROMPTS = [row.prompt for row in ROWS]
-BETA = 0.3
-
-
-def of(kind: type, events: list[Any]) -> list[Any]:
-    return [event for event in events if isinstance(event, kind)]
-
-
-def moved(model: Any, by: float = 0.01) -> Any:
-    """The model, a little away from where it was."""
-    torch.manual_seed(0)
-    with torch.no_grad():
-        for weight in model.parameters():
-            weight += by * torch.randn_like(weight)
-    return model
-
-
-def starter() -> Any:
-    return AutoModelForCausalLM.from_pretrained(STARTER, dtype=torch.float32)
-
-
-def reward_model() -> Any:
-    torch.manual_seed(1)
-    model = AutoModelForSequenceClassification.from_pretrained(
-        STARTER, num_labels=1, dtype=torch.float32
-    )
-    model.config.pad_token_id = 1
-    return model
-
-
-# KTO
-
-
-def log_probability(model: Any, prompt: list[int], answer: list[int]) -> float:
-    ids = torch.tensor([[*prompt, *answer]])
-    with torch.no_grad():
-        chosen = torch.log_softmax(model(input_ids=ids).logits[:, :-1].double(), dim=-1)
-    return chosen.gather(2, ids[:, 1:, None])[0, len(prompt) - 1 :, 0].sum().item()
-
-
-def test_kto_is_that_of_the_paper(tmp_path: Path) -> None:
-    tokenizer = AutoTokenizer.from_pretrained(STARTER)
-    policy, reference = moved(starter()), starter()
-    good_weight, bad_weight = 1.0, 1.3
-    labels = [True, False, True, False]
-    said = [
-        row.completion if label else row.rejected for row, label in zip(ROWS, labels, strict=True)
-    ]
-    columns = {"prompt": [row.prompt for row in ROWS], "completion": said, "label": labels}
-    trainer = KTOTrainer(
-        model=policy,
-        ref_model=reference,
-        args=KTOConfig(
-            output_dir=str(tmp_path), use_cpu=True, bf16=False, report_to="none", beta=BETA,
-            per_device_train_batch_size=4, per_device_eval_batch_size=4, max_length=256,
-            gradient_checkpointing=False, desirable_weight=good_weight,
-            undesirable_weight=bad_weight,
-        ),
-        train_dataset=Dataset.from_dict(columns),
-        eval_dataset=Dataset.from_dict(columns),
-        processing_class=tokenizer,
-    )  # fmt: skip
-    prompts, answers = [], []
-    for row, answer in zip(ROWS, said, strict=True):
-        head = tokenizer.apply_chat_template(row.prompt, add_generation_prompt=True, tokenize=False)
-        whole = tokenizer.apply_chat_template([*row.prompt, *answer], tokenize=False)
-        prompts.append(tokenizer(head, add_special_tokens=False)["input_ids"])
-        ids = tokenizer(whole, add_special_tokens=False)["input_ids"]
-        answers.append(ids[len(prompts[-1]) :])
-
-    def ratios(pairs: list[tuple[list[int], list[int]]]) -> np.ndarray:
-        return np.array(
-            [log_probability(policy, *p) - log_probability(reference, *p) for p in pairs]
-        )
-
-    ratio = ratios(list(zip(prompts, answers, strict=True)))
-    mismatched = list(zip(prompts, [answers[-1], *answers[:-1]], strict=True))
-    distance = max(0.0, ratios(mismatched).mean())
-    sigmoid = 1 / (1 + np.exp(-BETA * (ratio - distance) * np.where(labels, 1, -1)))
-    expected = (np.where(labels, good_weight, bad_weight) * (1 - sigmoid)).mean()
-    found = trainer.evaluate()["eval_loss"]
-    assert found == pytest.approx(expected, abs=1e-5)
-
-
-# PPO
 
 
 KL, LAMBDA, CLIP, VALUE, TEMPERATURE = 0.2, 0.9, 0.02, 0.5, 0.9
@@ -396,65 +296,7 @@ def test_what_is_foreseen_of_returns_that_do_not_vary_is_no_number() -> None:
     assert explained_variance(torch.arange(4.0), torch.arange(4.0)) == 1.0
 
 
-def test_sureness_that_is_right_as_often_as_it_says_is_calibrated() -> None:
-    sure = np.log(3)  # says 75 %
-    assert calibration_error([sure, sure, sure, -sure]) == pytest.approx(0.0, abs=1e-9)
-    assert calibration_error([sure] * 4) == pytest.approx(0.25)
-    assert calibration_error([-10.0] * 4) == pytest.approx(1.0, abs=1e-4)
-
-
-def test_ties_count_half() -> None:
-    assert win_rate([0.0, 1.0, 0.5, None], [1.0, 0.0, 0.5, 1.0]) == 0.5
-    assert win_rate([None], [1.0]) is None
-
-
-# Distillation
-
-
-def test_the_divergence_is_that_of_the_paper() -> None:
-    torch.manual_seed(0)
-    student, teacher = torch.randn(2, 3, 7), torch.randn(2, 3, 7)
-    labels = torch.tensor([[-100, 1, 2], [3, -100, -100]])
-    mask = (labels != -100).numpy()
-    q, p = (torch.softmax(x.double(), -1).numpy()[mask] for x in (student, teacher))
-
-    def kl(one: np.ndarray, other: np.ndarray) -> float:
-        return float((one * np.log(one / other)).sum(-1).mean())
-
-    for beta in (0.0, 0.3, 1.0):
-        mixed = beta * p + (1 - beta) * q
-        expected = {0.0: kl(p, q), 1.0: kl(q, p)}.get(
-            beta, beta * kl(p, mixed) + (1 - beta) * kl(q, mixed)
-        )
-        found = GKDTrainer.generalized_jsd_loss(student, teacher, labels, beta=beta)
-        assert found.item() == pytest.approx(expected, abs=1e-5)
-
-
-def test_prompts_to_answer_end_before_the_first_trained_token() -> None:
-    tokenizer = AutoTokenizer.from_pretrained(STARTER)
-    rows = [
-        {"input_ids": [5, 6, 7, 8], "labels": [-100, -100, 7, 8]},
-        {"input_ids": [5, 9], "labels": [-100, 9]},
-    ]
-    made = Collator(tokenizer)(rows)
-    assert made["prompts"].tolist() == [[5, 6], [1, 5]]
-    assert made["prompt_attention_mask"].tolist() == [[1, 1], [0, 1]]
-    assert made["input_ids"].tolist() == [[5, 6, 7, 8], [1, 1, 5, 9]]
-    assert made["labels"].tolist() == [[-100, -100, 7, 8], [-100, -100, -100, 9]]
-
-
 # Runs
-
-
-def of_stage(stage: Any, name: str, **changes: Any) -> Recipe:
-    training = {"max_steps": 2, "batch_size": 4, "precision": "fp32", "save_every_steps": 0,
-                "max_length": 128, "learning_rate": 3e-4} | changes.pop("training", {})  # fmt: skip
-    return Recipe(
-        name=name, stage=stage, model=Model(base="starter", method=changes.pop("method", "lora")),
-        lora=Lora(rank=8, alpha=16), data=[Source(source=changes.pop("data"))],
-        training=Training(**training), evaluation=Evaluation(holdout=0.02, max_rows=4),
-        **changes,
-    )  # fmt: skip
 
 
 @pytest.fixture
@@ -548,39 +390,3 @@ def test_a_policy_needs_a_token_for_padding(
     (failed,) = of(Failed, train_here(recipe))
     assert failed.kind == "refused"
     assert "padding" in failed.what
-
-
-def test_preference_runs_compare_their_answers_with_those_before(train_here: Run) -> None:
-    recipe = of_stage(
-        "dpo", "pairs", data="builtin:preferences", training={"max_steps": 1},
-        preference=Preference(rpo_alpha=1.0), rewards=[MathAnswer()],
-    )  # fmt: skip
-    events = train_here(recipe)
-    assert of(Failed, events) == []
-    before, after = of(Evaluated, events)
-    assert {"pair_accuracy", "reward", "accuracy"} <= before.values.keys()
-    assert after.values["win_rate"] is not None
-
-
-def test_distillation_comes_nearer_to_its_teacher(train_here: Run, tmp_path: Path) -> None:
-    teacher = of_stage("sft", "teacher", data="builtin:arithmetic",
-                       training={"max_steps": 10, "learning_rate": 4e-3})  # fmt: skip
-    assert of(Finished, train_here(teacher))
-    (run,) = (tmp_path / "jobs").glob("teacher-*")
-    student = of_stage(
-        "distill", "student", data="builtin:arithmetic",
-        training={"max_steps": 12, "learning_rate": 2e-3},
-        distill=Distill(teacher=f"run:{run.name}", lmbda=0.3), rl=RL(max_completion_tokens=24),
-    )  # fmt: skip
-    events = train_here(student)
-    assert of(Failed, events) == []
-    before, after = of(Evaluated, events)
-    assert after.values["loss"] < before.values["loss"]
-
-
-def test_a_teacher_of_other_tokens_is_refused(train_here: Run, tiny: Path) -> None:
-    student = of_stage("distill", "student", data="builtin:arithmetic",
-                       distill=Distill(teacher=str(tiny)))  # fmt: skip
-    (failed,) = of(Failed, train_here(student))
-    assert failed.kind == "refused"
-    assert "tokens" in failed.what
