@@ -5,20 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from transformers import (
-    AutoModelForCausalLM,
-    AutoModelForSequenceClassification,
-)
+from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
 
 from workers.protocol.assets import assets_folder
-from workers.protocol.recipe import (
-    Evaluation,
-    Lora,
-    Model,
-    Recipe,
-    Source,
-    Training,
-)
+from workers.protocol.recipe import Evaluation, Lora, Model, Recipe, Source, Training
 
 STARTER = assets_folder() / "starter" / "model"
 

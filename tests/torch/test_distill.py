@@ -9,9 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from transformers import (
-    AutoTokenizer,
-)
+from transformers import AutoTokenizer
 from trl.experimental.gkd import GKDTrainer
 
 from tests.torch.starters import STARTER, of, of_stage

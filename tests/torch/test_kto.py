@@ -10,9 +10,7 @@ import numpy as np
 import pytest
 import torch
 from datasets import Dataset
-from transformers import (
-    AutoTokenizer,
-)
+from transformers import AutoTokenizer
 from trl import KTOConfig, KTOTrainer
 
 from tests.torch.starters import STARTER, moved, of, of_stage, starter

@@ -17,16 +17,7 @@ from workers.host import Host
 from workers.protocol import wire
 from workers.protocol.events import Failed, Metrics, Note, Sampled
 from workers.protocol.jobs import Job, Train
-from workers.protocol.recipe import (
-    RL,
-    Distill,
-    Evaluation,
-    Lora,
-    Model,
-    Recipe,
-    Source,
-    Training,
-)
+from workers.protocol.recipe import RL, Distill, Evaluation, Lora, Model, Recipe, Source, Training
 from workers.protocol.rewards import MathAnswer
 from workers.train import _stage
 from workers.train.context import TrainingContext

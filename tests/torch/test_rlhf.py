@@ -17,9 +17,7 @@ import numpy as np
 import pytest
 import torch
 from datasets import Dataset
-from transformers import (
-    AutoTokenizer,
-)
+from transformers import AutoTokenizer
 from trl.experimental.ppo import PPOConfig, ppo_trainer
 from trl.experimental.ppo import PPOTrainer as TRLPPOTrainer
 from trl.experimental.ppo.ppo_trainer import forward, get_reward

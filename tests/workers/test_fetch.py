@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
-import os
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
 
+from tests.fakes.hub import Hub, client_environment, serving
 from workers.fetch import fingerprint, locate_model
 from workers.protocol.refusal import Refusal
 
-COMMIT = "0123456789abcdef0123456789abcdef01234567"
 FILES = {
     "config.json": b'{"model_type": "llama"}',
     "model.safetensors": b"weights" * 100,
@@ -26,57 +22,10 @@ FILES = {
 }
 
 
-class Hub(BaseHTTPRequestHandler):
-    """As much of the hub's HTTP API as fetching a snapshot needs."""
-
-    def log_message(self, format: str, *args: object) -> None:
-        pass
-
-    def do_HEAD(self) -> None:
-        self._answer(body=False)
-
-    def do_GET(self) -> None:
-        self._answer(body=True)
-
-    def _answer(self, *, body: bool) -> None:
-        self.server.asked.append(self.path)  # type: ignore[attr-defined]
-        path = self.path.partition("?")[0]
-        if "/gated/" in path:
-            self._send(403, b"{}", {"X-Error-Code": "GatedRepo"}, body)
-        elif path.startswith("/api/models/org/tiny/revision"):
-            siblings = [{"rfilename": name} for name in FILES]
-            info = {"id": "org/tiny", "modelId": "org/tiny", "sha": COMMIT, "siblings": siblings}
-            self._send(200, json.dumps(info).encode(), {}, body)
-        elif path.startswith("/api/models/org/tiny/tree"):
-            tree = [{"type": "file", "oid": hashlib.sha1(data).hexdigest(), "size": len(data),
-                     "path": name} for name, data in FILES.items()]  # fmt: skip
-            self._send(200, json.dumps(tree).encode(), {}, body)
-        elif path.startswith("/org/tiny/resolve/") and path.rpartition("/")[2] in FILES:
-            data = FILES[path.rpartition("/")[2]]
-            tag = hashlib.sha256(data).hexdigest()
-            self._send(200, data, {"ETag": f'"{tag}"', "X-Repo-Commit": COMMIT}, body)
-        else:
-            self._send(404, b"{}", {"X-Error-Code": "RepoNotFound"}, body)
-
-    def _send(self, code: int, data: bytes, headers: dict[str, str], body: bool) -> None:
-        self.send_response(code)
-        for name, value in {**headers, "Content-Length": str(len(data))}.items():
-            self.send_header(name, value)
-        self.end_headers()
-        if body:
-            self.wfile.write(data)
-
-
 @pytest.fixture
-def hub() -> Iterator[ThreadingHTTPServer]:
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Hub)
-    server.asked = []  # type: ignore[attr-defined]
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    yield server
-    server.shutdown()
-    server.server_close()
-    thread.join()
+def hub() -> Iterator[Hub]:
+    with serving({"models/org/tiny": FILES}) as server:
+        yield server
 
 
 def _fetch(base: str, endpoint: str, tmp_path: Path) -> tuple[str, dict[str, str]]:
@@ -91,11 +40,7 @@ def _fetch(base: str, endpoint: str, tmp_path: Path) -> tuple[str, dict[str, str
         "except Refusal as r:\n"
         "    print(json.dumps({'what': r.what, 'cause': r.cause, 'remedy': r.remedy}))\n"
     )
-    environment = {
-        **os.environ, "HF_ENDPOINT": endpoint, "HF_HOME": str(tmp_path / "hf"),
-        "HF_HUB_DOWNLOAD_TIMEOUT": "5", "HF_HUB_ETAG_TIMEOUT": "5", "HF_HUB_DISABLE_XET": "1",
-        "NO_PROXY": "127.0.0.1", "no_proxy": "127.0.0.1",
-    }  # fmt: skip
+    environment = client_environment(endpoint, tmp_path / "hf")
     ended = subprocess.run(
         [sys.executable, "-c", code, base, str(tmp_path)], capture_output=True, text=True,
         env=environment, timeout=120, check=True,
@@ -103,21 +48,19 @@ def _fetch(base: str, endpoint: str, tmp_path: Path) -> tuple[str, dict[str, str
     return ended.stderr, json.loads(ended.stdout)
 
 
-def test_a_hub_model_is_fetched_without_its_code_and_pickles(
-    hub: ThreadingHTTPServer, tmp_path: Path
-) -> None:
-    endpoint = f"http://127.0.0.1:{hub.server_port}"
+def test_a_hub_model_is_fetched_without_its_code_and_pickles(hub: Hub, tmp_path: Path) -> None:
+    endpoint = hub.endpoint
     _, told = _fetch("org/tiny", endpoint, tmp_path)
     folder = Path(told["folder"])
     assert sorted(path.name for path in folder.iterdir()) == ["config.json", "model.safetensors"]
     assert (folder / "model.safetensors").read_bytes() == FILES["model.safetensors"]
-    asked = "\n".join(hub.asked)  # type: ignore[attr-defined]
+    asked = "\n".join(hub.asked)
     assert "run_me.py" not in asked
     assert ".bin" not in asked
 
 
-def test_a_fetched_model_is_found_again_offline(hub: ThreadingHTTPServer, tmp_path: Path) -> None:
-    _fetch("org/tiny", f"http://127.0.0.1:{hub.server_port}", tmp_path)
+def test_a_fetched_model_is_found_again_offline(hub: Hub, tmp_path: Path) -> None:
+    _fetch("org/tiny", hub.endpoint, tmp_path)
     _, told = _fetch("org/tiny", "http://127.0.0.1:9", tmp_path)
     assert "folder" in told, told
 
@@ -128,9 +71,9 @@ def test_a_fetched_model_is_found_again_offline(hub: ThreadingHTTPServer, tmp_pa
      ("gated/llama", "asks for consent", "Accept the licence")],
 )  # fmt: skip
 def test_what_the_hub_refuses_is_told(
-    hub: ThreadingHTTPServer, tmp_path: Path, base: str, word: str, remedy: str
+    hub: Hub, tmp_path: Path, base: str, word: str, remedy: str
 ) -> None:
-    _, told = _fetch(base, f"http://127.0.0.1:{hub.server_port}", tmp_path)
+    _, told = _fetch(base, hub.endpoint, tmp_path)
     assert word in told["what"]
     assert remedy in told["remedy"]
 

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 import io
 import json
-import os
 import shutil
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +15,9 @@ import pyarrow as pa
 import pytest
 from pyarrow import parquet
 
+from tests.fakes.hub import COMMIT, Hub, client_environment, serving
 from workers.data.read.hub import Wanted, choose, parse
 from workers.protocol.refusal import Refusal
-
-COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
 
 def _parquet(*prompts: str) -> bytes:
@@ -47,59 +42,10 @@ SETS: dict[str, dict[str, bytes]] = {
 }
 
 
-class Hub(BaseHTTPRequestHandler):
-    """As much of the hub's HTTP API as fetching single files of datasets needs."""
-
-    def log_message(self, format: str, *args: Any) -> None:
-        pass
-
-    def do_HEAD(self) -> None:
-        self._answer(body=False)
-
-    def do_GET(self) -> None:
-        self._answer(body=True)
-
-    def _answer(self, *, body: bool) -> None:
-        path = self.path.partition("?")[0]
-        self.server.asked.append(path)  # type: ignore[attr-defined]
-        for name, files in SETS.items():
-            at = f"/api/datasets/{name}"
-            if path == f"{at}/tree/{COMMIT}":
-                listed = [{"type": "file", "path": file, "size": len(data), "oid": "0" * 40}
-                          for file, data in files.items()]  # fmt: skip
-                return self._send(200, json.dumps(listed).encode(), {}, body)
-            if path in (at, f"{at}/revision/main"):
-                siblings = [{"rfilename": file} for file in files]
-                info = {"id": name, "sha": COMMIT, "siblings": siblings}
-                return self._send(200, json.dumps(info).encode(), {}, body)
-            head = f"/datasets/{name}/resolve/{COMMIT}/"
-            if path.startswith(head) and path.removeprefix(head) in files:
-                data = files[path.removeprefix(head)]
-                tag = hashlib.sha256(data).hexdigest()
-                named = {"ETag": f'"{tag}"', "X-Repo-Commit": COMMIT}
-                return self._send(200, data, named, body)
-        code, word = (403, "GatedRepo") if "/gated/" in path else (404, "RepoNotFound")
-        return self._send(code, b"{}", {"X-Error-Code": word}, body)
-
-    def _send(self, code: int, data: bytes, headers: dict[str, str], body: bool) -> None:
-        self.send_response(code)
-        for name, value in {**headers, "Content-Length": str(len(data))}.items():
-            self.send_header(name, value)
-        self.end_headers()
-        if body:
-            self.wfile.write(data)
-
-
 @pytest.fixture
-def hub() -> Iterator[ThreadingHTTPServer]:
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Hub)
-    server.asked = []  # type: ignore[attr-defined]
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    yield server
-    server.shutdown()
-    server.server_close()
-    thread.join()
+def hub() -> Iterator[Hub]:
+    with serving({f"datasets/{name}": files for name, files in SETS.items()}) as server:
+        yield server
 
 
 def _read(source: str, endpoint: str, tmp_path: Path) -> dict[str, Any]:
@@ -116,11 +62,7 @@ def _read(source: str, endpoint: str, tmp_path: Path) -> dict[str, Any]:
         "except Refusal as r:\n"
         "    print(json.dumps({'what': r.what, 'cause': r.cause, 'remedy': r.remedy}))\n"
     )
-    environment = {
-        **os.environ, "HF_ENDPOINT": endpoint, "HF_HOME": str(tmp_path / "hf"),
-        "HF_HUB_DOWNLOAD_TIMEOUT": "5", "HF_HUB_ETAG_TIMEOUT": "5", "HF_HUB_DISABLE_XET": "1",
-        "NO_PROXY": "127.0.0.1", "no_proxy": "127.0.0.1",
-    }  # fmt: skip
+    environment = client_environment(endpoint, tmp_path / "hf")
     ended = subprocess.run(
         [sys.executable, "-c", code, source], capture_output=True, text=True, env=environment,
         timeout=120, check=True,
@@ -129,18 +71,18 @@ def _read(source: str, endpoint: str, tmp_path: Path) -> dict[str, Any]:
 
 
 @pytest.fixture
-def endpoint(hub: ThreadingHTTPServer) -> str:
-    return f"http://127.0.0.1:{hub.server_port}"
+def endpoint(hub: Hub) -> str:
+    return hub.endpoint
 
 
 def test_the_split_s_files_alone_are_fetched_and_never_code(
-    hub: ThreadingHTTPServer, endpoint: str, tmp_path: Path
+    hub: Hub, endpoint: str, tmp_path: Path
 ) -> None:
     found = _read("org/sharded", endpoint, tmp_path)
     assert found["prompts"] == ["a", "b", "c"]
     assert COMMIT in found["path"]
     assert found["told"] == ["Fetching the dataset org/sharded from the hub"]
-    asked = "\n".join(hub.asked)  # type: ignore[attr-defined]
+    asked = "\n".join(hub.asked)
     for never in ("loader.py", ".pkl", "test-00000", "train.jsonl"):
         assert never not in asked
     assert _read("org/sharded:test", endpoint, tmp_path)["prompts"] == ["t"]
