@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 from workers.folders import size_of, write_folder
-from workers.train.checkpoints import last_whole, seal
+from workers.train.checkpoints import STATE, last_whole, read_as_trainer_state, seal
 
 
 def _make(root: Path, step: int, *, sealed: bool = True) -> Path:
@@ -32,6 +33,19 @@ def test_broken_ones_are_removed(tmp_path: Path) -> None:
     (gone / "optimizer.pt").unlink()
     assert last_whole(tmp_path) == (whole, 5)
     assert not any(folder.exists() for folder in (unsealed, cut, gone))
+
+
+def test_the_state_that_trls_ppo_kept_becomes_the_trainers(tmp_path: Path) -> None:
+    folder = _make(tmp_path, 7, sealed=False)
+    kept = {"episode": 28, "global_step": 7, "max_steps": 9, "train_batch_size": None}
+    (folder / STATE).write_text(json.dumps(kept, indent=2))
+    seal(folder, 7)
+    read_as_trainer_state(folder, 4)
+    read = {"global_step": 7, "max_steps": 9, "train_batch_size": 4}
+    assert json.loads((folder / STATE).read_text()) == read
+    assert last_whole(tmp_path) == (folder, 7), "its manifest still holds"
+    read_as_trainer_state(folder, 8)
+    assert json.loads((folder / STATE).read_text()) == read, "the Trainer's own state stays"
 
 
 def test_none_is_none(tmp_path: Path) -> None:

@@ -14,6 +14,9 @@ import msgspec
 from workers.protocol.checkpoints import MANIFEST, Manifest, checkpoints_in
 from workers.protocol.wire import write_atomically
 
+STATE = "trainer_state.json"
+"""The Trainer's own state in a checkpoint."""
+
 
 def seal(folder: Path, step: int) -> None:
     """Flushes a finished checkpoint's files to disk and writes its manifest."""
@@ -38,3 +41,19 @@ def last_whole(checkpoints: Path) -> tuple[Path, int] | None:
         return None
     step, folder = max(found)
     return folder, step
+
+
+def read_as_trainer_state(folder: Path, batch_size: int) -> None:
+    """Makes the Trainer's state readable in a checkpoint that TRL's PPOTrainer made.
+
+    It trained PPO in earlier versions, counted an `episode` there, which the Trainer refuses to
+    read, and left the batch's size open. The file keeps its length, which the manifest names.
+    """
+    path = folder / STATE
+    written = path.read_bytes()
+    state = msgspec.json.decode(written)
+    if "episode" not in state:
+        return
+    del state["episode"]
+    state["train_batch_size"] = batch_size
+    write_atomically(path, msgspec.json.encode(state).ljust(len(written)))

@@ -30,6 +30,7 @@ from workers.protocol.coverage import coverage
 from workers.protocol.refusal import Refusal
 from workers.protocol.rollouts import Group, Rollouts
 from workers.rewards import Rewards, Sample, Scored
+from workers.train import checkpoints
 from workers.train import ppo_formulas as formulas
 from workers.train.context import TrainingContext, common_arguments
 from workers.train.loss_check import TOKENS, Compared, own_log_probabilities
@@ -368,7 +369,9 @@ class PPOTrainer(Trainer):
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
         super()._load_from_checkpoint(resume_from_checkpoint, model=self.models.policy)
-        kept = load_file(Path(resume_from_checkpoint) / VALUE)
+        folder = Path(resume_from_checkpoint)
+        checkpoints.read_as_trainer_state(folder, self.args.per_device_train_batch_size)
+        kept = load_file(folder / VALUE)
         self.models.value_model.load_state_dict(kept, strict=False)
 
 
