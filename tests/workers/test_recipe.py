@@ -135,6 +135,7 @@ def test_a_gate_is_there_only_where_it_is_set() -> None:
         (GOOD + '[model]\nmethod = "magic"\n', "model.method", "LoRA"),
         ('[[data]]\nsorce = "a"\n', "data[0].sorce", "source"),
         ('stage = "magic"\n' + GOOD, "stage", "sft"),
+        ('stage = ["sft"]\n' + GOOD, "stage", "sft"),
     ],
 )
 def test_a_wrong_key_or_value_is_named_with_its_path(text: str, path: str, advice: str) -> None:

@@ -97,7 +97,9 @@ def with_defaults(recipe: Any, root_of: RootOf = itself) -> Any:
         return recipe
     stage = recipe.get("stage", "sft")
     tables = {name: recipe.get(name, {}) for name in ("model", "rl")}
-    if stage not in STAGES or not all(isinstance(table, dict) for table in tables.values()):
+    if not isinstance(stage, str) or stage not in STAGES:
+        return recipe
+    if not all(isinstance(table, dict) for table in tables.values()):
         return recipe
     base = tables["model"].get("base", "starter")
     size = PARAMETERS.get(root_of(base)) if isinstance(base, str) else None
