@@ -12,10 +12,10 @@ from workers.protocol.events import Failed
 from workers.protocol.jobs import Bench, Browse, Chat, Export, Inspect, Probe, Score, Train
 from workers.protocol.refusal import Refusal
 
-Room = Callable[[Host], None]
+Handler = Callable[[Host], None]
 
 
-def handler_of(task: object) -> Room:
+def handler_of(task: object) -> Handler:
     """The function that does this kind of task; nothing else is imported."""
     match task:
         case Train():
@@ -43,7 +43,7 @@ def handler_of(task: object) -> Room:
     return run
 
 
-def run_folder(folder: Path, handler_of: Callable[[object], Room] = handler_of) -> int:
+def run_folder(folder: Path, handler_of: Callable[[object], Handler] = handler_of) -> int:
     """Runs the job in a folder; returns the exit code: 0 finished or stopped, 1 failed."""
     with Host(folder) as host, output_to_log(host.folder):
         try:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, get_args
 
 from workers.data import licences
 from workers.data.browse.row_cache import CachedRow, Rows, open_rows
-from workers.data.browse.versions import place_of, save, unreadable_told, version_at
+from workers.data.browse.versions import place_of, save, unreadable_note, version_at
 from workers.data.read.files import DataFiles, RawRow, find
 from workers.data.read.jsonl import Strict, parse
 from workers.data.reader import (
@@ -323,7 +323,7 @@ class Browser:
         if saved is None:
             return
         if saved.unreadable:
-            self._host.emit(Note(text=unreadable_told(saved), level="warning"))
+            self._host.emit(Note(text=unreadable_note(saved), level="warning"))
         self._host.emit(VersionSaved(version=saved.version))
 
     def _read_on(self) -> None:

@@ -118,7 +118,7 @@ class Measured:
         return Measured(self.values | other.values, self.each | other.each)
 
 
-def checked(rows: Sequence[Row], said: Sequence[Completion]) -> Measured:
+def accuracy_of(rows: Sequence[Row], said: Sequence[Completion]) -> Measured:
     """The share of rows answered right: the final answer must equal the row's.
 
     Also the mean length in tokens and the share that was truncated, which explains a low share.

@@ -173,17 +173,17 @@ def _same_words(llama: Llama, kind: str, reference: Reference) -> Checked:
         check=f"{kind}: same words",
         passed=passed,
         detail=f"{share:.1%} of {same.size} clear next tokens agree "
-        f"(at least {least:.0%} asked), mean KL {divergence:.4f} nats" + _told_cut(reference),
+        f"(at least {least:.0%} asked), mean KL {divergence:.4f} nats" + _truncated_note(reference),
         remedy="" if passed else "Take a less compressed type, or look at what the file answers.",
     )
 
 
-def _told_cut(reference: Reference) -> str:
-    cut = [one for one in reference.spoken if len(one.prompt_ids) < len(one.text_ids)]
-    if not cut:
+def _truncated_note(reference: Reference) -> str:
+    truncated = [one for one in reference.spoken if len(one.prompt_ids) < len(one.text_ids)]
+    if not truncated:
         return ""
-    last = max(len(one.prompt_ids) for one in cut)
-    return f"; of {len(cut)} long prompts only the last {last:,} tokens were asked"
+    last = max(len(one.prompt_ids) for one in truncated)
+    return f"; of {len(truncated)} long prompts only the last {last:,} tokens were asked"
 
 
 def _clear(log_probabilities: np.ndarray) -> np.ndarray:

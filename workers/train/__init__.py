@@ -43,8 +43,7 @@ def _train(recipe: Recipe, host: Host, engine: EngineModule, closing: ExitStack)
 
     from workers.fetch import locate_model
     from workers.folders import size_of
-    from workers.train import checkpoints
-    from workers.train import context as context
+    from workers.train import checkpoints, context
     from workers.train.dataset import build_dataset
     from workers.train.encoding import presentable
     from workers.train.loss_check import build_checked

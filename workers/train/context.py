@@ -18,7 +18,7 @@ from transformers import Trainer
 from workers.data.mix import Rows
 from workers.engines import Loaded
 from workers.engines.transformers import save_weights
-from workers.evaluate import Generator, Measured, checked
+from workers.evaluate import Generator, Measured, accuracy_of
 from workers.fetch import Located, fingerprint
 from workers.folders import write_folder
 from workers.host import Host
@@ -115,7 +115,7 @@ def common_arguments(context: TrainingContext) -> dict[str, Any]:
         "save_strategy": "steps" if options.save_every_steps else "no",
         "save_steps": options.save_every_steps or 500,
         "save_total_limit": 2,
-        "eval_strategy": "no",  # measured by the course, the same way in every stage
+        "eval_strategy": "no",  # measured by `measure`, the same way in every stage
         "logging_steps": 1,
         "logging_nan_inf_filter": False,  # a NaN must be seen, not smoothed away
         "report_to": "none",
@@ -227,7 +227,7 @@ def answered(context: TrainingContext, trainer: Trainer) -> Measured:
         return Measured()
     longest = context.recipe.evaluation.max_completion_tokens
     said = answering(context, trainer).answers([row.prompt for row in asked], longest)
-    return checked(asked, said)
+    return accuracy_of(asked, said)
 
 
 def policy_of(trainer: Trainer) -> Any:

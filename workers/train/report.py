@@ -16,8 +16,7 @@ from workers.protocol.metrics import LOGGED
 from workers.protocol.requests import SampleNow, SaveNow
 from workers.protocol.stages import spec_of
 from workers.protocol.wire import finite
-from workers.train import checkpoints
-from workers.train import context as context
+from workers.train import checkpoints, context
 from workers.train.context import Stage, TrainingContext
 from workers.train.health import Coach
 
@@ -43,7 +42,7 @@ class Report(TrainerCallback):
     """Says what the Trainer logs, has its health looked at, and does what the studio asks."""
 
     def __init__(self, here: TrainingContext, stage: Stage, trainer: Trainer) -> None:
-        self._course = here
+        self._context = here
         self._host = here.host
         self._stage = stage
         self._trainer = trainer
@@ -74,7 +73,7 @@ class Report(TrainerCallback):
         asked = self._host.requests.take()
         if any(isinstance(request, SaveNow) for request in asked):
             control.should_save = True
-        every = self._course.recipe.evaluation.every_steps
+        every = self._context.recipe.evaluation.every_steps
         if every and state.global_step % every == 0 and state.global_step < state.max_steps:
             self._look("during")
         elif any(isinstance(request, SampleNow) for request in asked):
@@ -84,8 +83,8 @@ class Report(TrainerCallback):
 
     def _may_end(self, step: int) -> bool:
         """A pause waits for the end of a batch's updates, so that no answer is trained twice."""
-        updates = self._course.recipe.rl.num_iterations
-        spec = spec_of(self._course.recipe.stage, self._course.recipe.rl.algorithm)
+        updates = self._context.recipe.rl.num_iterations
+        spec = spec_of(self._context.recipe.stage, self._context.recipe.rl.algorithm)
         window = updates if spec.grouped else 1
         return self._host.requests.stop_asked or step % window == 0
 
@@ -94,13 +93,13 @@ class Report(TrainerCallback):
         began = time.perf_counter()
         if moment:
             self.measure(moment)
-        context.sample(self._course, self._trainer)
+        context.sample(self._context, self._trainer)
         self._last_log += time.perf_counter() - began
 
     def measure(self, moment: str) -> None:
         """Measures on the held-out rows; the coach hears of it too."""
         seconds = self.seconds if moment != "before" else 0.0
-        curves = context.measure(self._course, self._stage, self._trainer, moment, seconds)
+        curves = context.measure(self._context, self._stage, self._trainer, moment, seconds)
         self._examine(self._trainer.state.global_step, curves)
 
     def on_log(
@@ -126,7 +125,7 @@ class Report(TrainerCallback):
             self._host.emit(found)
             if not isinstance(found, Finding) or found.level != "alarm":
                 continue
-            if self._course.recipe.rl.pause_on == "alarm":
+            if self._context.recipe.rl.pause_on == "alarm":
                 self.why_paused = f"Paused by the health coach at step {step}: {found.meaning}"
                 self._host.requests.pause_asked = True
 

@@ -8,7 +8,7 @@ import msgspec
 import torch
 from transformers import Trainer
 
-from workers.evaluate import Measured, checked
+from workers.evaluate import Measured, accuracy_of
 from workers.protocol.stages import spec_of
 from workers.protocol.wire import write_atomically
 from workers.rewards import EQUAL, Rewards, Sample
@@ -22,7 +22,7 @@ def evaluate_rewards(
     context: TrainingContext, trainer: Trainer, rewards: Rewards, longest: int
 ) -> Measured:
     """Answers to the held-out prompts, scored: greedy ones, or in stage `rlhf`, whose aim is the
-    mean over what the policy says, sampled at rl.temperature with fixed dice.
+    mean over what the policy says, sampled at rl.temperature with a fixed seed.
 
     Returns:
         `reward`, the mean of what the answers earn; `win_rate`, the share of prompts whose answer
@@ -50,7 +50,7 @@ def evaluate_rewards(
     if scored:
         found |= Measured({"reward": sum(scored) / len(scored)}, {"reward": totals})
     known = [(row, answer) for row, answer in zip(rows, said, strict=True) if row.answer]
-    return found | checked(*map(list, zip(*known, strict=True))) if known else found
+    return found | accuracy_of(*map(list, zip(*known, strict=True))) if known else found
 
 
 def _compared(path: Path, totals: list[float | None]) -> dict[str, float]:

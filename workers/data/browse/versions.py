@@ -218,7 +218,7 @@ def _unusable(row: CachedRow, reason: str) -> Refusal:
     )
 
 
-def unreadable_told(saved: Saved) -> str:
+def unreadable_note(saved: Saved) -> str:
     """The sentence about rows that were left out because they are no JSON."""
     more = saved.unreadable - len(saved.where)
     where = ", ".join(saved.where) + (f" and {more} more" if more else "")

@@ -6,7 +6,7 @@ import statistics
 from itertools import pairwise
 
 from workers.protocol.events import Finding
-from workers.train.health.history import FIRST_JUDGED, WINDOW, History, Rule, Setting
+from workers.train.health.history import FIRST_TRENDS, WINDOW, History, Rule, Setting
 
 SPIKE = 10.0
 """Times the median of the gradient norm so far."""
@@ -32,7 +32,7 @@ def broken_numbers(history: History, _: Setting) -> Finding | None:
 
 def gradient_spikes(history: History, _: Setting) -> Finding | None:
     norms = history.values("gradient_norm")
-    if len(norms) < FIRST_JUDGED:
+    if len(norms) < FIRST_TRENDS:
         return None
     usual = statistics.median(norms)
     spikes = sum(norm > SPIKE * max(usual, 1e-8) for norm in norms[-10:])
@@ -48,7 +48,7 @@ def gradient_spikes(history: History, _: Setting) -> Finding | None:
 
 def diverging_loss(history: History, setting: Setting) -> Finding | None:
     losses = history.values("loss")
-    if setting.stage.policy or len(losses) < FIRST_JUDGED:
+    if setting.stage.policy or len(losses) < FIRST_TRENDS:
         return None
     smooth = [statistics.fmean(losses[at : at + WINDOW]) for at in range(len(losses) - WINDOW + 1)]
     if smooth[-1] < LOSS_RISE * min(smooth) or smooth[-1] < smooth[0]:

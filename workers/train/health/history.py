@@ -14,7 +14,7 @@ from workers.protocol.stages import StageSpec, spec_of
 
 WINDOW = 5
 """Steps averaged, so that one odd step says nothing."""
-FIRST_JUDGED = 10
+FIRST_TRENDS = 10
 """Steps before trends are read; fewer are noise."""
 
 
@@ -58,7 +58,7 @@ class History:
     def now(self, name: str) -> float | None:
         """The mean of the last steps; None before there are enough to tell."""
         found = self.values(name)
-        return mean_of(found[-WINDOW:]) if len(found) >= FIRST_JUDGED else None
+        return mean_of(found[-WINDOW:]) if len(found) >= FIRST_TRENDS else None
 
 
 def mean_of(values: list[float]) -> float | None:

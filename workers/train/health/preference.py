@@ -7,7 +7,7 @@ nats (Rafailov et al. 2023).
 from __future__ import annotations
 
 from workers.protocol.events import Finding
-from workers.train.health.history import FIRST_JUDGED, History, Rule, Setting
+from workers.train.health.history import FIRST_TRENDS, History, Rule, Setting
 
 FALLING, GROWING = -0.1, 0.2
 """Implicit rewards: the better answers' below zero, and the margin's growth."""
@@ -80,7 +80,7 @@ def margin_without_accuracy(history: History, setting: Setting) -> Finding | Non
     ordered = history.now("pair_accuracy")
     if ordered is None or ordered > ORDERED or _grown(history) < LEAD * setting.beta * 10:
         return None
-    if len(history.values("margin")) < 2 * FIRST_JUDGED:
+    if len(history.values("margin")) < 2 * FIRST_TRENDS:
         return None
     return Finding(
         kind="margin_without_accuracy", level="warning", step=history.step, metric="pair_accuracy",

@@ -40,12 +40,12 @@ CHECKED_REMEDY = (
     "Give being right more weight than the form, and try the rewards on the Rewards page; look at "
     "the best-paid answers of the last steps."
 )
-JUDGED_REMEDY = (
+REWARD_MODEL_REMEDY = (
     "Raise rl.kl_coefficient, stop earlier, or train the reward model on pairs that hold such "
     "answers; look at the best-paid answers of the last steps."
 )
 BLIND_AFTER = 20
-"""Steps that a value model is given to learn to foresee."""
+"""Steps that a value model is given to learn to predict."""
 
 
 def entropy_collapse(history: History, setting: Setting) -> Finding | None:
@@ -159,7 +159,7 @@ def _hacked(history: History, setting: Setting, metric: str, seen: str) -> Findi
     return Finding(
         kind="reward_hacking", level="warning", step=history.step, metric=metric,
         meaning=f"{seen}: the model learns to please the reward, not to solve the task.",
-        remedy=JUDGED_REMEDY if setting.stage.scored_by == "reward_model" else CHECKED_REMEDY,
+        remedy=REWARD_MODEL_REMEDY if setting.stage.scored_by == "reward_model" else CHECKED_REMEDY,
     )  # fmt: skip
 
 
@@ -182,7 +182,7 @@ def negative_explained_variance(history: History, _: Setting) -> Finding | None:
     return Finding(
         kind="negative_explained_variance", level="warning", step=history.step,
         metric="explained_variance",
-        meaning=f"The value model foresees less than the plain mean would (explained variance "
+        meaning=f"The value model predicts less than the plain mean would (explained variance "
         f"{now:.2g}): the advantages are mostly noise.",
         remedy="Raise rl.value_coefficient or training.batch_size, or take rl.algorithm = 'rloo', "
         "which needs no value model.",
