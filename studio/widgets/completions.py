@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections import defaultdict
 from typing import Any
 
-from PySide6.QtCore import QAbstractTableModel, QModelIndex, QSignalBlocker, Qt, Signal
+from PySide6.QtCore import QModelIndex, QSignalBlocker, Qt, Signal
 from PySide6.QtGui import (
     QColor,
     QFont,
@@ -32,6 +32,7 @@ from PySide6.QtWidgets import (
 )
 
 from studio.theme import SPACE, Theme
+from studio.widgets.tablemodel import TableModel
 from studio.widgets.text import button, label, one_line
 from workers.protocol.rollouts import Group, Rollouts, Sampling
 
@@ -44,7 +45,7 @@ LONGEST = 4000
 """Characters of a sampled answer that are shown."""
 
 
-class AnswersModel(QAbstractTableModel):
+class AnswersModel(TableModel):
     """One group's answers, the best advantage first."""
 
     def __init__(self, theme: Theme) -> None:
@@ -65,16 +66,6 @@ class AnswersModel(QAbstractTableModel):
 
     def rowCount(self, parent: Any = None) -> int:
         return len(self.samples)
-
-    def columnCount(self, parent: Any = None) -> int:
-        return len(self.columns)
-
-    def headerData(self, section: int, orientation: Qt.Orientation, role: int = 0) -> Any:
-        if orientation != Qt.Orientation.Horizontal:
-            return None
-        if role == Qt.ItemDataRole.DisplayRole:
-            return self.columns[section]
-        return None
 
     def data(self, index: QModelIndex | Any, role: int = 0) -> Any:
         one = self.samples[index.row()]
