@@ -18,7 +18,7 @@ from transformers import Trainer
 from workers.data.mix import Rows
 from workers.engines import Loaded
 from workers.engines.transformers import save_weights
-from workers.evaluate import Generator, Measured
+from workers.evaluate import Generator, Measured, accuracy_of
 from workers.fetch import Located, fingerprint
 from workers.folders import write_folder
 from workers.host import Host
