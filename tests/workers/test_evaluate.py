@@ -13,7 +13,7 @@ def _row(answer: str) -> Row:
 def test_right_answers_are_counted_and_kept_row_by_row() -> None:
     said = [Completion("2", 1, truncated=False), Completion("It is 3", 3, truncated=True)]
     measured = accuracy_of([_row("2"), _row("2")], said)
-    assert measured.values == {"accuracy": 0.5, "answer_tokens": 2.0, "cut_off_share": 0.5}
+    assert measured.values == {"accuracy": 0.5, "completion_length": 2.0, "truncation_rate": 0.5}
     assert measured.each == {"accuracy": [1.0, 0.0]}
 
 
