@@ -34,12 +34,13 @@ from workers.protocol.recipe import (
     RL,
     Model,
 )
+from workers.protocol.refusal import Refusal
 from workers.protocol.requests import Pause
 from workers.protocol.rewards import MathAnswer, RewardModel
 from workers.rewards import Sample, Scored
 from workers.rewards.sandbox import Outcome
 from workers.train.context import TrainingContext
-from workers.train.ppo import Batch, PPOTrainer
+from workers.train.ppo import Batch, PPOTrainer, refuse_former_checkpoint
 from workers.train.ppo_formulas import explained_variance, filled, policy_loss, token_rewards
 from workers.train.value_model import PolicyAndValue
 
@@ -370,6 +371,14 @@ def test_ppo_rests_and_goes_on_as_if_it_had_never_rested(
         assert parts["tokens"] == whole["tokens"]
         for name in ("reward", "loss", "policy_loss", "value_loss", "kl", "gradient_norm"):
             assert parts[name] == pytest.approx(whole[name], rel=1e-3, abs=1e-4), name
+
+
+def test_a_checkpoint_of_the_former_ppo_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "trainer_state.json").write_text('{"global_step": 4}')
+    refuse_former_checkpoint(tmp_path)
+    (tmp_path / "trainer_state.json").write_text('{"global_step": 4, "episode": 32}')
+    with pytest.raises(Refusal, match="earlier version"):
+        refuse_former_checkpoint(tmp_path)
 
 
 def test_a_policy_needs_a_token_for_padding(

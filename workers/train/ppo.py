@@ -15,6 +15,7 @@ completions in a batch, P prompt tokens (padded on the left), T completion token
 from __future__ import annotations
 
 import copy
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -23,6 +24,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch.nn.utils.rnn import pad_sequence
 from transformers import Trainer, TrainingArguments
+from transformers.trainer import TRAINER_STATE_NAME
 
 from workers.data.reader import Row
 from workers.evaluate import Measured
@@ -366,10 +368,29 @@ class PPOTrainer(Trainer):
         self._tokenizer.save_pretrained(folder)
         save_file(self.models.trained_values(), folder / VALUE)
 
+    def train(self, resume_from_checkpoint: Any = None, **options: Any) -> Any:
+        if resume_from_checkpoint:
+            refuse_former_checkpoint(Path(resume_from_checkpoint))
+        return super().train(resume_from_checkpoint=resume_from_checkpoint, **options)
+
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
         super()._load_from_checkpoint(resume_from_checkpoint, model=self.models.policy)
         kept = load_file(Path(resume_from_checkpoint) / VALUE)
         self.models.value_model.load_state_dict(kept, strict=False)
+
+
+def refuse_former_checkpoint(checkpoint: Path) -> None:
+    """Raises `Refusal` for a checkpoint of TRL's PPOTrainer, which earlier versions trained with.
+
+    It counted episodes, and orders the optimizer's parameters in its own way.
+    """
+    state = json.loads((checkpoint / TRAINER_STATE_NAME).read_bytes())
+    if "episode" in state:
+        raise Refusal(
+            "The run cannot go on here: its checkpoint was written by an earlier version's PPO.",
+            "PPO keeps its optimizer and its count of prompts in another way now.",
+            "Start a new run of the same recipe, or go on with the version that began this one.",
+        )
 
 
 def measured(batch: Batch) -> dict[str, float]:
