@@ -256,7 +256,7 @@ def reward_bench(
         headless.terminal.result(fields | {"run": row.id})
         headless.terminal.table(
             f"Rewards: {result.verdict}",
-            ["Planted answer", "Earns", "Of a right one"],
+            ["Answer", "Earns", "Of a right one"],
             [[p.title, number(p.score), "–" if p.share is None else f"{p.share:.0%}"]
              for p in result.probes],
         )  # fmt: skip

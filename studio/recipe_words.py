@@ -107,7 +107,7 @@ def _pursues(recipe: Recipe) -> str:
     return (
         f"For {length}, it answers {_count(_each(recipe), 'question')} from {_names(recipe)} at a "
         f"time, with at most {rl.max_completion_tokens} tokens. Answers are scored by "
-        f"{_reward_models(recipe)}; a value model foresees the score, and what does better than "
+        f"{_reward_models(recipe)}; a value model predicts the score, and what does better than "
         f"predicted becomes likelier (PPO). {_held(rl.kl_coefficient)} The learning rate is "
         f"{options.learning_rate:g}, the seed {options.seed}."
     )

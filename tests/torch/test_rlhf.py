@@ -289,7 +289,7 @@ def test_padding_never_reaches_a_loss() -> None:
     assert log_probs.grad.tolist() == [[-0.5, 1.5, 0.0]]
 
 
-def test_what_is_foreseen_of_returns_that_do_not_vary_is_no_number() -> None:
+def test_explained_variance_of_returns_that_do_not_vary_is_no_number() -> None:
     assert np.isnan(explained_variance(torch.zeros(4), torch.ones(4)))
     assert explained_variance(torch.arange(4.0), torch.arange(4.0)) == 1.0
 
