@@ -368,10 +368,15 @@ class PPOTrainer(Trainer):
         self._tokenizer.save_pretrained(folder)
         save_file(self.models.trained_values(), folder / VALUE)
 
-    def train(self, resume_from_checkpoint: Any = None, **options: Any) -> Any:
+    def train(
+        self,
+        resume_from_checkpoint: Any = None,
+        trial: Any = None,
+        ignore_keys_for_eval: list[str] | None = None,
+    ) -> Any:
         if resume_from_checkpoint:
             refuse_former_checkpoint(Path(resume_from_checkpoint))
-        return super().train(resume_from_checkpoint=resume_from_checkpoint, **options)
+        return super().train(resume_from_checkpoint, trial, ignore_keys_for_eval)
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
         super()._load_from_checkpoint(resume_from_checkpoint, model=self.models.policy)
