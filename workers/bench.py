@@ -171,7 +171,7 @@ def _agreement(rewards: Rewards, scored: Scored) -> list[Agreement]:
     return found
 
 
-# Planted answers
+# Adversarial and right answers
 
 
 def _candidates(rows: Sequence[Row]) -> list[Candidate]:

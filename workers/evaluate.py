@@ -27,7 +27,7 @@ class Completion(NamedTuple):
     text: str
     tokens: int
     truncated: bool
-    """It did not end by itself within the longest answer."""
+    """It did not end by itself within the max completion tokens."""
 
 
 class Generator:

@@ -187,7 +187,7 @@ def findings_card(findings: list[BenchFinding], theme: Theme) -> Card:
 
 
 def probes_card(probes: list[Probe], theme: Theme) -> Card:
-    card = Card("Planted answers")
+    card = Card("Adversarial and right answers")
     words = (
         "Answers written to be right or wrong on purpose. The bar is what each earns against a "
         "right one; wrong ones should earn little. Point at a row to read its example."

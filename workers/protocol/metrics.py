@@ -290,7 +290,7 @@ _METRICS = (
     ),
     MetricSpec(
         name="max_completion_length",
-        meaning="length of a step's longest answer",
+        meaning="length of a step's longest completion",
         unit="tokens",
         form="count",
         trainers=("completions/max_length",),
