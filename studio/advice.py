@@ -16,13 +16,13 @@ from workers.protocol.pipeline import PREVIOUS
 from workers.protocol.recipe import Recipe, Stage
 from workers.protocol.stages import spec_of
 
-Have = Literal[
+DataKind = Literal[
     "examples", "pairs", "pairs_and_prompts", "labels", "checkable", "text", "teacher", "nothing"
 ]
 """What there is to teach with; `pairs_and_prompts` is pairs, and many more questions besides."""
 Memory = Literal["laptop", "card", "large"]
 """No GPU or a small one; one with 8 to 24 GB; more than that."""
-HAVES: tuple[Have, ...] = get_args(Have)
+DATA_KINDS: tuple[DataKind, ...] = get_args(DataKind)
 MEMORIES: tuple[Memory, ...] = get_args(Memory)
 
 
@@ -40,7 +40,7 @@ class Advice(msgspec.Struct, frozen=True, kw_only=True):
     """Rough, against what the user knows."""
 
 
-def advise(have: Have, tuned: bool, memory: Memory) -> Advice:
+def advise(have: DataKind, tuned: bool, memory: Memory) -> Advice:
     """The lightest stage for what there is.
 
     Args:
@@ -83,7 +83,7 @@ def advise(have: Have, tuned: bool, memory: Memory) -> Advice:
             )  # fmt: skip
 
 
-def matters(have: Have) -> tuple[bool, bool]:
+def relevant_questions(have: DataKind) -> tuple[bool, bool]:
     """Whether the advice depends on what the base has learnt, and on the memory."""
     by_base = any(advise(have, True, size) != advise(have, False, size) for size in MEMORIES)
     by_memory = any(advise(have, True, size) != advise(have, True, "card") for size in MEMORIES)

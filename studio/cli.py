@@ -16,8 +16,9 @@ from typing import Annotated, Any
 import msgspec
 import typer
 
-from studio import demo as tour
-from studio import doctor as surgery
+from studio.demo import print_outcome
+from studio.demo import run as run_demo
+from studio.doctor import examine
 from studio.gate import decide
 from studio.headless import Headless, open_headless
 from studio.paths import ENVIRONMENT
@@ -230,10 +231,10 @@ def demo(json: Json = False, home: HomeDir = None) -> None:
     """From nothing to an answer: train, measure, export, ask."""
     with open_headless(home, json=json) as headless:
         began = time.monotonic()
-        outcome = tour.run(headless)
+        outcome = run_demo(headless)
         outcome["seconds"] = round(time.monotonic() - began, 1)
         headless.terminal.result(outcome)
-        tour.print_outcome(headless.terminal, outcome)
+        print_outcome(headless.terminal, outcome)
 
 
 @app.command("reward-bench")
@@ -303,7 +304,7 @@ def inspect(
 def doctor(json: Json = False, home: HomeDir = None) -> None:
     """Check that everything the program needs is here and works."""
     with open_headless(home, json=json) as headless:
-        checks = surgery.examine(headless)
+        checks = examine(headless)
         healthy = all(check["ok"] for check in checks)
         headless.terminal.result({"ok": healthy, "checks": checks})
         headless.terminal.table(

@@ -26,7 +26,7 @@ class Ended(NamedTuple):
     """How an answer ended."""
 
     finish: str
-    """`stop` by itself, `length` at the longest answer, `asked` when it was broken off."""
+    """`stop` by itself, `length` at the max completion tokens, `asked` when it was broken off."""
     tokens: int
     """Without the one that ends it."""
 

@@ -35,8 +35,8 @@ OWNER_EVERY_S = 1.0
 Emit = Callable[[Event], None]
 Handlers = Mapping[type[Request], Callable[[Any], None]]
 LESS_MEMORY = (
-    "Halve the batch size and double gradient accumulation, shorten the longest example, switch on "
-    "gradient checkpointing, or take method qlora."
+    "Halve the batch size and double gradient accumulation, lower the max sequence length, "
+    "switch on gradient checkpointing, or take method qlora."
 )
 
 
@@ -329,5 +329,5 @@ def _with_less_memory(folder: Path) -> str:
     changes = " ".join(f"--set {path}={str(value).lower()}" for path, value in settings.items())
     return (
         f"Resume it with less: python -m studio resume {folder.name} {changes}. Where that is "
-        "still too much, shorten the longest example or switch on gradient checkpointing."
+        "still too much, lower the max sequence length or switch on gradient checkpointing."
     )

@@ -22,7 +22,7 @@ EXAMPLE = 70
 SHOWN_BAD = 5
 """Bad lines that are written out; the rest is counted."""
 CUT = ("no_trained_tokens", "truncated", "answer_cut_off")
-"""Findings that a longer longest example mends."""
+"""Findings that a greater max sequence length mends."""
 LENGTH_STEP = 64
 
 
@@ -97,7 +97,7 @@ class AuditView(QWidget):
             drop.clicked.connect(lambda: self.drop_asked.emit(rows))
             made.append(drop)
         if (length := self._length(finding)) and "length" in self._remedies:
-            told = f"Raise longest example to {length:,}"
+            told = f"Raise max sequence length to {length:,}"
             longer = button(told, self._theme, name=f"raise-length:{finding.kind}")
             longer.clicked.connect(lambda: self.length_asked.emit(length))
             made.append(longer)

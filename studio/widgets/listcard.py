@@ -19,7 +19,7 @@ class ListCard(Card):
         super().__init__(heading)
         self._icon, self._theme = icon, theme
         self.list = QListWidget()
-        self.list.setObjectName(f"shelf:{heading}")
+        self.list.setObjectName(f"list:{heading}")
         self.list.setAccessibleName(heading)
         self.list.setProperty("plain", True)
         self.list.setSpacing(SPACE // 4)

@@ -1,4 +1,4 @@
-"""The rail of a wizard: its steps by name, the present one marked, earlier ones one click away."""
+"""A wizard's steps by name: the present one marked, earlier ones one click away."""
 
 from __future__ import annotations
 

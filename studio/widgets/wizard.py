@@ -1,4 +1,4 @@
-"""The frame of a wizard: the rail of its steps, a banner, the present step, and the way on."""
+"""The frame of a wizard: the bar of its steps, a banner, the present step, and the way on."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ class Wizard(QWidget):
         self._steps = list(steps)
         self._shown = list(range(len(self._steps)))
         self._furthest = self.present = 0
-        self._rail = StepBar(list(names), theme)
-        self._rail.chosen.connect(self.go_to)
+        self._step_bar = StepBar(list(names), theme)
+        self._step_bar.chosen.connect(self.go_to)
         self.banner = Banner(theme)
         self.back = button("Back", theme, name="back")
         self.forward = button("Next", theme, kind="primary", name="next")
@@ -40,7 +40,7 @@ class Wizard(QWidget):
         column = QVBoxLayout(self)
         column.setContentsMargins(0, 0, 0, 0)
         column.setSpacing(2 * SPACE)
-        column.addWidget(self._rail)
+        column.addWidget(self._step_bar)
         column.addWidget(self.banner)
         column.addWidget(self._scrolled_steps(), 1)
         column.addLayout(self._foot())
@@ -74,10 +74,10 @@ class Wizard(QWidget):
         """Passes over all other steps."""
         if list(places) != self._shown:
             self._shown = list(places)
-            self._rail.show_only(self._shown)
+            self._step_bar.show_only(self._shown)
 
     def reach(self, place: int) -> None:
-        """Lets the rail lead as far as this step."""
+        """Lets the step bar lead as far as this step."""
         self._furthest = max(self._furthest, place)
 
     def go_to(self, place: int) -> None:
@@ -88,7 +88,7 @@ class Wizard(QWidget):
         for number, step in enumerate(self._steps):
             step.setVisible(number == place)
         self._area.verticalScrollBar().setValue(0)
-        self._rail.mark(place, self._furthest)
+        self._step_bar.mark(place, self._furthest)
         last = place == len(self._steps) - 1
         self.back.setVisible(place > 0)
         self.forward.setVisible(not last and place > 0)

@@ -187,8 +187,8 @@ def test_edits_are_saved_as_a_version_that_is_opened(
     assert not page.browser.foot.isVisible()
     assert rows.read_bytes() == before
     driver.click("open-another")
-    assert page.opener.versions.list.item(0).text() == "rows-v   39 rows"
-    assert [page.opener.recent.list.item(at).text() for at in range(2)] == [
+    assert page.open_dialog.versions.list.item(0).text() == "rows-v   39 rows"
+    assert [page.open_dialog.recent.list.item(at).text() for at in range(2)] == [
         "rows-v.jsonl", "rows.jsonl",
     ]  # fmt: skip
     assert load_settings(driver.studio.home.settings).recent_data[1] == str(rows)
@@ -292,7 +292,7 @@ def test_a_source_that_fails_says_why(driver: Driver, tmp_path: Path) -> None:
     shown = driver.window.data
     shown.open(Source(source=str(tmp_path / "gone.jsonl")))
     driver.wait(lambda: "It is gone." in shown.banner.text)
-    assert shown.opener.isVisible()
+    assert shown.open_dialog.isVisible()
     assert not driver.studio.jobs.store.jobs("browse")
 
 

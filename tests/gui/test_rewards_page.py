@@ -113,7 +113,7 @@ def test_rewards_that_can_be_gamed_are_told_with_remedies(driver: Driver, checke
     assert "83%" in words
 
 
-def test_planted_answers_alone_need_no_model(driver: Driver, checked: Recipe) -> None:
+def test_adversarial_answers_alone_need_no_model(driver: Driver, checked: Recipe) -> None:
     driver.go("Rewards")
     driver.window.rewards.samples.setCurrentIndex(2)
     _try(driver, checked)

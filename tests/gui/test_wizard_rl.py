@@ -118,7 +118,7 @@ def test_from_clicks_to_a_run_of_reinforcement_learning(driver: Driver, studio: 
     assert then == []
 
 
-def test_the_rail_shows_the_steps_that_a_stage_has(driver: Driver) -> None:
+def test_the_step_bar_shows_the_steps_that_a_stage_has(driver: Driver) -> None:
     driver.begin()
     driver.click("choice:grpo")
     assert driver.find("step:Rewards").text() == "5  Rewards"

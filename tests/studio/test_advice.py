@@ -8,16 +8,16 @@ from typing import get_args
 import pytest
 
 from studio.advice import (
-    HAVES,
+    DATA_KINDS,
     MEMORIES,
-    Have,
+    DataKind,
     Memory,
     advise,
     answers,
     different_tokenizers,
     family,
-    matters,
     missing_prerequisite,
+    relevant_questions,
     with_sft_first,
 )
 from workers.protocol.catalogue import read_catalogue
@@ -48,13 +48,15 @@ from workers.protocol.stages import spec_of
     ],
 )
 def test_the_lightest_way_is_advised(
-    have: Have, tuned: bool, memory: Memory, steps: list[str]
+    have: DataKind, tuned: bool, memory: Memory, steps: list[str]
 ) -> None:
     assert advise(have, tuned, memory).steps == steps
 
 
-@pytest.mark.parametrize(("have", "tuned", "memory"), list(product(HAVES, (True, False), MEMORIES)))
-def test_every_answer_leads_to_a_whole_advice(have: Have, tuned: bool, memory: Memory) -> None:
+@pytest.mark.parametrize(
+    ("have", "tuned", "memory"), list(product(DATA_KINDS, (True, False), MEMORIES))
+)
+def test_every_answer_leads_to_a_whole_advice(have: DataKind, tuned: bool, memory: Memory) -> None:
     found = advise(have, tuned, memory)
     assert found.stage in found.steps
     assert set(found.steps) <= set(get_args(Stage))
@@ -70,10 +72,10 @@ def test_every_answer_leads_to_a_whole_advice(have: Have, tuned: bool, memory: M
 
 
 def test_only_what_matters_needs_to_be_asked() -> None:
-    assert matters("examples") == (False, False)
-    assert matters("pairs") == (True, False)
-    assert matters("teacher") == (False, True)
-    assert matters("pairs_and_prompts") == (True, True)
+    assert relevant_questions("examples") == (False, False)
+    assert relevant_questions("pairs") == (True, False)
+    assert relevant_questions("teacher") == (False, True)
+    assert relevant_questions("pairs_and_prompts") == (True, True)
 
 
 def test_four_models_are_told_of_where_ppo_fits() -> None:

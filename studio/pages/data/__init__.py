@@ -35,7 +35,7 @@ class DataPage(Page):
     used = Signal(object)
     """A `Source` that the wizard is to learn from."""
     length_chosen = Signal(int)
-    """The longest example that the wizard is to take, in tokens."""
+    """The max sequence length that the wizard is to take, in tokens."""
 
     def __init__(self, jobs: Jobs, theme: Theme) -> None:
         super().__init__("Data", "See your data as the model will, and mend it before training.",
@@ -46,19 +46,19 @@ class DataPage(Page):
         self._due = self._tidied = False
         self.setAcceptDrops(True)
         self.banner = Banner(theme)
-        self.opener = OpenDialog(theme)
+        self.open_dialog = OpenDialog(theme)
         self.browser = Browser(theme, jobs.home.root / "drafts")
         self._make_actions(theme)
         self.body.addWidget(self.banner)
-        self.body.addWidget(self.opener, 1)
+        self.body.addWidget(self.open_dialog, 1)
         self.body.addWidget(self.browser, 1)
-        self.opener.chosen.connect(lambda source: self.open(Source(source=source)))
+        self.open_dialog.chosen.connect(lambda source: self.open(Source(source=source)))
         self.browser.asked.connect(self._send)
         self.browser.refused.connect(self.banner.refuse)
         self.browser.length_asked.connect(self._on_length)
         self.browser.check.asked.connect(self._on_check)
         self.browser.check.cancelled.connect(self._on_check_cancelled)
-        self._show_opener()
+        self._show_open_dialog()
 
     def _make_actions(self, theme: Theme) -> None:
         self.again = button("Open again", theme, "arrow-clockwise", name="open-again")
@@ -94,11 +94,11 @@ class DataPage(Page):
 
     def _offer(self) -> None:
         folder = self._jobs.home.root / "data"
-        self.opener.offer(self._jobs.settings.recent_data, saved_versions(folder))
+        self.open_dialog.offer(self._jobs.settings.recent_data, saved_versions(folder))
 
-    def _show_opener(self) -> None:
+    def _show_open_dialog(self) -> None:
         self._offer()
-        self.opener.show()
+        self.open_dialog.show()
         self.browser.hide()
         for made in (self.again, self.another, self.use):
             made.hide()
@@ -115,7 +115,7 @@ class DataPage(Page):
         self._stop()
         self.banner.hide()
         self.browser.start(source)
-        self.opener.hide()
+        self.open_dialog.hide()
         self.browser.show()
         self.again.hide()
         self.another.show()
@@ -134,7 +134,7 @@ class DataPage(Page):
         try:
             self._dataset = Session.start(self._jobs, task, temporary=True)
         except Refusal as refusal:
-            self._show_opener()
+            self._show_open_dialog()
             self.banner.refuse(refusal)
             return
         self._dataset.on(VersionSaved, self._on_saved).on(Event, self._on_event)
@@ -150,7 +150,7 @@ class DataPage(Page):
     def _on_another(self) -> None:
         self._stop()
         self.banner.hide()
-        self._show_opener()
+        self._show_open_dialog()
 
     def dragEnterEvent(self, event: QDragEnterEvent) -> None:
         if event.mimeData().hasUrls():
@@ -200,7 +200,7 @@ class DataPage(Page):
         self._dataset = None
         self.browser.stop_saving()
         if self.browser.opening is None:
-            self._show_opener()
+            self._show_open_dialog()
         self.again.setVisible(self.browser.isVisible())
         self.banner.tell(
             ending.cause or "The dataset is closed.", "", ending.remedy or "Open it again."
@@ -249,7 +249,7 @@ class DataPage(Page):
 
     def _on_length(self, tokens: int) -> None:
         self.length_chosen.emit(tokens)
-        self.banner.inform(f"The longest example is {tokens:,} tokens now, in the wizard too.")
+        self.banner.inform(f"The max sequence length is {tokens:,} now, in the wizard too.")
 
     def _on_use(self) -> None:
         if words := self.browser.history.words:

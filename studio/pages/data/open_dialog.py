@@ -40,16 +40,16 @@ class OpenDialog(QWidget):
             "Saved versions", "git-branch",
             "Edited copies of your data stand here. Your own file is never written to.", theme,
         )  # fmt: skip
-        shelves = QHBoxLayout()
-        shelves.setSpacing(2 * SPACE)
-        for shelf in (self.builtins, self.recent, self.versions):
-            shelf.opened.connect(self.chosen)
-            shelves.addWidget(shelf, 1)
+        cards = QHBoxLayout()
+        cards.setSpacing(2 * SPACE)
+        for card in (self.builtins, self.recent, self.versions):
+            card.opened.connect(self.chosen)
+            cards.addWidget(card, 1)
         column = QVBoxLayout(self)
         column.setContentsMargins(0, 0, 0, 0)
         column.setSpacing(2 * SPACE)
         column.addWidget(self._entrance(theme))
-        column.addLayout(shelves, 1)
+        column.addLayout(cards, 1)
 
     def _entrance(self, theme: Theme) -> Card:
         card = Card("Open a dataset")

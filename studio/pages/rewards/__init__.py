@@ -39,7 +39,7 @@ from workers.protocol.rewards import names_of
 SAMPLES = [
     ("64 answers of the model", 64),
     ("256 answers of the model", 256),
-    ("Adversarial answers alone, no model", 0),
+    ("Adversarial and right answers alone, no model", 0),
 ]
 WIZARD = "The wizard's recipe"
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from PySide6.QtCore import Signal
 from PySide6.QtWidgets import QComboBox, QHBoxLayout, QVBoxLayout, QWidget
 
-from studio.advice import Advice, Have, advise, matters
+from studio.advice import Advice, DataKind, advise, relevant_questions
 from studio.draft import DraftModel
 from studio.pages.train.step import Step
 from studio.theme import SPACE, Theme
@@ -16,7 +16,7 @@ from studio.widgets.combo import ComboBox
 from studio.widgets.text import button, label
 from workers.protocol.stages import spec_of
 
-HAVES: dict[Have, tuple[str, str]] = {
+DATA_KINDS: dict[DataKind, tuple[str, str]] = {
     "examples": ("Examples of good answers", "graduation-cap"),
     "pairs": ("Pairs of a better and a worse answer", "thumbs-up"),
     "labels": ("Thumbs up and down on answers", "thumbs-down"),
@@ -48,7 +48,7 @@ class AdviceStep(Step):
     def __init__(self, model: DraftModel, theme: Theme) -> None:
         super().__init__(model)
         self.have = Choices(theme, columns=4)
-        for key, (title, icon) in HAVES.items():
+        for key, (title, icon) in DATA_KINDS.items():
             self.have.add(f"have:{key}", title, "", icon)
         self.tuned = _box("advice-tuned", "What the base has learnt", TUNED)
         self.memory = _box("advice-memory", "Memory", MEMORY)
@@ -96,9 +96,9 @@ class AdviceStep(Step):
         return self.answer
 
     @property
-    def chosen(self) -> Have | None:
+    def chosen(self) -> DataKind | None:
         """What the user has, once it was said."""
-        return next((key for key in HAVES if f"have:{key}" in self.have.chosen), None)
+        return next((key for key in DATA_KINDS if f"have:{key}" in self.have.chosen), None)
 
     @property
     def advice(self) -> Advice | None:
@@ -109,7 +109,7 @@ class AdviceStep(Step):
 
     def _show(self) -> None:
         found, have = self.advice, self.chosen
-        by_base, by_memory = matters(have) if have else (False, False)
+        by_base, by_memory = relevant_questions(have) if have else (False, False)
         self._base.setVisible(by_base)
         self._room.setVisible(by_memory)
         self.answer.setVisible(found is not None)

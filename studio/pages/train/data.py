@@ -197,5 +197,3 @@ class DataStep(Step):
             self.add(url.toLocalFile())
         event.setDropAction(Qt.DropAction.CopyAction)
         event.accept()
-
-    # Jobs

@@ -19,7 +19,7 @@ class Kind(NamedTuple):
 
 KINDS: dict[str, Kind] = {
     "no_trained_tokens": Kind(
-        "These rows have no token to learn: their answer begins after the longest example.",
+        "These rows have no token to learn: their answer begins after the max sequence length.",
         "Raise training.max_length, or shorten their prompts.", 0.0, 0.1,
     ),
     "truncated": Kind(
@@ -27,7 +27,7 @@ KINDS: dict[str, Kind] = {
         "Raise training.max_length or split long rows.", 0.05, 0.5,
     ),
     "too_long": Kind(
-        "These pairs are longer than the longest example and are left out whole, since half an "
+        "These pairs are longer than the max sequence length and are left out whole, since half an "
         "answer cannot be compared.",
         "Raise training.max_length or shorten their answers.", 0.05, 0.5,
     ),

@@ -1,7 +1,7 @@
 """Reads files that are not JSON into rows: CSV and TSV, Parquet, Arrow and plain text.
 
 A text file gives one row a paragraph, that is one between blank lines: a whole book as one row
-would be cut at the longest example, and all but its beginning lost.
+would be truncated at the max sequence length, and all but its beginning lost.
 """
 
 from __future__ import annotations

@@ -33,7 +33,7 @@ SOME_TRUNCATED = 0.2
 MOST_TRUNCATED = 0.5
 """Share of answers that reach the longest length."""
 HACK_WINDOW = 25
-"""Steps over which a rising form and a flat answer are a sign of farming."""
+"""Steps over which a rising form and a flat answer are a sign of an exploited reward."""
 HACK_GAIN, HACK_FLAT = 0.15, 0.03
 UNSCORED = 0.1
 CHECKED_REMEDY = (
