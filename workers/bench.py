@@ -88,13 +88,13 @@ def _sampled(host: Host, recipe: Recipe, rows: list[Row], samples: int) -> list[
     group = recipe.rl.group_size
     asked = [row for row in rows[: max(1, samples // group)] for _ in range(group)]
     host.emit(Phase(name=f"Sampling {len(asked)} answers"))
-    chat_model = Generator(loaded.model, loaded.tokenizer, loaded.device, loaded.dtype)
-    said = chat_model.answers(
+    generator = Generator(loaded.model, loaded.tokenizer, loaded.device, loaded.dtype)
+    completions = generator.complete(
         [row.prompt for row in asked], recipe.rl.max_completion_tokens, recipe.rl.temperature
     )
     return [
-        Sample(row.prompt, answer.text, row.answer, answer.tokens)
-        for row, answer in zip(asked, said, strict=True)
+        Sample(row.prompt, one.text, row.answer, one.tokens)
+        for row, one in zip(asked, completions, strict=True)
     ]
 
 
@@ -104,7 +104,7 @@ def examine(
     """Scores samples and adversarial answers, and concludes.
 
     Args:
-        rows: to plant answers on; those without an answer serve for the samples alone.
+        rows: to make answers for; those without an answer serve for the samples alone.
         samples: the start model's answers, `group_size` to a prompt, groups together.
     """
     known = [row for row in rows if row.answer][:PROBED_ROWS]
@@ -291,8 +291,7 @@ def _probe_findings(probes: list[Probe]) -> list[BenchFinding]:
             BenchFinding(
                 kind="blind", level="suspect",
                 text="A right answer earns no more than the worst adversarial one: the reward "
-                    "cannot "
-                "tell right from wrong.",
+                "cannot tell right from wrong.",
                 remedy="Add a reward that compares with the row's answer, for example math_answer.",
             )
         )  # fmt: skip
@@ -341,7 +340,8 @@ def _paid(probe: Probe, right: Probe) -> BenchFinding | None:
     return BenchFinding(
         kind=probe.kind, level="suspect" if exploited else "advice",
         text=f"{probe.title} scores {probe.score:.2f}, a right answer {right.score:.2f}: "
-        + ("it can be exploited." if exploited else "it pays a little, fine at the start."),
+        + ("it can be exploited." if exploited
+           else "it pays a little, which is fine at the start."),
         remedy=REMEDIES[probe.kind],
     )  # fmt: skip
 
