@@ -408,7 +408,7 @@ _CHARTS = (
     ChartSpec(key="reward/", title="Reward components", form="plain", prefix=True),
     ChartSpec(key="kl", title="KL from the start, nats", form="plain"),
     ChartSpec(key="completion_length", title="Answer length, tokens", form="count"),
-    ChartSpec(key="truncation_rate", title="Cut-off answers", form="percent"),
+    ChartSpec(key="truncation_rate", title="Truncated answers", form="percent"),
     ChartSpec(key="reward_std", title="Reward spread in a group", form="plain"),
     ChartSpec(key="frac_reward_zero_std", title="Groups without spread", form="percent"),
     ChartSpec(key="clip_fraction", title="Clip fraction", form="percent"),
