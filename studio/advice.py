@@ -124,7 +124,7 @@ def _from_reward_model(tuned: bool, memory: Memory) -> Advice:
         "three with LoRA."
     )
     return _advice(
-        "rlhf", "A reward model learns from the pairs what is liked, and judges answers to all the "
+        "rlhf", "A reward model learns from the pairs what is liked, and scores answers to all the "
         "other questions. DPO would learn from the pairs alone.",
         ["reward", "rlhf"] if tuned else ["sft", "reward", "rlhf"],
         f"{spec_of('rlhf').cost} {algorithm}",

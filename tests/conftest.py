@@ -10,8 +10,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 os.environ["QT_QPA_PLATFORM"] = "offscreen"
-# A file of tests that imports trl.experimental first would end by its warning, run by itself.
-os.environ["TRL_EXPERIMENTAL_SILENCE"] = "1"
 
 import psutil
 import pytest

@@ -88,13 +88,13 @@ def _sampled(host: Host, recipe: Recipe, rows: list[Row], samples: int) -> list[
     group = recipe.rl.group_size
     asked = [row for row in rows[: max(1, samples // group)] for _ in range(group)]
     host.emit(Phase(name=f"Sampling {len(asked)} answers"))
-    chat_model = Generator(loaded.model, loaded.tokenizer, loaded.device, loaded.dtype)
-    said = chat_model.answers(
+    generator = Generator(loaded.model, loaded.tokenizer, loaded.device, loaded.dtype)
+    completions = generator.complete(
         [row.prompt for row in asked], recipe.rl.max_completion_tokens, recipe.rl.temperature
     )
     return [
-        Sample(row.prompt, answer.text, row.answer, answer.tokens)
-        for row, answer in zip(asked, said, strict=True)
+        Sample(row.prompt, one.text, row.answer, one.tokens)
+        for row, one in zip(asked, completions, strict=True)
     ]
 
 

@@ -1,4 +1,4 @@
-"""Asks a model and checks its answers: accuracy on rows that say what is right."""
+"""Lets a model complete prompts and checks what it says against the reference answers."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ LARGE_BATCH = 16
 
 
 class Completion(NamedTuple):
-    """One answer, as text and by its length."""
+    """What a model said to one prompt, as text and by its length."""
 
     text: str
     tokens: int
@@ -31,7 +31,7 @@ class Completion(NamedTuple):
 
 
 class Generator:
-    """A loaded model that answers many prompts at once."""
+    """A loaded model that completes many prompts at once."""
 
     def __init__(
         self, model: Any, tokenizer: PreTrainedTokenizerBase, device: str, dtype: torch.dtype
@@ -42,28 +42,28 @@ class Generator:
         self._dtype = dtype
         self._ends = turn_ends(model, tokenizer)
 
-    def answers(
+    def complete(
         self, prompts: Sequence[list[Message]], longest: int, temperature: float = 0.0
     ) -> list[Completion]:
-        """An answer to each conversation, in order; greedy at temperature 0.
+        """A completion of each conversation, in order; greedy at temperature 0.
 
-        Prompts of like length are answered together, padded on the left.
+        Prompts of like length are completed together, padded on the left.
         """
         texts = [render(prompt, self._tokenizer, generation=True) for prompt in prompts]
         order = sorted(range(len(texts)), key=lambda at: len(texts[at]))
         batch = BATCH if self._model.num_parameters() < LARGE_MODEL else LARGE_BATCH
-        said: list[Completion | None] = [None] * len(texts)
+        completions: list[Completion | None] = [None] * len(texts)
         was_training = self._model.training
         self._model.eval()
         try:
             for at in range(0, len(order), batch):
                 places = order[at : at + batch]
                 found = self._generate([texts[place] for place in places], longest, temperature)
-                for place, answer in zip(places, found, strict=True):
-                    said[place] = answer
+                for place, completion in zip(places, found, strict=True):
+                    completions[place] = completion
         finally:
             self._model.train(was_training)
-        return [answer for answer in said if answer is not None]
+        return [completion for completion in completions if completion is not None]
 
     def _generate(self, texts: list[str], longest: int, temperature: float) -> list[Completion]:
         import torch
@@ -89,9 +89,9 @@ class Generator:
                 eos_token_id=sorted(self._ends),
             )  # fmt: skip
         width = encoded["input_ids"].shape[1]
-        return [self._said(ids) for ids in output[:, width:].tolist()]
+        return [self._completion(ids) for ids in output[:, width:].tolist()]
 
-    def _said(self, ids: list[int]) -> Completion:
+    def _completion(self, ids: list[int]) -> Completion:
         tokenizer: Any = self._tokenizer
         end = next((at for at, token in enumerate(ids) if token in self._ends), None)
         length = len(ids) if end is None else end + 1
@@ -118,17 +118,17 @@ class Measured:
         return Measured(self.values | other.values, self.each | other.each)
 
 
-def checked(rows: Sequence[Row], said: Sequence[Completion]) -> Measured:
-    """The share of rows answered right: the final answer must equal the row's.
+def accuracy_of(rows: Sequence[Row], completions: Sequence[Completion]) -> Measured:
+    """The share of rows answered right: a completion's final answer must equal the reference.
 
     Also the mean length in tokens and the share that was truncated, which explains a low share.
     """
     from workers.answers import is_right
 
-    right = [is_right(answer.text, row.answer) for answer, row in zip(said, rows, strict=True)]
+    right = [is_right(one.text, row.answer) for one, row in zip(completions, rows, strict=True)]
     values = {
         "accuracy": sum(right) / len(rows),
-        "answer_tokens": sum(answer.tokens for answer in said) / len(rows),
-        "cut_off_share": sum(answer.truncated for answer in said) / len(rows),
+        "completion_length": sum(one.tokens for one in completions) / len(rows),
+        "truncation_rate": sum(one.truncated for one in completions) / len(rows),
     }
     return Measured(values, {"accuracy": [float(one) for one in right]})

@@ -5,10 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from PySide6.QtCore import QUrl, Signal
+from PySide6.QtCore import QSignalBlocker, QUrl, Signal
 from PySide6.QtGui import QDesktopServices
 from PySide6.QtWidgets import QComboBox, QHBoxLayout, QProgressBar, QVBoxLayout, QWidget
-from superqt.utils import signals_blocked
 
 from studio.jobs import Jobs
 from studio.session import Ending, Session
@@ -95,7 +94,7 @@ class ExportPage(Page):
     def _offer_runs(self) -> None:
         present = self.runs.currentData()
         rows = [row for row in self._jobs.store.jobs("train") if row.has_weights]
-        with signals_blocked(self.runs):
+        with QSignalBlocker(self.runs):
             self.runs.clear()
             for row in rows:
                 self.runs.addItem(f"{row.name}   {row.id}", row.id)

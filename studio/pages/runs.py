@@ -2,17 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from PySide6.QtCore import (
-    QAbstractTableModel,
-    QModelIndex,
-    QPoint,
-    QSortFilterProxyModel,
-    Qt,
-    Signal,
-)
+from PySide6.QtCore import QModelIndex, QPoint, QSortFilterProxyModel, Qt, Signal
 from PySide6.QtGui import QColor
 from PySide6.QtWidgets import QHeaderView, QLineEdit, QMenu, QMessageBox, QTableView
 
@@ -23,15 +17,18 @@ from studio.theme import Theme
 from studio.widgets.notice import STATUS, EmptyState
 from studio.widgets.page import Page
 from studio.widgets.resume import ResumeDialog
+from studio.widgets.tablemodel import TableModel
 from workers.protocol.metrics import BRIEF, metric_of
 from workers.protocol.refusal import Refusal
 from workers.protocol.stages import talks
 
-COLUMNS = ["Name", "Stage", "Status", "Steps", "Measure", "Started", "Time"]
 
+class RunsModel(TableModel):
+    """Rows as the store has them; `show` changes what changed."""
 
-class RunsModel(QAbstractTableModel):
-    """Rows as the store has them; `update` changes what changed."""
+    @property
+    def columns(self) -> Sequence[str]:
+        return "Name", "Stage", "Status", "Steps", "Measure", "Started", "Time"
 
     def __init__(self, theme: Theme) -> None:
         super().__init__()
@@ -42,9 +39,7 @@ class RunsModel(QAbstractTableModel):
         same = [row.id for row, _ in rows] == [row.id for row, _ in self.rows]
         if same:
             self.rows = rows
-            if rows:
-                last = self.index(len(rows) - 1, len(COLUMNS) - 1)
-                self.dataChanged.emit(self.index(0, 0), last)
+            self.tell_all_changed()
             return
         self.beginResetModel()
         self.rows = rows
@@ -52,14 +47,6 @@ class RunsModel(QAbstractTableModel):
 
     def rowCount(self, parent: Any = None) -> int:
         return len(self.rows)
-
-    def columnCount(self, parent: Any = None) -> int:
-        return len(COLUMNS)
-
-    def headerData(self, section: int, orientation: Qt.Orientation, role: int = 0) -> Any:
-        if orientation == Qt.Orientation.Horizontal and role == Qt.ItemDataRole.DisplayRole:
-            return COLUMNS[section]
-        return None
 
     def data(self, index: QModelIndex | Any, role: int = 0) -> Any:
         row, measure = self.rows[index.row()]

@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections import defaultdict
 from typing import Any
 
-from PySide6.QtCore import QAbstractTableModel, QModelIndex, Qt, Signal
+from PySide6.QtCore import QModelIndex, QSignalBlocker, Qt, Signal
 from PySide6.QtGui import (
     QColor,
     QFont,
@@ -30,9 +30,9 @@ from PySide6.QtWidgets import (
     QVBoxLayout,
     QWidget,
 )
-from superqt.utils import signals_blocked
 
 from studio.theme import SPACE, Theme
+from studio.widgets.tablemodel import TableModel
 from studio.widgets.text import button, label, one_line
 from workers.protocol.rollouts import Group, Rollouts, Sampling
 
@@ -45,7 +45,7 @@ LONGEST = 4000
 """Characters of a sampled answer that are shown."""
 
 
-class AnswersModel(QAbstractTableModel):
+class AnswersModel(TableModel):
     """One group's answers, the best advantage first."""
 
     def __init__(self, theme: Theme) -> None:
@@ -66,16 +66,6 @@ class AnswersModel(QAbstractTableModel):
 
     def rowCount(self, parent: Any = None) -> int:
         return len(self.samples)
-
-    def columnCount(self, parent: Any = None) -> int:
-        return len(self.columns)
-
-    def headerData(self, section: int, orientation: Qt.Orientation, role: int = 0) -> Any:
-        if orientation != Qt.Orientation.Horizontal:
-            return None
-        if role == Qt.ItemDataRole.DisplayRole:
-            return self.columns[section]
-        return None
 
     def data(self, index: QModelIndex | Any, role: int = 0) -> Any:
         one = self.samples[index.row()]
@@ -239,7 +229,7 @@ class StepsView(QWidget):
         self.numbers, self.step, self._rollouts = [], None, None
         self.following = True
         self.latest.setEnabled(False)
-        with signals_blocked(self.steps):
+        with QSignalBlocker(self.steps):
             self.steps.clear()
         self.say("No step has been taken yet. Each one's answers and rewards appear here.")
 
@@ -252,7 +242,7 @@ class StepsView(QWidget):
 
     def _list(self, numbers: list[int]) -> None:
         same = numbers[: len(self.numbers)] == self.numbers
-        with signals_blocked(self.steps):
+        with QSignalBlocker(self.steps):
             if not same:
                 self.steps.clear()
                 self.step = self.step if self.step in numbers else None
@@ -276,7 +266,7 @@ class StepsView(QWidget):
 
     def _choose(self, row: int) -> None:
         """Goes to a row on the program's own account."""
-        with signals_blocked(self.steps):
+        with QSignalBlocker(self.steps):
             self.steps.setCurrentRow(row)
         self._ask(row)
 
@@ -315,7 +305,7 @@ class StepsView(QWidget):
         kept = self.prompts.currentIndex() if self._rollouts is not None else 0
         self._rollouts = rollouts
         total = len(rollouts.groups)
-        with signals_blocked(self.prompts):
+        with QSignalBlocker(self.prompts):
             self.prompts.clear()
             for number, group in enumerate(rollouts.groups, start=1):
                 self.prompts.addItem(f"{number} of {total}   {one_line(group.prompt, SHORT)}")

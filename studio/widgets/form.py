@@ -17,7 +17,6 @@ from PySide6.QtWidgets import (
     QVBoxLayout,
     QWidget,
 )
-from superqt import QCollapsible
 
 from studio.theme import SPACE, Theme, set_look
 from studio.widgets.check import CheckBox
@@ -181,6 +180,8 @@ class OptionForm(QWidget):
         checks: Mapping[str, Check] | None = None,
     ) -> None:
         super().__init__()
+        from superqt import QCollapsible  # 0.1 s, which the first window need not wait for
+
         editors, checks = editors or {}, checks or {}
         self.fields = {
             option.path: Field(option, theme, editors.get(option.key), checks.get(option.key))

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import msgspec
-from PySide6.QtCore import Signal
+from PySide6.QtCore import QSignalBlocker, Signal
 from PySide6.QtWidgets import QVBoxLayout, QWidget
-from superqt.utils import signals_blocked
 
 from studio.theme import SPACE, Theme
 from studio.widgets.code import CodeEditor
@@ -46,7 +45,7 @@ class RowEdit(QWidget):
         self.where.setText(f"Line {view.line:,}{within}" if view is not None else "")
         self._say(self.reason, view.reason if view is not None else "")
         whole = len(text) <= LONGEST_EDITED
-        with signals_blocked(self.editor):  # nothing was typed
+        with QSignalBlocker(self.editor):  # nothing was typed
             self.editor.setPlainText(pretty(text[:LONGEST_EDITED]))
         self.editor.setReadOnly(view is None or not whole)
         self._say(self.fault, "" if whole else

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
-from PySide6.QtCore import QAbstractTableModel, QModelIndex, Qt, Signal
+from PySide6.QtCore import QModelIndex, Qt, Signal
 from PySide6.QtGui import QColor, QFont, QKeyEvent, QKeySequence, QResizeEvent
 from PySide6.QtWidgets import QAbstractItemView, QHeaderView, QTableView
 
 from studio.theme import SPACE, Theme
+from studio.widgets.tablemodel import TableModel
 from workers.protocol.browse import Edits, RowView
 
-COLUMNS = ["Row", "Question", "Answer", "Tag", "State"]
 WIDTHS = [60, 160, 120, 52, 76]
 NARROW = 400
 """A table narrower than this leaves the answers to the tokens beside it."""
@@ -34,8 +35,12 @@ class _Tagged(msgspec.Struct):
     tag: str = ""
 
 
-class RowsModel(QAbstractTableModel):
+class RowsModel(TableModel):
     """Row numbers from 0 to `total`, or a list of them; the rows themselves come when asked for."""
+
+    @property
+    def columns(self) -> Sequence[str]:
+        return "Row", "Question", "Answer", "Tag", "State"
 
     def __init__(self, theme: Theme) -> None:
         super().__init__()
@@ -82,7 +87,7 @@ class RowsModel(QAbstractTableModel):
         self._absent.update(set(range(first, first + asked)) - {view.row for view in rows})
         for row in sorted(self._rows, key=lambda row: -abs(row - centre))[: -KEPT or None]:
             del self._rows[row], self._tags[row]
-        self._tell_changed()
+        self.tell_all_changed()
 
     def show_only(self, rows: list[int] | None) -> None:
         self.beginResetModel()
@@ -92,12 +97,7 @@ class RowsModel(QAbstractTableModel):
     def show_edits(self, edits: Edits) -> None:
         self.edits = edits
         self._dropped = set(edits.dropped)
-        self._tell_changed()
-
-    def _tell_changed(self) -> None:
-        if self.rowCount():
-            last = self.index(self.rowCount() - 1, len(COLUMNS) - 1)
-            self.dataChanged.emit(self.index(0, 0), last)
+        self.tell_all_changed()
 
     def view(self, row: int) -> RowView | None:
         return self._rows.get(row)
@@ -125,14 +125,6 @@ class RowsModel(QAbstractTableModel):
 
     def rowCount(self, parent: Any = None) -> int:
         return self.total if self.only is None else len(self.only)
-
-    def columnCount(self, parent: Any = None) -> int:
-        return len(COLUMNS)
-
-    def headerData(self, section: int, orientation: Qt.Orientation, role: int = 0) -> Any:
-        if orientation == Qt.Orientation.Horizontal and role == Qt.ItemDataRole.DisplayRole:
-            return COLUMNS[section]
-        return None
 
     def data(self, index: QModelIndex | Any, role: int = 0) -> Any:
         row = self.number(index.row())

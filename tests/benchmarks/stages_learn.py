@@ -2,7 +2,7 @@
 
     .venv/bin/python tests/benchmarks/stages_learn.py --seeds 3 [--only dpo,ppo] [--home DIR]
 
-Each seed begins with one SFT run, from which the others start; the reward model's run judges for
+Each seed begins with one SFT run, from which the others start; the reward model's run scores for
 PPO and RLOO. Prints a table in Markdown; exits 1 when a measure did not improve.
 """
 
@@ -35,7 +35,7 @@ training = {{ max_steps = {steps}, batch_size = {batch}, learning_rate = {rate},
 evaluation = {{ holdout = 0.2, max_rows = 64, max_completion_tokens = 64 }}
 {more}
 """
-JUDGED = """
+SCORED = """
 [[rewards]]
 kind = "math_answer"
 [[rewards]]
@@ -64,13 +64,13 @@ CASES = {
                 rate=2e-3, steps=40),
     "cpt": Case("cpt", ("-loss",), ("builtin:stories",), steps=40),
     "dpo": Case("dpo", ("pair_accuracy", "win_rate"),
-                more="preference = { rpo_alpha = 1.0 }" + JUDGED),
+                more="preference = { rpo_alpha = 1.0 }" + SCORED),
     "ipo": Case("ipo", ("pair_accuracy", "win_rate"),
-                more="preference = { beta = 1.0, rpo_alpha = 1.0 }" + JUDGED),
-    "simpo": Case("simpo", ("margin", "win_rate"), more="preference = { beta = 2.0 }" + JUDGED),
-    "cpo": Case("cpo", ("-loss", "win_rate"), more="preference = { rpo_alpha = 1.0 }" + JUDGED),
-    "orpo": Case("orpo", ("-loss", "win_rate"), rate=2e-3, more=JUDGED),
-    "kto": Case("kto", ("margin", "win_rate"), ("builtin:feedback",), batch=32, more=JUDGED),
+                more="preference = { beta = 1.0, rpo_alpha = 1.0 }" + SCORED),
+    "simpo": Case("simpo", ("margin", "win_rate"), more="preference = { beta = 2.0 }" + SCORED),
+    "cpo": Case("cpo", ("-loss", "win_rate"), more="preference = { rpo_alpha = 1.0 }" + SCORED),
+    "orpo": Case("orpo", ("-loss", "win_rate"), rate=2e-3, more=SCORED),
+    "kto": Case("kto", ("margin", "win_rate"), ("builtin:feedback",), batch=32, more=SCORED),
     "reward": Case("reward", ("pair_accuracy", "margin"), steps=80, rate=5e-4, method="full",
                    base="run:{sft}"),
     "ppo": Case("rlhf", ("reward", "win_rate"), steps=24, batch=32, rate=3e-4, method="full",
@@ -83,7 +83,7 @@ CASES = {
                  "max_completion_tokens = 48 }\n" + BY_MODEL),
     "grpo": Case("grpo", ("reward", "win_rate"), ("builtin:arithmetic",), steps=60, batch=32,
                  rate=2e-4, method="full",
-                 more="rl = { max_completion_tokens = 48 }\n" + JUDGED),
+                 more="rl = { max_completion_tokens = 48 }\n" + SCORED),
     "distill": Case("distill", ("-loss",), ("builtin:arithmetic",), steps=40,
                     more='distill = { teacher = "run:{sft}" }\n'
                     "rl = { max_completion_tokens = 48 }\n"),

@@ -171,8 +171,8 @@ def test_only_what_the_algorithm_looks_at_is_shown(driver: Driver) -> None:
     page = driver.window.train
     page.stage.choices.choose(["rlhf"])
     page.go_to(page.settings)
-    page.settings.own["rl"].folded.expand(animate=False)
-    fields = page.settings.fields
+    page.settings.forms.own["rl"].folded.expand(animate=False)
+    fields = page.settings.forms.fields
     assert fields["rl.value_coefficient"].isVisible()
     assert not fields["rl.group_size"].isVisible()
     fields["rl.algorithm"].set_value("rloo")

@@ -75,7 +75,7 @@ def test_a_fault_of_the_model_goes_when_it_is_mended(driver: Driver, train: Trai
 
 
 def test_a_fault_of_the_settings_goes_when_it_is_mended(driver: Driver, train: TrainPage) -> None:
-    field = train.settings.fields["training.batch_size"]
+    field = train.settings.forms.fields["training.batch_size"]
     field.set_value(0)
     _next(driver, train, train.settings)
     assert "At least 1" in train.banner.text
@@ -101,7 +101,7 @@ def test_what_is_no_fault_stays_until_one_goes_on(driver: Driver, train: TrainPa
 
 
 def test_a_file_takes_the_place_of_what_was_typed_and_cannot_be_used(train: TrainPage) -> None:
-    field = train.settings.fields["training.batch_size"]
+    field = train.settings.forms.fields["training.batch_size"]
     field.set_value("many")
     assert field.fault
     recipe = Recipe(name="one", stage="grpo", data=[Source(source="builtin:sums")],
@@ -127,5 +127,5 @@ def test_no_step_says_anything_else_than_the_draft(train: TrainPage) -> None:
         train.stage.choices.choose([stage])
         assert train.draft_model.draft.stage == stage
         assert train.model.methods.chosen == [train.recipe().model.method]
-        shown = {path: field.value for path, field in train.settings.fields.items()}
+        shown = {path: field.value for path, field in train.settings.forms.fields.items()}
         assert shown == values(train.draft_model.draft)

@@ -141,7 +141,7 @@ def test_rarer_stages_are_unfolded_by_hand_or_by_a_recipe(driver: Driver) -> Non
 def test_suggestions_leave_alone_what_was_entered(driver: Driver) -> None:
     page = driver.window.train
     driver.begin()
-    page.settings.fields["training.batch_size"].set_value(24)
+    page.settings.forms.fields["training.batch_size"].set_value(24)
     driver.click("choice:grpo")
     recipe = page.recipe()
     assert (recipe.training.batch_size, recipe.training.learning_rate) == (24, 2e-4)
@@ -153,7 +153,7 @@ def test_suggestions_leave_alone_what_was_entered(driver: Driver) -> None:
     page.model.methods.choose(["dora"])
     page.model.bases.choose(["starter"])
     assert page.recipe().model.method == "dora"
-    page.settings.fields["training.batch_size"]._on_reset()
+    page.settings.forms.fields["training.batch_size"]._on_reset()
     assert page.recipe().training.batch_size == 64
 
 
@@ -162,10 +162,10 @@ def test_what_does_not_apply_is_out_of_sight(driver: Driver) -> None:
     driver.begin()
     driver.click("choice:grpo")
     page.go_to(page.settings)
-    page.settings.form.folded.expand(animate=False)
+    page.settings.forms.form.folded.expand(animate=False)
 
     def seen(path: str) -> bool:
-        return page.settings.fields[path].isVisible()
+        return page.settings.forms.fields[path].isVisible()
 
     assert seen("rl.group_size")
     assert not any(map(seen, ("training.packing", "training.assistant_only_loss", "lora.rank")))
@@ -268,7 +268,7 @@ def test_a_run_that_began_with_the_starter_model_counts_as_one(
     driver.begin()
     driver.click("choice:recipe:quick-tour")
     driver.click("drop-stages")
-    driver.window.train.settings.fields["training.max_steps"].set_value(1)
+    driver.window.train.settings.forms.fields["training.max_steps"].set_value(1)
     driver.click("start")
     driver.wait(lambda: driver.window.run.pill.text == "Finished")
     run = driver.window.run.run
@@ -375,5 +375,5 @@ def test_python_is_coloured_and_indented(editor: RewardEditor, qtbot: Any, theme
 def test_every_setting_is_asked_for_once(qtbot: Any, theme: Theme) -> None:
     step = SettingsStep(DraftModel(lambda run: None), theme)
     qtbot.addWidget(step)
-    assert {"rl.group_size", "training.max_steps", "evaluation.holdout"} <= set(step.fields)
-    assert "evaluation.test" not in step.fields
+    assert {"rl.group_size", "training.max_steps", "evaluation.holdout"} <= set(step.forms.fields)
+    assert "evaluation.test" not in step.forms.fields

@@ -61,8 +61,8 @@ def say(model: Any, tokenizer: Any) -> Say:
     def answers(questions: list[str], temperature: float = 0.0) -> list[str]:
         torch.manual_seed(0)
         prompts = [[{"role": "user", "content": question}] for question in questions]
-        chat_model = Generator(model, tokenizer, "cpu", torch.float32)
-        return [said.text for said in chat_model.answers(prompts, 64, temperature)]
+        generator = Generator(model, tokenizer, "cpu", torch.float32)
+        return [one.text for one in generator.complete(prompts, 64, temperature)]
 
     return answers
 

@@ -85,9 +85,9 @@ def test_more_rows_are_asked_for_by_number() -> None:
 
 def test_a_measure_that_must_fall_gains_by_falling() -> None:
     long, short = [0.9, 0.8, 0.85, 0.95], [0.1, 0.2, 0.15, 0.25]
-    gate = Gate(metric="cut_off_share")
-    assert decide(by_rows("cut_off_share", [*long], [*short]), gate).gate == "passed"
-    assert decide(by_rows("cut_off_share", [*short], [*long]), gate).gate == "failed"
+    gate = Gate(metric="truncation_rate")
+    assert decide(by_rows("truncation_rate", [*long], [*short]), gate).gate == "passed"
+    assert decide(by_rows("truncation_rate", [*short], [*long]), gate).gate == "failed"
 
 
 def test_nothing_measured_never_passes() -> None:

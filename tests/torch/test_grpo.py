@@ -91,7 +91,7 @@ def test_a_step_tells_all_that_a_chart_shows(train_here: Run, method: str) -> No
         assert values[name] is not None, name
     before, after = of(Evaluated, events)
     assert (before.when, after.when) == ("before", "after")
-    assert {"accuracy", "reward", "answer_tokens", "cut_off_share"} <= set(after.values)
+    assert {"accuracy", "reward", "completion_length", "truncation_rate"} <= set(after.values)
     for measured in (before, after):
         for name in ("accuracy", "reward"):
             rows = measured.each[name]

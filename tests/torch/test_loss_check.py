@@ -88,14 +88,14 @@ def test_every_stage_measures_what_the_models_own_forward_pass_gives(
             if weight.requires_grad:
                 torch.nn.init.normal_(weight, std=0.1)
         trainer = _stage(context.recipe).build_trainer(context)
-        dice = torch.random.get_rng_state()
+        state = torch.random.get_rng_state()
         found = _compare(context, _stage(context.recipe), trainer)
         assert found is not None
         assert found.trainers == pytest.approx(found.own, rel=2e-5, abs=2e-5)
         assert abs(found.own) > 1e-3
         assert not found.differs(torch.float32)
         assert trainer.state.log_history == []
-        assert torch.equal(dice, torch.random.get_rng_state())
+        assert torch.equal(state, torch.random.get_rng_state())
 
 
 def family(folder: Path, tiny: Path, config: Any) -> Path:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from workers.data.reader import Row
-from workers.evaluate import Completion, Measured, checked
+from workers.evaluate import Completion, Measured, accuracy_of
 
 
 def _row(answer: str) -> Row:
@@ -12,8 +12,8 @@ def _row(answer: str) -> Row:
 
 def test_right_answers_are_counted_and_kept_row_by_row() -> None:
     said = [Completion("2", 1, truncated=False), Completion("It is 3", 3, truncated=True)]
-    measured = checked([_row("2"), _row("2")], said)
-    assert measured.values == {"accuracy": 0.5, "answer_tokens": 2.0, "cut_off_share": 0.5}
+    measured = accuracy_of([_row("2"), _row("2")], said)
+    assert measured.values == {"accuracy": 0.5, "completion_length": 2.0, "truncation_rate": 0.5}
     assert measured.each == {"accuracy": [1.0, 0.0]}
 
 

@@ -67,6 +67,6 @@ def test_what_a_run_is_told_by_has_words() -> None:
 
 def test_which_way_is_better() -> None:
     fall = {name for name in METRICS if lower_is_better(name)}
-    assert {"loss", "cut_off_share", "calibration_error"} <= fall
+    assert {"loss", "truncation_rate", "calibration_error"} <= fall
     assert not fall & {"accuracy", "reward", "pair_accuracy", "win_rate", "margin"}
     assert not lower_is_better("of_another_version")

@@ -101,18 +101,6 @@ _METRICS = (
         brief="{:.0%} right",
     ),
     MetricSpec(
-        name="answer_tokens",
-        meaning="mean length of the answers to held-out questions",
-        unit="tokens",
-        form="count",
-    ),
-    MetricSpec(
-        name="cut_off_share",
-        meaning="share of the answers to held-out questions that were truncated",
-        form="percent",
-        better="down",
-    ),
-    MetricSpec(
         name="entropy",
         meaning="mean entropy of the predictions",
         unit="nats",
@@ -282,10 +270,11 @@ _METRICS = (
     ),
     MetricSpec(
         name="completion_length",
-        meaning="mean length of a step's answers",
+        meaning="mean length of a step's or of held-out prompts' completions",
         unit="tokens",
         form="count",
         trainers=("completions/mean_length",),
+        former=("answer_tokens",),
         drawn=Drawn("completion_length"),
     ),
     MetricSpec(
@@ -298,11 +287,11 @@ _METRICS = (
     ),
     MetricSpec(
         name="truncation_rate",
-        meaning="share of a step's answers that were truncated",
+        meaning="share of a step's or of held-out prompts' completions that were truncated",
         form="percent",
         better="down",
         trainers=("completions/clipped_ratio",),
-        former=("truncated_share",),
+        former=("truncated_share", "cut_off_share"),
         drawn=Drawn("truncation_rate"),
     ),
     MetricSpec(

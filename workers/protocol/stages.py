@@ -469,7 +469,7 @@ _DECLARED = (
         icon="users-three",
         supervision="prompts",
         fields=("prompt",),
-        bring="Bring prompts; the reward model judges what is answered to them.",
+        bring="Bring prompts; the reward model scores what is answered to them.",
         reference=True,
         generates=True,
         scored_by="reward_model",
@@ -502,7 +502,7 @@ _DECLARED = (
         },
         amount="2,000 pairs or more for the reward model, then 1,000 to 20,000 questions without "
         "answers.",
-        cost="The dearest: a reward model first, then ten times as long as SFT or more.",
+        cost="The most costly: a reward model first, then ten times as long as SFT or more.",
         too_early="its tries will be noise to the reward model, which is then pleased by noise",
     ),
     StageSpec(

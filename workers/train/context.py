@@ -18,7 +18,7 @@ from transformers import Trainer
 from workers.data.mix import Rows
 from workers.engines import Loaded
 from workers.engines.transformers import save_weights
-from workers.evaluate import Generator, Measured, checked
+from workers.evaluate import Generator, Measured, accuracy_of
 from workers.fetch import Located, fingerprint
 from workers.folders import write_folder
 from workers.host import Host
@@ -226,8 +226,8 @@ def answered(context: TrainingContext, trainer: Trainer) -> Measured:
     if not asked:
         return Measured()
     longest = context.recipe.evaluation.max_completion_tokens
-    said = answering(context, trainer).answers([row.prompt for row in asked], longest)
-    return checked(asked, said)
+    prompts = [row.prompt for row in asked]
+    return accuracy_of(asked, generator_of(context, trainer).complete(prompts, longest))
 
 
 def policy_of(trainer: Trainer) -> Any:
@@ -235,7 +235,7 @@ def policy_of(trainer: Trainer) -> Any:
     return getattr(trainer.model, "policy", trainer.model)
 
 
-def answering(context: TrainingContext, trainer: Trainer) -> Generator:
+def generator_of(context: TrainingContext, trainer: Trainer) -> Generator:
     model = policy_of(trainer)
     return Generator(model, context.loaded.tokenizer, context.loaded.device, context.loaded.dtype)
 
@@ -247,13 +247,13 @@ def sample(context: TrainingContext, trainer: Trainer) -> None:
         return
     if not prompts or context.host.requests.end_asked:
         return
-    chat_model = answering(context, trainer)
-    for prompt, answer in zip(prompts, chat_model.answers(prompts, SAMPLE_TOKENS), strict=True):
+    completions = generator_of(context, trainer).complete(prompts, SAMPLE_TOKENS)
+    for prompt, completion in zip(prompts, completions, strict=True):
         context.host.emit(
             Sampled(
                 step=trainer.state.global_step,
                 prompt=prompt[-1]["content"],
-                completion=answer.text,
+                completion=completion.text,
             )
         )
 

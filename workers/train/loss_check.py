@@ -77,7 +77,7 @@ def build_checked(context: TrainingContext, stage: Stage) -> Trainer:
 
 
 def _compare(context: TrainingContext, stage: Stage, trainer: Trainer) -> Compared | None:
-    """Without a trace in the dice of the run, so that the same seed stays the same run."""
+    """Without a trace in the RNG state of the run, so that the same seed stays the same run."""
     model = context.loaded.model
     was_training = model.training
     with torch.random.fork_rng(), torch.no_grad(), trainer.compute_loss_context_manager():

@@ -1,4 +1,4 @@
-"""What a model's answers to the held-out prompts earn, and how often they beat its first ones."""
+"""What completions of the held-out prompts earn, and how often they beat the first ones."""
 
 from __future__ import annotations
 
@@ -8,49 +8,49 @@ import msgspec
 import torch
 from transformers import Trainer
 
-from workers.evaluate import Measured, checked
+from workers.evaluate import Measured, accuracy_of
 from workers.protocol.stages import spec_of
 from workers.protocol.wire import write_atomically
 from workers.rewards import EQUAL, Rewards, Sample
-from workers.train.context import TrainingContext, answering
+from workers.train.context import TrainingContext, generator_of
 
 FIRST = "held-out-before.json"
-"""What the answers before training earned, in the run's folder: a resumed run compares with it."""
+"""What the first completions earned, in the run's folder: a resumed run compares with it."""
 
 
 def evaluate_rewards(
     context: TrainingContext, trainer: Trainer, rewards: Rewards, longest: int
 ) -> Measured:
-    """Answers to the held-out prompts, scored: greedy ones, or in stage `rlhf`, whose aim is the
-    mean over what the policy says, sampled at rl.temperature with fixed dice.
+    """Completions of the held-out prompts, scored: greedy ones, or in stage `rlhf`, whose aim is
+    the mean over what the policy says, sampled at rl.temperature with a fixed RNG state.
 
     Returns:
-        `reward`, the mean of what the answers earn; `win_rate`, the share of prompts whose answer
+        `reward`, the mean of what they earn; `win_rate`, the share of prompts whose completion
         earns more than the one before training, ties counting half, once there is one; and of rows
         that say what is right the share answered right.
     """
     rows = [row for row in context.held_out if row.prompt]
     if not rows:
         return Measured()
-    chat_model = answering(context, trainer)
+    generator = generator_of(context, trainer)
     prompts = [row.prompt for row in rows]
     if spec_of(context.recipe.stage).scored_by == "reward_model":
         with torch.random.fork_rng():
             torch.manual_seed(context.recipe.training.seed)
-            said = chat_model.answers(prompts, longest, context.recipe.rl.temperature)
+            completions = generator.complete(prompts, longest, context.recipe.rl.temperature)
     else:
-        said = chat_model.answers(prompts, longest)
+        completions = generator.complete(prompts, longest)
     samples = [
-        Sample(row.prompt, answer.text, row.answer, answer.tokens)
-        for row, answer in zip(rows, said, strict=True)
+        Sample(row.prompt, one.text, row.answer, one.tokens)
+        for row, one in zip(rows, completions, strict=True)
     ]
     totals = rewards.score(samples).totals
     scored = [total for total in totals if total is not None]
     found = Measured(_compared(context.host.folder / FIRST, totals))
     if scored:
         found |= Measured({"reward": sum(scored) / len(scored)}, {"reward": totals})
-    known = [(row, answer) for row, answer in zip(rows, said, strict=True) if row.answer]
-    return found | checked(*map(list, zip(*known, strict=True))) if known else found
+    known = [pair for pair in zip(rows, completions, strict=True) if pair[0].answer]
+    return found | accuracy_of(*map(list, zip(*known, strict=True))) if known else found
 
 
 def _compared(path: Path, totals: list[float | None]) -> dict[str, float]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from PySide6.QtCore import QSignalBlocker
 from PySide6.QtWidgets import (
     QComboBox,
     QFileDialog,
@@ -10,7 +11,6 @@ from PySide6.QtWidgets import (
     QStackedWidget,
     QWidget,
 )
-from superqt.utils import signals_blocked
 
 from studio.draft import BaseKind, DraftModel, method
 from studio.draft_faults import warning
@@ -99,7 +99,7 @@ class ModelStep(Step):
     def offer_runs(self, runs: list[tuple[str, str]]) -> None:
         """Runs that have trained weights: id and name; the one that is chosen stays."""
         present = self.runs.currentData()
-        with signals_blocked(self.runs):
+        with QSignalBlocker(self.runs):
             self.runs.clear()
             for run, name in runs:
                 self.runs.addItem(f"{name}   {run}", run)
@@ -126,7 +126,7 @@ class ModelStep(Step):
     def show_draft(self) -> None:
         base, how = self.draft.base, method(self.draft)
         if self.methods.chosen != [how]:
-            with signals_blocked(self.methods):
+            with QSignalBlocker(self.methods):
                 self.methods.choose([how])
         if not self.bases.chosen or self.base != (base.kind, base.name):
             self._show_base(base.kind, base.name)
@@ -137,8 +137,8 @@ class ModelStep(Step):
 
     def _show_base(self, kind: BaseKind, name: str) -> None:
         run = name.removeprefix("run:")
-        with signals_blocked(self.bases), signals_blocked(self.hub), \
-                signals_blocked(self.folder), signals_blocked(self.runs):  # fmt: skip
+        with QSignalBlocker(self.bases), QSignalBlocker(self.hub), \
+                QSignalBlocker(self.folder), QSignalBlocker(self.runs):  # fmt: skip
             self.bases.choose([kind])
             if kind == "hub":
                 self.hub.setText(name)

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from PySide6.QtCore import Signal
+from PySide6.QtCore import QSignalBlocker, Signal
 from PySide6.QtWidgets import QHBoxLayout, QVBoxLayout
-from superqt.utils import signals_blocked
 
 from studio.draft import DraftModel, RewardModelChoice
 from studio.pages.train.step import Step
@@ -50,7 +49,7 @@ class RewardModelPicker(Card):
         Args:
             others: how many rewards the recipe has besides.
         """
-        with signals_blocked(self.box):
+        with QSignalBlocker(self.box):
             if offered != self._offered:
                 self._offered = offered
                 self.box.clear()

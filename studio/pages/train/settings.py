@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-from PySide6.QtWidgets import QLineEdit
+from PySide6.QtWidgets import QLineEdit, QVBoxLayout, QWidget
 
 from studio.draft import OPTIONS, TABLES, UNNAMED, DraftModel, defaults, shown_options
 from studio.pages.train.step import Step
-from studio.theme import Theme
+from studio.theme import SPACE, Theme
 from studio.widgets.card import Card
 from studio.widgets.form import Field, OptionForm
 from studio.widgets.text import label
@@ -23,10 +23,38 @@ HEADINGS = {
 
 
 class SettingsStep(Step):
+    """The forms, once they are looked at: half of the wizard's controls are here."""
+
     name = "Settings"
 
     def __init__(self, model: DraftModel, theme: Theme) -> None:
         super().__init__(model)
+        self._theme = theme
+        self._made: SettingsForms | None = None
+
+    @property
+    def forms(self) -> SettingsForms:
+        """Made when they are first asked for."""
+        if self._made is None:
+            self._made = SettingsForms(self.draft_model, self._theme)
+            self.body.addWidget(self._made)
+            self._made.show()  # at once, where the step is already to be seen
+        return self._made
+
+    def show_draft(self) -> None:
+        if self._made is not None:
+            self._made.show_draft()
+
+    def enter(self) -> None:
+        self.forms.place()
+
+
+class SettingsForms(QWidget):
+    """The run's name, and every setting by its key path, also those out of sight."""
+
+    def __init__(self, model: DraftModel, theme: Theme) -> None:
+        super().__init__()
+        self._model = model
         self.run_name = QLineEdit()
         self.run_name.setObjectName("run-name")
         self.run_name.setPlaceholderText(UNNAMED)
@@ -38,53 +66,54 @@ class SettingsStep(Step):
             for form in (self.form, *self.own.values())
             for path, field in form.fields.items()
         }
-        """Every setting by its key path, also those out of sight."""
-        named = Card("Name")
-        named.body.addWidget(self.run_name)
-        named.body.addWidget(label("What the run is called in lists.", "muted"))
-        card = Card("Training")
-        card.body.addWidget(self.form)
-        self.body.addWidget(named)
-        self.body.addWidget(card)
-        self._cards: dict[str, Card] = {}
-        for table, form in self.own.items():
-            self._cards[table] = Card(HEADINGS[table])
-            self._cards[table].body.addWidget(form)
-            self.body.addWidget(self._cards[table])
-        self.body.addStretch(1)
+        self._lay_out()
         self.show_draft()
         self.run_name.textChanged.connect(lambda text: model.change(name=text))
         for field in self.fields.values():
             field.changed.connect(lambda field=field: self._on_edited(field))
 
+    def _lay_out(self) -> None:
+        column = QVBoxLayout(self)
+        column.setContentsMargins(0, 0, 0, 0)
+        column.setSpacing(2 * SPACE)
+        named, card = Card("Name"), Card("Training")
+        named.body.addWidget(self.run_name)
+        named.body.addWidget(label("What the run is called in lists.", "muted"))
+        card.body.addWidget(self.form)
+        column.addWidget(named)
+        column.addWidget(card)
+        self._cards = {table: Card(heading) for table, heading in HEADINGS.items()}
+        for table, own in self._cards.items():
+            own.body.addWidget(self.own[table])
+            column.addWidget(own)
+        column.addStretch(1)
+
     def show_draft(self) -> None:
-        draft, usual = self.draft, defaults(self.draft)
+        draft = self._model.draft
+        usual = defaults(draft)
         if self.run_name.text() != draft.name:
             self.run_name.setText(draft.name)
         for path, field in self.fields.items():
             field.set_default(usual[path])
             if path not in draft.option_faults:  # what was typed and cannot be used stays
                 field.show_value(draft.options.get(path, usual[path]))
-        if not self.isHidden():
-            self._place()
+        if self.isVisible():
+            self.place()
 
-    def enter(self) -> None:
-        self._place()
-
-    def _place(self) -> None:
+    def place(self) -> None:
         """Shows what applies; to lay out so many fields takes longer than a click may."""
-        shown = shown_options(self.draft)
+        shown = shown_options(self._model.draft)
         for form in (self.form, *self.own.values()):
             form.leave_out(set(form.fields) - shown)
         for table, card in self._cards.items():
             card.setVisible(not shown.isdisjoint(self.own[table].fields))
 
     def _on_edited(self, field: Field) -> None:
-        path = field.option.path
+        path, draft = field.option.path, self._model.draft
         if field.fault:
-            self.draft_model.become(self.draft.with_option_fault(path, field.fault))
+            self._model.become(draft.with_option_fault(path, field.fault))
         else:
-            self.draft_model.become(self.draft.with_option(path, field.value))
+            self._model.become(draft.with_option(path, field.value))
 
 
 def _options(tables: Collection[str]) -> list[Option]:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from PySide6.QtCore import Signal
+from PySide6.QtCore import QSignalBlocker, Signal
 from PySide6.QtWidgets import QFileDialog, QHBoxLayout, QLineEdit, QVBoxLayout, QWidget
-from superqt.utils import signals_blocked
 
 from studio.draft import DraftSource
 from studio.theme import SPACE, Theme
@@ -72,7 +71,7 @@ class SourceLine(QWidget):
             self._edits.values(), (draft.weight, draft.limit, draft.licence), strict=True
         ):
             if edit.text() != text:
-                with signals_blocked(edit):
+                with QSignalBlocker(edit):
                     edit.setText(text)
         self._show_notes()
 
@@ -130,7 +129,7 @@ class TestChooser(Card):
     def offer(self, names: list[str]) -> None:
         """Built-in sets to choose from; what is chosen stays, whatever it is."""
         present = self.value
-        with signals_blocked(self.box):
+        with QSignalBlocker(self.box):
             self.box.clear()
             self.box.addItem("None: keep a share of the data apart", "")
             for name in names:

@@ -5,8 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from PySide6.QtCore import Qt, Signal
-from superqt.utils import signals_blocked
+from PySide6.QtCore import QSignalBlocker, Qt, Signal
 
 from studio.draft import DraftModel
 from studio.pages.train.step import Step
@@ -55,7 +54,7 @@ class StageStep(Step):
     def show_draft(self) -> None:
         stage = self.draft.stage
         if self.choices.chosen != [stage]:
-            with signals_blocked(self.choices):
+            with QSignalBlocker(self.choices):
                 self.choices.choose([stage])
         if stage in self._rare:  # a recipe may bring a stage whose card is folded away
             self._on_more()
