@@ -17,7 +17,7 @@ from studio.records import JobRow
 from studio.theme import Theme
 from studio.widgets.wizard import Wizard
 from workers.protocol.refusal import Refusal
-from workers.protocol.stages import spec_of
+from workers.protocol.stages import talks
 
 
 class RecipeWizard(Wizard):
@@ -54,17 +54,17 @@ class RecipeWizard(Wizard):
     # Runs to build upon
 
     def offer_runs(self) -> None:
-        self.model.offer_runs([(row.id, row.name) for row in self._trained(talks=True)])
+        self.model.offer_runs([(row.id, row.name) for row in self._trained(talking=True)])
         self._offer_reward_models()
 
     def _offer_reward_models(self) -> None:
-        models = [(f"run:{row.id}", row.name) for row in self._trained(talks=False)]
+        models = [(f"run:{row.id}", row.name) for row in self._trained(talking=False)]
         self.draft_model.offer_reward_models(models)
 
-    def _trained(self, *, talks: bool) -> list[JobRow]:
+    def _trained(self, *, talking: bool) -> list[JobRow]:
         """Runs whose weights are there, the newest first: of models that talk, or that score."""
         rows = [row for row in self._jobs.store.jobs("train") if row.has_weights]
-        return [row for row in rows if spec_of(row.stage).talks is talks]
+        return [row for row in rows if talks(row.stage) is talking]
 
     # Faults
 
