@@ -120,7 +120,7 @@ class AnswerText(Reader):
         at = self.textCursor()
         self.write(at, one.text or "(an empty answer)", "text" if one.text else "muted")
         if one.truncated:
-            self.write(at, f"\n\nCut off after {one.tokens} tokens.", "warning")
+            self.write(at, f"\n\nTruncated after {one.tokens} tokens.", "warning")
         for fault in one.faults:
             self.write(at, f"\n\nNo score: {fault}", "bad")
         self.write(at, "\n\nPrompt\n", "muted", bold=True)
