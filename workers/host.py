@@ -32,7 +32,6 @@ LISTEN_EVERY_S = 0.03
 """How often a task that serves looks at what is asked, while it has nothing else to do."""
 OWNER_EVERY_S = 1.0
 """How often it looks whether its owner lives."""
-Emit = Callable[[Event], None]
 Handlers = Mapping[type[Request], Callable[[Any], None]]
 LESS_MEMORY = (
     "Halve the batch size and double gradient accumulation, lower the max sequence length, "

@@ -24,7 +24,6 @@ from studio.widgets.combo import ComboBox
 from studio.widgets.text import button, label
 from workers.protocol.options import Option, text_of
 
-Editor = QLineEdit | QPlainTextEdit | QComboBox | QCheckBox
 Check = Callable[[Any], str]
 """Says what is wrong with a value of the right kind, or nothing."""
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from PySide6.QtCore import QRectF, QSize
 from PySide6.QtGui import QColor, QFontMetricsF, QPainter, QPaintEvent, QPen
 from PySide6.QtWidgets import QSizePolicy, QWidget
 
 from studio.theme import SPACE, Theme
+from workers.protocol.sources import BUILTIN, short_name
 
 BAR = 2 * SPACE
 SWATCH = SPACE + 2
@@ -34,7 +33,11 @@ class MixtureBar(QWidget):
     def show_weights(self, weights: list[tuple[str, float]]) -> None:
         """Sources and their weights above 0."""
         whole = sum(weight for _, weight in weights)
-        self.shares = [(_short(source), weight / whole) for source, weight in weights if weight > 0]
+        self.shares = [
+            (short_name(source.removeprefix(BUILTIN)), weight / whole)
+            for source, weight in weights
+            if weight > 0
+        ]
         self.setAccessibleName("Mixture: " + ", ".join(map(_words, self.shares)))
         self.setToolTip("\n".join(map(_words, self.shares)))
         self.setVisible(len(self.shares) > 1)
@@ -87,7 +90,3 @@ class MixtureBar(QWidget):
 
 def _words(share: tuple[str, float]) -> str:
     return f"{share[0]} {share[1]:.0%}"
-
-
-def _short(source: str) -> str:
-    return Path(source).name if Path(source).is_absolute() else source.removeprefix("builtin:")

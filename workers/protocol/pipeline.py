@@ -20,7 +20,6 @@ from workers.protocol.recipe import (
     check_recipe,
     converted,
     itself,
-    parse_recipe,
     parse_toml,
     read_text,
     toml_of,
@@ -69,7 +68,8 @@ def parse_pipeline(
     """
     plain = parse_toml(text, where)
     if "stages" not in plain:
-        recipe = parse_recipe(text, where, say=say, root_of=root_of)
+        completed = with_defaults(with_present_keys(plain, say), root_of)
+        recipe = converted(completed, Recipe, where)
         pipeline = Pipeline(name=recipe.name, stages=[recipe])
     else:
         stages = plain["stages"]

@@ -40,6 +40,11 @@ def kind_of_file(path: Path) -> Kind | None:
     return KINDS.get(suffixes[-1]) if suffixes else None
 
 
+def short_name(source: str) -> str:
+    """A dataset as a person calls it: of a path on this disk the last part alone."""
+    return Path(source).name if Path(source).is_absolute() else source
+
+
 def on_hub(source: str) -> bool:
     """Whether a dataset's name can only be one on the hub; nothing is fetched to find out."""
     path = Path(source).expanduser()

@@ -29,6 +29,7 @@ from workers.protocol.events import (
 from workers.protocol.recipe import Source
 from workers.protocol.refusal import Refusal
 from workers.protocol.requests import MapColumns, SaveVersion, ShowRows, ShowTokens
+from workers.protocol.sources import short_name
 from workers.protocol.stages import likeliest
 
 FROM_CHECK = "Rows of the check"
@@ -102,7 +103,7 @@ class Browser(BrowserView):
         self.saving = self.counted = False
         self._bad, self._shown = 0, None
         self._tokens_due = self._tokens_asked = False
-        self.name.setText(_elided(_title(source.source)))
+        self.name.setText(_elided(short_name(source.source)))
         self.name.setToolTip(source.source)
         self.facts.setText("Opening")
         self.stages.offer([])
@@ -176,7 +177,7 @@ class Browser(BrowserView):
         else:
             facts.append("licence unknown")
         if opening.version_of:
-            facts.append(f"edited from {_title(opening.version_of)}")
+            facts.append(f"edited from {short_name(opening.version_of)}")
         # What is missing takes many words; it stands above the columns, where it is mended.
         facts += [opening.why] if opening.why and opening.format else []
         self.facts.setText("  ·  ".join(facts))
@@ -417,7 +418,3 @@ def _elided(name: str) -> str:
     and takes the elided text for its size."""
     half = LONGEST_NAME // 2
     return name if len(name) <= LONGEST_NAME else f"{name[: half - 1]}…{name[-half:]}"
-
-
-def _title(source: str) -> str:
-    return Path(source).name if Path(source).is_absolute() else source

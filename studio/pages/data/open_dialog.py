@@ -14,7 +14,7 @@ from studio.widgets.listcard import ListCard
 from studio.widgets.text import button, label
 from workers.protocol.assets import builtin_datasets
 from workers.protocol.browse import Version
-from workers.protocol.sources import PATTERNS
+from workers.protocol.sources import PATTERNS, short_name
 
 FILES = f"Data ({PATTERNS})"
 
@@ -74,7 +74,7 @@ class OpenDialog(QWidget):
     def offer(self, recent: list[str], versions: list[tuple[Path, Version]]) -> None:
         """Fills the lists anew."""
         self.builtins.offer([(f"builtin:{name}", name, "") for name in builtin_datasets()])
-        self.recent.offer([(source, _short(source), source) for source in recent])
+        self.recent.offer([(source, short_name(source), source) for source in recent])
         self.versions.offer(
             [(str(path), f"{path.stem}   {told.rows:,} rows", _history(told))
              for path, told in versions]
@@ -106,10 +106,6 @@ def saved_versions(folder: Path) -> list[tuple[Path, Version]]:
         if path.is_file():
             found.append((path, version))
     return sorted(found, key=lambda one: one[1].created, reverse=True)
-
-
-def _short(source: str) -> str:
-    return Path(source).name if Path(source).is_absolute() else source
 
 
 def _history(version: Version) -> str:
