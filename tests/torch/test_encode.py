@@ -357,8 +357,12 @@ def test_a_template_whose_prompt_is_no_prefix_loses_no_token_of_an_answer(tokeni
         assert [one.completion_ids for one in found] == [one.completion_ids for one in whole]
         asked = [render(row.prompt, tokenizer, generation=True) for row in rows for _ in range(2)]
         assert all("<think></think>" in prompt for prompt in asked)
+        thinks = ["<think>" in str([row.completion, row.rejected]) for row in rows for _ in "ab"]
+        assert True in thinks
         assert [one.prompt_ids for one in found] == [
-            tokenizer(prompt, add_special_tokens=False)["input_ids"] for prompt in asked
+            plainly.prompt_ids if thinking
+            else tokenizer(prompt, add_special_tokens=False)["input_ids"]
+            for prompt, thinking, plainly in zip(asked, thinks, whole, strict=True)
         ]
     finally:
         tokenizer.chat_template = plain

@@ -100,8 +100,9 @@ def _parts(talk: Conversation, index: int) -> Parts:
             return Parts(prompt, turn)
         case "none":
             return Parts(prompt, _thinking(_marks_of(talk), thought, block, turn))
-        case "closed" if thought:
-            written = turn if shown else _thinking(head.marks, thought, block, turn)
+        case "closed" if thought or talk.thinks:
+            kept = shown or not thought
+            written = turn if kept else _thinking(head.marks, thought, block, turn)
             return Parts(lead, written, (THINKS,))
         case "closed":
             said = block.behind if block else turn

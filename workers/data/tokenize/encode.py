@@ -27,7 +27,7 @@ from workers.data.tokenize.chat_template import render
 from workers.data.tokenize.completeness import check_tools
 from workers.data.tokenize.rendered import Conversation, Rendered, Span, shared_length
 from workers.data.tokenize.spans import by_answer, conversation, renderings
-from workers.data.tokenize.thought import Reasoning
+from workers.data.tokenize.thought import Reasoning, split_thought
 from workers.protocol.recipe import Stage
 from workers.protocol.stages import spec_of
 
@@ -233,8 +233,14 @@ def _encoded(talk: Conversation, rendered: Rendered, reasoning: Reasoning, **mor
 def _pair(row: Row, tokenizer: PreTrainedTokenizerBase, reasoning: Reasoning) -> list[Encoding]:
     """Both answers behind the one prompt that they share: templates may write more before one of
     them, an empty thought for example, which is then a part of it."""
-    chosen = _completion(row, row.completion, tokenizer, reasoning, side="chosen")
-    rejected = _completion(row, row.rejected, tokenizer, reasoning, side="rejected")
+    sides = {"chosen": row.completion, "rejected": row.rejected}
+    thinks = reasoning != "drop" and any(
+        split_thought(answer[-1])[0] for answer in sides.values()
+    )
+    chosen, rejected = (
+        _completion(row, answer, tokenizer, reasoning, thinks=thinks, side=side)
+        for side, answer in sides.items()
+    )
     shared = shared_length(
         chosen.input_ids[: _begin(chosen.labels)], rejected.input_ids[: _begin(rejected.labels)]
     )
@@ -259,11 +265,14 @@ def _completion(
     answer: list[Message],
     tokenizer: PreTrainedTokenizerBase,
     reasoning: Reasoning,
+    *,
+    thinks: bool = False,
     **more: Any,
 ) -> Encoding:
     """A prompt with one answer, everything from the answer's first token on in the loss, a line
     break behind its end-of-turn token included, as TRL lays it out."""
     talk = conversation([*row.prompt, *answer], tokenizer, row.tools, reasoning=reasoning)
+    talk.thinks = thinks
     (rendered,) = renderings(talk, last_only=True)
     made = _encoded(talk, rendered, reasoning, **more)
     if parts_better(talk, rendered, made.offsets):

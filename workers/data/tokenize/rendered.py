@@ -43,6 +43,9 @@ class Conversation:
         self.messages = messages
         self.tokenizer: Any = tokenizer
         self.tools = tools
+        self.thinks = False
+        """Whether the prompt is to be one for an answer that thinks, as that of a pair is where one
+        of its answers does."""
         self._texts: dict[tuple[int, bool], str] = {}
 
     def through(self, count: int) -> str:
