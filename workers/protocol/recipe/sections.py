@@ -8,8 +8,11 @@ import msgspec
 
 from workers.protocol.options import option
 
-Template = Literal["auto", "chatml", "llama-3", "gemma", "mistral", "alpaca"]
-"""How a conversation becomes one text; auto is the model's own, chatml where it has none."""
+Template = str
+"""How a conversation becomes one text; auto is the model's own, chatml where it has none.
+
+`workers.protocol.templates` knows the names.
+"""
 Method = Literal["lora", "qlora", "dora", "full"]
 Thinking = Literal["auto", "on", "off"]
 Effort = Literal["", "low", "medium", "high"]
@@ -41,7 +44,8 @@ class Model(Section, frozen=True):
         Template,
         option(
             "Chat template",
-            "auto takes the model's own, chatml where it has none; a base model may learn another.",
+            "auto takes the model's own, chatml where it has none. Others: chatml, llama-3, gemma, "
+            "mistral, alpaca, trl:NAME for one that TRL ships, or the path of a .jinja file.",
             advanced=True,
         ),
     ] = "auto"
