@@ -103,8 +103,9 @@ class StageSpec(msgspec.Struct, frozen=True, kw_only=True):
     """By rl.algorithm."""
     objective: str = ""
     """What it does with its examples; empty where training.assistant_only_loss decides."""
-    too_long: str = "are truncated"
-    """What becomes of examples longer than training.max_length."""
+    too_long: str = ""
+    """What becomes of examples longer than training.max_length; empty where training.too_long
+    decides."""
     amount: str = ""
     """The rows that it needs, and how many are usual."""
     cost: str = ""
@@ -232,7 +233,7 @@ _DECLARED = (
         fields=("completion",),
         bring="Bring answers to learn: a chat, or a prompt with a completion.",
         tools=True,
-        options=("training.packing", "training.assistant_only_loss"),
+        options=("training.packing", "training.assistant_only_loss", "training.too_long"),
         defaults=(_tiny(4e-3, 16), _TINY_FULL),
         charts=SFT_CHARTS,
         measures=("loss", "entropy", "token_accuracy"),
@@ -280,7 +281,7 @@ _DECLARED = (
         reference=True,
         options=(
             "preference.beta", "preference.loss", "preference.label_smoothing",
-            "preference.rpo_alpha",
+            "preference.rpo_alpha", "training.too_long",
         ),
         defaults=(
             *_PREFERENCE_RATES,
@@ -310,7 +311,7 @@ _DECLARED = (
         bring="Bring answers with a label that is true or false, or pairs.",
         smallest_batch=2,
         reference=True,
-        options=("preference.beta",),
+        options=("preference.beta", "training.too_long"),
         defaults=(
             *_PREFERENCE_RATES,
             _tiny(1e-3, 32),
@@ -337,7 +338,10 @@ _DECLARED = (
         fields=("rejected",),
         bring=_PAIRS,
         reference=True,
-        options=("preference.beta", "preference.label_smoothing", "preference.rpo_alpha"),
+        options=(
+            "preference.beta", "preference.label_smoothing", "preference.rpo_alpha",
+            "training.too_long",
+        ),
         defaults=(
             Default(
                 values={"preference.beta": 1.0},
@@ -364,7 +368,7 @@ _DECLARED = (
         supervision="pairs",
         fields=("rejected",),
         bring=_PAIRS,
-        options=("preference.beta", "preference.simpo_gamma"),
+        options=("preference.beta", "preference.simpo_gamma", "training.too_long"),
         defaults=(
             Default(values={"preference.beta": 2.0}, source="Meng et al. 2024"),
             *_PREFERENCE_RATES,
@@ -386,7 +390,10 @@ _DECLARED = (
         supervision="pairs",
         fields=("rejected",),
         bring=_PAIRS,
-        options=("preference.beta", "preference.label_smoothing", "preference.rpo_alpha"),
+        options=(
+            "preference.beta", "preference.label_smoothing", "preference.rpo_alpha",
+            "training.too_long",
+        ),
         defaults=(
             Default(values={"preference.rpo_alpha": 1.0}, source="TRL's CPOConfig: cpo_alpha"),
             *_PREFERENCE_RATES,
@@ -408,7 +415,7 @@ _DECLARED = (
         supervision="pairs",
         fields=("rejected",),
         bring=_PAIRS,
-        options=("preference.beta",),
+        options=("preference.beta", "training.too_long"),
         defaults=(_tiny(2e-3, 16), _TINY_FULL),
         charts=PREFERENCE_CHARTS,
         measures=_PAIR_MEASURES,
@@ -520,7 +527,7 @@ _DECLARED = (
         generates=True,
         options=(
             "distill.teacher", "distill.lmbda", "distill.beta", "distill.temperature",
-            "rl.max_completion_tokens",
+            "rl.max_completion_tokens", "training.too_long",
         ),
         defaults=(_tiny(1e-3, 16), _TINY_FULL, _TINY_ANSWERS),
         charts=SFT_CHARTS,

@@ -33,6 +33,7 @@ from workers.protocol.recipe.sections import (
     Section,
     Source,
     Template,
+    TooLong,
     Training,
 )
 from workers.protocol.stages import Stage
@@ -54,6 +55,7 @@ __all__ = [
     "Source",
     "Stage",
     "Template",
+    "TooLong",
     "Training",
     "check_recipe",
     "converted",
