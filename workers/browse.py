@@ -254,7 +254,7 @@ class Browser:
             stage = self._stage(request.stage, made)
             viewer = self._viewer(request.model or self._task.model, request.template or "auto")
             length = request.max_length or self._task.max_length
-            views = viewer.views(made, request.row, stage, length)
+            views = viewer.views(made, request.row, stage, length, request.too_long)
         except RowFault as fault:
             return TokensShown(row=request.row, reason=f"The row cannot be used: {fault}.")
         except Refusal as refusal:

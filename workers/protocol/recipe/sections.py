@@ -18,6 +18,8 @@ Thinking = Literal["auto", "on", "off"]
 Effort = Literal["", "low", "medium", "high"]
 Reasoning = Literal["learn", "read", "drop"]
 Engine = Literal["auto", "transformers", "unsloth"]
+TooLong = Literal["drop", "cut"]
+"""What becomes of a row whose answer does not fit into training.max_length tokens."""
 
 
 class Section(msgspec.Struct, kw_only=True, frozen=True, forbid_unknown_fields=True):
@@ -202,13 +204,22 @@ class Training(Section, frozen=True):
         int,
         option(
             "Max sequence length",
-            "Longer examples are truncated at this many tokens; plain text is split.",
+            "Most tokens of an example; plain text that is longer is split, without loss.",
             unit="tokens",
             ge=8,
             le=1_048_576,
             on_resume=True,
         ),
     ] = 1024
+    too_long: Annotated[
+        TooLong,
+        option(
+            "Rows that are too long",
+            "drop leaves out rows longer than the max sequence length; cut truncates them, which "
+            "teaches the model to break off.",
+            advanced=True,
+        ),
+    ] = "drop"
     seed: Annotated[
         int, option("Seed", "The same seed gives the same run.", ge=0, le=2**32 - 1)
     ] = 0
