@@ -232,7 +232,7 @@ _DECLARED = (
         fields=("completion",),
         bring="Bring answers to learn: a chat, or a prompt with a completion.",
         tools=True,
-        options=("training.packing", "training.assistant_only_loss"),
+        options=("training.packing", "training.assistant_only_loss", "training.reasoning"),
         defaults=(_tiny(4e-3, 16), _TINY_FULL),
         charts=SFT_CHARTS,
         measures=("loss", "entropy", "token_accuracy"),
@@ -280,7 +280,7 @@ _DECLARED = (
         reference=True,
         options=(
             "preference.beta", "preference.loss", "preference.label_smoothing",
-            "preference.rpo_alpha",
+            "preference.rpo_alpha", "training.reasoning",
         ),
         defaults=(
             *_PREFERENCE_RATES,
@@ -310,7 +310,7 @@ _DECLARED = (
         bring="Bring answers with a label that is true or false, or pairs.",
         smallest_batch=2,
         reference=True,
-        options=("preference.beta",),
+        options=("preference.beta", "training.reasoning"),
         defaults=(
             *_PREFERENCE_RATES,
             _tiny(1e-3, 32),
@@ -337,7 +337,10 @@ _DECLARED = (
         fields=("rejected",),
         bring=_PAIRS,
         reference=True,
-        options=("preference.beta", "preference.label_smoothing", "preference.rpo_alpha"),
+        options=(
+            "preference.beta", "preference.label_smoothing", "preference.rpo_alpha",
+            "training.reasoning",
+        ),
         defaults=(
             Default(
                 values={"preference.beta": 1.0},
@@ -364,7 +367,7 @@ _DECLARED = (
         supervision="pairs",
         fields=("rejected",),
         bring=_PAIRS,
-        options=("preference.beta", "preference.simpo_gamma"),
+        options=("preference.beta", "preference.simpo_gamma", "training.reasoning"),
         defaults=(
             Default(values={"preference.beta": 2.0}, source="Meng et al. 2024"),
             *_PREFERENCE_RATES,
@@ -386,7 +389,10 @@ _DECLARED = (
         supervision="pairs",
         fields=("rejected",),
         bring=_PAIRS,
-        options=("preference.beta", "preference.label_smoothing", "preference.rpo_alpha"),
+        options=(
+            "preference.beta", "preference.label_smoothing", "preference.rpo_alpha",
+            "training.reasoning",
+        ),
         defaults=(
             Default(values={"preference.rpo_alpha": 1.0}, source="TRL's CPOConfig: cpo_alpha"),
             *_PREFERENCE_RATES,
@@ -408,7 +414,7 @@ _DECLARED = (
         supervision="pairs",
         fields=("rejected",),
         bring=_PAIRS,
-        options=("preference.beta",),
+        options=("preference.beta", "training.reasoning"),
         defaults=(_tiny(2e-3, 16), _TINY_FULL),
         charts=PREFERENCE_CHARTS,
         measures=_PAIR_MEASURES,
@@ -450,7 +456,7 @@ _DECLARED = (
         fields=("rejected",),
         bring=_PAIRS,
         talks=False,
-        options=("preference.center_rewards_coefficient",),
+        options=("preference.center_rewards_coefficient", "training.reasoning"),
         defaults=(
             _tiny(5e-4, 16, max_steps=80),
         ),
@@ -520,7 +526,7 @@ _DECLARED = (
         generates=True,
         options=(
             "distill.teacher", "distill.lmbda", "distill.beta", "distill.temperature",
-            "rl.max_completion_tokens",
+            "rl.max_completion_tokens", "training.reasoning",
         ),
         defaults=(_tiny(1e-3, 16), _TINY_FULL, _TINY_ANSWERS),
         charts=SFT_CHARTS,

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, cast
 from jinja2.exceptions import TemplateError
 
 from workers.data.schema.messages import Message
+from workers.data.tokenize.reasoning import as_handed
 from workers.protocol.recipe import Template
 from workers.protocol.refusal import Refusal
 
@@ -133,13 +134,16 @@ def render(
 ) -> str:
     """The text that the model sees; `generation` adds the head of the answer to come.
 
+    Thinking is handed on as the template reads it.
+
     Raises:
         Refusal: the template does not take the conversation, a system turn for example.
     """
     try:
         return tokenizer.apply_chat_template(  # type: ignore[return-value]
-            messages, tools=list(tools) or None, tokenize=False, add_generation_prompt=generation
-        )
+            as_handed(messages, tokenizer), tools=list(tools) or None, tokenize=False,
+            add_generation_prompt=generation,
+        )  # fmt: skip
     except (TemplateError, TypeError, KeyError) as fault:
         raise Refusal(
             f"The model's chat template does not take this conversation: {fault}.",

@@ -63,6 +63,15 @@ def _preference(recipe: Recipe) -> Iterator[Problem]:
         )
 
 
+def _masked_thinking(recipe: Recipe) -> Iterator[Problem]:
+    if recipe.training.reasoning == "read" and spec_of(recipe.stage).preference:
+        yield (
+            f"training.reasoning = 'read' in stage '{recipe.stage}'.",
+            "An answer is preferred as a whole, so no part of it can be masked.",
+            "Set training.reasoning to 'learn', or to 'drop' for answers without their thinking.",
+        )
+
+
 def _reward_model(recipe: Recipe) -> Iterator[Problem]:
     spec = spec_of(recipe.stage, recipe.rl.algorithm)
     if spec.scored_by != "reward_model":
@@ -126,4 +135,4 @@ def _teacher(recipe: Recipe) -> Iterator[Problem]:
         )
 
 
-RULES = (_whole, _four_bits, _preference, _reward_model, _reinforced, _teacher)
+RULES = (_whole, _four_bits, _preference, _masked_thinking, _reward_model, _reinforced, _teacher)

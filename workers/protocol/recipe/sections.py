@@ -11,6 +11,9 @@ from workers.protocol.options import option
 Template = Literal["auto", "chatml", "llama-3", "gemma", "mistral", "alpaca"]
 """How a conversation becomes one text; auto is the model's own, chatml where it has none."""
 Method = Literal["lora", "qlora", "dora", "full"]
+Thinking = Literal["auto", "on", "off"]
+Effort = Literal["", "low", "medium", "high"]
+Reasoning = Literal["learn", "read", "drop"]
 Engine = Literal["auto", "transformers", "unsloth"]
 
 
@@ -42,6 +45,22 @@ class Model(Section, frozen=True):
             advanced=True,
         ),
     ] = "auto"
+    thinking: Annotated[
+        Thinking,
+        option(
+            "Thinking",
+            "Whether the model thinks before it answers, where its chat template has a switch; "
+            "auto goes by whether the answers to learn do.",
+        ),
+    ] = "auto"
+    reasoning_effort: Annotated[
+        Effort,
+        option(
+            "Reasoning effort",
+            "How long it thinks, where its chat template has levels; empty is the template's own.",
+            advanced=True,
+        ),
+    ] = ""
     engine: Annotated[
         Engine,
         option("Engine", "Which library loads and speeds up the model.", advanced=True),
@@ -245,6 +264,15 @@ class Training(Section, frozen=True):
             formerly="assistant_only",
         ),
     ] = True
+    reasoning: Annotated[
+        Reasoning,
+        option(
+            "Thinking in answers",
+            "What is done with the data's thinking: learn puts it in the loss, read leaves it in "
+            "the context and masks it, drop takes it out.",
+            advanced=True,
+        ),
+    ] = "learn"
     save_every_steps: Annotated[
         int,
         option(
