@@ -360,7 +360,8 @@ def test_a_template_whose_prompt_is_no_prefix_loses_no_token_of_an_answer(tokeni
         thinks = ["<think>" in str([row.completion, row.rejected]) for row in rows for _ in "ab"]
         assert True in thinks
         assert [one.prompt_ids for one in found] == [
-            plainly.prompt_ids if thinking
+            plainly.prompt_ids
+            if thinking
             else tokenizer(prompt, add_special_tokens=False)["input_ids"]
             for prompt, thinking, plainly in zip(asked, thinks, whole, strict=True)
         ]

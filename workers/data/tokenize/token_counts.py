@@ -18,7 +18,8 @@ from workers.data.tokenize.chat_template import Tools, render
 from workers.data.tokenize.encode import IGNORED, begins_documents, encode
 from workers.data.tokenize.rendered import Rendered, Span, shared_length
 from workers.data.tokenize.spans import conversation, renderings
-from workers.protocol.recipe import Stage
+from workers.data.tokenize.thought import any_thinks
+from workers.protocol.recipe import Stage, TooLong
 from workers.protocol.refusal import Refusal
 from workers.protocol.stages import spec_of
 
@@ -54,6 +55,10 @@ class Sized(NamedTuple):
         """Tokens in the loss among the first `limit`."""
         return sum([max(0, min(end, limit) - begin) for begin, end in self.runs])
 
+    def loses_answer(self, limit: int) -> bool:
+        """Whether a token in the loss stands behind the first `limit`."""
+        return bool(self.runs) and self.runs[-1][1] > limit
+
 
 class Skeleton(NamedTuple):
     """What a template writes around the contents of one order of roles, in one text."""
@@ -69,11 +74,18 @@ class Skeleton(NamedTuple):
 class TokenCounter:
     """Counts with one tokenizer, for one stage."""
 
-    def __init__(self, tokenizer: PreTrainedTokenizerBase, stage: Stage, max_length: int) -> None:
+    def __init__(
+        self,
+        tokenizer: PreTrainedTokenizerBase,
+        stage: Stage,
+        max_length: int,
+        too_long: TooLong = "cut",
+    ) -> None:
         self._tokenizer = tokenizer
         self._spec = spec_of(stage)
         self._max_length = max_length
         self._skeletons: dict[tuple[str, ...], list[Skeleton] | None] = {}
+        self._too_long = too_long
         self._seen: dict[tuple[str, ...], int] = {}
         self._backend: Any = getattr(tokenizer, "backend_tokenizer", None)
         self._thinks = "think" in str(tokenizer.chat_template)
@@ -116,9 +128,12 @@ class TokenCounter:
                 case _:
                     answers = [row.completion, *([row.rejected] if row.rejected else [])]
             talks = [[*row.prompt, *answer] for answer in answers]
-            if row.uses_tools:
-                return [one for talk in talks for one in self._render(talk, row.tools)]
-            return [one for talk in talks for one in self._conversation(talk)]
+            thinks = self._spec.supervision == "pairs" and any_thinks(answers)
+            if row.uses_tools or thinks:
+                made = [self._render(talk, row.tools, thinks=thinks) for talk in talks]
+            else:
+                made = [self._conversation(talk) for talk in talks]
+            return [one for texts in made for one in texts]
         except Refusal as refusal:
             return refusal.what
         except Exception as fault:  # templates raise what they like, TemplateError mostly
@@ -151,8 +166,11 @@ class TokenCounter:
                 return False
         return True
 
-    def _render(self, messages: list[Message], tools: Tools = ()) -> list[Rendered]:
+    def _render(
+        self, messages: list[Message], tools: Tools = (), *, thinks: bool = False
+    ) -> list[Rendered]:
         talk = conversation(messages, self._tokenizer, tools)
+        talk.thinks = thinks
         return renderings(talk, last_only=self._spec.preference)
 
     def _learn(self, order: tuple[str, ...]) -> list[Skeleton] | None:
@@ -182,13 +200,16 @@ class TokenCounter:
             kept=sum([min(one.tokens, limit) for one in sized]),
             trained=self._trained(sized),
             truncated=any(one.tokens > limit for one in sized),
-            completion_truncated=any(one.runs[-1][1] > limit for one in sized if one.runs),
+            completion_truncated=any(one.loses_answer(limit) for one in sized),
         )
 
     def _trained(self, sized: list[Sized]) -> int:
         """Tokens in the loss of what `fit` leaves."""
         limit = self._max_length
         trained = [one.trained(limit) for one in sized]
+        if self._too_long == "drop":
+            trained = [0 if one.loses_answer(limit) else count
+                       for one, count in zip(sized, trained, strict=True)]  # fmt: skip
         if self._spec.supervision == "pairs":
             whole = self._spec.talks or all(one.tokens <= limit for one in sized)
             return sum(trained) if all(trained) and whole else 0
