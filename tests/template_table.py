@@ -14,7 +14,7 @@ import sys
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-from tests.fakes.templates import MARK, call_end_of, end_of, template_paths, tokenizer_for
+from tests.fakes.templates import call_end_of, end_of, template_paths, tokenizer_for
 from workers.data.schema.row import Row
 from workers.data.tokenize.chat_template import end_turns
 from workers.data.tokenize.encode import IGNORED, Encoding, encode
@@ -31,7 +31,7 @@ TOOL = {"type": "function", "function": {
         "city": {"type": "string", "description": "Cityword."}}, "required": ["city"]}}}  # fmt: skip
 WRITTEN = ("analysis", "final", "commentary", "all", "json", "constrain", "to=user", "user",
            "assistant", "Here are my reasoning steps:", "[BEGIN FINAL RESPONSE]", "response",
-           "message", "role=", "think", '"')  # fmt: skip
+           "message", "role=", "thought", "think", "to=self", '"')  # fmt: skip
 """What templates write around an answer besides their tokens."""
 
 
@@ -118,7 +118,7 @@ def _measured(
         ids = encoding.input_ids
         if fault := fault_of(name, tokenizer, tokenizer.decode(ids[begin:end]), talk):
             return Cell("wrong", fault, told, made[0].mask_source)
-        prompts = prompts and ids[:begin] == _asked(tokenizer, talk[:-1], row.tools)
+        prompts = prompts and ids[:begin] in _asked(tokenizer, talk[:-1], row.tools)
     if not prompts:
         verdict = "told" if told else "wrong"
         return Cell(verdict, "the prompt has other tokens", told, made[0].mask_source)
@@ -132,12 +132,16 @@ def _runs(encoding: Encoding) -> list[tuple[int, int]]:
     return list(zip(begins, ends, strict=True))
 
 
-def _asked(tokenizer: Any, history: list[dict[str, Any]], tools: Any) -> list[int]:
-    """The prompt as transformers makes it of the history that a template is handed."""
-    turns = as_handed(history, tokenizer)
-    return tokenizer.apply_chat_template(
-        turns, tools=list(tools) or None, add_generation_prompt=True, return_dict=False
-    )
+def _asked(tokenizer: Any, history: list[dict[str, Any]], tools: Any) -> list[list[int]]:
+    """The prompt as transformers makes it of the history, with its thinking where the row has it
+    and beside the content, as programs that keep it apart send it."""
+    return [
+        tokenizer.apply_chat_template(
+            as_handed(turns, tokenizer), tools=list(tools) or None, add_generation_prompt=True,
+            return_dict=False,
+        )
+        for turns in (history, beside(history))
+    ]  # fmt: skip
 
 
 def fault_of(name: str, tokenizer: Any, trained: str, talk: list[dict[str, Any]]) -> str:
@@ -150,7 +154,7 @@ def fault_of(name: str, tokenizer: Any, trained: str, talk: list[dict[str, Any]]
         parts += [call["function"]["name"], *call["function"]["arguments"].values()]
     rest = trained
     for part in parts:
-        if rest.count(part) != 1:
+        if not rest.count(part) or (rest.count(part) > 1 and "tool_calls" not in answer):
             return f"{part!r} is trained {rest.count(part)} times: {trained!r}"
         rest = rest.replace(part, "")
     for turn in others:
@@ -162,8 +166,8 @@ def fault_of(name: str, tokenizer: Any, trained: str, talk: list[dict[str, Any]]
         return f"it does not end with {end}: {trained!r}"
     if "tool_calls" in answer:
         return ""
-    if rest.count(end) != 1:
-        return f"it holds {end} {rest.count(end)} times: {trained!r}"
+    if trained.rpartition(parts[-1])[2].count(end) != 1:
+        return f"it does not end once: {trained!r}"
     for word in [*sorted(tokenizer.all_special_tokens, key=len, reverse=True), *WRITTEN]:
         rest = rest.replace(word, "")
     return f"more than the answer is trained: {trained!r}" if rest.strip() else ""
@@ -184,7 +188,8 @@ def switched(tokenizer: Any, *, thinks: bool) -> None:
     template = tokenizer.chat_template
     head = "".join(
         f"{{%- if {name} is not defined %}}{{%- set {name} = {str(thinks).lower()} %}}{{%- endif %}}"
-        for name in ("enable_thinking", "thinking") if name in template
+        for name in ("enable_thinking", "thinking")
+        if name in template
     )
     tokenizer.chat_template = head + template
 

@@ -43,7 +43,16 @@ ENDS = {
 }  # fmt: skip
 """By the token that ends an answer: beginnings of templates' names. Of the last three lines the
 template writes none, and generation stops at the model's end token."""
-CALL_ENDS = {"openai": "<|call|>", "gptoss": "<|call|>", "upstage-Solar": "<|calls|>"}
+CALL_ENDS = {
+    "Apertus": "<|tools_suffix|>",
+    "meetkai-functionary-medium-v3.1": "<|eom_id|>",
+    "google-gemma-4": "<|tool_response>",
+    "gemma4": "<|tool_response>",
+    "diffusion_gemma": "<|tool_response>",
+    "openai": "<|call|>",
+    "gptoss": "<|call|>",
+    "upstage-Solar": "<|calls|>",
+}
 """What ends a call of a tool instead."""
 SPLIT = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+"
@@ -92,10 +101,12 @@ def tokenizer_for(name: str, template: str) -> Any:
     newlines = [("Ċ", "Ċ"), ("Ġ", "Ġ")]
     ids = {letter: at for at, letter in enumerate([*letters, *map("".join, newlines)])}
     backend = Tokenizer(models.BPE(ids, newlines))
-    backend.pre_tokenizer = pre_tokenizers.Sequence([
-        pre_tokenizers.Split(Regex(SPLIT), behavior="isolated", invert=False),
-        pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
-    ])
+    backend.pre_tokenizer = pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Split(Regex(SPLIT), behavior="isolated", invert=False),
+            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+        ]
+    )
     backend.decoder = decoders.ByteLevel()
     end = end_of(name)
     marks = {*MARK.findall(template), end, call_end_of(name), "<think>", "</think>", "<bos>"}

@@ -75,7 +75,7 @@ def answer_of(talk: Conversation, index: int, *, last_only: bool = False) -> Ren
         len(prompt) if is_separable(talk.tokenizer) else 0,
         index + 1,
         thought_in(text, (begin, len(text)), message),
-        differences,
+        (*talk.differences, *differences),
     )
 
 
@@ -90,9 +90,11 @@ def _parts(talk: Conversation, index: int) -> Parts:
     prompt, whole = talk.asked(index), talk.through(index + 1)
     begin = _begin(talk, index)
     head = head_of(prompt[begin:])
+    if not whole.startswith(prompt[:begin] + head.text):  # the head stands in every rendering
+        begin, head = 0, head_of(prompt)
     lead = prompt[:begin] + head.text
     thought, said = split_thought(talk.messages[index])
-    turn = _turn(whole, lead, head.text.strip(), said.strip())
+    turn = _turn(whole, lead, talk.messages[:index], said.strip())
     block = block_of(turn)
     shown = bool(thought) and letters(thought) in letters(turn)
     match head.state:
@@ -123,12 +125,18 @@ def _begin(talk: Conversation, index: int) -> int:
     return len(before) if prompt.startswith(before) else shared_length(prompt, before)
 
 
-def _turn(whole: str, lead: str, header: str, said: str) -> str:
-    """The answer's turn behind its head, as the template writes it when it is given."""
+def _turn(whole: str, lead: str, history: list[Message], said: str) -> str:
+    """The answer's turn behind its head, as the template writes it when it is given.
+
+    Where the template writes the history otherwise then (Mistral Nemo moves the system's text), it
+    is what follows the same marks behind the last question.
+    """
     if whole.startswith(lead):
         return whole[len(lead) :]
+    asked = history[-1]["content"].strip() if history else ""
+    _, found, header = lead.rpartition(asked)
     at = whole.rfind(header, 0, whole.rfind(said) if said else len(whole)) if header else -1
-    if at < 0:
+    if at < 0 or not found:
         raise Refusal(
             "The model's chat template writes a question otherwise once it is answered.",
             "Where the answer begins cannot be told.",

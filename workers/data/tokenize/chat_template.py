@@ -15,6 +15,7 @@ from jinja2.exceptions import TemplateError
 
 from workers.data.schema.messages import Message
 from workers.data.tokenize.reasoning import as_handed
+from workers.data.tokenize.template_traits import traits_of
 from workers.protocol.recipe import Template
 from workers.protocol.refusal import Refusal
 from workers.protocol.templates import template_label, template_text
@@ -146,12 +147,13 @@ def render(
     Raises:
         Refusal: the template does not take the conversation, a system turn for example.
     """
+    none = [] if traits_of(tokenizer.get_chat_template()).empty_tools else None
     try:
         return tokenizer.apply_chat_template(  # type: ignore[return-value]
-            as_handed(messages, tokenizer), tools=list(tools) or None, tokenize=False,
+            as_handed(messages, tokenizer), tools=list(tools) or none, tokenize=False,
             add_generation_prompt=generation,
         )  # fmt: skip
-    except (TemplateError, TypeError, KeyError) as fault:
+    except (TemplateError, TypeError, KeyError, ValueError, AttributeError) as fault:
         raise Refusal(
             f"The model's chat template does not take this conversation: {fault}.",
             "Some templates know no system turn, or no turns but the user's and the assistant's.",

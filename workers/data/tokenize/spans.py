@@ -88,8 +88,9 @@ def in_one(talk: Conversation) -> Rendered | None:
         thoughts += thought_in(text, span, message)
     marked = _marked(talk, text, spans)
     return Rendered(
-        text, marked or spans, "generation" if marked else "spans", thoughts=tuple(thoughts)
-    )
+        text, marked or spans, "generation" if marked else "spans", thoughts=tuple(thoughts),
+        differences=talk.differences,
+    )  # fmt: skip
 
 
 def _span(talk: Conversation, index: int, text: str) -> Span | None:
@@ -142,7 +143,8 @@ def by_answer(talk: Conversation) -> list[Rendered]:
         waiting = []
     if waiting:
         text = talk.through(len(talk.messages))
-        made.append(Rendered(text, [_asked_span(one, text, talk.tokenizer) for one in waiting]))
+        spans = [_asked_span(one, text, talk.tokenizer) for one in waiting]
+        made.append(Rendered(text, spans, differences=talk.differences))
     return made
 
 
@@ -150,7 +152,9 @@ def _last(talk: Conversation) -> Rendered:
     """The last answer behind its prompt; one text as the template writes it where that begins with
     the prompt."""
     found = answer_of(talk, len(talk.messages) - 1, last_only=True)
-    if found.differences or not talk.through(len(talk.messages)).startswith(found.text):
+    if found.differences != talk.differences or not talk.through(len(talk.messages)).startswith(
+        found.text
+    ):
         return found
     return found._replace(source="spans", apart=0, turns=None)
 
