@@ -177,6 +177,7 @@ class Browser:
         source = self._task.source.source
         items = [RawRow(kept.file, kept.line, kept.value) for kept in self._sample]
         self._parser, self._refused = None, ""
+        self._viewers.clear()
         try:
             self._parser = parser_of(source, mapping or None, items)
         except Refusal as refusal:
@@ -305,7 +306,10 @@ class Browser:
         located = locate_tokenizer(
             model, self._home, lambda text: self._host.emit(Phase(name=text))
         )
-        return TokenViewer(read_tokenizer(located), template, stopping_tokens(located))
+        thought = any(row.thinks for kept in self._sample if (row := self._made(kept.value)[0]))
+        return TokenViewer(
+            read_tokenizer(located), template, stopping_tokens(located), thought=thought
+        )
 
     # Versions
 

@@ -20,11 +20,10 @@ from transformers import (
 )
 
 from workers.engines import Loaded
-from workers.engines.tokenizer import load_tokenizer
+from workers.engines.tokenizer import load_tokenizer, tokenizer_for
 from workers.fetch import Located
 from workers.protocol.recipe import Lora, Recipe
 from workers.protocol.refusal import Refusal
-from workers.protocol.stages import spec_of
 
 
 def load_for_training(recipe: Recipe, located: Located) -> Loaded:
@@ -38,10 +37,8 @@ def load_for_training(recipe: Recipe, located: Located) -> Loaded:
     dtype = computing_dtype(recipe.training.precision, device)
     full = recipe.model.method == "full"
     four_bit = recipe.model.method == "qlora"
+    tokenizer = tokenizer_for(recipe.model, located, recipe.stage)
     model = load_weights(located, torch.float32 if full else dtype, four_bit=four_bit)
-    tokenizer = load_tokenizer(
-        located, recipe.model.template, turns=spec_of(recipe.stage).templated
-    )
     stop_at_end(model, tokenizer)
     if recipe.training.gradient_checkpointing:
         model.config.use_cache = False
@@ -57,8 +54,8 @@ def load_reward_model_for_training(recipe: Recipe, located: Located) -> Loaded:
     device = best_device()
     dtype = computing_dtype(recipe.training.precision, device)
     full = recipe.model.method == "full"
+    tokenizer = tokenizer_for(recipe.model, located, recipe.stage)
     model = load_reward_model(located, torch.float32 if full else dtype)
-    tokenizer = load_tokenizer(located, recipe.model.template)
     model.config.pad_token_id = tokenizer.pad_token_id
     if full:
         model.requires_grad_(True)

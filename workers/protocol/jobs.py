@@ -7,7 +7,7 @@ from typing import Any, Literal
 import msgspec
 
 from workers.protocol import VERSION
-from workers.protocol.recipe import Recipe, Source, Template
+from workers.protocol.recipe import Effort, Reasoning, Recipe, Source, Template, Thinking
 
 
 class Task(msgspec.Struct, kw_only=True, frozen=True, tag_field="kind"):
@@ -64,6 +64,10 @@ class Inspect(Task, frozen=True, tag="inspect"):
     """A test set to compare with, instead of the held-out share."""
     max_length: int = 1024
     template: Template = "auto"
+    thinking: Thinking = "auto"
+    reasoning_effort: Effort = ""
+    reasoning: Reasoning = "learn"
+    """What is done with thinking in answers."""
 
 
 class Browse(OwnedTask, kw_only=True, frozen=True, tag="browse"):

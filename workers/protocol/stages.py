@@ -142,6 +142,11 @@ class StageSpec(msgspec.Struct, frozen=True, kw_only=True):
         return self.supervision != "text"
 
     @property
+    def learns_answers(self) -> bool:
+        """Whether its data holds the answers that it learns from."""
+        return self.supervision in ("completions", "pairs", "labels")
+
+    @property
     def preference(self) -> bool:
         """Whether it learns from what is preferred: pairs or labels."""
         return self.supervision in ("pairs", "labels")

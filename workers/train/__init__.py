@@ -70,6 +70,7 @@ def _train(recipe: Recipe, host: Host, engine: EngineModule, closing: ExitStack)
     context.resolve(here, rows.datasets)
 
     host.emit(Phase(name="Preparing"))
+    context.settle_thinking(here)
     here.held_out = presentable(here, here.held_out)
     trainer = build_checked(here, stage)
     context.tell_coverage(here, trainer)

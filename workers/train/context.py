@@ -16,6 +16,7 @@ import torch
 from transformers import Trainer
 
 from workers.data.mix import Rows
+from workers.data.tokenize.chat_template import think_by_data
 from workers.engines import Loaded
 from workers.engines.transformers import save_weights
 from workers.evaluate import Generator, Measured, accuracy_of
@@ -162,6 +163,18 @@ def resolve(context: TrainingContext, datasets: list[dict[str, Any]]) -> None:
     details = {"model": model, "datasets": datasets, "device": resolved.device,
                "precision": resolved.precision}  # fmt: skip
     host.emit(Resolved(versions=versions, details=details))
+
+
+def settle_thinking(context: TrainingContext) -> None:
+    """Lets the model think where the data's answers do, unless the recipe says whether it does."""
+    recipe = context.recipe
+    if recipe.model.thinking != "auto":
+        return
+    told = think_by_data(
+        context.loaded.tokenizer, context.training, recipe.stage, recipe.training.reasoning
+    )
+    if told:
+        context.host.emit(Note(text=told))
 
 
 def tell_coverage(context: TrainingContext, trainer: Trainer) -> None:

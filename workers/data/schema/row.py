@@ -35,6 +35,15 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
         return [*self.prompt, *self.completion]
 
     @property
+    def thinks(self) -> bool:
+        """Whether an answer comes with thinking, beside it or at its head."""
+        answers = [turn for turn in (*self.messages, *self.rejected) if turn["role"] == "assistant"]
+        return any(
+            turn.get("reasoning_content") or turn["content"].lstrip().startswith("<think>")
+            for turn in answers
+        )
+
+    @property
     def uses_tools(self) -> bool:
         """Whether a model's template must know of tools to show the conversation."""
         turns = [*self.messages, *self.rejected]

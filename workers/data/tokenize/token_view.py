@@ -14,9 +14,11 @@ from workers.data.tokenize.chat_template import (
     end_turns,
     is_one_token,
     render,
+    rewrite_template,
     set_chat_template,
 )
 from workers.data.tokenize.encode import IGNORED, Encoding, encode, fit, units
+from workers.data.tokenize.template_head import for_answers
 from workers.data.tokenize.template_marks import template_marks
 from workers.protocol.browse import LONGEST_SHOWN, Piece, TokenView
 from workers.protocol.recipe import Stage, Template
@@ -35,6 +37,8 @@ class TokenViewer:
         tokenizer: PreTrainedTokenizerBase,
         template: Template = "auto",
         stops_at: Iterable[int] = (),
+        *,
+        thought: bool = False,
     ) -> None:
         """Gives the tokenizer the template; it is the viewer's from then on.
 
@@ -42,6 +46,7 @@ class TokenViewer:
             tokenizer: as it lies in its folder, without a template from us.
             template: as a recipe names it.
             stops_at: end tokens of generation, besides the tokenizer's own.
+            thought: whether answers of the dataset come with thinking.
         """
         self._own: Any = tokenizer.chat_template
         self._template: Template = template
@@ -49,6 +54,8 @@ class TokenViewer:
         self.name = set_chat_template(tokenizer, template)
         end_turns(tokenizer, stops_at)
         self._tokenizer: Any = tokenizer
+        self._set: Any = tokenizer.chat_template
+        self._thought = thought
         self._stops_at = {*stops_at, self._tokenizer.eos_token_id}
         added = self._tokenizer.added_tokens_decoder.items()
         self._special = {number for number, token in added if token.special}
@@ -67,6 +74,9 @@ class TokenViewer:
                 "Choose another stage.",
             )
         spec = spec_of(stage)
+        self._tokenizer.chat_template = self._set
+        if spec.learns_answers:
+            rewrite_template(self._tokenizer, lambda text: for_answers(text, thought=self._thought))
         encodings = encode(row, stage, self._tokenizer, document_end=self._document_end)
         taken = [
             (one, bool(fit(unit, stage, max_length)))
