@@ -107,5 +107,6 @@ def _audited(host: Host, task: Inspect, rows: RowStore, stage: Stage) -> Audited
         think_by_data(tokenizer, rows, stage, task.reasoning)
     host.emit(Phase(name=f"Looking at {len(rows)} rows"))
     look = Audit(rows, tokenizer, stage, task.max_length, test,
-                 stops_at=stopping_tokens(located), folder=host.folder)  # fmt: skip
+                 stops_at=stopping_tokens(located), folder=host.folder,
+                 too_long=task.too_long)  # fmt: skip
     return look.run(Pace(host, "rows"))

@@ -51,9 +51,9 @@ class DatasetCheck(CheckCard):
         base = asked.model.base if asked.model.base != PREVIOUS else "starter"
         return given and Inspect(
             source=given, model=base, stage=asked.stage, test=asked.evaluation.test,
-            max_length=asked.training.max_length, template=asked.model.template,
-            thinking=asked.model.thinking, reasoning_effort=asked.model.reasoning_effort,
-            reasoning=asked.training.reasoning,
+            max_length=asked.training.max_length, too_long=asked.training.too_long,
+            template=asked.model.template, thinking=asked.model.thinking,
+            reasoning_effort=asked.model.reasoning_effort, reasoning=asked.training.reasoning,
         )  # fmt: skip
 
     def _on_skip(self) -> None:

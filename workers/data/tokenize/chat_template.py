@@ -28,6 +28,7 @@ from workers.data.tokenize.template_head import (
 from workers.protocol.recipe import Effort, Reasoning, Stage, Template, Thinking
 from workers.protocol.refusal import Refusal
 from workers.protocol.stages import spec_of
+from workers.protocol.templates import template_label, template_text
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -121,7 +122,7 @@ TEMPLATES: dict[Template, ChatTemplate] = {
     "mistral": ChatTemplate(MISTRAL, ""),
     "alpaca": ChatTemplate(ALPACA, ""),
 }
-"""Every name that `workers.protocol.recipe.Template` knows besides auto."""
+"""Every name of `workers.protocol.templates.OURS`."""
 
 
 def set_chat_template(
@@ -138,18 +139,22 @@ def set_chat_template(
         effort: how long it thinks; empty keeps the same.
 
     Raises:
-        Refusal: the template has no switch for what is asked.
+        Refusal: there is no template by that name, its file cannot be read, or it has no switch
+            for what is asked.
     """
     former = tokenizer.chat_template
-    if template != "auto":
+    if template in TEMPLATES:
         tokenizer.chat_template = TEMPLATES[template].text
+    elif template != "auto":
+        tokenizer.chat_template = template_text(template)
     elif former is None:
         tokenizer.chat_template = CHATML
     said = defaults_of(former).date if isinstance(former, str) else ""
     today = date.fromisoformat(said) if said else datetime.now().date()
     check_switches(tokenizer.get_chat_template(), thinking, effort)
     rewrite_template(tokenizer, lambda text: with_defaults(text, thinking, effort, today))
-    return name_of(tokenizer.chat_template)
+    known = template == "auto" or template in TEMPLATES
+    return name_of(tokenizer.chat_template) if known else template_label(template)
 
 
 def rewrite_template(tokenizer: PreTrainedTokenizerBase, change: Callable[[str], str]) -> None:
