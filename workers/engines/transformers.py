@@ -88,12 +88,14 @@ def load_for_speaking(located: Located) -> Loaded:
 
 
 def stop_at_end(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
-    """Lets generation stop at the tokenizer's end token, beside those that the model knows."""
+    """Lets generation stop at the tokenizer's end token, beside those that the model knows; what is
+    saved names it in its configuration too."""
     settings: Any = model.generation_config
     known = settings.eos_token_id
     ends = [tokenizer.eos_token_id, *(known if isinstance(known, list) else [known])]
     found = list(dict.fromkeys(end for end in ends if end is not None))
     settings.eos_token_id = found[0] if len(found) == 1 else found or None
+    model.config.get_text_config().eos_token_id = settings.eos_token_id
 
 
 def load_weights(

@@ -70,6 +70,7 @@ def _train(recipe: Recipe, host: Host, engine: EngineModule, closing: ExitStack)
         recipe, host, loaded, located, rows.training, rows.held_out, closing
     )
     context.resolve(here, rows.datasets)
+    context.tell_end_of_turn(here)
 
     host.emit(Phase(name="Preparing"))
     context.settle_thinking(here)

@@ -14,8 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from workers.data.schema.messages import Message
 from workers.data.schema.row import Row
-from workers.data.tokenize.chat_template import Tools, render
-from workers.data.tokenize.encode import begins_documents
+from workers.data.tokenize.chat_template import Tools, begins_documents, render
 from workers.data.tokenize.spans import Rendered, Span, render_with_spans, shared_length
 from workers.protocol.recipe import Stage, TooLong
 from workers.protocol.refusal import Refusal

@@ -10,10 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 from workers.data.reader import Message, Row, serves
 from workers.data.tokenize.chat_template import (
-    TEMPLATES,
     end_turns,
-    is_one_token,
     render,
+    replaced_end,
     rewrite_template,
     set_chat_template,
 )
@@ -141,9 +140,9 @@ class TokenViewer:
                 f"The template {self.name} writes this row otherwise than the model's own, which "
                 "the model has learnt."
             )
-        end = TEMPLATES[self.name].end if self.name in TEMPLATES else ""
-        if end and not is_one_token(self._tokenizer, end):
-            yield f"The end mark {end} is no token of this model: it is spelt in pieces."
+        if end := replaced_end(self._tokenizer):
+            own = self._tokenizer.eos_token
+            yield f"The end mark {end} is no token of this model: {own} ends answers instead."
 
     def _differs(self, messages: list[Message]) -> bool:
         ours = self._tokenizer.chat_template
