@@ -52,6 +52,7 @@ class DatasetCheck(CheckCard):
         return given and Inspect(
             source=given, model=base, stage=asked.stage, test=asked.evaluation.test,
             max_length=asked.training.max_length, too_long=asked.training.too_long,
+            max_rows=asked.evaluation.max_rows,
         )  # fmt: skip
 
     def _on_skip(self) -> None:

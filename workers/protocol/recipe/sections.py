@@ -286,7 +286,12 @@ class Gate(Section, frozen=True):
 class Evaluation(Section, frozen=True):
     holdout: Annotated[
         float,
-        option("Held-out share", "Share of the rows kept apart to measure on.", ge=0, lt=0.9),
+        option(
+            "Held-out share",
+            "Share of the rows kept apart to measure on, up to the held-out rows at most.",
+            ge=0,
+            lt=0.9,
+        ),
     ] = 0.1
     every_steps: Annotated[
         int,
@@ -303,11 +308,10 @@ class Evaluation(Section, frozen=True):
         int,
         option(
             "Held-out rows at most",
-            "Bounds the time that a measurement takes.",
+            "No more rows than these are held out and measured; all others are learnt from.",
             unit="rows",
             ge=1,
             advanced=True,
-            on_resume=True,
         ),
     ] = 64
 
