@@ -28,7 +28,7 @@ from studio.terminal import Terminal, refusal_fields
 from workers.protocol.exports import EXPORTS, USUAL, differs, read_parity
 from workers.protocol.jobs import Inspect, Train
 from workers.protocol.pipeline import with_rewards
-from workers.protocol.recipe import Source, Template, TooLong
+from workers.protocol.recipe import Documents, Source, Template, TooLong
 from workers.protocol.refusal import Refusal
 from workers.protocol.wire import read_job
 
@@ -282,6 +282,9 @@ def inspect(
     too_long: Annotated[
         TooLong, typer.Option("--too-long", help="Leave longer rows out, or truncate them.")
     ] = "drop",
+    documents: Annotated[
+        Documents, typer.Option("--documents", help="Where a text file's documents end.")
+    ] = "auto",
     template: Annotated[
         Template, typer.Option("--template", help="Chat template; auto is the model's own.")
     ] = "auto",
@@ -289,7 +292,7 @@ def inspect(
     home: HomeDir = None,
 ) -> None:
     """Look a whole dataset over before a run: bad rows, findings and lengths."""
-    task = Inspect(source=Source(source=dataset), model=model, stage=stage, test=test,
+    task = Inspect(source=Source(source=dataset, documents=documents), model=model, stage=stage, test=test,
                    max_length=max_length, too_long=too_long, template=template)  # fmt: skip
     with open_headless(home, json=json) as headless:
         row, result = headless.inspect(task)

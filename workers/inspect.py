@@ -37,7 +37,7 @@ def _inspect(host: Host, task: Inspect, rows: RowStore, began: float) -> None:
     bad = BadLines()
     table = reader.read(
         task.source.source, task.source.mapping or None, lambda text: host.emit(Phase(name=text)),
-        rows=rows, bad=bad, progress=Pace(host, "bytes"),
+        rows=rows, bad=bad, progress=Pace(host, "bytes"), documents=task.source.documents,
     )  # fmt: skip
     stages = reader.stages_of(rows, get_args(Stage))
     stage = None if host.requests.stop_asked else _stage(task, stages)
@@ -64,6 +64,7 @@ def _inspect(host: Host, task: Inspect, rows: RowStore, began: float) -> None:
         path=table.path if table else "",
         sha256=table.sha256 if table else "",
         test=task.test,
+        documents=table.documents if table else "",
     )
     host.emit(Inspected(result=result))
     host.emit(Finished(summary={"rows": len(rows), "findings": len(findings)}))

@@ -82,7 +82,13 @@ def build_dataset(recipe: Recipe, say: Callable[[str], None] = silent) -> Traini
         Refusal: a file cannot be read, does not serve the stage, or nothing is left to train on.
     """
     tables = [
-        read_table(source.source, mapping=source.mapping, bad_rows=source.bad_rows, say=say)
+        read_table(
+            source.source,
+            mapping=source.mapping,
+            bad_rows=source.bad_rows,
+            say=say,
+            documents=source.documents,
+        )
         for source in recipe.data
     ]
     usable = [

@@ -24,6 +24,7 @@ from workers.protocol.recipe.reading import (
 from workers.protocol.recipe.schema import Recipe, sections
 from workers.protocol.recipe.sections import (
     Column,
+    Documents,
     Engine,
     Evaluation,
     Gate,
@@ -42,6 +43,7 @@ __all__ = [
     "RL",
     "Column",
     "Distill",
+    "Documents",
     "Engine",
     "Evaluation",
     "Gate",

@@ -87,6 +87,10 @@ Column = Literal[
 """What a column of a dataset can be to us."""
 
 
+Documents = Literal["auto", "blank_lines", "endoftext", "lines", "file"]
+"""Where a text file's documents end."""
+
+
 class Source(Section, frozen=True):
     source: Annotated[
         str,
@@ -128,6 +132,15 @@ class Source(Section, frozen=True):
             advanced=True,
         ),
     ] = {}
+    documents: Annotated[
+        Documents,
+        option(
+            "Documents",
+            "Where a text file's documents end: blank_lines, endoftext (<|endoftext|>), lines, "
+            "or file for all of it as one; auto goes by the file.",
+            advanced=True,
+        ),
+    ] = "auto"
     bad_rows: Annotated[
         Literal["refuse", "skip"],
         option(
