@@ -28,8 +28,9 @@ from studio.terminal import Terminal, refusal_fields
 from workers.protocol.exports import EXPORTS, USUAL, differs, read_parity
 from workers.protocol.jobs import Inspect, Train
 from workers.protocol.pipeline import with_rewards
-from workers.protocol.recipe import Documents, Source, Template, TooLong
+from workers.protocol.recipe import Documents, Source, TooLong
 from workers.protocol.refusal import Refusal
+from workers.protocol.templates import check_template
 from workers.protocol.wire import read_job
 
 app = typer.Typer(
@@ -286,13 +287,16 @@ def inspect(
         Documents, typer.Option("--documents", help="Where a text file's documents end.")
     ] = "auto",
     template: Annotated[
-        Template, typer.Option("--template", help="Chat template; auto is the model's own.")
+        str,
+        typer.Option("--template", help="A chat template's name or .jinja file, as in a recipe."),
     ] = "auto",
     json: Json = False,
     home: HomeDir = None,
 ) -> None:
     """Look a whole dataset over before a run: bad rows, findings and lengths."""
-    task = Inspect(source=Source(source=dataset, documents=documents), model=model, stage=stage, test=test,
+    check_template(template)
+    source = Source(source=dataset, documents=documents)
+    task = Inspect(source=source, model=model, stage=stage, test=test,
                    max_length=max_length, too_long=too_long, template=template)  # fmt: skip
     with open_headless(home, json=json) as headless:
         row, result = headless.inspect(task)

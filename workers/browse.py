@@ -41,10 +41,11 @@ from workers.protocol.events import (
     VersionSaved,
 )
 from workers.protocol.jobs import Browse
-from workers.protocol.recipe import Column, Stage, Template
+from workers.protocol.recipe import Column, Stage
 from workers.protocol.refusal import Refusal
 from workers.protocol.requests import AnyRequest, MapColumns, SaveVersion, ShowRows, ShowTokens
 from workers.protocol.stages import likeliest
+from workers.protocol.templates import check_template
 
 if TYPE_CHECKING:
     from workers.data.tokenize.token_view import TokenViewer
@@ -297,10 +298,7 @@ class Browser:
         return self._viewers[key]
 
     def _load(self, model: str, template: Any) -> TokenViewer:
-        known = get_args(Template)
-        if template not in known:
-            raise Refusal(f"There is no chat template '{template}'.", "It may be misspelt.",
-                          f"Known are {', '.join(known)}.")  # fmt: skip
+        check_template(template)
         self._host.emit(Phase(name="Loading the tokenizer"))
         from workers.data.tokenize.token_view import TokenViewer
         from workers.engines.tokenizer import locate_tokenizer, read_tokenizer, stopping_tokens

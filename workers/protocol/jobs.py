@@ -101,7 +101,8 @@ class Resolved(msgspec.Struct, kw_only=True, frozen=True):
     precision: str = ""
     engine: str = ""
     model: dict[str, Any] = {}
-    """`base`, `folder`, `sha256` of the weights, `parameters`."""
+    """`base`, `folder`, `sha256` of the weights, `parameters`, `template` as it was asked for and
+    `template_sha256` of the chat template's text."""
     datasets: list[dict[str, Any]] = []
     """Each: `source`, `path`, `sha256`, `rows`, `format`; of those trained on also `limit`,
     `drawn`, `epochs` (within the mixture), `licence` and `licence_from`."""

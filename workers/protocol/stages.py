@@ -221,6 +221,9 @@ def _tiny(learning_rate: float, batch_size: int, **more: Any) -> Default:
     return Default(values=paths, source=_SPEED, tiny=True)
 
 
+_ANSWERS = ("training.reasoning", "training.too_long")
+"""Options of every stage that learns answers."""
+
 _DECLARED = (
     StageSpec(
         id="sft",
@@ -233,7 +236,7 @@ _DECLARED = (
         fields=("completion",),
         bring="Bring answers to learn: a chat, or a prompt with a completion.",
         tools=True,
-        options=("training.packing", "training.assistant_only_loss", "training.too_long"),
+        options=("training.packing", "training.assistant_only_loss", *_ANSWERS),
         defaults=(_tiny(4e-3, 16), _TINY_FULL),
         charts=SFT_CHARTS,
         measures=("loss", "entropy", "token_accuracy"),
@@ -281,7 +284,7 @@ _DECLARED = (
         reference=True,
         options=(
             "preference.beta", "preference.loss", "preference.label_smoothing",
-            "preference.rpo_alpha", "training.too_long",
+            "preference.rpo_alpha", *_ANSWERS,
         ),
         defaults=(
             *_PREFERENCE_RATES,
@@ -311,7 +314,7 @@ _DECLARED = (
         bring="Bring answers with a label that is true or false, or pairs.",
         smallest_batch=2,
         reference=True,
-        options=("preference.beta", "training.too_long"),
+        options=("preference.beta", *_ANSWERS),
         defaults=(
             *_PREFERENCE_RATES,
             _tiny(1e-3, 32),
@@ -340,7 +343,7 @@ _DECLARED = (
         reference=True,
         options=(
             "preference.beta", "preference.label_smoothing", "preference.rpo_alpha",
-            "training.too_long",
+            *_ANSWERS,
         ),
         defaults=(
             Default(
@@ -368,7 +371,7 @@ _DECLARED = (
         supervision="pairs",
         fields=("rejected",),
         bring=_PAIRS,
-        options=("preference.beta", "preference.simpo_gamma", "training.too_long"),
+        options=("preference.beta", "preference.simpo_gamma", *_ANSWERS),
         defaults=(
             Default(values={"preference.beta": 2.0}, source="Meng et al. 2024"),
             *_PREFERENCE_RATES,
@@ -392,7 +395,7 @@ _DECLARED = (
         bring=_PAIRS,
         options=(
             "preference.beta", "preference.label_smoothing", "preference.rpo_alpha",
-            "training.too_long",
+            *_ANSWERS,
         ),
         defaults=(
             Default(values={"preference.rpo_alpha": 1.0}, source="TRL's CPOConfig: cpo_alpha"),
@@ -415,7 +418,7 @@ _DECLARED = (
         supervision="pairs",
         fields=("rejected",),
         bring=_PAIRS,
-        options=("preference.beta", "training.too_long"),
+        options=("preference.beta", *_ANSWERS),
         defaults=(_tiny(2e-3, 16), _TINY_FULL),
         charts=PREFERENCE_CHARTS,
         measures=_PAIR_MEASURES,
@@ -464,7 +467,7 @@ _DECLARED = (
         fields=("rejected",),
         bring=_PAIRS,
         talks=False,
-        options=("preference.center_rewards_coefficient",),
+        options=("preference.center_rewards_coefficient", *_ANSWERS),
         defaults=(
             _tiny(5e-4, 16, max_steps=80),
         ),
@@ -534,7 +537,7 @@ _DECLARED = (
         generates=True,
         options=(
             "distill.teacher", "distill.lmbda", "distill.beta", "distill.temperature",
-            "rl.max_completion_tokens", "training.too_long",
+            "rl.max_completion_tokens", *_ANSWERS,
         ),
         defaults=(_tiny(1e-3, 16), _TINY_FULL, _TINY_ANSWERS),
         charts=SFT_CHARTS,
