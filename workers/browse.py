@@ -70,7 +70,9 @@ def run(host: Host) -> None:
     task = host.job.task
     assert isinstance(task, Browse)
     host.emit(Phase(name="Reading the data"))
-    found = find(task.source.source, lambda text: host.emit(Phase(name=text)))
+    found = find(
+        task.source.source, lambda text: host.emit(Phase(name=text)), task.source.documents
+    )
     with contextlib.closing(open_rows(found, host.folder)) as rows:
         browser = Browser(host, task, found, rows)
         browser.open()
@@ -207,6 +209,7 @@ class Browser:
             licence=licence,
             licence_from=licence_from,
             version_of=version.source if version else "",
+            documents=self._found.documents_words,
         )
 
     def _missing(self) -> str:

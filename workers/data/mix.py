@@ -56,6 +56,22 @@ def split(rows: Rows, holdout: float) -> tuple[Rows, Rows]:
     return training, held_out
 
 
+def split_all(sources: list[Rows], holdout: float, most: int) -> tuple[list[Rows], Rows]:
+    """Training rows of each source, and the held-out rows of all: about `most` at most.
+
+    Those of the least split hashes are held out, so that a higher bound adds rows and takes none
+    away. Rows that ask the same as the last one are held out with it.
+    """
+    pairs = [split(rows, holdout) for rows in sources]
+    held_out = [row for _, rows in pairs for row in rows]
+    places = sorted(map(split_hash, held_out))
+    if len(held_out) <= most:
+        return [training for training, _ in pairs], held_out
+    held = {place for place in places if place <= places[most - 1]}
+    kept = [[row for row in rows if split_hash(row) not in held] for rows in sources]
+    return kept, [row for row in held_out if split_hash(row) in held]
+
+
 def held_out_below(places: Sequence[float] | NDArray[np.float64], holdout: float) -> float:
     """The split hash below which rows are held out, by those of all of them."""
     least = min(places, default=0.0)

@@ -445,7 +445,14 @@ _DECLARED = (
         fields=("text",),
         bring="Bring plain text, in a text column.",
         options=("training.packing",),
-        defaults=(_tiny(1e-3, 16), _TINY_FULL),
+        defaults=(
+            Default(
+                values={"training.packing": True},
+                source="no window is left half empty; TRL keeps packed documents apart",
+            ),
+            _tiny(1e-3, 16, packing=False),
+            _TINY_FULL,
+        ),
         charts=SFT_CHARTS,
         measures=("loss", "entropy", "token_accuracy"),
         trainer="sft",
