@@ -17,6 +17,7 @@ from workers.data.schema.messages import Message
 from workers.data.tokenize.reasoning import as_handed
 from workers.protocol.recipe import Template
 from workers.protocol.refusal import Refusal
+from workers.protocol.templates import template_label, template_text
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -110,16 +111,22 @@ TEMPLATES: dict[Template, ChatTemplate] = {
     "mistral": ChatTemplate(MISTRAL, ""),
     "alpaca": ChatTemplate(ALPACA, ""),
 }
-"""Every name that `workers.protocol.recipe.Template` knows besides auto."""
+"""Every name of `workers.protocol.templates.OURS`."""
 
 
 def set_chat_template(tokenizer: PreTrainedTokenizerBase, template: Template = "auto") -> str:
     """Gives a tokenizer a template, and tells its name.
 
     `auto` keeps the model's own and gives ChatML where there is none.
+
+    Raises:
+        Refusal: there is no template by that name, or its file cannot be read.
     """
-    if template != "auto":
+    if template in TEMPLATES:
         tokenizer.chat_template = TEMPLATES[template].text
+    elif template != "auto":
+        tokenizer.chat_template = template_text(template)
+        return template_label(template)
     elif tokenizer.chat_template is None:
         tokenizer.chat_template = CHATML
     return name_of(tokenizer.chat_template)

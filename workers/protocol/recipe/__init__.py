@@ -36,6 +36,7 @@ from workers.protocol.recipe.sections import (
     Source,
     Template,
     Thinking,
+    TooLong,
     Training,
 )
 from workers.protocol.stages import Stage
@@ -60,6 +61,7 @@ __all__ = [
     "Stage",
     "Template",
     "Thinking",
+    "TooLong",
     "Training",
     "check_recipe",
     "converted",

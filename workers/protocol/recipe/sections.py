@@ -8,13 +8,18 @@ import msgspec
 
 from workers.protocol.options import option
 
-Template = Literal["auto", "chatml", "llama-3", "gemma", "mistral", "alpaca"]
-"""How a conversation becomes one text; auto is the model's own, chatml where it has none."""
+Template = str
+"""How a conversation becomes one text; auto is the model's own, chatml where it has none.
+
+`workers.protocol.templates` knows the names.
+"""
 Method = Literal["lora", "qlora", "dora", "full"]
 Thinking = Literal["auto", "on", "off"]
 Effort = Literal["", "low", "medium", "high"]
 Reasoning = Literal["learn", "read", "drop"]
 Engine = Literal["auto", "transformers", "unsloth"]
+TooLong = Literal["drop", "cut"]
+"""What becomes of a row whose answer does not fit into training.max_length tokens."""
 
 
 class Section(msgspec.Struct, kw_only=True, frozen=True, forbid_unknown_fields=True):
@@ -41,7 +46,8 @@ class Model(Section, frozen=True):
         Template,
         option(
             "Chat template",
-            "auto takes the model's own, chatml where it has none; a base model may learn another.",
+            "auto takes the model's own, chatml where it has none. Others: chatml, llama-3, gemma, "
+            "mistral, alpaca, trl:NAME for one that TRL ships, or the path of a .jinja file.",
             advanced=True,
         ),
     ] = "auto"
@@ -200,13 +206,22 @@ class Training(Section, frozen=True):
         int,
         option(
             "Max sequence length",
-            "Longer examples are truncated at this many tokens; plain text is split.",
+            "Most tokens of an example; plain text that is longer is split, without loss.",
             unit="tokens",
             ge=8,
             le=1_048_576,
             on_resume=True,
         ),
     ] = 1024
+    too_long: Annotated[
+        TooLong,
+        option(
+            "Rows that are too long",
+            "drop leaves out rows longer than the max sequence length; cut truncates them, which "
+            "teaches the model to break off.",
+            advanced=True,
+        ),
+    ] = "drop"
     seed: Annotated[
         int, option("Seed", "The same seed gives the same run.", ge=0, le=2**32 - 1)
     ] = 0
