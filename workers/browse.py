@@ -361,7 +361,7 @@ def _needed(request: AnyRequest) -> int:
 
 def _short(row: Row) -> tuple[str, str]:
     """What is asked and what is answered, in a line each."""
-    asked = row.prompt[-1]["content"] if row.prompt else row.text
+    asked = row.prompt[-1]["content"] if row.prompt else row.plain
     said = row.completion[-1]["content"] if row.completion else row.answer
     return _in_a_line(asked), _in_a_line(said)
 

@@ -18,7 +18,7 @@ Stage = Literal[
 Supervision = Literal["text", "completions", "pairs", "labels", "prompts"]
 """What is in the loss: whole texts, the completions of prompts, pairs of a chosen and a rejected
 completion, completions labelled desirable or not, or the model's own completions of prompts."""
-Field = Literal["text", "completion", "rejected", "label", "prompt"]
+Field = Literal["text", "completion", "rejected", "label", "prompt", "segments"]
 """A field of `workers.data.reader.Row`."""
 
 S = TypeVar("S", bound=str)
@@ -238,7 +238,7 @@ _DECLARED = (
         icon="graduation-cap",
         usual=True,
         supervision="completions",
-        fields=("completion",),
+        fields=("completion", "segments"),
         bring="Bring answers to learn: a chat, or a prompt with a completion.",
         tools=True,
         options=("training.packing", "training.assistant_only_loss", *_ANSWERS),

@@ -156,8 +156,8 @@ class TokenViewer:
             self._tokenizer.chat_template = ours
 
     def _of_marks(self, encoding: Encoding, row: Row, spec: StageSpec) -> Iterator[str]:
-        plain = spec.supervision == "text"
-        texts = [row.text] if plain else [message["content"] for message in encoding.messages]
+        plain = not row.prompt
+        texts = [row.plain] if plain else [message["content"] for message in encoding.messages]
         own = str(self._own or "") if plain else None
         family = next(filter(None, (template_marks(text, own) for text in texts)), None)
         if family:

@@ -106,6 +106,8 @@ Column = Literal[
     "text",
     "system",
     "tools",
+    "history",
+    "segments",
 ]
 """What a column of a dataset can be to us."""
 
@@ -151,7 +153,7 @@ class Source(Section, frozen=True):
         option(
             "Columns",
             "Their columns to ours (messages, prompt, completion, chosen, rejected, answer, label, "
-            "text, system, tools), instead of detection.",
+            "text, system, tools, history, segments), instead of detection.",
             advanced=True,
         ),
     ] = {}
