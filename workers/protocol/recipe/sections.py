@@ -89,10 +89,19 @@ class Lora(Section, frozen=True):
         str,
         option(
             "Target modules",
-            "Layers that get an adapter: all-linear, or names separated by commas.",
+            "Layers that get an adapter: all-linear (of the language model), all-linear+vision "
+            "(towers too), or names separated by commas.",
             advanced=True,
         ),
     ] = "all-linear"
+    experts: Annotated[
+        Literal["auto", "on", "off"],
+        option(
+            "Experts",
+            "Whether a mixture's experts get an adapter; auto gives them one with all-linear.",
+            advanced=True,
+        ),
+    ] = "auto"
 
 
 Column = Literal[
