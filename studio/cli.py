@@ -29,8 +29,9 @@ from studio.terminal import Terminal, refusal_fields
 from workers.protocol.exports import EXPORTS, USUAL, differs, read_parity
 from workers.protocol.jobs import Inspect, Train
 from workers.protocol.pipeline import with_rewards
-from workers.protocol.recipe import Source, Template
+from workers.protocol.recipe import Source, TooLong
 from workers.protocol.refusal import Refusal
+from workers.protocol.templates import check_template
 from workers.protocol.wire import read_job
 
 app = typer.Typer(
@@ -307,18 +308,21 @@ def inspect(
     test: Annotated[
         str, typer.Option("--test", help="A test set that must not stand in the data.")
     ] = "",
-    max_length: Annotated[
-        int, typer.Option(help="Max sequence length, in tokens; longer rows are truncated.", min=8)
-    ] = 1024,
+    max_length: Annotated[int, typer.Option(help="Max sequence length, in tokens.", min=8)] = 1024,
+    too_long: Annotated[
+        TooLong, typer.Option("--too-long", help="Leave longer rows out, or truncate them.")
+    ] = "drop",
     template: Annotated[
-        Template, typer.Option("--template", help="Chat template; auto is the model's own.")
+        str,
+        typer.Option("--template", help="A chat template's name or .jinja file, as in a recipe."),
     ] = "auto",
     json: Json = False,
     home: HomeDir = None,
 ) -> None:
     """Look a whole dataset over before a run: bad rows, findings and lengths."""
+    check_template(template)
     task = Inspect(source=Source(source=dataset), model=model, stage=stage, test=test,
-                   max_length=max_length, template=template)  # fmt: skip
+                   max_length=max_length, too_long=too_long, template=template)  # fmt: skip
     with open_headless(home, json=json) as headless:
         row, result = headless.inspect(task)
         if result is None:

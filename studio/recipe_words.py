@@ -84,8 +84,13 @@ def _reads(recipe: Recipe, spec: StageSpec) -> str:
     return (
         f"It learns from {_names(recipe)} for {length}, with a learning rate of "
         f"{options.learning_rate:g} and seed {options.seed}. {objective}; examples longer than "
-        f"{options.max_length} tokens {spec.too_long}."
+        f"{options.max_length} tokens {_too_long(recipe, spec)}."
     )
+
+
+def _too_long(recipe: Recipe, spec: StageSpec) -> str:
+    chosen = {"drop": "are left out", "cut": "are truncated"}
+    return spec.too_long or chosen[recipe.training.too_long]
 
 
 def _tries(recipe: Recipe) -> str:

@@ -19,6 +19,7 @@ from studio.paths import ENVIRONMENT, Home
 from studio.records import JobRow
 from studio.settings import Settings
 from studio.store import Store
+from tests.fakes.llama_models import models_folder
 from workers.__main__ import run_folder
 from workers.protocol.recipe import Recipe, Source, Training
 
@@ -40,6 +41,12 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 @pytest.fixture(autouse=True)
 def _no_user_home(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv(ENVIRONMENT, str(tmp_path / "home"))
+
+
+@pytest.fixture(scope="session")
+def llama_models() -> Path:
+    """llama.cpp's `models`: real vocabularies, and chat templates under `templates/`."""
+    return models_folder()
 
 
 @pytest.fixture

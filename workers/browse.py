@@ -41,10 +41,11 @@ from workers.protocol.events import (
     VersionSaved,
 )
 from workers.protocol.jobs import Browse
-from workers.protocol.recipe import Column, Stage, Template
+from workers.protocol.recipe import Column, Stage
 from workers.protocol.refusal import Refusal
 from workers.protocol.requests import AnyRequest, MapColumns, SaveVersion, ShowRows, ShowTokens
 from workers.protocol.stages import likeliest
+from workers.protocol.templates import check_template
 
 if TYPE_CHECKING:
     from workers.data.tokenize.token_view import TokenViewer
@@ -253,7 +254,7 @@ class Browser:
             stage = self._stage(request.stage, made)
             viewer = self._viewer(request.model or self._task.model, request.template or "auto")
             length = request.max_length or self._task.max_length
-            views = viewer.views(made, request.row, stage, length)
+            views = viewer.views(made, request.row, stage, length, request.too_long)
         except RowFault as fault:
             return TokensShown(row=request.row, reason=f"The row cannot be used: {fault}.")
         except Refusal as refusal:
@@ -294,10 +295,7 @@ class Browser:
         return self._viewers[key]
 
     def _load(self, model: str, template: Any) -> TokenViewer:
-        known = get_args(Template)
-        if template not in known:
-            raise Refusal(f"There is no chat template '{template}'.", "It may be misspelt.",
-                          f"Known are {', '.join(known)}.")  # fmt: skip
+        check_template(template)
         self._host.emit(Phase(name="Loading the tokenizer"))
         from workers.data.tokenize.token_view import TokenViewer
         from workers.engines.tokenizer import locate_tokenizer, read_tokenizer, stopping_tokens

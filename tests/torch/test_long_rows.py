@@ -11,12 +11,17 @@ import pytest
 
 from tests.torch.test_loss_check import learner, opened
 from tests.torch.test_real_templates import shown, write
+from workers.data.audit.audit import Audit
+from workers.data.reader import read_table
 from workers.data.schema.row import Row
 from workers.data.tokenize.encode import IGNORED, Example, encode, fit
 from workers.protocol import wire
 from workers.protocol.events import Failed, Metrics, Note
-from workers.protocol.recipe import Distill, Evaluation
-from workers.train import _stage
+from workers.protocol.recipe import Distill, Evaluation, Stage
+from workers.train import _stage, preference
+from workers.train.context import TrainingContext
+from workers.train.rollouts import fitting_prompts
+from workers.train.sft import examples_of
 
 Run = Callable[..., list[Any]]
 
@@ -94,7 +99,8 @@ def _unmeasured(recipe: Any) -> Any:
 
 @pytest.mark.parametrize("stage", ["dpo", "kto", "simpo", "orpo", "reward"])
 def test_pairs_that_are_too_long_are_told(tmp_path: Path, tiny: Path, stage: str) -> None:
-    recipe = _unmeasured(learner(stage, str(tiny), pairs(tmp_path), max_length=64, batch_size=2))
+    recipe = _unmeasured(learner(stage, str(tiny), pairs(tmp_path), max_length=64, batch_size=2,
+                                 too_long="cut"))  # fmt: skip
     with opened(recipe, tmp_path) as context:
         dataset: Any = _stage(recipe).build_trainer(context).train_dataset
         told = [line.event for line in wire.read_events(context.host.folder)]
@@ -111,13 +117,54 @@ def test_pairs_that_are_too_long_are_told(tmp_path: Path, tiny: Path, stage: str
         assert len(dataset) == 12
 
 
+@pytest.mark.parametrize(
+    ("stage", "what", "left_out", "kept"),
+    [("sft", "rows", 5, 8), ("dpo", "pairs", 5, 8), ("kto", "answers", 6, 20),
+     ("grpo", "prompts", 1, 12)],
+)  # fmt: skip
+def test_rows_that_are_too_long_are_left_out_as_the_audit_says(
+    tmp_path: Path, tiny: Path, stage: Stage, what: str, left_out: int, kept: int
+) -> None:
+    """A KTO row of two answers counts once in the audit."""
+    source = pairs(tmp_path)
+    if stage == "sft":
+        source = write(tmp_path / "sft.jsonl", [
+            {"prompt": row["prompt"], "completion": row["chosen"]}
+            for row in map(json.loads, Path(source).read_text().splitlines())
+        ])  # fmt: skip
+    recipe = _unmeasured(learner(stage, str(tiny), source, max_length=64, batch_size=2))
+    rows = read_table(source).rows
+    with opened(recipe, tmp_path) as context:
+        found = Audit(rows, context.loaded.tokenizer, stage, 64, too_long="drop").run().findings
+        made = _made(context)
+        told = [line.event for line in wire.read_events(context.host.folder)]
+    (note,) = (event for event in told if isinstance(event, Note))
+    are = "is" if left_out == 1 else "are"
+    assert f"{left_out} {are} left out (longer than 64 tokens)" in note.text
+    assert f"Of {left_out + kept} {what}, " in note.text
+    assert note.level == "warning"
+    assert made == kept
+    (counted,) = (one.count for one in found if one.kind == "too_long")
+    assert counted == (5 if stage == "kto" else left_out)
+    assert not {"truncated", "answer_cut_off", "no_trained_tokens"} & {one.kind for one in found}
+
+
+def _made(context: TrainingContext) -> int:
+    """Examples that training takes."""
+    if context.recipe.stage == "grpo":
+        return len(fitting_prompts(context))
+    make = {"sft": examples_of, "dpo": preference.pairs, "kto": preference._labelled_dataset}
+    return len(make[context.recipe.stage](context, context.training))
+
+
 @pytest.mark.parametrize("stage", ["simpo", "orpo"])
 def test_a_long_answer_keeps_all_that_fits(tmp_path: Path, tiny: Path, stage: str) -> None:
     """TRL keeps max_length less the longer answer: 14 tokens of 113 where 81 fit."""
     data = write(tmp_path / "p.jsonl", [
         {"prompt": "34 " * 9, "chosen": "12 " * 70, "rejected": f"{n}"} for n in range(4)
     ])  # fmt: skip
-    recipe = _unmeasured(learner(stage, str(tiny), data, max_length=64, batch_size=2))
+    recipe = _unmeasured(learner(stage, str(tiny), data, max_length=64, batch_size=2,
+                                 too_long="cut"))  # fmt: skip
     with opened(recipe, tmp_path) as context:
         row: Any = _stage(recipe).build_trainer(context).train_dataset[0]  # type: ignore[index]
         end = context.loaded.tokenizer.eos_token

@@ -64,7 +64,10 @@ def test_sharegpt_calls_become_tool_calls(tmp_path: Path) -> None:
         ([{"role": "assistant", "content": "x"}, {"role": "user", "content": "y", "train": True},
           {"role": "assistant", "content": "z"}], 'message 3 has "train": true'),
         ([{"role": "assistant", "content": "x", "images": ["a.png"]}], '"images"'),
-        ([{"role": "assistant", "content": "x", "reasoning_content": "Hm."}], "reasoning_content"),
+        ([{"role": "assistant", "content": "x", "reasoning": ["Hm."]}], "that is no text"),
+        ([{"role": "assistant", "content": "<think>Well.</think>x", "thinking": "Hm."}], "twice"),
+        ([{"role": "assistant", "content": "x", "thinking": "Hm.", "reasoning": "Oh."}], "twice"),
+        ([{"role": "assistant", "content": "", "reasoning": "Hm."}], "is empty"),
         ([{"role": "assistant", "content": [{"type": "image_url"}]}], "image_url"),
     ],
 )  # fmt: skip
@@ -82,6 +85,48 @@ def test_content_in_parts_is_their_text(tmp_path: Path, key: str) -> None:
     parts = [{"type": "text", key: "Y"}, {"type": "text", key: "es"}]
     row = {"messages": [CHAT["messages"][0], {"role": "assistant", "content": parts}]}
     assert read_table(write(tmp_path / "d.jsonl", row)).rows[0].messages == CHAT["messages"]
+
+
+THOUGHTFUL = {"role": "assistant", "content": "Yes", "reasoning_content": "Hm."}
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        {"role": "assistant", "content": "Yes", "reasoning_content": "Hm."},
+        {"role": "assistant", "content": "Yes", "reasoning": "Hm.", "reasoning_content": "Hm."},
+        {"role": "assistant", "content": "Yes", "thinking": "Hm.", "reasoning": None},
+        {"from": "gpt", "value": "Yes", "reasoning": "Hm."},
+        {"role": "assistant", "content": [{"type": "reasoning", "value": "Hm."},
+                                          {"type": "text", "value": "Yes"}]},
+        {"role": "assistant", "content": [{"type": "thinking", "thinking": "Hm.", "text": None},
+                                          {"type": "text", "text": "Yes", "thinking": None}]},
+    ],
+)  # fmt: skip
+def test_thinking_is_kept_beside_the_content(tmp_path: Path, answer: dict[str, object]) -> None:
+    """As DeepSeek, OpenRouter and gpt-oss name it; LLaMA-Factory's and Mistral's parts."""
+    source = write(tmp_path / "d.jsonl", {"messages": [CHAT["messages"][0], answer]})
+    assert read_table(source).rows[0].completion == [THOUGHTFUL]
+
+
+def test_thinking_that_stands_in_the_content_stays_there(tmp_path: Path) -> None:
+    answer = {"role": "assistant", "content": "<think>Hm.</think>Yes", "reasoning": "Hm."}
+    source = write(tmp_path / "d.jsonl", {"messages": [CHAT["messages"][0], answer]})
+    (kept,) = read_table(source).rows[0].completion
+    assert kept == {"role": "assistant", "content": "<think>Hm.</think>Yes"}
+
+
+def test_a_call_of_a_tool_may_be_thought_through(tmp_path: Path) -> None:
+    called = {"role": "assistant", "reasoning": "Add them.", "tool_calls": [CALL]}
+    turns = [WITH_TOOLS["messages"][0], called, *WITH_TOOLS["messages"][2:]]
+    row = read_table(write(tmp_path / "d.jsonl", {"messages": turns})).rows[0]
+    assert row.messages[1]["reasoning_content"] == "Add them."
+
+
+def test_only_answers_have_thinking(tmp_path: Path) -> None:
+    asked = {"role": "user", "content": "Hi", "reasoning": "Hm."}
+    with pytest.raises(Refusal, match="message 1 of the user has thinking"):
+        read_table(write(tmp_path / "d.jsonl", {"messages": [asked, CHAT["messages"][1]]}))
 
 
 def test_flags_that_ask_for_what_happens_anyway_pass(tmp_path: Path) -> None:

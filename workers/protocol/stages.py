@@ -103,8 +103,9 @@ class StageSpec(msgspec.Struct, frozen=True, kw_only=True):
     """By rl.algorithm."""
     objective: str = ""
     """What it does with its examples; empty where training.assistant_only_loss decides."""
-    too_long: str = "are truncated"
-    """What becomes of examples longer than training.max_length."""
+    too_long: str = ""
+    """What becomes of examples longer than training.max_length; empty where training.too_long
+    decides."""
     amount: str = ""
     """The rows that it needs, and how many are usual."""
     cost: str = ""
@@ -220,6 +221,9 @@ def _tiny(learning_rate: float, batch_size: int, **more: Any) -> Default:
     return Default(values=paths, source=_SPEED, tiny=True)
 
 
+_ANSWERS = ("training.reasoning", "training.too_long")
+"""Options of every stage that learns answers."""
+
 _DECLARED = (
     StageSpec(
         id="sft",
@@ -232,7 +236,7 @@ _DECLARED = (
         fields=("completion",),
         bring="Bring answers to learn: a chat, or a prompt with a completion.",
         tools=True,
-        options=("training.packing", "training.assistant_only_loss"),
+        options=("training.packing", "training.assistant_only_loss", *_ANSWERS),
         defaults=(_tiny(4e-3, 16), _TINY_FULL),
         charts=SFT_CHARTS,
         measures=("loss", "entropy", "token_accuracy"),
@@ -280,7 +284,7 @@ _DECLARED = (
         reference=True,
         options=(
             "preference.beta", "preference.loss", "preference.label_smoothing",
-            "preference.rpo_alpha",
+            "preference.rpo_alpha", *_ANSWERS,
         ),
         defaults=(
             *_PREFERENCE_RATES,
@@ -310,7 +314,7 @@ _DECLARED = (
         bring="Bring answers with a label that is true or false, or pairs.",
         smallest_batch=2,
         reference=True,
-        options=("preference.beta",),
+        options=("preference.beta", *_ANSWERS),
         defaults=(
             *_PREFERENCE_RATES,
             _tiny(1e-3, 32),
@@ -337,7 +341,10 @@ _DECLARED = (
         fields=("rejected",),
         bring=_PAIRS,
         reference=True,
-        options=("preference.beta", "preference.label_smoothing", "preference.rpo_alpha"),
+        options=(
+            "preference.beta", "preference.label_smoothing", "preference.rpo_alpha",
+            *_ANSWERS,
+        ),
         defaults=(
             Default(
                 values={"preference.beta": 1.0},
@@ -364,7 +371,7 @@ _DECLARED = (
         supervision="pairs",
         fields=("rejected",),
         bring=_PAIRS,
-        options=("preference.beta", "preference.simpo_gamma"),
+        options=("preference.beta", "preference.simpo_gamma", *_ANSWERS),
         defaults=(
             Default(values={"preference.beta": 2.0}, source="Meng et al. 2024"),
             *_PREFERENCE_RATES,
@@ -386,7 +393,10 @@ _DECLARED = (
         supervision="pairs",
         fields=("rejected",),
         bring=_PAIRS,
-        options=("preference.beta", "preference.label_smoothing", "preference.rpo_alpha"),
+        options=(
+            "preference.beta", "preference.label_smoothing", "preference.rpo_alpha",
+            *_ANSWERS,
+        ),
         defaults=(
             Default(values={"preference.rpo_alpha": 1.0}, source="TRL's CPOConfig: cpo_alpha"),
             *_PREFERENCE_RATES,
@@ -408,7 +418,7 @@ _DECLARED = (
         supervision="pairs",
         fields=("rejected",),
         bring=_PAIRS,
-        options=("preference.beta",),
+        options=("preference.beta", *_ANSWERS),
         defaults=(_tiny(2e-3, 16), _TINY_FULL),
         charts=PREFERENCE_CHARTS,
         measures=_PAIR_MEASURES,
@@ -450,7 +460,7 @@ _DECLARED = (
         fields=("rejected",),
         bring=_PAIRS,
         talks=False,
-        options=("preference.center_rewards_coefficient",),
+        options=("preference.center_rewards_coefficient", *_ANSWERS),
         defaults=(
             _tiny(5e-4, 16, max_steps=80),
         ),
@@ -520,7 +530,7 @@ _DECLARED = (
         generates=True,
         options=(
             "distill.teacher", "distill.lmbda", "distill.beta", "distill.temperature",
-            "rl.max_completion_tokens",
+            "rl.max_completion_tokens", *_ANSWERS,
         ),
         defaults=(_tiny(1e-3, 16), _TINY_FULL, _TINY_ANSWERS),
         charts=SFT_CHARTS,

@@ -19,6 +19,7 @@ from workers.protocol.events import Artifact, Finished, Note, Paused, Phase, Res
 from workers.protocol.jobs import Train
 from workers.protocol.recipe import Recipe
 from workers.protocol.stages import spec_of
+from workers.protocol.templates import COPY, is_file, read_template, template_label
 
 if TYPE_CHECKING:
     from workers.data.reader import Table
@@ -49,6 +50,7 @@ def _train(recipe: Recipe, host: Host, engine: EngineModule, closing: ExitStack)
     from workers.train.loss_check import build_checked
     from workers.train.report import Report
 
+    recipe = _with_own_template(recipe, host.folder)
     stage = _stage(recipe)
     set_seed(recipe.training.seed)
 
@@ -108,6 +110,22 @@ def _to_load(recipe: Recipe, host: Host, located: Located) -> Located:
     from workers.engines.merged import merged_base
 
     return merged_base(located, Path(host.job.home), lambda text: host.emit(Phase(name=text)))
+
+
+def _with_own_template(recipe: Recipe, folder: Path) -> Recipe:
+    """The recipe with its template's file replaced by the run's own copy, which is tried first."""
+    template = recipe.model.template
+    if not is_file(template):
+        return recipe
+    from workers.data.tokenize.template_trial import check_renders
+
+    copy = folder / COPY
+    if not copy.is_file():  # a job that was written by hand
+        wire.write_atomically(copy, read_template(Path(template)).encode())
+    check_renders(read_template(copy), template_label(template))
+    return msgspec.structs.replace(
+        recipe, model=msgspec.structs.replace(recipe.model, template=str(copy))
+    )
 
 
 def _load(recipe: Recipe, engine: EngineModule, located: Located) -> Loaded:

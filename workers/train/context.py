@@ -29,6 +29,7 @@ from workers.protocol.events import Evaluated, Metrics, Note, Phase, Resolved, S
 from workers.protocol.metrics import METRICS
 from workers.protocol.recipe import Recipe
 from workers.protocol.stages import spec_of
+from workers.protocol.templates import fingerprint as fingerprint_of_text
 from workers.protocol.wire import finite
 from workers.rewards import Rewards
 
@@ -138,12 +139,16 @@ def drop_reference_copy(context: TrainingContext) -> None:
 def resolve(context: TrainingContext, datasets: list[dict[str, Any]]) -> None:
     """Pins what the run really works with, in job.json and as an event."""
     recipe, host, loaded, located = context.recipe, context.host, context.loaded, context.located
+    asked = host.job.task
+    assert isinstance(asked, jobs.Train)
     versions = {name: found for name in PINNED if (found := _version(name))}
     model = {
         "base": located.base,
         "folder": str(located.folder),
         "sha256": fingerprint(located.folder),
         "adapters": [str(adapter) for adapter in located.adapters],
+        "template": asked.recipe.model.template,
+        "template_sha256": fingerprint_of_text(str(loaded.tokenizer.chat_template)),
         "parameters": loaded.model.num_parameters(),
         "trained_parameters": sum(
             p.numel() for p in loaded.model.parameters() if p.requires_grad

@@ -51,7 +51,7 @@ class DatasetCheck(CheckCard):
         base = asked.model.base if asked.model.base != PREVIOUS else "starter"
         return given and Inspect(
             source=given, model=base, stage=asked.stage, test=asked.evaluation.test,
-            max_length=asked.training.max_length,
+            max_length=asked.training.max_length, too_long=asked.training.too_long,
         )  # fmt: skip
 
     def _on_skip(self) -> None:

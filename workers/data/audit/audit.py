@@ -31,7 +31,7 @@ from workers.data.reader import Row, serves
 from workers.data.tokenize.encode import encode
 from workers.data.tokenize.token_counts import Length, TokenCounter
 from workers.protocol.audit import AuditFinding, TokenStatistics
-from workers.protocol.recipe import Stage
+from workers.protocol.recipe import Stage, TooLong
 from workers.protocol.refusal import Refusal
 from workers.protocol.stages import spec_of
 
@@ -63,6 +63,7 @@ class Audit:
             the run does.
         stops_at: token ids at which generation stops, beside the tokenizer's own.
         folder: where a file may lie as long as the audit runs.
+        too_long: what the run does with rows whose answers do not fit into `max_length`.
     """
 
     def __init__(
@@ -75,6 +76,7 @@ class Audit:
         holdout: float = 0.1,
         stops_at: Sequence[int] = (),
         folder: Path | None = None,
+        too_long: TooLong = "cut",
     ) -> None:
         self._all = rows
         self._tokenizer = tokenizer
@@ -82,13 +84,13 @@ class Audit:
         self._spec = spec_of(stage)
         eos: Any = tokenizer.eos_token_id
         self._stops_at: set[int | None] = {*stops_at, eos}
-        self._counter = TokenCounter(tokenizer, stage, max_length)
+        self._counter = TokenCounter(tokenizer, stage, max_length, too_long)
         plain = self._spec.supervision == "text"
         self._own = str(tokenizer.chat_template or "") if plain else None
         self._served, places = _placed(rows, stage)
         self._numbers = (np.flatnonzero(self._served) + 1).astype(np.uint32)
         self._findings = Findings(lambda at: int(self._numbers[at]))
-        self._lengths = Lengths(self._spec, max_length, self._findings)
+        self._lengths = Lengths(self._spec, max_length, self._findings, too_long)
         self._pairs = Pairs(self._findings)
         self._repeats = Repeats(self._findings, self._row, folder)
         if test is None:

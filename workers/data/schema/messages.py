@@ -15,8 +15,9 @@ from typing import Any
 from workers.data.read.fault import RowFault
 
 Message = dict[str, Any]
-"""A turn: `role` and `content`, both text; of an assistant perhaps `tool_calls`, of a tool perhaps
-the `name` and the `tool_call_id` that it answers."""
+"""A turn: `role` and `content`, both text; of an assistant perhaps its `reasoning_content`, the
+thinking beside its content, and `tool_calls`; of a tool perhaps the `name` and the `tool_call_id`
+that it answers."""
 ROLES = ("system", "user", "assistant", "tool")
 PLAIN, SHARED = {"role", "content"}, {"from", "value"}
 """The keys of a turn that says nothing beyond its text, by OpenAI and ShareGPT."""
@@ -37,6 +38,9 @@ SPEAKERS = {
 """Whom ShareGPT's `from` names."""
 MEDIA = frozenset(("image", "images", "audio", "audios", "video", "videos"))
 """Columns of a row, and keys of a turn, with what goes beside the text."""
+REASONING = ("reasoning_content", "reasoning", "thinking")
+"""Keys of a turn, and types of its parts, that hold thinking: by DeepSeek's and vLLM's API, by
+OpenRouter's, by OpenAI's gpt-oss."""
 FLAGS = ("train", "weight", "loss", "loss_weight")
 """Keys of a turn that weigh it in the loss, by Axolotl, OpenAI, ms-swift and LLaMA-Factory."""
 
@@ -130,11 +134,12 @@ def _turn(number: int, message: Any) -> Message:
         )
     if message.keys() != SHARED:
         _check_extras(number, role, message)
+    thought = _reasoning(number, role, message, content)
     if called:
-        return _called(number, content)
+        return _called(number, content) | thought
     calls = message.get("tool_calls") if role == "assistant" else None
     text = _content(number, content, optional=bool(calls))
-    turn: Message = {"role": role, "content": text}
+    turn: Message = {"role": role, "content": text} | thought
     if calls:
         turn["tool_calls"] = [_call(number, call) for call in _listed(number, calls)]
     if role == "tool":
@@ -176,13 +181,6 @@ def _check_extras(number: int, role: str, message: dict[str, Any]) -> None:
     """Refuses what would change the meaning if it were passed over."""
     check_media(message)
     _check_flags(number, message, trained=role == "assistant")
-    for key in ("reasoning_content", "reasoning", "thinking"):
-        if message.get(key):
-            raise RowFault(
-                "value",
-                f'message {number} has "{key}" beside its content; '
-                "write it into the content, for example between <think> and </think>",
-            )
     if message.get("function_call"):
         raise RowFault("tools", f'message {number} has "function_call"; write it as "tool_calls"')
 
@@ -207,9 +205,40 @@ def _unlike(number: int, key: str, value: Any) -> RowFault:
     )
 
 
+def _reasoning(number: int, role: str, message: dict[str, Any], content: Any) -> Message:
+    """The thinking of a turn, wherever it stands beside the text; nothing where there is none."""
+    held = [message[key] for key in REASONING if message.get(key)]
+    if isinstance(content, list):
+        held += ["".join(_thought(number, part) for part in content if _thinks(part))]
+    if not all(isinstance(text, str) for text in held):
+        raise RowFault("value", f"message {number} has thinking that is no text")
+    texts = list(dict.fromkeys(text.strip() for text in held if text.strip()))
+    if not texts:
+        return {}
+    if role != "assistant":
+        raise RowFault("value", f"message {number} of the {role} has thinking, as answers alone do")
+    inline = isinstance(content, str) and content.lstrip().startswith("<think>")
+    if len(texts) > 1 or (inline and texts[0] not in content):
+        raise RowFault("value", f"message {number} has thinking twice, each time another")
+    return {} if inline else {"reasoning_content": texts[0]}
+
+
+def _thinks(part: Any) -> bool:
+    return isinstance(part, dict) and part.get("type") in REASONING
+
+
+def _thought(number: int, part: dict[str, Any]) -> str:
+    """The text of a part of thinking, which stands under the name of its type or as other text."""
+    keys = (part["type"], "text", "value", *REASONING)
+    text = next((part[key] for key in keys if part.get(key)), "")
+    if not isinstance(text, str):
+        raise RowFault("value", f"message {number} has a part of thinking that is no text")
+    return text
+
+
 def _content(number: int, content: Any, *, optional: bool) -> str:
     if isinstance(content, list):
-        content = "".join(_part(number, part) for part in content)
+        content = "".join(_part(number, part) for part in content if not _thinks(part))
     if content is None and optional:
         return ""
     if not isinstance(content, str):

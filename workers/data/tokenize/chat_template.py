@@ -14,8 +14,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple, cast
 from jinja2.exceptions import TemplateError
 
 from workers.data.schema.messages import Message
+from workers.data.tokenize.reasoning import as_handed
 from workers.protocol.recipe import Template
 from workers.protocol.refusal import Refusal
+from workers.protocol.templates import template_label, template_text
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -109,16 +111,22 @@ TEMPLATES: dict[Template, ChatTemplate] = {
     "mistral": ChatTemplate(MISTRAL, ""),
     "alpaca": ChatTemplate(ALPACA, ""),
 }
-"""Every name that `workers.protocol.recipe.Template` knows besides auto."""
+"""Every name of `workers.protocol.templates.OURS`."""
 
 
 def set_chat_template(tokenizer: PreTrainedTokenizerBase, template: Template = "auto") -> str:
     """Gives a tokenizer a template, and tells its name.
 
     `auto` keeps the model's own and gives ChatML where there is none.
+
+    Raises:
+        Refusal: there is no template by that name, or its file cannot be read.
     """
-    if template != "auto":
+    if template in TEMPLATES:
         tokenizer.chat_template = TEMPLATES[template].text
+    elif template != "auto":
+        tokenizer.chat_template = template_text(template)
+        return template_label(template)
     elif tokenizer.chat_template is None:
         tokenizer.chat_template = CHATML
     return name_of(tokenizer.chat_template)
@@ -133,13 +141,16 @@ def render(
 ) -> str:
     """The text that the model sees; `generation` adds the head of the answer to come.
 
+    Thinking is handed on as the template reads it.
+
     Raises:
         Refusal: the template does not take the conversation, a system turn for example.
     """
     try:
         return tokenizer.apply_chat_template(  # type: ignore[return-value]
-            messages, tools=list(tools) or None, tokenize=False, add_generation_prompt=generation
-        )
+            as_handed(messages, tokenizer), tools=list(tools) or None, tokenize=False,
+            add_generation_prompt=generation,
+        )  # fmt: skip
     except (TemplateError, TypeError, KeyError) as fault:
         raise Refusal(
             f"The model's chat template does not take this conversation: {fault}.",

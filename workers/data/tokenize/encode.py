@@ -23,7 +23,7 @@ from workers.data.schema.messages import Message
 from workers.data.schema.row import Row
 from workers.data.tokenize.chat_template import render
 from workers.data.tokenize.spans import Span, render_with_spans, shared_length
-from workers.protocol.recipe import Stage
+from workers.protocol.recipe import Stage, TooLong
 from workers.protocol.stages import spec_of
 
 if TYPE_CHECKING:
@@ -81,6 +81,10 @@ class Encoding(msgspec.Struct, frozen=True):
         ids, labels = self.input_ids[start:end], self.labels[start:end]
         return Example(ids, labels, len(self.input_ids) > end, self.desirable)
 
+    def loses_answer(self, max_length: int) -> bool:
+        """Whether a token in the loss stands behind the first `max_length`."""
+        return any(label != IGNORED for label in self.labels[max_length:])
+
     @property
     def end(self) -> list[int]:
         """The last tokens in the loss, among which is the one that ends the answer."""
@@ -125,26 +129,31 @@ def units(encodings: list[Encoding], stage: Stage) -> list[list[Encoding]]:
     return [[one] for one in encodings] if alone else [encodings]
 
 
-def fit(encodings: list[Encoding], stage: Stage, max_length: int) -> list[Example]:
+def fit(
+    encodings: list[Encoding], stage: Stage, max_length: int, too_long: TooLong = "cut"
+) -> list[Example]:
     """What a trainer takes of sequences that stay or go together; nothing where they are left out.
 
-    Documents are split into windows without loss. Completions lose their ends; they are left out
-    where no token in the loss remains, as are prompts that are too long to be answered. Of pairs
-    both sequences stay or go; where they are scored whole (reward models) none may be truncated.
+    Documents are split into windows without loss. Completions that would lose a token in the loss
+    are left out, or lose their ends with `too_long` "cut"; they are left out in any case where no
+    token in the loss remains, as are prompts that are too long to be answered. Of pairs both
+    sequences stay or go; where they are scored whole (reward models) none may be truncated.
     """
     spec = spec_of(stage)
     if spec.supervision == "text":
         return [window for one in encodings for window in _windows(one, max_length)]
     examples = [one.truncate(max_length) for one in encodings]
+    whole = [too_long == "cut" or not one.loses_answer(max_length) for one in encodings]
     match spec.supervision:
         case "prompts":
             return [one for one in examples if not one.truncated]
         case "pairs" if not spec.talks:
             return [] if any(one.truncated for one in examples) else examples
         case "pairs":
-            return examples if all(one.trained_tokens for one in examples) else []
+            return examples if all(whole) and all(one.trained_tokens for one in examples) else []
         case _:
-            return [one for one in examples if one.trained_tokens]
+            pairs = zip(examples, whole, strict=True)
+            return [one for one, kept in pairs if kept and one.trained_tokens]
 
 
 # Plain text

@@ -94,7 +94,7 @@ def assistant_spans(
             )
         start = completion_start(messages[:index], message, text, tokenizer, tools)
         end = _without_trailing_space(through, message["content"])
-        _check_whole(message["content"], text[start:end])
+        _check_whole(message, text[start:end])
         spans.append((start, end))
     return spans
 
@@ -142,13 +142,14 @@ def completion_span(
     """Where the last turn, an answer, stands in the rendered text, with all that follows it."""
     *prompt, answer = messages
     start = completion_start(prompt, answer, text, tokenizer, tools)
-    _check_whole(answer["content"], text[start:])
+    _check_whole(answer, text[start:])
     return start, len(text)
 
 
-def _check_whole(content: str, shown: str) -> None:
+def _check_whole(answer: Message, shown: str) -> None:
     """Refuses a template that drops a part of an answer, its thinking most often."""
-    if _letters(content) not in _letters(shown):
+    parts = [answer["content"], answer.get("reasoning_content", "")]
+    if not all(_letters(part) in _letters(shown) for part in parts):
         raise Refusal(
             "The model's chat template leaves out or changes a part of the answer.",
             "Thinking between <think> and </think> is what templates drop most often.",

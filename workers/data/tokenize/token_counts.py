@@ -17,7 +17,7 @@ from workers.data.schema.row import Row
 from workers.data.tokenize.chat_template import Tools, render
 from workers.data.tokenize.encode import begins_documents
 from workers.data.tokenize.spans import Rendered, Span, render_with_spans, shared_length
-from workers.protocol.recipe import Stage
+from workers.protocol.recipe import Stage, TooLong
 from workers.protocol.refusal import Refusal
 from workers.protocol.stages import spec_of
 
@@ -53,6 +53,10 @@ class Sized(NamedTuple):
         """Tokens in the loss among the first `limit`."""
         return sum([max(0, min(end, limit) - begin) for begin, end in self.runs])
 
+    def loses_answer(self, limit: int) -> bool:
+        """Whether a token in the loss stands behind the first `limit`."""
+        return bool(self.runs) and self.runs[-1][1] > limit
+
 
 class Skeleton(NamedTuple):
     """What a template writes around the contents of one order of roles."""
@@ -66,10 +70,17 @@ class Skeleton(NamedTuple):
 class TokenCounter:
     """Counts with one tokenizer, for one stage."""
 
-    def __init__(self, tokenizer: PreTrainedTokenizerBase, stage: Stage, max_length: int) -> None:
+    def __init__(
+        self,
+        tokenizer: PreTrainedTokenizerBase,
+        stage: Stage,
+        max_length: int,
+        too_long: TooLong = "cut",
+    ) -> None:
         self._tokenizer = tokenizer
         self._spec = spec_of(stage)
         self._max_length = max_length
+        self._too_long = too_long
         self._skeletons: dict[tuple[str, ...], Skeleton | None] = {}
         self._seen: dict[tuple[str, ...], int] = {}
         self._backend: Any = getattr(tokenizer, "backend_tokenizer", None)
@@ -186,13 +197,16 @@ class TokenCounter:
             kept=sum([min(one.tokens, limit) for one in sized]),
             trained=self._trained(sized),
             truncated=any(one.tokens > limit for one in sized),
-            completion_truncated=any(one.runs[-1][1] > limit for one in sized if one.runs),
+            completion_truncated=any(one.loses_answer(limit) for one in sized),
         )
 
     def _trained(self, sized: list[Sized]) -> int:
         """Tokens in the loss of what `fit` leaves."""
         limit = self._max_length
         trained = [one.trained(limit) for one in sized]
+        if self._too_long == "drop":
+            trained = [0 if one.loses_answer(limit) else count
+                       for one, count in zip(sized, trained, strict=True)]  # fmt: skip
         if self._spec.supervision == "pairs":
             whole = self._spec.talks or all(one.tokens <= limit for one in sized)
             return sum(trained) if all(trained) and whole else 0

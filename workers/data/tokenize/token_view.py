@@ -19,7 +19,7 @@ from workers.data.tokenize.chat_template import (
 from workers.data.tokenize.encode import IGNORED, Encoding, encode, fit, units
 from workers.data.tokenize.template_marks import template_marks
 from workers.protocol.browse import LONGEST_SHOWN, Piece, TokenView
-from workers.protocol.recipe import Stage, Template
+from workers.protocol.recipe import Stage, Template, TooLong
 from workers.protocol.refusal import Refusal
 from workers.protocol.stages import StageSpec, spec_of
 
@@ -54,7 +54,9 @@ class TokenViewer:
         self._special = {number for number, token in added if token.special}
         self._special |= set(self._tokenizer.all_special_ids)
 
-    def views(self, row: Row, number: int, stage: Stage, max_length: int) -> list[TokenView]:
+    def views(
+        self, row: Row, number: int, stage: Stage, max_length: int, too_long: TooLong = "cut"
+    ) -> list[TokenView]:
         """One view of a row, or two of a pair.
 
         Raises:
@@ -69,7 +71,7 @@ class TokenViewer:
         spec = spec_of(stage)
         encodings = encode(row, stage, self._tokenizer, document_end=self._document_end)
         taken = [
-            (one, bool(fit(unit, stage, max_length)))
+            (one, bool(fit(unit, stage, max_length, too_long)))
             for unit in units(encodings, stage)
             for one in unit
         ]
@@ -160,6 +162,8 @@ class TokenViewer:
         lost = len(labels) - trained
         if not trained and not spec.talks:
             yield f"The pair is longer than {max_length} tokens: the row is left out."
+        elif not trained and any(label != IGNORED for label in encoding.labels[:max_length]):
+            yield f"An answer does not fit into {max_length} tokens: the row is left out."
         elif not trained:
             yield "No token of this row is in the loss: the completion is truncated away."
         elif lost:

@@ -8,6 +8,7 @@ from workers.protocol.recipe.schema import Recipe
 from workers.protocol.refusal import Refusal
 from workers.protocol.rewards import RewardModel
 from workers.protocol.stages import spec_of
+from workers.protocol.templates import REMEDY, template_fault
 
 Problem = tuple[str, str, str]
 """What cannot be, the cause, and what to write instead."""
@@ -29,6 +30,12 @@ def _whole(recipe: Recipe) -> Iterator[Problem]:
             "A run needs at least one dataset.",
             'Add a [[data]] table with source = "builtin:arithmetic" or the path of your file.',
         )
+
+
+def _template(recipe: Recipe) -> Iterator[Problem]:
+    if found := template_fault(recipe.model.template):
+        problem, cause = found
+        yield f"model.template: {problem}", cause, REMEDY
 
 
 def _four_bits(recipe: Recipe) -> Iterator[Problem]:
@@ -60,6 +67,15 @@ def _preference(recipe: Recipe) -> Iterator[Problem]:
             f"training.batch_size = 1 in stage '{recipe.stage}'.",
             "KTO measures its distance from the start on answers swapped within a batch.",
             "Set training.batch_size to 4 or more.",
+        )
+
+
+def _masked_thinking(recipe: Recipe) -> Iterator[Problem]:
+    if recipe.training.reasoning == "read" and spec_of(recipe.stage).preference:
+        yield (
+            f"training.reasoning = 'read' in stage '{recipe.stage}'.",
+            "An answer is preferred as a whole, so no part of it can be masked.",
+            "Set training.reasoning to 'learn', or to 'drop' for answers without their thinking.",
         )
 
 
@@ -126,4 +142,7 @@ def _teacher(recipe: Recipe) -> Iterator[Problem]:
         )
 
 
-RULES = (_whole, _four_bits, _preference, _reward_model, _reinforced, _teacher)
+RULES = (
+    _whole, _template, _four_bits, _preference, _masked_thinking, _reward_model, _reinforced,
+    _teacher,
+)  # fmt: skip

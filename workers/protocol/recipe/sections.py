@@ -8,10 +8,18 @@ import msgspec
 
 from workers.protocol.options import option
 
-Template = Literal["auto", "chatml", "llama-3", "gemma", "mistral", "alpaca"]
-"""How a conversation becomes one text; auto is the model's own, chatml where it has none."""
+Template = str
+"""How a conversation becomes one text; auto is the model's own, chatml where it has none.
+
+`workers.protocol.templates` knows the names.
+"""
 Method = Literal["lora", "qlora", "dora", "full"]
+Thinking = Literal["auto", "on", "off"]
+Effort = Literal["", "low", "medium", "high"]
+Reasoning = Literal["learn", "read", "drop"]
 Engine = Literal["auto", "transformers", "unsloth"]
+TooLong = Literal["drop", "cut"]
+"""What becomes of a row whose answer does not fit into training.max_length tokens."""
 
 
 class Section(msgspec.Struct, kw_only=True, frozen=True, forbid_unknown_fields=True):
@@ -38,10 +46,27 @@ class Model(Section, frozen=True):
         Template,
         option(
             "Chat template",
-            "auto takes the model's own, chatml where it has none; a base model may learn another.",
+            "auto takes the model's own, chatml where it has none. Others: chatml, llama-3, gemma, "
+            "mistral, alpaca, trl:NAME for one that TRL ships, or the path of a .jinja file.",
             advanced=True,
         ),
     ] = "auto"
+    thinking: Annotated[
+        Thinking,
+        option(
+            "Thinking",
+            "Whether the model thinks before it answers, where its chat template has a switch; "
+            "auto goes by whether the answers to learn do.",
+        ),
+    ] = "auto"
+    reasoning_effort: Annotated[
+        Effort,
+        option(
+            "Reasoning effort",
+            "How long it thinks, where its chat template has levels; empty is the template's own.",
+            advanced=True,
+        ),
+    ] = ""
     engine: Annotated[
         Engine,
         option("Engine", "Which library loads and speeds up the model.", advanced=True),
@@ -179,13 +204,22 @@ class Training(Section, frozen=True):
         int,
         option(
             "Max sequence length",
-            "Longer examples are truncated at this many tokens; plain text is split.",
+            "Most tokens of an example; plain text that is longer is split, without loss.",
             unit="tokens",
             ge=8,
             le=1_048_576,
             on_resume=True,
         ),
     ] = 1024
+    too_long: Annotated[
+        TooLong,
+        option(
+            "Rows that are too long",
+            "drop leaves out rows longer than the max sequence length; cut truncates them, which "
+            "teaches the model to break off.",
+            advanced=True,
+        ),
+    ] = "drop"
     seed: Annotated[
         int, option("Seed", "The same seed gives the same run.", ge=0, le=2**32 - 1)
     ] = 0
@@ -245,6 +279,15 @@ class Training(Section, frozen=True):
             formerly="assistant_only",
         ),
     ] = True
+    reasoning: Annotated[
+        Reasoning,
+        option(
+            "Thinking in answers",
+            "What is done with the data's thinking: learn puts it in the loss, read leaves it in "
+            "the context and masks it, drop takes it out.",
+            advanced=True,
+        ),
+    ] = "learn"
     save_every_steps: Annotated[
         int,
         option(

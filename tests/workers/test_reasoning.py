@@ -1,0 +1,72 @@
+"""Thinking beside an answer is handed to each chat template as that template reads it."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from workers.data.tokenize.chat_template import CHATML, render
+from workers.data.tokenize.reasoning import as_handed
+from workers.engines.tokenizer import read_tokenizer
+from workers.fetch import Located
+from workers.protocol.assets import assets_folder
+
+STARTER = Located("starter", assets_folder() / "starter" / "model")
+THOUGHT = {"role": "assistant", "content": "Four.", "reasoning_content": "2+2", "train": True}
+TALK = [{"role": "user", "content": "Two and two?"}, THOUGHT]
+
+
+@pytest.fixture(scope="module")
+def tokenizer() -> Any:
+    return read_tokenizer(STARTER)
+
+
+def shipped(name: str) -> str:
+    """A template that TRL ships, without importing TRL."""
+    spec = find_spec("trl")
+    assert spec is not None
+    assert spec.origin
+    return (Path(spec.origin).parent / "chat_templates" / f"{name}.jinja").read_text()
+
+
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [
+        ("qwen3", "assistant\n<think>\n2+2\n</think>\n\nFour.<|im_end|>"),
+        ("gptoss", "<|channel|>analysis<|message|>2+2<|end|>"),
+        ("lfm2_2_5", "<think>2+2</think>Four."),
+        ("glm4moe", "<think>2+2</think>\nFour."),
+        ("llama3", "<think>\n2+2\n</think>\n\nFour.<|eot_id|>"),  # which reads none
+    ],
+)
+def test_a_template_is_given_thinking_under_its_own_name(
+    tokenizer: Any, name: str, shown: str
+) -> None:
+    tokenizer.chat_template = shipped(name)
+    assert shown in render(TALK, tokenizer)
+
+
+def test_thinking_as_a_part_of_the_content(tokenizer: Any) -> None:
+    """As Ministral 3 reads it."""
+    tokenizer.chat_template = (
+        "{% for m in messages %}{% if m['content'] is string %}{{ m['content'] }}{% else %}"
+        "{% for p in m['content'] %}{% if p['type'] == 'thinking' %}[THINK]{{ p['thinking'] }}"
+        "[/THINK]{% else %}{{ p['text'] }}{% endif %}{% endfor %}{% endif %}{% endfor %}"
+    )
+    assert render(TALK, tokenizer) == "Two and two?[THINK]2+2[/THINK]Four."
+
+
+def test_a_name_in_a_comment_is_not_read(tokenizer: Any) -> None:
+    tokenizer.chat_template = "{# message.reasoning, 'thinking' #}" + CHATML
+    assert "<think>\n2+2\n</think>\n\nFour." in render(TALK, tokenizer)
+
+
+def test_no_key_of_ours_reaches_a_template(tokenizer: Any) -> None:
+    tokenizer.chat_template = CHATML
+    _, answer = as_handed(TALK, tokenizer)
+    assert answer == {"role": "assistant", "content": "<think>\n2+2\n</think>\n\nFour."}
+    plain = [TALK[0], {"role": "assistant", "content": "Four."}]
+    assert as_handed(plain, tokenizer) is plain
