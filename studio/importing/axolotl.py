@@ -5,6 +5,7 @@ from __future__ import annotations
 from studio.importing.account import Account, Plain, Unfit
 from studio.importing.axolotl_data import carry_datasets
 from studio.importing.axolotl_rl import carry_preference, carry_reinforced
+from studio.importing.datasets import found_beside
 from studio.importing.models import carry_base, not_text
 from studio.importing.reasons import AXOLOTL, COMMON, NOT_RUN, PLAIN_LORA
 from studio.importing.settings import (
@@ -15,13 +16,23 @@ from studio.importing.settings import (
     carry_scheduler,
     carry_targets,
     carry_template,
+    carry_thinking,
     carry_too_long,
     carry_warmup,
     fit_to_stage,
 )
+from workers.protocol.templates import is_file
 
 NAME = "Axolotl"
 TEMPLATES = {
+    "phi_3": "trl:phi3",
+    "phi_35": "trl:phi3_5",
+    "deepseek_v3": "trl:deepseekv3",
+    "qwen_25": "trl:qwen2_5",
+    "qwen3": "trl:qwen3",
+    "gemma3": "trl:gemma3",
+    "gemma4": "trl:gemma4",
+    "cohere": "trl:cohere",
     "tokenizer_default": "auto", "chatml": "chatml", "llama3": "llama-3", "gemma": "gemma",
     "mistral_v1": "mistral", "mistral_v2v3": "mistral", "alpaca": "alpaca",
     "tokenizer_default_fallback_chatml": "auto",
@@ -83,15 +94,30 @@ def translate(account: Account) -> None:
 
 
 def _carry_template(account: Account) -> None:
-    """The template of all datasets, else that of the first."""
+    """The template of all datasets, else that of the first; and what is handed to it."""
     key = "chat_template" if account.text("chat_template") else "datasets[0].chat_template"
-    if account.text(key) == "jinja" or account.get(f"{key}_jinja") is not None:
-        account.change(f"{key}_jinja", "a template of one's own is not taken over; the model's "
-                       "own is taken", "model.template", "auto")  # fmt: skip
-        if account.text(key):
+    own = account.text(f"{key}_jinja")
+    if own:
+        _carry_own_template(account, f"{key}_jinja", own)
+        if account.get(key) is not None:
             account.keep(key, f"see {key}_jinja")
-        return
-    carry_template(account, key, TEMPLATES)
+    else:
+        carry_template(account, key, TEMPLATES)
+    thinks = "chat_template_kwargs.enable_thinking"
+    carry_thinking(account, thinks, account.switch(thinks))
+    effort = account.text("chat_template_kwargs.reasoning_effort")
+    if effort in ("low", "medium", "high"):
+        key = "chat_template_kwargs.reasoning_effort"
+        account.carry(key, "model.reasoning_effort", effort)
+
+
+def _carry_own_template(account: Account, key: str, own: str) -> None:
+    """A template of one's own: its file is named; one that stands in the config is not taken."""
+    if is_file(own) and "\n" not in own:
+        account.carry(key, "model.template", found_beside(own, account.path))
+    else:
+        account.change(key, "a template is read from a file: write it into a .jinja file and name "
+                       "that in model.template", "model.template", "auto")  # fmt: skip
 
 
 def _carry_rest(account: Account) -> None:
@@ -103,7 +129,7 @@ def _carry_rest(account: Account) -> None:
     carry_optimizer(account, "optimizer")
     carry_precision(account)
     carry_holdout(account, "val_set_size")
-    carry_too_long(account, "excess_length_strategy", _too_long(account))
+    carry_too_long(account, _too_long(account), "excess_length_strategy")
     _carry_every(account, "save_steps", "training.save_every_steps")
     _carry_every(account, "eval_steps", "evaluation.every_steps")
     on = account.switch("train_on_inputs")

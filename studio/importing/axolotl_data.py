@@ -22,9 +22,8 @@ COLUMNS: dict[str, Column] = {
     "field_chosen": "chosen",
     "field_rejected": "rejected",
     "field_tools": "tools",
-    "field": "text",
-    "text_column": "text",
 }
+TEXT: dict[str, Column] = {"field": "text", "text_column": "text"}
 OWN_TYPE: dict[str, Column] = {
     "type.field_instruction": "prompt",
     "type.field_prompt": "prompt",
@@ -151,7 +150,7 @@ def _mapping(account: Account, at: str) -> dict[str, Any]:
         return mapped(account, at, OWN_TYPE)
     kind = account.text(f"{at}.type")
     if kind in PLAIN_TEXT or at.startswith("pretraining"):
-        return mapped(account, at, {"field": "text", "text_column": "text"})
+        return mapped(account, at, TEXT)
     paired = account.get(f"{at}.field_chosen") is not None
     columns = {key: one for key, one in COLUMNS.items() if not paired or key != "field_messages"}
     if paired and account.get(f"{at}.field_messages") is not None:

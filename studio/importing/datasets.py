@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ SLICE = re.compile(r"(?P<split>[\w.-]+)\[(?P<first>\d*%?):(?P<last>-?\d*%?)\]")
 SPLIT = re.compile(r"[\w.-]+")
 BEYOND_REACH = "Data is read from this disk or from the Hugging Face hub, and by no script."
 BEYOND = ("s3://", "gs://", "gcs://", "az://", "abfs://", "oci://", "http://", "https://")
-USUAL: dict[Column, tuple[str, ...]] = {
+USUAL: dict[str, tuple[str, ...]] = {
     "messages": ("messages", "conversations", "conversation"),
     "text": ("text", "content"),
     "prompt": ("prompt", "instruction", "question", "input", "query"),
@@ -103,7 +104,7 @@ def tell_missing(account: Account, key: str, source: str) -> None:
         account.tell(key, f"there is no file at {source} yet")
 
 
-def mapped(account: Account, at: str, wanted: dict[str, Column]) -> dict[str, Any]:
+def mapped(account: Account, at: str, wanted: Mapping[str, Column]) -> dict[str, Any]:
     """The mapping for columns that the config names; none where their names are known anyway.
 
     Args:
@@ -114,7 +115,7 @@ def mapped(account: Account, at: str, wanted: dict[str, Column]) -> dict[str, An
     needed = any(
         account.text(f"{at}.{key}") not in USUAL.get(column, ()) for key, column in named.items()
     )
-    mapping: dict[str, Column] = {}
+    mapping: dict[str, str] = {}
     for key, column in named.items():
         theirs = account.text(f"{at}.{key}")
         if needed:

@@ -16,20 +16,31 @@ from studio.importing.settings import (
     carry_scheduler,
     carry_targets,
     carry_template,
+    carry_thinking,
     carry_too_long,
     carry_warmup,
     fit_to_stage,
-    offered,
 )
 
 NAME = "LLaMA-Factory"
 TEMPLATES = {
     "llama3": "llama-3", "gemma": "gemma", "mistral": "mistral", "alpaca": "alpaca",
     "chatml": "chatml",
+    "qwen": "trl:qwen2_5",
+    "qwen3": "trl:qwen3",
+    "gemma3": "trl:gemma3",
+    "phi": "trl:phi3",
+    "deepseek3": "trl:deepseekv3",
+    "deepseekr1": "trl:deepseek_r1_distill",
+    "gpt_oss": "trl:gptoss",
+    "cohere": "trl:cohere",
+    "lfm2": "trl:lfm2",
 }  # fmt: skip
 """Its names of chat templates to ours; models bring the others along."""
-SEES = re.compile(r"(?:_vl|_vl_nothink|^mllama|^llava|^pixtral|^paligemma|^minicpm_[vo]|_omni\w*|"
-                  r"_audio|ocr|^moss_vl)$")  # fmt: skip
+SEES = re.compile(
+    r"_vl(?:_|$)|^(?:mllama|llava|pixtral|paligemma|minicpm_[vo]|video_llava)|_omni|_audio|ocr|"
+    r"vision|\dv$"
+)
 """Templates of models for pictures and sound."""
 STAGES = {"pt": "cpt", "sft": "sft", "rm": "reward", "dpo": "dpo", "kto": "kto", "ppo": "rlhf"}
 LOSSES = {"orpo": "orpo", "simpo": "simpo", "ipo": "ipo", "sigmoid": "dpo", "hinge": "dpo"}
@@ -189,23 +200,15 @@ def _carry_adapter(account: Account) -> None:
 
 
 def _carry_template(account: Account) -> None:
-    """The template; models bring along most that it has names for."""
+    """The template, and whether it lets the model think; models bring along most that it names."""
     template = account.text("template")
-    thinks = account.switch("enable_thinking")
-    off = template.endswith("_nothink") or thinks is False
-    if template and template not in TEMPLATES:
-        account.change("template", "the model's own template is taken, chatml where it has none",
+    if template.endswith("_nothink"):
+        account.change("template", "the model's own template is taken, with thinking off",
                        "model.template", "auto")  # fmt: skip
+        account.put("model.thinking", "off")
     else:
         carry_template(account, "template", TEMPLATES)
-    if offered("model.thinking") is not None and (off or thinks):
-        key = "enable_thinking" if thinks is not None else "template"
-        if key == "template":
-            account.put("model.thinking", "off")
-        else:
-            account.carry(key, "model.thinking", "off" if off else "on")
-    elif thinks is not None:
-        account.change("enable_thinking", "the template's own default holds")
+    carry_thinking(account, "enable_thinking", account.switch("enable_thinking"))
 
 
 def _carry_rest(account: Account) -> None:
@@ -217,7 +220,7 @@ def _carry_rest(account: Account) -> None:
         carry_holdout(account, "val_size")
     elif account.get("val_size") is not None:
         account.keep("val_size", "eval_dataset decides")
-    carry_too_long(account, "cutoff_len", "cut")
+    carry_too_long(account, "cut")
     account.plain((Plain("eval_steps", "evaluation.every_steps", "whole"),))
     off = account.switch("disable_gradient_checkpointing")
     account.carry("disable_gradient_checkpointing", "training.gradient_checkpointing", not off)

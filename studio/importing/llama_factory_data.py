@@ -83,7 +83,7 @@ def _source(account: Account, name: str, entry: Info, folder: Path) -> dict[str,
         made = source_of(account, f"dataset.{name}", entry["hf_hub_url"],
                          str(entry.get("subset") or ""), str(entry.get("split") or ""))  # fmt: skip
     elif isinstance(entry.get("file_name"), str):
-        made = {"source": str(folder / entry["file_name"])}
+        made: dict[str, Any] = {"source": str(folder / entry["file_name"])}
     else:
         made = {"source": name}
         account.lack("data", f"The data {name} comes by a script or from another hub.",

@@ -77,7 +77,7 @@ def translate(account: Account) -> None:
     kept = account.switch("enable_activation_checkpointing")
     account.carry("enable_activation_checkpointing", "training.gradient_checkpointing",
                   kept is not False)  # fmt: skip
-    carry_too_long(account, "cutoff_len", "cut")
+    carry_too_long(account, "cut")
     fit_to_stage(account, "micro_batch_size", "quant_config.quantization_bit")
     account.finish((*LLAMA_FACTORY_V1, *COMMON))
 

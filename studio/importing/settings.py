@@ -7,10 +7,10 @@ from typing import Any
 
 from studio.importing.account import Account
 from studio.importing.datasets import tell_missing
-from workers.protocol.options import Option, options_of
-from workers.protocol.recipe import sections
 from workers.protocol.stages import spec_of
 
+TOO_LONG = "rows that are too long"
+"""What stands for a key where a program has none for it."""
 SCHEDULERS = {"cosine": "cosine", "linear": "linear", "constant": "constant"}
 NEAREST = {"constant_with_warmup": ("constant", "constant has no warm-up here")}
 PRECISIONS = {
@@ -18,14 +18,6 @@ PRECISIONS = {
     "float32": "fp32",
 }  # fmt: skip
 """Switches of which one is on, and what it stands for."""
-
-
-def offered(path: str) -> Option | None:
-    """The declared option at a key path; None where there is none."""
-    table, _, key = path.rpartition(".")
-    section = sections().get(table)
-    found = options_of(section) if section else ()
-    return next((option for option in found if option.key == key), None)
 
 
 def carry_length(account: Account, epochs: str, steps: str, default_epochs: float) -> None:
@@ -136,11 +128,16 @@ def carry_template(account: Account, key: str, known: Mapping[str, str]) -> None
         )  # fmt: skip
 
 
-def carry_too_long(account: Account, key: str, ours: str) -> None:
-    """What that program does with rows that are too long, where ours can be told the same."""
-    option = offered("training.too_long")
-    if option is not None:
-        account.carry(key, "training.too_long", ours, "what it does with them")
+def carry_too_long(account: Account, value: str, key: str = TOO_LONG) -> None:
+    """What that program does with rows that are too long; plain text is split anyway."""
+    if account.held("stage") != "cpt":
+        account.carry(key, "training.too_long", value)
+
+
+def carry_thinking(account: Account, key: str, on: bool | None) -> None:
+    """Whether the chat template is told to let the model think."""
+    if on is not None:
+        account.carry(key, "model.thinking", "on" if on else "off")
 
 
 def carry_holdout(account: Account, key: str, default: float = 0.0) -> None:

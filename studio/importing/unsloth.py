@@ -201,7 +201,7 @@ def _carry_rest(account: Account) -> None:
     carry_scheduler(account, "training.lr_scheduler_type", "linear")
     carry_warmup(account, "training.warmup_ratio", "training.warmup_steps", 0.0)
     carry_optimizer(account, "training.optim")
-    carry_too_long(account, "training.max_seq_length", "cut")
+    carry_too_long(account, "cut")
     answers = account.switch("training.train_on_completions")
     account.carry("training.train_on_completions", "training.assistant_only_loss", bool(answers))
     account.put("evaluation.holdout", 0.0)
