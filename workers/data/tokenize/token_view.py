@@ -28,6 +28,15 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 
+MASKS = {
+    "generation": "The chat template itself marks what the assistant says.",
+    "spans": "The answers were found in the text of the whole conversation.",
+    "per answer": "Each answer is trained by itself, behind the prompt that the model reads at "
+    "inference.",
+}
+"""By what `Encoding.mask_source` calls it."""
+
+
 class TokenViewer:
     """Shows rows with one tokenizer and one template."""
 
@@ -63,7 +72,7 @@ class TokenViewer:
     def views(
         self, row: Row, number: int, stage: Stage, max_length: int, too_long: TooLong = "cut"
     ) -> list[TokenView]:
-        """One view of a row, or two of a pair.
+        """One view of a row, two of a pair, or one of each answer.
 
         Raises:
             Refusal: the stage cannot learn from the row, or training would refuse it.
@@ -84,11 +93,18 @@ class TokenViewer:
             for unit in units(encodings, stage)
             for one in unit
         ]
-        return [self._view(one, row, number, spec, max_length, taken=kept) for one, kept in taken]
+        titles = [
+            one.side or (f"answer {at} of {len(taken)}" if len(taken) > 1 else "")
+            for at, (one, _) in enumerate(taken, start=1)
+        ]
+        return [
+            self._view(one, row, number, spec, max_length, title=title, taken=kept)
+            for title, (one, kept) in zip(titles, taken, strict=True)
+        ]
 
     def _view(
         self, encoding: Encoding, row: Row, number: int, spec: StageSpec, max_length: int, *,
-        taken: bool,
+        title: str, taken: bool,
     ) -> TokenView:  # fmt: skip
         if spec.supervision == "text":
             max_length = len(encoding.input_ids)  # split into windows, none of it is truncated
@@ -96,12 +112,13 @@ class TokenViewer:
         trained = example.trained_tokens if taken else 0
         return TokenView(
             row=number,
-            title=encoding.side,
+            title=title,
             pieces=list(self._pieces(encoding)),
             tokens=len(encoding.input_ids),
             trained=trained,
             truncated_at=max_length if example.truncated else None,
             template="" if spec.supervision == "text" else self.name,
+            mask=MASKS.get(encoding.mask_source, ""),
             warnings=list(self._warnings(encoding, row, spec, max_length, trained)),
         )
 
@@ -109,19 +126,21 @@ class TokenViewer:
         """Tokens as text that reads as the row does; the further bytes of a letter are empty."""
         shown = 0
         of = zip(encoding.input_ids, encoding.labels, encoding.offsets, strict=True)
-        for _, (token, label, (_, last)) in zip(range(LONGEST_SHOWN), of, strict=False):
+        for _, (token, label, (first, last)) in zip(range(LONGEST_SHOWN), of, strict=False):
             text = encoding.text[shown:last]
             shown = max(shown, last)
             special = token in self._special
             if not text and special:  # the end mark of plain text stands in no text
                 text = str(self._tokenizer.convert_ids_to_tokens(token))
-            yield Piece(text, label != IGNORED, special)
+            thinks = any(begin <= first and last <= end for begin, end in encoding.thoughts)
+            yield Piece(text, label != IGNORED, special, thinks)
 
     # Warnings
 
     def _warnings(
         self, encoding: Encoding, row: Row, spec: StageSpec, max_length: int, trained: int
     ) -> Iterator[str]:
+        yield from encoding.differences
         if spec.supervision != "text":
             yield from self._of_template(encoding.messages)
             yield from _left_out(encoding.messages, encoding.text)
