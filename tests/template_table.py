@@ -4,12 +4,13 @@
 
 MODELS is llama.cpp's folder of models, with the templates in it; names limit what is measured.
 
-Each template takes nine kinds of row. What is trained is held to what was written into the row, word
-for word, and the prompt to what transformers makes of the same history by itself.
+Each template takes nine kinds of row. What is trained is held to what was written into the row,
+word for word, and the prompt to what transformers makes of the same history by itself.
 """
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -19,6 +20,7 @@ from workers.data.schema.row import Row
 from workers.data.tokenize.chat_template import end_turns
 from workers.data.tokenize.encode import IGNORED, Encoding, encode
 from workers.data.tokenize.reasoning import as_handed
+from workers.data.tokenize.template_head import with_defaults
 from workers.protocol.recipe import Stage
 from workers.protocol.refusal import Refusal
 
@@ -27,8 +29,8 @@ CALL = {"type": "function", "id": "call00001",
         "function": {"name": "weatherlookup", "arguments": {"city": "Lissabonville"}}}  # fmt: skip
 TOOL = {"type": "function", "function": {
     "name": "weatherlookup", "description": "Weather toolword.",
-    "parameters": {"type": "object", "properties": {
-        "city": {"type": "string", "description": "Cityword."}}, "required": ["city"]}}}  # fmt: skip
+    "parameters": {"type": "object", "required": ["city"], "properties": {
+        "city": {"type": "string", "description": "Cityword."}}}}}  # fmt: skip
 WRITTEN = ("analysis", "final", "commentary", "all", "json", "constrain", "to=user", "user",
            "assistant", "Here are my reasoning steps:", "[BEGIN FINAL RESPONSE]", "response",
            "message", "role=", "thought", "think", "to=self", '"')  # fmt: skip
@@ -135,13 +137,16 @@ def _runs(encoding: Encoding) -> list[tuple[int, int]]:
 def _asked(tokenizer: Any, history: list[dict[str, Any]], tools: Any) -> list[list[int]]:
     """The prompt as transformers makes it of the history, with its thinking where the row has it
     and beside the content, as programs that keep it apart send it."""
-    return [
-        tokenizer.apply_chat_template(
-            as_handed(turns, tokenizer), tools=list(tools) or None, add_generation_prompt=True,
-            return_dict=False,
-        )
-        for turns in (history, beside(history))
-    ]  # fmt: skip
+    made = []
+    for turns in (history, beside(history)):
+        handed = as_handed(turns, tokenizer)
+        for given in [tools] if tools else [None, []]:  # Hermes needs a list, though an empty one
+            with contextlib.suppress(TypeError):
+                made.append(tokenizer.apply_chat_template(
+                    handed, tools=given, add_generation_prompt=True, return_dict=False
+                ))  # fmt: skip
+                break
+    return made
 
 
 def fault_of(name: str, tokenizer: Any, trained: str, talk: list[dict[str, Any]]) -> str:
@@ -185,13 +190,8 @@ def cells_of(name: str, template: str) -> dict[str, Cell]:
 
 
 def switched(tokenizer: Any, *, thinks: bool) -> None:
-    template = tokenizer.chat_template
-    head = "".join(
-        f"{{%- if {name} is not defined %}}{{%- set {name} = {str(thinks).lower()} %}}{{%- endif %}}"
-        for name in ("enable_thinking", "thinking")
-        if name in template
-    )
-    tokenizer.chat_template = head + template
+    """Switches thinking as a run does by its rows."""
+    tokenizer.chat_template = with_defaults(tokenizer.chat_template, "on" if thinks else "off")
 
 
 LETTERS = {"exact": "o", "told": "t", "refused": "r", "wrong": "W", "raw": "x"}

@@ -14,7 +14,8 @@ from typing import Any
 
 ENDS = {
     "<|im_end|>": (
-        "Bielik", "HuggingFaceTB-SmolLM3", "Kimi-K2", "LFM2", "MiMo", "NVIDIA-Nemotron-3", "NousResearch",
+        "Bielik", "HuggingFaceTB-SmolLM3", "Kimi-K2", "LFM2", "MiMo", "NVIDIA-Nemotron-3",
+        "NousResearch",
         "Qwen", "StepFun", "openbmb", "lfm2", "nemotron_3", "qwen", "moonshotai",
     ),
     "<|end_of_msg|>": ("Kimi-K3",),
@@ -32,7 +33,9 @@ ENDS = {
     "<turn|>": ("google-gemma-4", "gemma4", "diffusion_gemma"),
     "<|end_of_text|>": ("ibm-granite",),
     "<|role_end|>": ("inclusionai",),
-    "<|end|>": ("microsoft-Phi", "phi3.", "phi3_5", "Apriel-1.6", "unsloth-Apriel", "upstage-Solar"),
+    "<|end|>": (
+        "microsoft-Phi", "phi3.", "phi3_5", "Apriel-1.6", "unsloth-Apriel", "upstage-Solar",
+    ),
     "<|eot|>": ("muse",),
     "<|return|>": ("openai", "gptoss"),
     "</assistant>": ("poolside",),
@@ -55,8 +58,8 @@ CALL_ENDS = {
 }
 """What ends a call of a tool instead."""
 SPLIT = (
-    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+"
-    r"|\s+(?!\S)|\s+"
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}"
+    r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 )
 """How Qwen2's tokenizer, and most since, splits text: line breaks stay together."""
 MARK = re.compile(

@@ -24,6 +24,8 @@ class Opening(msgspec.Struct, frozen=True, kw_only=True):
     """As SPDX writes it where it can; empty is unknown."""
     licence_from: str = ""
     """Where the licence is told: the catalogue, the dataset's card, the recipe."""
+    documents: str = ""
+    """How text files are split into documents; empty where there are none."""
     version_of: str = ""
     """The source that this dataset is an edited version of."""
 

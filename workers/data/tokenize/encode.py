@@ -23,7 +23,7 @@ import msgspec
 from workers.data.schema.messages import Message
 from workers.data.schema.row import Row
 from workers.data.tokenize.answers import is_separable
-from workers.data.tokenize.chat_template import render
+from workers.data.tokenize.chat_template import begins_documents, render
 from workers.data.tokenize.completeness import check_tools
 from workers.data.tokenize.rendered import Conversation, Rendered, Span, shared_length
 from workers.data.tokenize.spans import by_answer, conversation, renderings
@@ -183,12 +183,6 @@ def _document(text: str, tokenizer: Any, end: int | None) -> Encoding:
     if end is not None:
         ids, offsets = [*ids, end], [*offsets, (len(text), len(text))]
     return Encoding(text, ids, ids, offsets)
-
-
-def begins_documents(tokenizer: PreTrainedTokenizerBase) -> bool:
-    """Whether the tokenizer begins every text with its begin token, as Llama's and Gemma's do."""
-    begin = tokenizer.bos_token_id
-    return begin is not None and tokenizer("a")["input_ids"][:1] == [begin]  # type: ignore[index]
 
 
 def _windows(document: Encoding, max_length: int) -> list[Example]:

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from workers.data.schema.messages import Message
 from workers.data.schema.row import Row
-from workers.data.tokenize.chat_template import Tools, render
-from workers.data.tokenize.encode import IGNORED, begins_documents, encode
+from workers.data.tokenize.chat_template import Tools, begins_documents, render
+from workers.data.tokenize.encode import IGNORED, encode
 from workers.data.tokenize.rendered import Rendered, Span, shared_length
 from workers.data.tokenize.spans import conversation, renderings
 from workers.data.tokenize.thought import any_thinks

@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 from workers.data.reader import Message, Row, serves
 from workers.data.tokenize.chat_template import (
-    TEMPLATES,
     end_turns,
-    is_one_token,
     render,
+    replaced_end,
+    rewrite_template,
     set_chat_template,
 )
 from workers.data.tokenize.encode import IGNORED, Encoding, encode, fit, units
+from workers.data.tokenize.template_head import for_answers
 from workers.data.tokenize.template_marks import template_marks
 from workers.protocol.browse import LONGEST_SHOWN, Piece, TokenView
 from workers.protocol.recipe import Stage, Template, TooLong
@@ -44,6 +45,8 @@ class TokenViewer:
         tokenizer: PreTrainedTokenizerBase,
         template: Template = "auto",
         stops_at: Iterable[int] = (),
+        *,
+        thought: bool = False,
     ) -> None:
         """Gives the tokenizer the template; it is the viewer's from then on.
 
@@ -51,6 +54,7 @@ class TokenViewer:
             tokenizer: as it lies in its folder, without a template from us.
             template: as a recipe names it.
             stops_at: end tokens of generation, besides the tokenizer's own.
+            thought: whether answers of the dataset come with thinking.
         """
         self._own: Any = tokenizer.chat_template
         self._template: Template = template
@@ -58,6 +62,8 @@ class TokenViewer:
         self.name = set_chat_template(tokenizer, template)
         end_turns(tokenizer, stops_at)
         self._tokenizer: Any = tokenizer
+        self._set: Any = tokenizer.chat_template
+        self._thought = thought
         self._stops_at = {*stops_at, self._tokenizer.eos_token_id}
         added = self._tokenizer.added_tokens_decoder.items()
         self._special = {number for number, token in added if token.special}
@@ -78,6 +84,9 @@ class TokenViewer:
                 "Choose another stage.",
             )
         spec = spec_of(stage)
+        self._tokenizer.chat_template = self._set
+        if spec.learns_answers:
+            rewrite_template(self._tokenizer, lambda text: for_answers(text, thought=self._thought))
         encodings = encode(row, stage, self._tokenizer, document_end=self._document_end)
         taken = [
             (one, bool(fit(unit, stage, max_length, too_long)))
@@ -150,9 +159,9 @@ class TokenViewer:
                 f"The template {self.name} writes this row otherwise than the model's own, which "
                 "the model has learnt."
             )
-        end = TEMPLATES[self.name].end if self.name in TEMPLATES else ""
-        if end and not is_one_token(self._tokenizer, end):
-            yield f"The end mark {end} is no token of this model: it is spelt in pieces."
+        if end := replaced_end(self._tokenizer):
+            own = self._tokenizer.eos_token
+            yield f"The end mark {end} is no token of this model: {own} ends answers instead."
 
     def _differs(self, messages: list[Message]) -> bool:
         ours = self._tokenizer.chat_template
@@ -166,8 +175,8 @@ class TokenViewer:
             self._tokenizer.chat_template = ours
 
     def _of_marks(self, encoding: Encoding, row: Row, spec: StageSpec) -> Iterator[str]:
-        plain = spec.supervision == "text"
-        texts = [row.text] if plain else [message["content"] for message in encoding.messages]
+        plain = not row.prompt
+        texts = [row.plain] if plain else [message["content"] for message in encoding.messages]
         own = str(self._own or "") if plain else None
         family = next(filter(None, (template_marks(text, own) for text in texts)), None)
         if family:
