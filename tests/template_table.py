@@ -11,6 +11,7 @@ word for word, and the prompt to what transformers makes of the same history by 
 from __future__ import annotations
 
 import contextlib
+import re
 import sys
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -119,7 +120,8 @@ def _measured(
     for (encoding, (begin, end)), talk in zip(runs, talks, strict=True):
         ids = encoding.input_ids
         if fault := fault_of(name, tokenizer, tokenizer.decode(ids[begin:end]), talk):
-            return Cell("wrong", fault, told, made[0].mask_source)
+            headed = any(text.startswith("The prompt at inference does not begin") for text in told)
+            return Cell("told" if headed else "wrong", fault, told, made[0].mask_source)
         prompts = prompts and ids[:begin] in _asked(tokenizer, talk[:-1], row.tools)
     if not prompts:
         verdict = "told" if told else "wrong"
@@ -175,6 +177,7 @@ def fault_of(name: str, tokenizer: Any, trained: str, talk: list[dict[str, Any]]
         return f"it does not end once: {trained!r}"
     for word in [*sorted(tokenizer.all_special_tokens, key=len, reverse=True), *WRITTEN]:
         rest = rest.replace(word, "")
+    rest = re.sub(r"</?[a-z:_]+>", "", rest)
     return f"more than the answer is trained: {trained!r}" if rest.strip() else ""
 
 

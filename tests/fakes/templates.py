@@ -49,7 +49,7 @@ template writes none, and generation stops at the model's end token."""
 CALL_ENDS = {
     "Apertus": "<|tools_suffix|>",
     "meetkai-functionary-medium-v3.1": "<|eom_id|>",
-    "google-gemma-4": "<|tool_response>",
+    "google-gemma-4-31B-it.": "<|tool_response>",
     "gemma4": "<|tool_response>",
     "diffusion_gemma": "<|tool_response>",
     "openai": "<|call|>",
@@ -90,7 +90,7 @@ def end_of(name: str) -> str:
 
 def call_end_of(name: str) -> str:
     """The token that ends a call of a tool."""
-    bare = name.removeprefix("trl:")
+    bare = name.removeprefix("trl:") + "."
     found = (end for start, end in CALL_ENDS.items() if bare.startswith(start))
     return next(found, end_of(name))
 

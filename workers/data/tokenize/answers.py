@@ -37,6 +37,9 @@ THINKS = (
 ENDS = "The chat template ends no answer, and the model would never stop: {} is added behind it."
 
 
+HEADED = "The prompt at inference does not begin an answer behind what a tool gave: {} is learnt with it."
+
+
 class Parts(NamedTuple):
     """A prompt, the answer behind it, and how they differ from inference."""
 
@@ -57,6 +60,7 @@ def answer_of(talk: Conversation, index: int, *, last_only: bool = False) -> Ren
     """
     message = talk.messages[index]
     prompt, answer, differences = _parts(talk, index)
+    differences += headed(talk, index, answer)
     end, added = end_of(answer, 0, message, talk.tokenizer)
     if added:
         differences = (*differences, ENDS.format(added))
@@ -174,6 +178,17 @@ def _closing(prompt: str, head: Head, block: Block | None) -> str:
     if block:
         return block.closing.removesuffix(block.behind.lstrip())
     return ("\n" if prompt.endswith("\n") else "\n\n") + f"{head.marks[1]}\n\n"
+
+
+def headed(talk: Conversation, index: int, answer: str) -> tuple[str, ...]:
+    """Whether an answer behind a tool's begins with what begins one in the prompt elsewhere, told
+    in a sentence."""
+    if not index or talk.messages[index - 1]["role"] != "tool":
+        return ()
+    first = next(at for at, turn in enumerate(talk.messages, 1) if turn["role"] == "user")
+    before, prompt = talk.through(first), talk.asked(first)
+    head = prompt.removeprefix(before).strip() if prompt.startswith(before) else ""
+    return (HEADED.format(head),) if head and answer.lstrip().startswith(head) else ()
 
 
 # Ends

@@ -292,7 +292,24 @@ def turn_end(tokenizer: PreTrainedTokenizerBase, known: Iterable[int] = ()) -> i
     marks = {*tokenizer.all_special_ids, *tokenizer.added_tokens_decoder}
     run = list(itertools.takewhile(marks.__contains__, ids))
     stops = [*known, tokenizer.eos_token_id]
-    return next((token for token in run if token in stops), run[0] if run else None)
+    named = next((token for token in run if token in stops), None)
+    if named is None:
+        followed = _followed(spoken, tokenizer)
+        named = next((token for token in ids if token in stops and token in followed), None)
+    return named if named is not None or not run else run[0]
+
+
+def _followed(spoken: list[Message], tokenizer: PreTrainedTokenizerBase) -> list[int]:
+    """What stands behind an answer that a question follows: Phi's end of a document does not,
+    Kimi's end of a turn does, with words before it."""
+    try:
+        text = cast("str", tokenizer.apply_chat_template(
+            [*spoken, spoken[0]], tokenize=False, add_generation_prompt=True
+        ))  # fmt: skip
+    except Exception:  # templates raise what they like
+        return []
+    behind = text.rpartition(PROBE)[2]
+    return cast("list[int]", tokenizer(behind, add_special_tokens=False)["input_ids"])
 
 
 def name_of(text: Any) -> str:
