@@ -120,7 +120,7 @@ def _measured(
     for (encoding, (begin, end)), talk in zip(runs, talks, strict=True):
         ids = encoding.input_ids
         if fault := fault_of(name, tokenizer, tokenizer.decode(ids[begin:end]), talk):
-            headed = any(text.startswith("The prompt at inference does not begin") for text in told)
+            headed = any(text.startswith("The prompt begins no answer") for text in told)
             return Cell("told" if headed else "wrong", fault, told, made[0].mask_source)
         prompts = prompts and ids[:begin] in _asked(tokenizer, talk[:-1], row.tools)
     if not prompts:

@@ -29,6 +29,8 @@ from workers.protocol.refusal import Refusal
 
 TAG = re.compile(r"(</[^>]+>|[\]})])\Z")
 """What ends a call of a tool and no turn: a closing tag or bracket."""
+MARK = re.compile(r"[<\[]|(?<=\n)")
+"""Where a part of a head may begin: at a mark or a line."""
 CLOSES = "The prompt opens a thought: before this answer, which has none, it is closed again."
 THINKS = (
     "The prompt at inference skips thinking, and this answer thinks: it is trained behind a prompt "
@@ -37,7 +39,8 @@ THINKS = (
 ENDS = "The chat template ends no answer, and the model would never stop: {} is added behind it."
 
 
-HEADED = "The prompt at inference does not begin an answer behind what a tool gave: {} is learnt with it."
+HEADED = "The prompt begins no answer behind what a tool gave: {} is learnt with the answer."
+WITHIN = "What ends an answer, {}, stands within this one too, where generation would stop."
 
 
 class Parts(NamedTuple):
@@ -60,7 +63,7 @@ def answer_of(talk: Conversation, index: int, *, last_only: bool = False) -> Ren
     """
     message = talk.messages[index]
     prompt, answer, differences = _parts(talk, index)
-    differences += headed(talk, index, answer)
+    differences += oddities(talk, index, answer)
     end, added = end_of(answer, 0, message, talk.tokenizer)
     if added:
         differences = (*differences, ENDS.format(added))
@@ -97,8 +100,8 @@ def _parts(talk: Conversation, index: int) -> Parts:
     if not whole.startswith(prompt[:begin] + head.text):  # the head stands in every rendering
         begin, head = 0, head_of(prompt)
     lead = prompt[:begin] + head.text
-    thought, said = split_thought(talk.messages[index])
-    turn = _turn(whole, lead, talk.messages[:index], said.strip())
+    thought, _ = split_thought(talk.messages[index])
+    turn = _turn(whole, lead, talk.messages[:index], talk.messages[index])
     block = block_of(turn)
     shown = bool(thought) and letters(thought) in letters(turn)
     match head.state:
@@ -129,24 +132,31 @@ def _begin(talk: Conversation, index: int) -> int:
     return len(before) if prompt.startswith(before) else shared_length(prompt, before)
 
 
-def _turn(whole: str, lead: str, history: list[Message], said: str) -> str:
+def _turn(whole: str, lead: str, history: list[Message], message: Message) -> str:
     """The answer's turn behind its head, as the template writes it when it is given.
 
     Where the template writes the history otherwise then (Mistral Nemo moves the system's text), it
-    is what follows the same marks behind the last question.
+    is what follows the same marks behind the last question, or begins with what the answer says.
     """
     if whole.startswith(lead):
         return whole[len(lead) :]
+    said = split_thought(message)[1].strip()
     asked = history[-1]["content"].strip() if history else ""
-    _, found, header = lead.rpartition(asked)
-    at = whole.rfind(header, 0, whole.rfind(said) if said else len(whole)) if header else -1
-    if at < 0 or not found:
-        raise Refusal(
-            "The model's chat template writes a question otherwise once it is answered.",
-            "Where the answer begins cannot be told.",
-            OTHER_TEMPLATE,
-        )
-    return whole[at + len(header) :]
+    behind = lead.rpartition(asked)[2]
+    at = whole.rfind(said) if said else len(whole)
+    for begin in [found.start() for found in MARK.finditer(behind)]:
+        head = behind[begin:]
+        turn = whole[whole.rfind(head, 0, at) + len(head) :]
+        if head in whole[:at] and not (asked and asked in turn):
+            return turn
+    if said and at >= 0 and asked in whole[:at]:
+        return whole[at:]
+    check_answer(message, whole)
+    raise Refusal(
+        "The model's chat template writes a question otherwise once it is answered.",
+        "Where the answer begins cannot be told.",
+        OTHER_TEMPLATE,
+    )
 
 
 def _marks_of(talk: Conversation) -> tuple[str, str]:
@@ -180,15 +190,23 @@ def _closing(prompt: str, head: Head, block: Block | None) -> str:
     return ("\n" if prompt.endswith("\n") else "\n\n") + f"{head.marks[1]}\n\n"
 
 
-def headed(talk: Conversation, index: int, answer: str) -> tuple[str, ...]:
-    """Whether an answer behind a tool's begins with what begins one in the prompt elsewhere, told
-    in a sentence."""
+def oddities(talk: Conversation, index: int, answer: str) -> tuple[str, ...]:
+    """What the template itself writes so that training and inference cannot be alike."""
+    message = talk.messages[index]
+    head, mark = _missing_head(talk, index), str(talk.tokenizer.eos_token or "")
+    end, _ = end_of(answer, 0, message, talk.tokenizer)
+    written = answer[:end].replace(message["content"].strip(), "")
+    told = [HEADED.format(head)] if head and answer.lstrip().startswith(head) else []
+    return (*told, *([WITHIN.format(mark)] if mark and written.count(mark) > 1 else []))
+
+
+def _missing_head(talk: Conversation, index: int) -> str:
+    """What begins an answer in the prompt elsewhere, for one behind what a tool gave."""
     if not index or talk.messages[index - 1]["role"] != "tool":
-        return ()
+        return ""
     first = next(at for at, turn in enumerate(talk.messages, 1) if turn["role"] == "user")
     before, prompt = talk.through(first), talk.asked(first)
-    head = prompt.removeprefix(before).strip() if prompt.startswith(before) else ""
-    return (HEADED.format(head),) if head and answer.lstrip().startswith(head) else ()
+    return prompt.removeprefix(before).strip() if prompt.startswith(before) else ""
 
 
 # Ends
@@ -200,6 +218,8 @@ def end_of(text: str, begin: int, message: Message, tokenizer: Any) -> tuple[int
     said = split_thought(message)[1].strip()
     at = text.rfind(said, begin) if said else -1
     behind = at + len(said) if at >= 0 else begin
+    for call in message.get("tool_calls", ()):
+        behind = max(behind, text.rfind(call["function"]["name"]))
     mark = tokenizer.eos_token or ""
     found = text.find(mark, behind) if mark else -1
     if found >= 0:

@@ -15,7 +15,7 @@ import re
 from typing import TYPE_CHECKING, Any, cast
 
 from workers.data.schema.messages import Message
-from workers.data.tokenize.answers import answer_of, end_of, headed, thought_in
+from workers.data.tokenize.answers import answer_of, end_of, oddities, thought_in
 from workers.data.tokenize.chat_template import Tools
 from workers.data.tokenize.completeness import check_answer, check_tools
 from workers.data.tokenize.reasoning import as_handed
@@ -86,7 +86,7 @@ def in_one(talk: Conversation) -> Rendered | None:
         if span is None:
             return None
         spans.append(span)
-        differences += headed(talk, index, text[slice(*span)])
+        differences += oddities(talk, index, text[slice(*span)])
         thoughts += thought_in(text, span, message)
     marked = _marked(talk, text, spans)
     return Rendered(
