@@ -43,6 +43,11 @@ PRIVATE_NAMES = (
         "the same",
     ),
     PrivateName(
+        "trl.GRPOTrainer", "_tokenize_prompts", ("prompts",),
+        "", "overridden, so that prompts which are rendered text get no second begin token",
+    ),
+    PrivateName("trl.RLOOTrainer", "_tokenize_prompts", ("prompts",), "", "the same"),
+    PrivateName(
         "trl.DPOTrainer", "_prepare_dataset", ("dataset",), "",
         "overridden, so that rows which are token ids already stay as they are",
     ),

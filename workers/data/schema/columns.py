@@ -16,6 +16,7 @@ COMPLETIONS = ("completion", "response", "output", "generated_solution", "assist
 ANSWERS = ("answer", "expected_answer", "final_answer", "ground_truth")
 NESTED_ANSWER = "reward_model.ground_truth"
 """Where DAPO's and verl's sets keep it."""
+TOOLS = ("tools",)
 LABELS = ("label", "kto_tag")
 """Where it stands whether an answer is good."""
 SYSTEMS = ("system", "system_prompt")

@@ -8,7 +8,7 @@ from typing import Any
 from workers.data.read.fault import FaultKind, RowFault
 from workers.data.schema.columns import picked
 from workers.data.schema.detected import Detected
-from workers.data.schema.messages import turns_of
+from workers.data.schema.messages import tools_of, turns_of
 from workers.protocol.recipe import Column
 
 EMPTY: dict[str, FaultKind] = {"prompt": "missing_prompt", "label": "value"}
@@ -58,6 +58,11 @@ class Fields:
         if isinstance(answer, float) and not math.isfinite(answer):
             raise RowFault("value", f'"{name}" is {answer}, which is no number')
         return str(answer)
+
+    def tools(self) -> list[dict[str, Any]]:
+        """The tools that the conversation may call."""
+        held = self.get("tools")
+        return tools_of(held) if held else []
 
     def asked(self) -> list[Any]:
         """The prompt's turns, the system's before them."""

@@ -26,6 +26,7 @@ from workers.data.schema.columns import (
     REJECTED,
     SYSTEMS,
     TEXTS,
+    TOOLS,
     ColumnStatistics,
     first_of,
 )
@@ -33,7 +34,6 @@ from workers.data.schema.fields import Fields
 from workers.data.schema.messages import (
     Message,
     check_conversation,
-    tools_of,
     transcript,
     turns_of,
 )
@@ -83,7 +83,7 @@ def _find_preference(keys: Collection[str], statistics: ColumnStatistics) -> Fou
     prompt = first_of(keys, PROMPTS)
     mapping = _mapped(
         system=first_of(keys, SYSTEMS), prompt=prompt, chosen=chosen, rejected=rejected,
-        answer=first_of(keys, ANSWERS),
+        tools=first_of(keys, TOOLS), answer=first_of(keys, ANSWERS),
     )  # fmt: skip
     how = f"to {prompt}" if prompt else "that are whole conversations"
     why = f"{chosen} and {rejected} are a better and a worse answer {how}."
@@ -104,7 +104,7 @@ def _find_feedback(keys: Collection[str], statistics: ColumnStatistics) -> Found
         return None
     mapping = _mapped(
         system=first_of(keys, SYSTEMS), prompt=prompt, completion=completion, label=label,
-        answer=first_of(set(keys) - {completion}, ANSWERS),
+        tools=first_of(keys, TOOLS), answer=first_of(set(keys) - {completion}, ANSWERS),
     )  # fmt: skip
     why = f"{label} says whether {completion} is a good answer to {prompt}."
     return Found(mapping=mapping, why=why)
@@ -114,7 +114,7 @@ def _rated(keys: Collection[str], talk: str, label: str) -> Found:
     """Whole conversations, each with a label for its last answer."""
     mapping = _mapped(
         messages=talk, label=label, system=first_of(keys, SYSTEMS),
-        tools=first_of(keys, ("tools",)), answer=first_of(keys, ANSWERS),
+        tools=first_of(keys, TOOLS), answer=first_of(keys, ANSWERS),
     )  # fmt: skip
     why = f"{label} says whether the last answer of {talk} is good."
     return Found(mapping=mapping, why=why)
@@ -125,7 +125,7 @@ def _find_chat(keys: Collection[str], statistics: ColumnStatistics) -> Found | N
     if not name:
         return None
     mapping = _mapped(
-        messages=name, system=first_of(keys, SYSTEMS), tools=first_of(keys, ("tools",)),
+        messages=name, system=first_of(keys, SYSTEMS), tools=first_of(keys, TOOLS),
         answer=first_of(keys, ANSWERS),
     )  # fmt: skip
     return Found(mapping=mapping, why=f"{name} holds conversations.")
@@ -159,7 +159,9 @@ def _answered(prompt: str, keys: Collection[str], statistics: ColumnStatistics) 
     answer = first_of(set(keys) - {completion}, ANSWERS) or (
         NESTED_ANSWER if NESTED_ANSWER in keys else ""
     )
-    mapping = _mapped(system=first_of(keys, SYSTEMS), prompt=prompt)
+    mapping = _mapped(
+        system=first_of(keys, SYSTEMS), prompt=prompt, tools=first_of(keys, TOOLS)
+    )  # fmt: skip
     mapping |= _mapped(prompt=context) | _mapped(completion=completion, answer=answer)
     also = not answer and completion in ("answer", "solution") and completion not in statistics.long
     why = f"{prompt}{f' with {context}' if context else ''} is the prompt, {completion} the answer"
@@ -184,7 +186,9 @@ def _find_prompt_answer(keys: Collection[str], statistics: ColumnStatistics) -> 
     answer = first_of(keys, (*ANSWERS, "solution", NESTED_ANSWER))
     if not (prompt and answer):
         return None
-    mapping = _mapped(system=first_of(keys, SYSTEMS), prompt=prompt, answer=answer)
+    mapping = _mapped(
+        system=first_of(keys, SYSTEMS), prompt=prompt, tools=first_of(keys, TOOLS), answer=answer
+    )  # fmt: skip
     why = f"{prompt} is the prompt, {answer} what a right answer comes to."
     return Found(mapping=mapping, why=why)
 
@@ -200,12 +204,12 @@ def _find_text(keys: Collection[str], statistics: ColumnStatistics) -> Found | N
 
 
 def _read_chat(fields: Fields) -> Row:
-    messages, tools = _conversation(fields), fields.get("tools")
+    messages = _conversation(fields)
     return Row(
         prompt=messages[:-1],
         completion=messages[-1:],
         answer=fields.answer(),
-        tools=tools_of(tools) if tools else [],
+        tools=fields.tools(),
     )
 
 
@@ -221,7 +225,9 @@ def _read_answered(fields: Fields) -> Row:
     answer = fields.answer()
     if fields.detected.answer_too:
         answer = messages[-1]["content"]
-    return Row(prompt=messages[:-1], completion=messages[-1:], answer=answer)
+    return Row(
+        prompt=messages[:-1], completion=messages[-1:], answer=answer, tools=fields.tools()
+    )  # fmt: skip
 
 
 def _read_preference(fields: Fields) -> Row:
@@ -233,8 +239,9 @@ def _read_preference(fields: Fields) -> Row:
     if chosen == rejected:
         raise RowFault("chosen_equals_rejected", f'"{names[0]}" and "{names[1]}" are the same')
     return Row(
-        prompt=chosen[:-1], completion=chosen[-1:], rejected=rejected[-1:], answer=fields.answer()
-    )
+        prompt=chosen[:-1], completion=chosen[-1:], rejected=rejected[-1:],
+        answer=fields.answer(), tools=fields.tools(),
+    )  # fmt: skip
 
 
 def _side(fields: Fields, column: Column) -> list[Message]:
@@ -279,7 +286,10 @@ def _read_feedback(fields: Fields) -> Row:
     if fields.get("messages") is not None:
         return msgspec.structs.replace(_read_chat(fields), label=good)
     turns = check_conversation(fields.asked() + fields.said("completion"))
-    return Row(prompt=turns[:-1], completion=turns[-1:], label=good, answer=fields.answer())
+    return Row(
+        prompt=turns[:-1], completion=turns[-1:], label=good, answer=fields.answer(),
+        tools=fields.tools(),
+    )  # fmt: skip
 
 
 def _label(value: Any) -> bool | None:
@@ -295,7 +305,7 @@ def _read_prompt_answer(fields: Fields) -> Row:
     answer = fields.answer()
     if not answer.strip():
         raise RowFault("empty_answer", f'"{fields.name("answer")}" is empty')
-    return Row(prompt=prompt, answer=answer)
+    return Row(prompt=prompt, answer=answer, tools=fields.tools())
 
 
 def _read_text(fields: Fields) -> Row:
