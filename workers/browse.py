@@ -70,7 +70,9 @@ def run(host: Host) -> None:
     task = host.job.task
     assert isinstance(task, Browse)
     host.emit(Phase(name="Reading the data"))
-    found = find(task.source.source, lambda text: host.emit(Phase(name=text)))
+    found = find(
+        task.source.source, lambda text: host.emit(Phase(name=text)), task.source.documents
+    )
     with contextlib.closing(open_rows(found, host.folder)) as rows:
         browser = Browser(host, task, found, rows)
         browser.open()
@@ -207,6 +209,7 @@ class Browser:
             licence=licence,
             licence_from=licence_from,
             version_of=version.source if version else "",
+            documents=self._found.documents_words,
         )
 
     def _missing(self) -> str:
@@ -358,7 +361,7 @@ def _needed(request: AnyRequest) -> int:
 
 def _short(row: Row) -> tuple[str, str]:
     """What is asked and what is answered, in a line each."""
-    asked = row.prompt[-1]["content"] if row.prompt else row.text
+    asked = row.prompt[-1]["content"] if row.prompt else row.plain
     said = row.completion[-1]["content"] if row.completion else row.answer
     return _in_a_line(asked), _in_a_line(said)
 

@@ -38,7 +38,7 @@ def _inspect(host: Host, task: Inspect, rows: RowStore, began: float) -> None:
     bad = BadLines()
     table = reader.read(
         task.source.source, task.source.mapping or None, lambda text: host.emit(Phase(name=text)),
-        rows=rows, bad=bad, progress=Pace(host, "bytes"),
+        rows=rows, bad=bad, progress=Pace(host, "bytes"), documents=task.source.documents,
     )  # fmt: skip
     stages = reader.stages_of(rows, get_args(Stage))
     stage = None if host.requests.stop_asked else _stage(task, stages)
@@ -65,6 +65,7 @@ def _inspect(host: Host, task: Inspect, rows: RowStore, began: float) -> None:
         path=table.path if table else "",
         sha256=table.sha256 if table else "",
         test=task.test,
+        documents=table.documents if table else "",
     )
     host.emit(Inspected(result=result))
     host.emit(Finished(summary={"rows": len(rows), "findings": len(findings)}))
@@ -108,5 +109,5 @@ def _audited(host: Host, task: Inspect, rows: RowStore, stage: Stage) -> Audited
     host.emit(Phase(name=f"Looking at {len(rows)} rows"))
     look = Audit(rows, tokenizer, stage, task.max_length, test,
                  stops_at=stopping_tokens(located), folder=host.folder,
-                 too_long=task.too_long)  # fmt: skip
+                 too_long=task.too_long, max_rows=task.max_rows)  # fmt: skip
     return look.run(Pace(host, "rows"))

@@ -14,12 +14,13 @@ from typing import Any
 from unsloth import FastLanguageModel
 
 from workers.engines import Loaded
+from workers.engines.adapters import ALL_LINEAR, named_layers
+from workers.engines.classes import Tell
 from workers.engines.tokenizer import tokenizer_for
 from workers.engines.transformers import (
     best_device,
     computing_dtype,
     stop_at_end,
-    target_modules,
 )
 from workers.fetch import Located
 from workers.protocol.recipe import Recipe
@@ -29,7 +30,7 @@ LIBRARY: Any = FastLanguageModel
 """Unchecked: a type checker takes this very file for the library of the same name."""
 
 
-def load_for_training(recipe: Recipe, located: Located) -> Loaded:
+def load_for_training(recipe: Recipe, located: Located, tell: Tell) -> Loaded:
     """The base model through Unsloth with a fresh adapter on; raises `Refusal` for DoRA."""
     _refuse(recipe, located)
     options = recipe.training
@@ -46,13 +47,13 @@ def load_for_training(recipe: Recipe, located: Located) -> Loaded:
         trust_remote_code=False,
     )
     if not full:
-        targets = target_modules(recipe.lora)
+        every = recipe.lora.targets.startswith(ALL_LINEAR)
         model = LIBRARY.get_peft_model(
             model,
             r=recipe.lora.rank,
             lora_alpha=recipe.lora.alpha,
             lora_dropout=recipe.lora.dropout,
-            target_modules=PROJECTIONS if isinstance(targets, str) else targets,
+            target_modules=PROJECTIONS if every else named_layers(recipe.lora),
             use_gradient_checkpointing="unsloth" if options.gradient_checkpointing else False,
             random_state=options.seed,
         )

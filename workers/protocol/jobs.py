@@ -72,6 +72,8 @@ class Inspect(Task, frozen=True, tag="inspect"):
     """A test set to compare with, instead of the held-out share."""
     max_length: int = 1024
     too_long: TooLong = "drop"
+    max_rows: int = 64
+    """Held-out rows at most."""
     template: Template = "auto"
     thinking: Thinking = "auto"
     reasoning_effort: Effort = ""

@@ -54,6 +54,7 @@ class DatasetCheck(CheckCard):
             max_length=asked.training.max_length, too_long=asked.training.too_long,
             template=asked.model.template, thinking=asked.model.thinking,
             reasoning_effort=asked.model.reasoning_effort, reasoning=asked.training.reasoning,
+            max_rows=asked.evaluation.max_rows,
         )  # fmt: skip
 
     def _on_skip(self) -> None:

@@ -1,8 +1,9 @@
 """Chat templates by name: how a conversation becomes the one text that a model reads.
 
 Written from the formats as their makers describe them. Each turn is written behind what came
-before and changes none of it, so that the tokens of every answer can be told apart. Knows
-tokenizers, but no weights.
+before and changes none of it, so that the tokens of every answer can be told apart. Where a
+tokenizer lacks the token that ends an answer in a template, its own end token takes that place.
+Knows tokenizers, but no weights.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from workers.data.tokenize.template_head import (
     defaults_of,
     for_answers,
     switches_of,
+    values_for,
     with_defaults,
     without_defaults,
 )
@@ -47,12 +49,20 @@ OTHER_TEMPLATE = (
 """What helps wherever the model's own template does not go with a row."""
 
 
+BEGIN, END = "{{ bos_token }}", "{{ eos_token }}"
+
+
 class ChatTemplate(NamedTuple):
     """A template as Jinja text, and the token that ends an answer in it."""
 
     text: str
     end: str
     """Empty where the model's own end token is written."""
+
+    def variants(self) -> set[str]:
+        """Every text that `written_for` may give."""
+        texts = {self.text, self.text.replace(self.end, END)} if self.end else {self.text}
+        return texts | {BEGIN + text for text in texts}
 
 
 CHATML = (
@@ -143,12 +153,11 @@ def set_chat_template(
             for what is asked.
     """
     former = tokenizer.chat_template
-    if template in TEMPLATES:
-        tokenizer.chat_template = TEMPLATES[template].text
+    if template in TEMPLATES or (template == "auto" and former is None):
+        chosen = TEMPLATES["chatml" if template == "auto" else template]
+        tokenizer.chat_template = written_for(chosen, tokenizer)
     elif template != "auto":
         tokenizer.chat_template = template_text(template)
-    elif former is None:
-        tokenizer.chat_template = CHATML
     said = defaults_of(former).date if isinstance(former, str) else ""
     today = date.fromisoformat(said) if said else datetime.now().date()
     check_switches(tokenizer.get_chat_template(), thinking, effort)
@@ -194,16 +203,46 @@ def think_by_data(
     )
 
 
+def written_for(template: ChatTemplate, tokenizer: PreTrainedTokenizerBase) -> str:
+    """A template's text for one tokenizer.
+
+    It begins with the begin token where the tokenizer begins every text so. Where the token that
+    ends an answer would be spelt in pieces, at which no generation stops, the tokenizer's own end
+    token stands for it.
+    """
+    text = template.text
+    if begins_documents(tokenizer) and BEGIN not in text:
+        text = BEGIN + text
+    if template.end and tokenizer.eos_token and not is_one_token(tokenizer, template.end):
+        text = text.replace(template.end, END)
+    return text
+
+
+def replaced_end(tokenizer: PreTrainedTokenizerBase) -> str:
+    """The mark for which the tokenizer's own end token stands in its template; empty for none."""
+    known = TEMPLATES.get(cast("Template", name_of(tokenizer.chat_template)))
+    replaced = known and known.end and known.end not in cast("str", tokenizer.chat_template)
+    return known.end if known and replaced else ""
+
+
+def begins_documents(tokenizer: PreTrainedTokenizerBase) -> bool:
+    """Whether the tokenizer begins every text with its begin token, as Llama's and Gemma's do."""
+    begin = tokenizer.bos_token_id
+    return begin is not None and tokenizer("a")["input_ids"][:1] == [begin]  # type: ignore[index]
+
+
 def render(
     messages: list[Message],
     tokenizer: PreTrainedTokenizerBase,
     *,
     generation: bool = False,
     tools: Tools = (),
+    thinking: Thinking = "auto",
 ) -> str:
     """The text that the model sees; `generation` adds the head of the answer to come.
 
-    Thinking is handed on as the template reads it.
+    Thinking in turns is handed on as the template reads it; `thinking` asks for it, or for none,
+    against what the template is set to.
 
     Raises:
         Refusal: the template does not take the conversation, a system turn for example.
@@ -212,6 +251,7 @@ def render(
         return tokenizer.apply_chat_template(  # type: ignore[return-value]
             as_handed(messages, tokenizer), tools=list(tools) or None, tokenize=False,
             add_generation_prompt=generation,
+            **values_for(str(tokenizer.get_chat_template()), thinking),
         )  # fmt: skip
     except (TemplateError, TypeError, KeyError) as fault:
         raise Refusal(
@@ -260,7 +300,7 @@ def turn_end(tokenizer: PreTrainedTokenizerBase, known: Iterable[int] = ()) -> i
 def name_of(text: Any) -> str:
     """The name of a template by its text; `own` for one that is none of ours."""
     bare = without_defaults(text) if isinstance(text, str) else text
-    return next((name for name, written in TEMPLATES.items() if written.text == bare), OWN)
+    return next((name for name, known in TEMPLATES.items() if bare in known.variants()), OWN)
 
 
 def is_one_token(tokenizer: PreTrainedTokenizerBase, mark: str) -> bool:

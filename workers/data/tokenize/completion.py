@@ -35,8 +35,10 @@ def completion_text(ids: list[int], prompt: str, tokenizer: PreTrainedTokenizerB
         return opened + this.decode(ids, skip_special_tokens=True)
     raw = str(this.decode(ids, skip_special_tokens=False)).lstrip()
     if not (raw.startswith(opening) or prompt.rstrip().endswith(opening)):
-        return _bare(raw.removeprefix(lead), tokenizer)
+        return "" if _begun(raw, opening, lead) else _bare(raw.removeprefix(lead), tokenizer)
     thought, closed, said = raw.removeprefix(opening).partition(closing)
+    if not closed:
+        thought = _without_begun(thought, closing)
     shown = f"{OPENING}\n{_bare(thought, tokenizer).strip()}"
     return f"{shown}\n{CLOSING}\n\n{_bare(said, tokenizer).lstrip()}" if closed else shown
 
@@ -84,6 +86,18 @@ def marks_of(template: str) -> Marks:
         return Marks(*known, lead)
     opening = before[len(asked.rstrip()) :].strip() or asked[len(head_of(asked).text) :].strip()
     return Marks(opening, closing.strip(), lead)
+
+
+def _begun(raw: str, *marks: str) -> bool:
+    """Whether there is no more of it yet than the beginning of a mark."""
+    return any(mark.startswith(raw.rstrip()) and mark != raw for mark in marks)
+
+
+def _without_begun(thought: str, closing: str) -> str:
+    """A thought without the beginning of the mark that ends it."""
+    lengths = range(min(len(closing), len(thought)), 0, -1)
+    begun = next((n for n in lengths if thought.endswith(closing[:n])), 0)
+    return thought[: len(thought) - begun]
 
 
 def _bare(text: str, tokenizer: PreTrainedTokenizerBase) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from workers.data.schema.messages import Message
@@ -80,6 +81,11 @@ def split_thought(message: Message) -> tuple[str, str]:
         return message[KEY].strip(), content
     block = block_of(content, MARKS[0])
     return (block.thought, block.behind.lstrip()) if block else ("", content)
+
+
+def any_thinks(answers: Iterable[list[Message]], reasoning: Reasoning = "learn") -> bool:
+    """Whether one of the answers to a prompt thinks, and its thinking is kept."""
+    return reasoning != "drop" and any(split_thought(answer[-1])[0] for answer in answers)
 
 
 def as_learnt(
