@@ -23,6 +23,7 @@ from workers.data.tokenize.template_head import (
     defaults_of,
     for_answers,
     switches_of,
+    values_for,
     with_defaults,
     without_defaults,
 )
@@ -237,10 +238,12 @@ def render(
     *,
     generation: bool = False,
     tools: Tools = (),
+    thinking: Thinking = "auto",
 ) -> str:
     """The text that the model sees; `generation` adds the head of the answer to come.
 
-    Thinking is handed on as the template reads it.
+    Thinking in turns is handed on as the template reads it; `thinking` asks for it, or for none,
+    against what the template is set to.
 
     Raises:
         Refusal: the template does not take the conversation, a system turn for example.
@@ -250,6 +253,7 @@ def render(
         return tokenizer.apply_chat_template(  # type: ignore[return-value]
             as_handed(messages, tokenizer), tools=list(tools) or none, tokenize=False,
             add_generation_prompt=generation,
+            **values_for(str(tokenizer.get_chat_template()), thinking),
         )  # fmt: skip
     except (TemplateError, TypeError, KeyError, ValueError, AttributeError) as fault:
         raise Refusal(
