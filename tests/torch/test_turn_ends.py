@@ -52,9 +52,7 @@ def ending(tiny: Path, tmp_path: Path) -> Path:
     return folder
 
 
-@pytest.mark.parametrize(
-    "algorithm", ["grpo", "ppo", pytest.param("rloo", marks=pytest.mark.slow)]
-)
+@pytest.mark.parametrize("algorithm", ["grpo", "ppo", pytest.param("rloo", marks=pytest.mark.slow)])
 def test_rollouts_stop_at_every_end_and_are_not_taken_for_truncated(
     tmp_path: Path, tiny: Path, ending: Path, train_here: Run, algorithm: str
 ) -> None:
