@@ -24,7 +24,7 @@ from studio.process import Rung, StopLadder, Worker, disown, launch
 from studio.records import JobRow, Status
 from studio.settings import Settings
 from studio.store import Store
-from studio.tasks import RUN, name_of, prepared, run_by_id, with_paths
+from studio.tasks import RUN, keep_template, name_of, prepared, run_by_id, with_paths
 from workers.protocol import wire
 from workers.protocol.checkpoints import last_step
 from workers.protocol.jobs import AnyTask, Bench, Change, Job, Train
@@ -183,6 +183,7 @@ class Jobs:
         )
         try:
             with writing_to(folder):
+                keep_template(task, folder)
                 wire.write_job(folder, job)
         except Refusal:
             shutil.rmtree(folder, ignore_errors=True)

@@ -13,6 +13,7 @@ import msgspec
 from workers.protocol.jobs import AnyTask, Bench, Browse, Inspect, Train
 from workers.protocol.pipeline import with_models
 from workers.protocol.recipe import Recipe, Source
+from workers.protocol.templates import COPY, is_file, read_template
 
 RUN = "run:"
 """How a model begins that is a run of this home."""
@@ -32,10 +33,10 @@ def prepared(task: AnyTask, find: Callable[[str], str]) -> AnyTask:
         case Bench(recipe=recipe):
             by_id = with_models(recipe, lambda model: run_by_id(model, find))
             return replace(task, recipe=with_paths(by_id))
-        case Inspect(source=source, model=model, test=test):
+        case Inspect(source=source, model=model, test=test, template=template):
             return replace(
                 task, source=_absolute(source), model=_absolute_model(model, find),
-                test=_absolute_path(test),
+                test=_absolute_path(test), template=_absolute_template(template),
             )  # fmt: skip
         case Browse(source=source, model=model):
             return replace(task, source=_absolute(source), model=_absolute_model(model, find))
@@ -58,17 +59,26 @@ def name_of(task: AnyTask) -> str:
             return str(task.__struct_config__.tag)
 
 
+def keep_template(task: AnyTask, folder: Path) -> None:
+    """Copies the chat template that a run's recipe names by path into the run's folder."""
+    if isinstance(task, Train) and is_file(task.recipe.model.template):
+        text = read_template(Path(task.recipe.model.template))
+        (folder / COPY).write_text(text, encoding="utf-8")
+
+
 def run_by_id(model: str, find: Callable[[str], str]) -> str:
     """A run that is given by its name, given by its id; any other model as it is."""
     return f"{RUN}{find(model.removeprefix(RUN))}" if model.startswith(RUN) else model
 
 
 def with_paths(recipe: Recipe) -> Recipe:
-    """The recipe with its datasets' paths made absolute."""
+    """The recipe with the paths of its datasets and its chat template made absolute."""
     test = _absolute_path(recipe.evaluation.test)
     evaluation = msgspec.structs.replace(recipe.evaluation, test=test)
     data = [_absolute(source) for source in recipe.data]
-    return msgspec.structs.replace(recipe, data=data, evaluation=evaluation)
+    template = _absolute_template(recipe.model.template)
+    model = msgspec.structs.replace(recipe.model, template=template)
+    return msgspec.structs.replace(recipe, data=data, evaluation=evaluation, model=model)
 
 
 def _absolute_model(model: str, find: Callable[[str], str]) -> str:
@@ -79,6 +89,10 @@ def _absolute_model(model: str, find: Callable[[str], str]) -> str:
 
 def _absolute(source: Source) -> Source:
     return msgspec.structs.replace(source, source=_absolute_path(source.source))
+
+
+def _absolute_template(template: str) -> str:
+    return str(Path(template).expanduser().absolute()) if is_file(template) else template
 
 
 def _absolute_path(source: str) -> str:

@@ -41,10 +41,11 @@ from workers.protocol.events import (
     VersionSaved,
 )
 from workers.protocol.jobs import Browse
-from workers.protocol.recipe import Column, Stage, Template
+from workers.protocol.recipe import Column, Stage
 from workers.protocol.refusal import Refusal
 from workers.protocol.requests import AnyRequest, MapColumns, SaveVersion, ShowRows, ShowTokens
 from workers.protocol.stages import likeliest
+from workers.protocol.templates import check_template
 
 if TYPE_CHECKING:
     from workers.data.tokenize.token_view import TokenViewer
@@ -69,7 +70,9 @@ def run(host: Host) -> None:
     task = host.job.task
     assert isinstance(task, Browse)
     host.emit(Phase(name="Reading the data"))
-    found = find(task.source.source, lambda text: host.emit(Phase(name=text)))
+    found = find(
+        task.source.source, lambda text: host.emit(Phase(name=text)), task.source.documents
+    )
     with contextlib.closing(open_rows(found, host.folder)) as rows:
         browser = Browser(host, task, found, rows)
         browser.open()
@@ -177,6 +180,7 @@ class Browser:
         source = self._task.source.source
         items = [RawRow(kept.file, kept.line, kept.value) for kept in self._sample]
         self._parser, self._refused = None, ""
+        self._viewers.clear()
         try:
             self._parser = parser_of(source, mapping or None, items)
         except Refusal as refusal:
@@ -205,6 +209,7 @@ class Browser:
             licence=licence,
             licence_from=licence_from,
             version_of=version.source if version else "",
+            documents=self._found.documents_words,
         )
 
     def _missing(self) -> str:
@@ -253,7 +258,7 @@ class Browser:
             stage = self._stage(request.stage, made)
             viewer = self._viewer(request.model or self._task.model, request.template or "auto")
             length = request.max_length or self._task.max_length
-            views = viewer.views(made, request.row, stage, length)
+            views = viewer.views(made, request.row, stage, length, request.too_long)
         except RowFault as fault:
             return TokensShown(row=request.row, reason=f"The row cannot be used: {fault}.")
         except Refusal as refusal:
@@ -294,10 +299,7 @@ class Browser:
         return self._viewers[key]
 
     def _load(self, model: str, template: Any) -> TokenViewer:
-        known = get_args(Template)
-        if template not in known:
-            raise Refusal(f"There is no chat template '{template}'.", "It may be misspelt.",
-                          f"Known are {', '.join(known)}.")  # fmt: skip
+        check_template(template)
         self._host.emit(Phase(name="Loading the tokenizer"))
         from workers.data.tokenize.token_view import TokenViewer
         from workers.engines.tokenizer import locate_tokenizer, read_tokenizer, stopping_tokens
@@ -305,7 +307,10 @@ class Browser:
         located = locate_tokenizer(
             model, self._home, lambda text: self._host.emit(Phase(name=text))
         )
-        return TokenViewer(read_tokenizer(located), template, stopping_tokens(located))
+        thought = any(row.thinks for kept in self._sample if (row := self._made(kept.value)[0]))
+        return TokenViewer(
+            read_tokenizer(located), template, stopping_tokens(located), thought=thought
+        )
 
     # Versions
 
@@ -356,7 +361,7 @@ def _needed(request: AnyRequest) -> int:
 
 def _short(row: Row) -> tuple[str, str]:
     """What is asked and what is answered, in a line each."""
-    asked = row.prompt[-1]["content"] if row.prompt else row.text
+    asked = row.prompt[-1]["content"] if row.prompt else row.plain
     said = row.completion[-1]["content"] if row.completion else row.answer
     return _in_a_line(asked), _in_a_line(said)
 

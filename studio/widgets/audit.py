@@ -21,7 +21,7 @@ EXAMPLE = 70
 """Characters of an example."""
 SHOWN_BAD = 5
 """Bad lines that are written out; the rest is counted."""
-CUT = ("no_trained_tokens", "truncated", "answer_cut_off")
+CUT = ("no_trained_tokens", "too_long", "truncated", "answer_cut_off")
 """Findings that a greater max sequence length mends."""
 LENGTH_STEP = 64
 

@@ -62,8 +62,8 @@ def test_a_dataset_is_told_whole_with_all_that_is_wrong(tmp_path: Path) -> None:
     test = write(tmp_path / "test.jsonl", [rows[0]])
     path = write(tmp_path / "d.jsonl", rows)
     ended = subprocess.run(
-        [sys.executable, "-m", "studio", *verb(tmp_path, path, "--max-length", "64",
-                                               "--test", test)],
+        [sys.executable, "-m", "studio",
+         *verb(tmp_path, path, "--max-length", "64", "--too-long", "cut", "--test", test)],
         capture_output=True, text=True, timeout=240, check=False,
     )  # fmt: skip
     told = json.loads(ended.stdout)

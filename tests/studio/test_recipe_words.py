@@ -48,7 +48,7 @@ def test_the_review_says_how_many_models_stand_in_memory(
     [
         (
             "sft",
-            "The answers alone are in the loss; examples longer than 1024 tokens are truncated.",
+            "The answers alone are in the loss; examples longer than 1024 tokens are left out.",
         ),
         (
             "cpt",

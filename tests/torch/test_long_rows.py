@@ -8,15 +8,21 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from tests.torch.test_loss_check import learner, opened
 from tests.torch.test_real_templates import shown, write
+from workers.data.audit.audit import Audit
+from workers.data.reader import read_table
 from workers.data.schema.row import Row
 from workers.data.tokenize.encode import IGNORED, Example, encode, fit
 from workers.protocol import wire
 from workers.protocol.events import Failed, Metrics, Note
-from workers.protocol.recipe import Distill, Evaluation
-from workers.train import _stage
+from workers.protocol.recipe import Distill, Evaluation, Stage
+from workers.train import _stage, preference
+from workers.train.context import TrainingContext
+from workers.train.rollouts import fitting_prompts
+from workers.train.sft import examples_of
 
 Run = Callable[..., list[Any]]
 
@@ -40,6 +46,51 @@ def test_continued_pretraining_learns_every_token_of_every_text(tmp_path: Path, 
     (note,) = (event.text for event in told if isinstance(event, Note))
     assert "4 of 5 texts" in note
     assert "without loss" in note
+
+
+@pytest.mark.parametrize("rule", ["blank_lines", pytest.param("file", marks=pytest.mark.slow)])
+def test_packed_windows_hold_every_token_of_a_text_file_of_a_megabyte(
+    tmp_path: Path, tiny: Path, rule: str
+) -> None:
+    paragraphs = [f"What is {n} + 34? It is 46. " * (1 + n * 7 % 40) for n in range(1, 1900)]
+    book = tmp_path / "book.txt"
+    book.write_text("\n\n".join(paragraphs))
+    assert 1e6 < book.stat().st_size < 1.2e6
+    recipe = _unmeasured(learner("cpt", str(tiny), str(book), packing=True))
+    (source,) = recipe.data
+    recipe = replace(recipe, data=[replace(source, documents=rule)])
+    with opened(recipe, tmp_path) as context:
+        texts = [row.text for row in context.training]
+        trainer: Any = _stage(recipe).build_trainer(context)
+        tokenizer: Any = context.loaded.tokenizer
+    assert len(texts) == (1 if rule == "file" else len(paragraphs))
+    whole = sum(len(ids) + 1 for ids in tokenizer(texts)["input_ids"])
+    packed = trainer.train_dataset.with_format("numpy")
+    assert sum((row["labels"] != IGNORED).sum() for row in packed) == whole
+    assert all(len(row["input_ids"]) <= 256 for row in packed)
+    assert len(packed) <= 1.01 * whole / 255 + 1
+    if rule == "blank_lines":
+        _held_apart(
+            trainer, next(row for row in trainer.train_dataset if len(row["seq_lengths"]) > 2)
+        )
+
+
+def _held_apart(trainer: Any, row: Any) -> None:
+    """A packed row has the loss of its documents, each read by itself."""
+    import torch
+
+    model = trainer.model.eval()
+    batch = trainer.data_collator([row])
+    losses, at = [], 0
+    with torch.no_grad():
+        together = model(**batch).loss * (batch["labels"] != IGNORED).sum()
+        for length in row["seq_lengths"]:
+            ids = torch.tensor([row["input_ids"][at : at + length]])
+            labels = torch.tensor(row["labels"][at : at + length])
+            at += length
+            logits = model(input_ids=ids).logits[0, :-1]
+            losses.append(torch.nn.functional.cross_entropy(logits, labels[1:], reduction="sum"))
+    assert float(together) == pytest.approx(float(sum(losses)), rel=1e-3)
 
 
 def _windows(text: str, tokenizer: Any, max_length: int) -> list[Example]:
@@ -87,14 +138,13 @@ def pairs(tmp_path: Path) -> str:
 
 
 def _unmeasured(recipe: Any) -> Any:
-    import msgspec
-
-    return msgspec.structs.replace(recipe, evaluation=Evaluation(holdout=0.0))
+    return replace(recipe, evaluation=Evaluation(holdout=0.0))
 
 
 @pytest.mark.parametrize("stage", ["dpo", "kto", "simpo", "orpo", "reward"])
 def test_pairs_that_are_too_long_are_told(tmp_path: Path, tiny: Path, stage: str) -> None:
-    recipe = _unmeasured(learner(stage, str(tiny), pairs(tmp_path), max_length=64, batch_size=2))
+    recipe = _unmeasured(learner(stage, str(tiny), pairs(tmp_path), max_length=64, batch_size=2,
+                                 too_long="cut"))  # fmt: skip
     with opened(recipe, tmp_path) as context:
         dataset: Any = _stage(recipe).build_trainer(context).train_dataset
         told = [line.event for line in wire.read_events(context.host.folder)]
@@ -111,13 +161,54 @@ def test_pairs_that_are_too_long_are_told(tmp_path: Path, tiny: Path, stage: str
         assert len(dataset) == 12
 
 
+@pytest.mark.parametrize(
+    ("stage", "what", "left_out", "kept"),
+    [("sft", "rows", 5, 8), ("dpo", "pairs", 5, 8), ("kto", "answers", 6, 20),
+     ("grpo", "prompts", 1, 12)],
+)  # fmt: skip
+def test_rows_that_are_too_long_are_left_out_as_the_audit_says(
+    tmp_path: Path, tiny: Path, stage: Stage, what: str, left_out: int, kept: int
+) -> None:
+    """A KTO row of two answers counts once in the audit."""
+    source = pairs(tmp_path)
+    if stage == "sft":
+        source = write(tmp_path / "sft.jsonl", [
+            {"prompt": row["prompt"], "completion": row["chosen"]}
+            for row in map(json.loads, Path(source).read_text().splitlines())
+        ])  # fmt: skip
+    recipe = _unmeasured(learner(stage, str(tiny), source, max_length=64, batch_size=2))
+    rows = read_table(source).rows
+    with opened(recipe, tmp_path) as context:
+        found = Audit(rows, context.loaded.tokenizer, stage, 64, too_long="drop").run().findings
+        made = _made(context)
+        told = [line.event for line in wire.read_events(context.host.folder)]
+    (note,) = (event for event in told if isinstance(event, Note))
+    are = "is" if left_out == 1 else "are"
+    assert f"{left_out} {are} left out (longer than 64 tokens)" in note.text
+    assert f"Of {left_out + kept} {what}, " in note.text
+    assert note.level == "warning"
+    assert made == kept
+    (counted,) = (one.count for one in found if one.kind == "too_long")
+    assert counted == (5 if stage == "kto" else left_out)
+    assert not {"truncated", "answer_cut_off", "no_trained_tokens"} & {one.kind for one in found}
+
+
+def _made(context: TrainingContext) -> int:
+    """Examples that training takes."""
+    if context.recipe.stage == "grpo":
+        return len(fitting_prompts(context))
+    make = {"sft": examples_of, "dpo": preference.pairs, "kto": preference._labelled_dataset}
+    return len(make[context.recipe.stage](context, context.training))
+
+
 @pytest.mark.parametrize("stage", ["simpo", "orpo"])
 def test_a_long_answer_keeps_all_that_fits(tmp_path: Path, tiny: Path, stage: str) -> None:
     """TRL keeps max_length less the longer answer: 14 tokens of 113 where 81 fit."""
     data = write(tmp_path / "p.jsonl", [
         {"prompt": "34 " * 9, "chosen": "12 " * 70, "rejected": f"{n}"} for n in range(4)
     ])  # fmt: skip
-    recipe = _unmeasured(learner(stage, str(tiny), data, max_length=64, batch_size=2))
+    recipe = _unmeasured(learner(stage, str(tiny), data, max_length=64, batch_size=2,
+                                 too_long="cut"))  # fmt: skip
     with opened(recipe, tmp_path) as context:
         row: Any = _stage(recipe).build_trainer(context).train_dataset[0]  # type: ignore[index]
         end = context.loaded.tokenizer.eos_token

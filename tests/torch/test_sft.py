@@ -190,11 +190,12 @@ def test_a_run_can_start_from_an_earlier_one(real: Jobs, tiny: Path, follow: Fol
 
 def test_rows_that_are_cut_are_said(real: Jobs, tiny: Path, follow: Follow) -> None:
     longest = 24
-    run = real.train(learner(tiny, training={"max_steps": 1, "max_length": longest}))
+    cut = {"max_steps": 1, "too_long": "cut"}
+    run = real.train(learner(tiny, training={**cut, "max_length": longest}))
     row = follow(real, run)
     assert row.status == "finished", row.cause
     assert any(f"are truncated at {longest} tokens" in note.text for note in said(real, run, Note))
-    none = follow(real, real.train(learner(tiny, training={"max_steps": 1, "max_length": 8})))
+    none = follow(real, real.train(learner(tiny, training={**cut, "max_length": 8})))
     assert none.status == "failed"
     assert "No row has a token left to train" in none.cause
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import pytest
 
@@ -25,6 +25,7 @@ from workers.engines.tokenizer import load_tokenizer, read_tokenizer
 from workers.fetch import Located
 from workers.protocol.assets import assets_folder
 from workers.protocol.recipe import Template
+from workers.protocol.templates import OURS
 
 STARTER = Located("starter", assets_folder() / "starter" / "model")
 TALK = [
@@ -34,7 +35,7 @@ TALK = [
     {"role": "user", "content": "And one?"},
     {"role": "assistant", "content": "Five."},
 ]
-NAMED = [name for name in get_args(Template) if name != "auto"]
+NAMED = list(OURS)
 DOCUMENTED = {
     "chatml": "<|im_start|>system\nBe brief.<|im_end|>\n"
     "<|im_start|>user\nTwo and two?<|im_end|>\n<|im_start|>assistant\nFour.<|im_end|>\n"

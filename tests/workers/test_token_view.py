@@ -100,10 +100,16 @@ def test_plain_text_is_learnt_whole_with_its_end(opened: Open, tokenizer: Any) -
 def test_what_lies_behind_the_cut_is_shown_and_told(opened: Open) -> None:
     look = opened(ROWS)
     whole = look.view()
-    cut = look.view(max_length=whole.tokens - 4)
+    cut = look.view(max_length=whole.tokens - 4, too_long="cut")
     assert (cut.tokens, cut.truncated_at) == (whole.tokens, whole.tokens - 4)
     assert cut.trained < whole.trained
     assert any("is truncated: its last 3 tokens" in told for told in cut.warnings)
+    dropped = look.view(max_length=whole.tokens - 4)
+    assert (dropped.trained, dropped.truncated_at) == (0, whole.tokens - 4)
+    assert (
+        f"An answer does not fit into {whole.tokens - 4} tokens: the row is left out."
+        in dropped.warnings
+    )
     none = look.view(max_length=5)
     assert (none.trained, none.truncated_at) == (0, 5)
     assert any("No token of this row is in the loss" in told for told in none.warnings)
@@ -117,7 +123,8 @@ def test_a_pair_that_a_reward_model_leaves_out_says_so(opened: Open) -> None:
     assert [view.trained for view in views] == [0, 0]
     for view in views:
         assert f"The pair is longer than {limit} tokens: the row is left out." in view.warnings
-    assert all(view.trained for view in look.tokens(0, stage="dpo", max_length=limit).views)
+    assert all(view.trained for view in look.tokens(0, stage="dpo", max_length=limit,
+                                                   too_long="cut").views)  # fmt: skip
 
 
 def test_long_rows_are_shown_up_to_a_bound(opened: Open) -> None:

@@ -7,7 +7,15 @@ from typing import Any, Literal
 import msgspec
 
 from workers.protocol import VERSION
-from workers.protocol.recipe import Recipe, Source, Template
+from workers.protocol.recipe import (
+    Effort,
+    Reasoning,
+    Recipe,
+    Source,
+    Template,
+    Thinking,
+    TooLong,
+)
 
 
 class Task(msgspec.Struct, kw_only=True, frozen=True, tag_field="kind"):
@@ -63,7 +71,14 @@ class Inspect(Task, frozen=True, tag="inspect"):
     test: str = ""
     """A test set to compare with, instead of the held-out share."""
     max_length: int = 1024
+    too_long: TooLong = "drop"
+    max_rows: int = 64
+    """Held-out rows at most."""
     template: Template = "auto"
+    thinking: Thinking = "auto"
+    reasoning_effort: Effort = ""
+    reasoning: Reasoning = "learn"
+    """What is done with thinking in answers."""
 
 
 class Browse(OwnedTask, kw_only=True, frozen=True, tag="browse"):
@@ -98,7 +113,8 @@ class Resolved(msgspec.Struct, kw_only=True, frozen=True):
     precision: str = ""
     engine: str = ""
     model: dict[str, Any] = {}
-    """`base`, `folder`, `sha256` of the weights, `parameters`."""
+    """`base`, `folder`, `sha256` of the weights, `parameters`, `template` as it was asked for and
+    `template_sha256` of the chat template's text."""
     datasets: list[dict[str, Any]] = []
     """Each: `source`, `path`, `sha256`, `rows`, `format`; of those trained on also `limit`,
     `drawn`, `epochs` (within the mixture), `licence` and `licence_from`."""

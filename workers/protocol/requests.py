@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from workers.protocol.browse import Edits
-from workers.protocol.recipe import Column
+from workers.protocol.recipe import Column, TooLong
 
 
 class Request(msgspec.Struct, kw_only=True, frozen=True, tag_field="type", tag=True):
@@ -76,6 +76,7 @@ class ShowTokens(Request, frozen=True):
     """A template of `workers.protocol.recipe.Template`; empty keeps the model's own choice."""
     max_length: int = 0
     """0 keeps the job's."""
+    too_long: TooLong = "drop"
 
 
 class SaveVersion(Request, frozen=True):

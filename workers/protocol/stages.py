@@ -18,7 +18,7 @@ Stage = Literal[
 Supervision = Literal["text", "completions", "pairs", "labels", "prompts"]
 """What is in the loss: whole texts, the completions of prompts, pairs of a chosen and a rejected
 completion, completions labelled desirable or not, or the model's own completions of prompts."""
-Field = Literal["text", "completion", "rejected", "label", "prompt"]
+Field = Literal["text", "completion", "rejected", "label", "prompt", "segments"]
 """A field of `workers.data.reader.Row`."""
 
 S = TypeVar("S", bound=str)
@@ -103,8 +103,9 @@ class StageSpec(msgspec.Struct, frozen=True, kw_only=True):
     """By rl.algorithm."""
     objective: str = ""
     """What it does with its examples; empty where training.assistant_only_loss decides."""
-    too_long: str = "are truncated"
-    """What becomes of examples longer than training.max_length."""
+    too_long: str = ""
+    """What becomes of examples longer than training.max_length; empty where training.too_long
+    decides."""
     amount: str = ""
     """The rows that it needs, and how many are usual."""
     cost: str = ""
@@ -140,6 +141,11 @@ class StageSpec(msgspec.Struct, frozen=True, kw_only=True):
     def templated(self) -> bool:
         """Whether rows are conversations, which a chat template renders."""
         return self.supervision != "text"
+
+    @property
+    def learns_answers(self) -> bool:
+        """Whether its data holds the answers that it learns from."""
+        return self.supervision in ("completions", "pairs", "labels")
 
     @property
     def preference(self) -> bool:
@@ -220,6 +226,9 @@ def _tiny(learning_rate: float, batch_size: int, **more: Any) -> Default:
     return Default(values=paths, source=_SPEED, tiny=True)
 
 
+_ANSWERS = ("training.reasoning", "training.too_long")
+"""Options of every stage that learns answers."""
+
 _DECLARED = (
     StageSpec(
         id="sft",
@@ -229,10 +238,10 @@ _DECLARED = (
         icon="graduation-cap",
         usual=True,
         supervision="completions",
-        fields=("completion",),
+        fields=("completion", "segments"),
         bring="Bring answers to learn: a chat, or a prompt with a completion.",
         tools=True,
-        options=("training.packing", "training.assistant_only_loss", "training.reasoning"),
+        options=("training.packing", "training.assistant_only_loss", *_ANSWERS),
         defaults=(_tiny(4e-3, 16), _TINY_FULL),
         charts=SFT_CHARTS,
         measures=("loss", "entropy", "token_accuracy"),
@@ -280,7 +289,7 @@ _DECLARED = (
         reference=True,
         options=(
             "preference.beta", "preference.loss", "preference.label_smoothing",
-            "preference.rpo_alpha", "training.reasoning",
+            "preference.rpo_alpha", *_ANSWERS,
         ),
         defaults=(
             *_PREFERENCE_RATES,
@@ -310,7 +319,7 @@ _DECLARED = (
         bring="Bring answers with a label that is true or false, or pairs.",
         smallest_batch=2,
         reference=True,
-        options=("preference.beta", "training.reasoning"),
+        options=("preference.beta", *_ANSWERS),
         defaults=(
             *_PREFERENCE_RATES,
             _tiny(1e-3, 32),
@@ -339,7 +348,7 @@ _DECLARED = (
         reference=True,
         options=(
             "preference.beta", "preference.label_smoothing", "preference.rpo_alpha",
-            "training.reasoning",
+            *_ANSWERS,
         ),
         defaults=(
             Default(
@@ -367,7 +376,7 @@ _DECLARED = (
         supervision="pairs",
         fields=("rejected",),
         bring=_PAIRS,
-        options=("preference.beta", "preference.simpo_gamma", "training.reasoning"),
+        options=("preference.beta", "preference.simpo_gamma", *_ANSWERS),
         defaults=(
             Default(values={"preference.beta": 2.0}, source="Meng et al. 2024"),
             *_PREFERENCE_RATES,
@@ -391,7 +400,7 @@ _DECLARED = (
         bring=_PAIRS,
         options=(
             "preference.beta", "preference.label_smoothing", "preference.rpo_alpha",
-            "training.reasoning",
+            *_ANSWERS,
         ),
         defaults=(
             Default(values={"preference.rpo_alpha": 1.0}, source="TRL's CPOConfig: cpo_alpha"),
@@ -414,7 +423,7 @@ _DECLARED = (
         supervision="pairs",
         fields=("rejected",),
         bring=_PAIRS,
-        options=("preference.beta", "training.reasoning"),
+        options=("preference.beta", *_ANSWERS),
         defaults=(_tiny(2e-3, 16), _TINY_FULL),
         charts=PREFERENCE_CHARTS,
         measures=_PAIR_MEASURES,
@@ -436,7 +445,14 @@ _DECLARED = (
         fields=("text",),
         bring="Bring plain text, in a text column.",
         options=("training.packing",),
-        defaults=(_tiny(1e-3, 16), _TINY_FULL),
+        defaults=(
+            Default(
+                values={"training.packing": True},
+                source="no window is left half empty; TRL keeps packed documents apart",
+            ),
+            _tiny(1e-3, 16, packing=False),
+            _TINY_FULL,
+        ),
         charts=SFT_CHARTS,
         measures=("loss", "entropy", "token_accuracy"),
         trainer="sft",
@@ -456,7 +472,7 @@ _DECLARED = (
         fields=("rejected",),
         bring=_PAIRS,
         talks=False,
-        options=("preference.center_rewards_coefficient", "training.reasoning"),
+        options=("preference.center_rewards_coefficient", *_ANSWERS),
         defaults=(
             _tiny(5e-4, 16, max_steps=80),
         ),
@@ -526,7 +542,7 @@ _DECLARED = (
         generates=True,
         options=(
             "distill.teacher", "distill.lmbda", "distill.beta", "distill.temperature",
-            "rl.max_completion_tokens", "training.reasoning",
+            "rl.max_completion_tokens", *_ANSWERS,
         ),
         defaults=(_tiny(1e-3, 16), _TINY_FULL, _TINY_ANSWERS),
         charts=SFT_CHARTS,

@@ -19,6 +19,7 @@ from workers.protocol.events import Artifact, Finished, Note, Paused, Phase, Res
 from workers.protocol.jobs import Train
 from workers.protocol.recipe import Recipe
 from workers.protocol.stages import spec_of
+from workers.protocol.templates import COPY, is_file, read_template, template_label
 
 if TYPE_CHECKING:
     from workers.data.reader import Table
@@ -49,6 +50,7 @@ def _train(recipe: Recipe, host: Host, engine: EngineModule, closing: ExitStack)
     from workers.train.loss_check import build_checked
     from workers.train.report import Report
 
+    recipe = _with_own_template(recipe, host.folder)
     stage = _stage(recipe)
     set_seed(recipe.training.seed)
 
@@ -63,7 +65,7 @@ def _train(recipe: Recipe, host: Host, engine: EngineModule, closing: ExitStack)
     located = locate_model(
         recipe.model.base, Path(host.job.home), lambda text: host.emit(Phase(name=text))
     )
-    loaded = _load(recipe, engine, _to_load(recipe, host, located))
+    loaded = _load(recipe, engine, _to_load(recipe, host, located), host)
     here = context.TrainingContext(
         recipe, host, loaded, located, rows.training, rows.held_out, closing
     )
@@ -71,6 +73,7 @@ def _train(recipe: Recipe, host: Host, engine: EngineModule, closing: ExitStack)
     context.tell_end_of_turn(here)
 
     host.emit(Phase(name="Preparing"))
+    context.settle_thinking(here)
     here.held_out = presentable(here, here.held_out)
     trainer = build_checked(here, stage)
     context.tell_coverage(here, trainer)
@@ -111,13 +114,33 @@ def _to_load(recipe: Recipe, host: Host, located: Located) -> Located:
     return merged_base(located, Path(host.job.home), lambda text: host.emit(Phase(name=text)))
 
 
-def _load(recipe: Recipe, engine: EngineModule, located: Located) -> Loaded:
+def _with_own_template(recipe: Recipe, folder: Path) -> Recipe:
+    """The recipe with its template's file replaced by the run's own copy, which is tried first."""
+    template = recipe.model.template
+    if not is_file(template):
+        return recipe
+    from workers.data.tokenize.template_trial import check_renders
+
+    copy = folder / COPY
+    if not copy.is_file():  # a job that was written by hand
+        wire.write_atomically(copy, read_template(Path(template)).encode())
+    check_renders(read_template(copy), template_label(template))
+    return msgspec.structs.replace(
+        recipe, model=msgspec.structs.replace(recipe.model, template=str(copy))
+    )
+
+
+def _load(recipe: Recipe, engine: EngineModule, located: Located, host: Host) -> Loaded:
     """A model that speaks, or a reward model, which Unsloth does not make."""
+
+    def tell(text: str) -> None:
+        host.emit(Note(text=text))
+
     if spec_of(recipe.stage).talks:
-        return engine.load_for_training(recipe, located)
+        return engine.load_for_training(recipe, located, tell)
     from workers.engines.transformers import load_reward_model_for_training
 
-    return load_reward_model_for_training(recipe, located)
+    return load_reward_model_for_training(recipe, located, tell)
 
 
 def _tell_skipped(host: Host, tables: list[Table]) -> None:

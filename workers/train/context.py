@@ -16,7 +16,7 @@ import torch
 from transformers import Trainer
 
 from workers.data.mix import Rows
-from workers.data.tokenize.chat_template import replaced_end
+from workers.data.tokenize.chat_template import replaced_end, think_by_data
 from workers.data.tokenize.encode import encode
 from workers.engines import Loaded
 from workers.engines.transformers import save_weights
@@ -32,6 +32,7 @@ from workers.protocol.metrics import METRICS
 from workers.protocol.recipe import Recipe
 from workers.protocol.refusal import Refusal
 from workers.protocol.stages import spec_of
+from workers.protocol.templates import fingerprint as fingerprint_of_text
 from workers.protocol.wire import finite
 from workers.rewards import Rewards
 
@@ -141,12 +142,16 @@ def drop_reference_copy(context: TrainingContext) -> None:
 def resolve(context: TrainingContext, datasets: list[dict[str, Any]]) -> None:
     """Pins what the run really works with, in job.json and as an event."""
     recipe, host, loaded, located = context.recipe, context.host, context.loaded, context.located
+    asked = host.job.task
+    assert isinstance(asked, jobs.Train)
     versions = {name: found for name in PINNED if (found := _version(name))}
     model = {
         "base": located.base,
         "folder": str(located.folder),
         "sha256": fingerprint(located.folder),
         "adapters": [str(adapter) for adapter in located.adapters],
+        "template": asked.recipe.model.template,
+        "template_sha256": fingerprint_of_text(str(loaded.tokenizer.chat_template)),
         "parameters": loaded.model.num_parameters(),
         "trained_parameters": sum(
             p.numel() for p in loaded.model.parameters() if p.requires_grad
@@ -165,6 +170,18 @@ def resolve(context: TrainingContext, datasets: list[dict[str, Any]]) -> None:
     details = {"model": model, "datasets": datasets, "device": resolved.device,
                "precision": resolved.precision}  # fmt: skip
     host.emit(Resolved(versions=versions, details=details))
+
+
+def settle_thinking(context: TrainingContext) -> None:
+    """Lets the model think where the data's answers do, unless the recipe says whether it does."""
+    recipe = context.recipe
+    if recipe.model.thinking != "auto":
+        return
+    told = think_by_data(
+        context.loaded.tokenizer, context.training, recipe.stage, recipe.training.reasoning
+    )
+    if told:
+        context.host.emit(Note(text=told))
 
 
 def tell_end_of_turn(context: TrainingContext) -> None:

@@ -103,7 +103,7 @@ def list_skipped(context: TrainingContext, rows: Iterable[dict[str, Any]]) -> No
 
 
 def _question(row: Row) -> str:
-    text = " ".join((row.prompt[-1]["content"] if row.prompt else row.text).split())
+    text = " ".join((row.prompt[-1]["content"] if row.prompt else row.plain).split())
     return text if len(text) <= EXCERPT else text[: EXCERPT - 1] + "…"
 
 
@@ -123,7 +123,7 @@ def fitted(context: TrainingContext, rows: Rows, *, held_out: bool = False) -> F
             row, recipe.stage, tokenizer, assistant_only=recipe.training.assistant_only_loss
         )
         return [
-            fit(unit, recipe.stage, recipe.training.max_length)
+            fit(unit, recipe.stage, recipe.training.max_length, recipe.training.too_long)
             for unit in units(encodings, recipe.stage)
         ]
 
@@ -137,15 +137,36 @@ def report_long(context: TrainingContext, what: str, found: Fitted) -> None:
 
     Args:
         what: what the rows are called.
+
+    Raises:
+        Refusal: none is left to train on.
     """
-    total, truncated, dropped = len(found.rows), found.truncated, len(found.rows) - len(found.kept)
-    if found.held_out or not (truncated or dropped):
+    if found.held_out or not found.rows:
+        return
+    options = context.recipe.training
+    cuts = options.too_long == "cut" and spec_of(context.recipe.stage).talks
+    if not found.kept:
+        raise _none_fits(what, options.max_length, cuts=cuts)
+    tell_long(
+        context, what, len(found.rows), len(found.rows) - len(found.kept), found.truncated,
+        why="no answer begins in {} tokens" if cuts else "longer than {} tokens",
+    )  # fmt: skip
+
+
+def tell_long(
+    context: TrainingContext,
+    what: str,
+    total: int,
+    dropped: int,
+    truncated: int = 0,
+    why: str = "longer than {} tokens",
+) -> None:
+    """One note on the rows that are too long, and their share; a warning where it is large."""
+    if not (truncated or dropped):
         return
     longest = context.recipe.training.max_length
     told = [f"{truncated} {_are(truncated)} truncated at {longest} tokens"] * bool(truncated)
-    truncates = spec_of(context.recipe.stage).talks  # a reward model scores whole sequences
-    why = f"no answer begins in {longest} tokens" if truncates else f"longer than {longest} tokens"
-    told += [f"{dropped} {_are(dropped)} left out ({why})"] * bool(dropped)
+    told += [f"{dropped} {_are(dropped)} left out ({why.format(longest)})"] * bool(dropped)
     share = (truncated + dropped) / total
     context.host.emit(
         Note(
@@ -153,6 +174,20 @@ def report_long(context: TrainingContext, what: str, found: Fitted) -> None:
             "Raise training.max_length to take them whole.",
             level="warning" if share > TOO_MANY else "info",
         )
+    )
+
+
+def _none_fits(what: str, longest: int, *, cuts: bool) -> Refusal:
+    if cuts:
+        return Refusal(
+            "No row has a token left to train.",
+            f"Every answer begins after the first {longest} tokens.",
+            "Raise training.max_length.",
+        )
+    return Refusal(
+        f"None of the {what} is short enough to train on.",
+        f"All are longer than training.max_length = {longest}.",
+        "Raise training.max_length.",
     )
 
 

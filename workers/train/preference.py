@@ -19,7 +19,6 @@ from transformers import Trainer
 from workers.data.mix import Rows
 from workers.evaluate import Measured
 from workers.protocol.recipe import Preference
-from workers.protocol.refusal import Refusal
 from workers.protocol.stages import spec_of
 from workers.train.context import (
     NO_ROUTER_LOSS,
@@ -29,7 +28,7 @@ from workers.train.context import (
     drop_reference_copy,
     evaluated,
 )
-from workers.train.encoding import Fitted, fitted, report_long
+from workers.train.encoding import fitted, report_long
 from workers.train.loss_check import (
     ROWS,
     TOKENS,
@@ -154,12 +153,12 @@ def measure(context: TrainingContext, trainer: Trainer) -> Measured:
 def pairs(context: TrainingContext, rows: Rows, *, held_out: bool = False) -> Dataset:
     """Prompt, chosen and rejected completion of every row that has both, as token ids.
 
-    Pairs longer than training.max_length lose the ends of their completions, or are left out where
-    a reward model scores them whole; those whose prompt leaves no room for a completion are left
-    out. How many is said.
+    Pairs longer than training.max_length are left out, or lose the ends of their completions where
+    training.too_long is "cut"; those whose prompt leaves no room for a completion are left out. How
+    many is said.
     """
     found = fitted(context, rows, held_out=held_out)
-    _report_long(context, "pairs", found)
+    report_long(context, "pairs", found)
     columns = {
         "prompt_ids": [chosen.prompt_ids for chosen, _ in found.kept],
         "chosen_ids": [chosen.completion_ids for chosen, _ in found.kept],
@@ -171,7 +170,7 @@ def pairs(context: TrainingContext, rows: Rows, *, held_out: bool = False) -> Da
 def _labelled_dataset(context: TrainingContext, rows: Rows, *, held_out: bool = False) -> Dataset:
     """Prompt, completion and label, of a pair both, as token ids; too long ones as in `pairs`."""
     found = fitted(context, rows, held_out=held_out)
-    _report_long(context, "answers", found)
+    report_long(context, "answers", found)
     kept = [example for (example,) in found.kept]
     columns = {
         "prompt_ids": [one.prompt_ids for one in kept],
@@ -179,16 +178,6 @@ def _labelled_dataset(context: TrainingContext, rows: Rows, *, held_out: bool = 
         "label": [one.desirable for one in kept],
     }
     return Dataset.from_dict(columns)
-
-
-def _report_long(context: TrainingContext, what: str, found: Fitted) -> None:
-    report_long(context, what, found)
-    if found.rows and not found.kept and not found.held_out:
-        raise Refusal(
-            f"None of the {what} is short enough to train on.",
-            f"All are longer than training.max_length = {context.recipe.training.max_length}.",
-            "Raise training.max_length.",
-        )
 
 
 def _labels(rows: Rows) -> list[bool]:

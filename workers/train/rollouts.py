@@ -9,13 +9,13 @@ import msgspec
 
 from workers.data.reader import Row
 from workers.data.tokenize.encode import Example, encode, fit
-from workers.protocol.events import Note, Rollout
+from workers.protocol.events import Rollout
 from workers.protocol.refusal import Refusal
 from workers.protocol.rollouts import Rollouts, Sampling, path_of
 from workers.protocol.wire import write_atomically
 from workers.rewards import Scored
 from workers.train.context import TrainingContext
-from workers.train.encoding import encoded
+from workers.train.encoding import encoded, tell_long
 
 SHOWN_PROMPTS = 8
 LONGEST_SHOWN = 8000
@@ -41,14 +41,7 @@ def fitting_prompts(context: TrainingContext) -> list[tuple[Row, list[int]]]:
             f"All are longer than training.max_length = {longest} tokens.",
             "Raise training.max_length.",
         )
-    if len(kept) < len(prompts):
-        context.host.emit(
-            Note(
-                text=f"{len(prompts) - len(kept)} of {len(prompts)} prompts are longer than "
-                f"{longest} tokens and are left out.",
-                level="warning",
-            )
-        )
+    tell_long(context, "prompts", len(prompts), len(prompts) - len(kept))
     return kept
 
 

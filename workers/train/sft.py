@@ -19,7 +19,6 @@ from workers.data.mix import Rows
 from workers.data.tokenize.encode import IGNORED, Example
 from workers.evaluate import Measured
 from workers.protocol.events import Note
-from workers.protocol.refusal import Refusal
 from workers.protocol.stages import spec_of
 from workers.train.context import (
     NO_ROUTER_LOSS,
@@ -92,12 +91,6 @@ def examples_of(context: TrainingContext, rows: Rows, *, held_out: bool = False)
     if spec_of(context.recipe.stage).supervision == "text":
         _report_windows(context, found)
     else:
-        if found.rows and not found.kept:
-            raise Refusal(
-                "No row has a token left to train.",
-                f"Every answer begins after the first {context.recipe.training.max_length} tokens.",
-                "Raise training.max_length.",
-            )
         report_long(context, "rows", found)
     return [example for examples in found.kept for example in examples]
 

@@ -27,9 +27,9 @@ KINDS: dict[str, Kind] = {
         "Raise training.max_length or split long rows.", 0.05, 0.5,
     ),
     "too_long": Kind(
-        "These pairs are longer than the max sequence length and are left out whole, since half an "
-        "answer cannot be compared.",
-        "Raise training.max_length or shorten their answers.", 0.05, 0.5,
+        "These rows are longer than the max sequence length and are left out: half an answer would "
+        "teach to break off.",
+        "Raise training.max_length or split long rows.", 0.05, 0.5,
     ),
     "answer_cut_off": Kind(
         "The end of these answers is truncated, so that the model learns to break off.",

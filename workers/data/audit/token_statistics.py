@@ -12,6 +12,7 @@ from workers.data.audit.row_text import completion_of, prompt_of, text_of
 from workers.data.schema.row import Row
 from workers.data.tokenize.token_counts import Length
 from workers.protocol.audit import Bar, TokenStatistics
+from workers.protocol.recipe import TooLong
 from workers.protocol.stages import StageSpec
 
 BARS = 24
@@ -20,8 +21,11 @@ BARS = 24
 class Lengths:
     """Takes up the lengths of all rows; about 4 bytes of each are held."""
 
-    def __init__(self, spec: StageSpec, max_length: int, findings: Findings) -> None:
+    def __init__(
+        self, spec: StageSpec, max_length: int, findings: Findings, too_long: TooLong = "cut"
+    ) -> None:
         self._spec = spec
+        self._drops = too_long == "drop"
         self._max_length = max_length
         self._findings = findings
         self._tokens = array("i")
@@ -33,11 +37,13 @@ class Lengths:
             self._findings.add("template_refuses", at, length)
             return
         self._tokens.append(length.tokens)
+        if self._left_out(length):
+            self._findings.add("too_long", at, f"{length.tokens} tokens: {text_of(row)}")
+            self._trained += length.trained  # of the answer that stays, where there are two
+            self._kept += length.trained
+            return
         self._kept += length.kept
         self._trained += length.trained
-        if length.truncated and not self._spec.talks:
-            self._findings.add("too_long", at, f"{length.tokens} tokens: {text_of(row)}")
-            return
         if length.truncated:
             self._findings.add("truncated", at, f"{length.tokens} tokens: {text_of(row)}")
         if self._spec.policy:
@@ -47,6 +53,12 @@ class Lengths:
         elif length.completion_truncated:
             text = f"{length.tokens} tokens: {completion_of(row)}"
             self._findings.add("answer_cut_off", at, text)
+
+    def _left_out(self, length: Length) -> bool:
+        """Whether the stage leaves a row, or one of its answers, out for its length."""
+        if self._spec.policy or not self._spec.talks:
+            return length.truncated
+        return self._drops and length.completion_truncated
 
     @property
     def trained_share(self) -> float | None:

@@ -9,15 +9,27 @@ Knows tokenizers, but no weights.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from datetime import date, datetime
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from jinja2.exceptions import TemplateError
 
 from workers.data.schema.messages import Message
+from workers.data.schema.row import Row
 from workers.data.tokenize.reasoning import as_handed
-from workers.protocol.recipe import Template
+from workers.data.tokenize.template_head import (
+    check_switches,
+    defaults_of,
+    for_answers,
+    switches_of,
+    with_defaults,
+    without_defaults,
+)
+from workers.protocol.recipe import Effort, Reasoning, Stage, Template, Thinking
 from workers.protocol.refusal import Refusal
+from workers.protocol.stages import spec_of
+from workers.protocol.templates import template_label, template_text
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -119,19 +131,75 @@ TEMPLATES: dict[Template, ChatTemplate] = {
     "mistral": ChatTemplate(MISTRAL, ""),
     "alpaca": ChatTemplate(ALPACA, ""),
 }
-"""Every name that `workers.protocol.recipe.Template` knows besides auto."""
+"""Every name of `workers.protocol.templates.OURS`."""
 
 
-def set_chat_template(tokenizer: PreTrainedTokenizerBase, template: Template = "auto") -> str:
+def set_chat_template(
+    tokenizer: PreTrainedTokenizerBase,
+    template: Template = "auto",
+    thinking: Thinking = "auto",
+    effort: Effort = "",
+) -> str:
     """Gives a tokenizer a template, and tells its name.
 
-    `auto` keeps the model's own and gives ChatML where there is none.
+    Args:
+        template: auto keeps the model's own and gives ChatML where there is none.
+        thinking: whether the model thinks; auto keeps what an earlier run has set.
+        effort: how long it thinks; empty keeps the same.
+
+    Raises:
+        Refusal: there is no template by that name, its file cannot be read, or it has no switch
+            for what is asked.
     """
-    if template == "auto" and tokenizer.chat_template is None:
-        template = "chatml"
-    if template != "auto":
-        tokenizer.chat_template = written_for(TEMPLATES[template], tokenizer)
-    return name_of(tokenizer.chat_template)
+    former = tokenizer.chat_template
+    if template in TEMPLATES or (template == "auto" and former is None):
+        chosen = TEMPLATES["chatml" if template == "auto" else template]
+        tokenizer.chat_template = written_for(chosen, tokenizer)
+    elif template != "auto":
+        tokenizer.chat_template = template_text(template)
+    said = defaults_of(former).date if isinstance(former, str) else ""
+    today = date.fromisoformat(said) if said else datetime.now().date()
+    check_switches(tokenizer.get_chat_template(), thinking, effort)
+    rewrite_template(tokenizer, lambda text: with_defaults(text, thinking, effort, today))
+    known = template == "auto" or template in TEMPLATES
+    return name_of(tokenizer.chat_template) if known else template_label(template)
+
+
+def rewrite_template(tokenizer: PreTrainedTokenizerBase, change: Callable[[str], str]) -> None:
+    """Changes the text of a tokenizer's template; of each where it has several by name."""
+    held: Any = tokenizer.chat_template
+    several = isinstance(held, dict)
+    changed = {name: change(one) for name, one in held.items()} if several else change(held)
+    tokenizer.chat_template = changed
+
+
+def think_by_data(
+    tokenizer: PreTrainedTokenizerBase,
+    rows: Iterable[Row],
+    stage: Stage,
+    reasoning: Reasoning = "learn",
+) -> str:
+    """Lets the model think where the answers to learn do; tells what was set against the
+    template's own mode, and is empty where nothing was.
+
+    Of stages that learn no answers the template stays as it is.
+    """
+    former: str = tokenizer.get_chat_template()
+    if not spec_of(stage).learns_answers or not switches_of(without_defaults(former)).thinking:
+        return ""
+    thought = reasoning != "drop" and any(row.thinks for row in rows)
+    rewrite_template(tokenizer, lambda text: for_answers(text, thought=thought))
+    if defaults_of(tokenizer.get_chat_template()).thinking == defaults_of(former).thinking:
+        return ""
+    if thought:
+        return (
+            "Answers in the data come with thinking, so the model is asked to think, here and in "
+            "every exported file. Set model.thinking = 'off' to ask it without."
+        )
+    return (
+        "No answer in the data comes with thinking, so the model is asked to answer without, here "
+        "and in every exported file. Set model.thinking = 'on' to let it think all the same."
+    )
 
 
 def written_for(template: ChatTemplate, tokenizer: PreTrainedTokenizerBase) -> str:
@@ -227,7 +295,8 @@ def turn_end(tokenizer: PreTrainedTokenizerBase, known: Iterable[int] = ()) -> i
 
 def name_of(text: Any) -> str:
     """The name of a template by its text; `own` for one that is none of ours."""
-    return next((name for name, known in TEMPLATES.items() if text in known.variants()), OWN)
+    bare = without_defaults(text) if isinstance(text, str) else text
+    return next((name for name, known in TEMPLATES.items() if bare in known.variants()), OWN)
 
 
 def is_one_token(tokenizer: PreTrainedTokenizerBase, mark: str) -> bool:

@@ -24,6 +24,7 @@ from workers.protocol.recipe.reading import (
 from workers.protocol.recipe.schema import Recipe, sections
 from workers.protocol.recipe.sections import (
     Column,
+    Documents,
     Effort,
     Engine,
     Evaluation,
@@ -36,6 +37,7 @@ from workers.protocol.recipe.sections import (
     Source,
     Template,
     Thinking,
+    TooLong,
     Training,
 )
 from workers.protocol.stages import Stage
@@ -44,6 +46,7 @@ __all__ = [
     "RL",
     "Column",
     "Distill",
+    "Documents",
     "Effort",
     "Engine",
     "Evaluation",
@@ -60,6 +63,7 @@ __all__ = [
     "Stage",
     "Template",
     "Thinking",
+    "TooLong",
     "Training",
     "check_recipe",
     "converted",

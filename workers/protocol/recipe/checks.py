@@ -8,6 +8,7 @@ from workers.protocol.recipe.schema import Recipe
 from workers.protocol.refusal import Refusal
 from workers.protocol.rewards import RewardModel
 from workers.protocol.stages import spec_of
+from workers.protocol.templates import REMEDY, template_fault
 
 Problem = tuple[str, str, str]
 """What cannot be, the cause, and what to write instead."""
@@ -29,6 +30,12 @@ def _whole(recipe: Recipe) -> Iterator[Problem]:
             "A run needs at least one dataset.",
             'Add a [[data]] table with source = "builtin:arithmetic" or the path of your file.',
         )
+
+
+def _template(recipe: Recipe) -> Iterator[Problem]:
+    if found := template_fault(recipe.model.template):
+        problem, cause = found
+        yield f"model.template: {problem}", cause, REMEDY
 
 
 def _four_bits(recipe: Recipe) -> Iterator[Problem]:
@@ -135,4 +142,7 @@ def _teacher(recipe: Recipe) -> Iterator[Problem]:
         )
 
 
-RULES = (_whole, _four_bits, _preference, _masked_thinking, _reward_model, _reinforced, _teacher)
+RULES = (
+    _whole, _template, _four_bits, _preference, _masked_thinking, _reward_model, _reinforced,
+    _teacher,
+)  # fmt: skip

@@ -8,13 +8,18 @@ import msgspec
 
 from workers.protocol.options import option
 
-Template = Literal["auto", "chatml", "llama-3", "gemma", "mistral", "alpaca"]
-"""How a conversation becomes one text; auto is the model's own, chatml where it has none."""
+Template = str
+"""How a conversation becomes one text; auto is the model's own, chatml where it has none.
+
+`workers.protocol.templates` knows the names.
+"""
 Method = Literal["lora", "qlora", "dora", "full"]
 Thinking = Literal["auto", "on", "off"]
 Effort = Literal["", "low", "medium", "high"]
 Reasoning = Literal["learn", "read", "drop"]
 Engine = Literal["auto", "transformers", "unsloth"]
+TooLong = Literal["drop", "cut"]
+"""What becomes of a row whose answer does not fit into training.max_length tokens."""
 
 
 class Section(msgspec.Struct, kw_only=True, frozen=True, forbid_unknown_fields=True):
@@ -41,7 +46,8 @@ class Model(Section, frozen=True):
         Template,
         option(
             "Chat template",
-            "auto takes the model's own, chatml where it has none; a base model may learn another.",
+            "auto takes the model's own, chatml where it has none. Others: chatml, llama-3, gemma, "
+            "mistral, alpaca, trl:NAME for one that TRL ships, or the path of a .jinja file.",
             advanced=True,
         ),
     ] = "auto"
@@ -83,10 +89,19 @@ class Lora(Section, frozen=True):
         str,
         option(
             "Target modules",
-            "Layers that get an adapter: all-linear, or names separated by commas.",
+            "Layers that get an adapter: all-linear (of the language model), all-linear+vision "
+            "(towers too), or names separated by commas.",
             advanced=True,
         ),
     ] = "all-linear"
+    experts: Annotated[
+        Literal["auto", "on", "off"],
+        option(
+            "Experts",
+            "Whether a mixture's experts get an adapter; auto gives them one with all-linear.",
+            advanced=True,
+        ),
+    ] = "auto"
 
 
 Column = Literal[
@@ -100,8 +115,14 @@ Column = Literal[
     "text",
     "system",
     "tools",
+    "history",
+    "segments",
 ]
 """What a column of a dataset can be to us."""
+
+
+Documents = Literal["auto", "blank_lines", "endoftext", "lines", "file"]
+"""Where a text file's documents end."""
 
 
 class Source(Section, frozen=True):
@@ -141,10 +162,19 @@ class Source(Section, frozen=True):
         option(
             "Columns",
             "Their columns to ours (messages, prompt, completion, chosen, rejected, answer, label, "
-            "text, system, tools), instead of detection.",
+            "text, system, tools, history, segments), instead of detection.",
             advanced=True,
         ),
     ] = {}
+    documents: Annotated[
+        Documents,
+        option(
+            "Documents",
+            "Where a text file's documents end: blank_lines, endoftext (<|endoftext|>), lines, "
+            "or file for all of it as one; auto goes by the file.",
+            advanced=True,
+        ),
+    ] = "auto"
     bad_rows: Annotated[
         Literal["refuse", "skip"],
         option(
@@ -198,13 +228,22 @@ class Training(Section, frozen=True):
         int,
         option(
             "Max sequence length",
-            "Longer examples are truncated at this many tokens; plain text is split.",
+            "Most tokens of an example; plain text that is longer is split, without loss.",
             unit="tokens",
             ge=8,
             le=1_048_576,
             on_resume=True,
         ),
     ] = 1024
+    too_long: Annotated[
+        TooLong,
+        option(
+            "Rows that are too long",
+            "drop leaves out rows longer than the max sequence length; cut truncates them, which "
+            "teaches the model to break off.",
+            advanced=True,
+        ),
+    ] = "drop"
     seed: Annotated[
         int, option("Seed", "The same seed gives the same run.", ge=0, le=2**32 - 1)
     ] = 0
@@ -303,7 +342,12 @@ class Gate(Section, frozen=True):
 class Evaluation(Section, frozen=True):
     holdout: Annotated[
         float,
-        option("Held-out share", "Share of the rows kept apart to measure on.", ge=0, lt=0.9),
+        option(
+            "Held-out share",
+            "Share of the rows kept apart to measure on, up to the held-out rows at most.",
+            ge=0,
+            lt=0.9,
+        ),
     ] = 0.1
     every_steps: Annotated[
         int,
@@ -320,11 +364,10 @@ class Evaluation(Section, frozen=True):
         int,
         option(
             "Held-out rows at most",
-            "Bounds the time that a measurement takes.",
+            "No more rows than these are held out and measured; all others are learnt from.",
             unit="rows",
             ge=1,
             advanced=True,
-            on_resume=True,
         ),
     ] = 64
 
