@@ -73,7 +73,8 @@ def options(folder: Path) -> list[str]:
 LAYER_NAMES = {
     "granitemoehybrid": {"full_attention": "attention", "linear_attention": "mamba"},
 }
-"""Kinds of layers in `layer_types` as Transformers 5 saves them, and as the converter reads them."""
+"""Kinds of layers in `layer_types`: as Transformers 5 saves them, and as the converter reads them.
+"""
 
 
 def name_layers(folder: Path) -> None:
