@@ -137,7 +137,7 @@ def _become(arguments: list[str], output: int) -> None:
     try:
         os.dup2(output, 1)
         os.dup2(output, 2)
-        sys.argv = arguments
+        sys.argv, sys.path[:0] = arguments, [str(Path(arguments[0]).parent)]
         os.environ["HF_HUB_OFFLINE"] = "1"
         runpy.run_path(arguments[0], run_name="__main__")
         code = 0
