@@ -154,3 +154,14 @@ def picked(item: dict[str, Any], name: str) -> Any:
     outer, _, inner = name.partition(".")
     value = item.get(outer)
     return picked(value, inner) if isinstance(value, dict) else None
+
+
+SHOWN = 12
+"""Columns that a fault names."""
+
+
+def listed(names: Iterable[str]) -> str:
+    """Names of columns as they stand in a sentence, the first of them where they are many."""
+    found = sorted(names)
+    more = f" and {len(found) - SHOWN} more" if len(found) > SHOWN else ""
+    return f"{', '.join(found[:SHOWN]) or 'none'}{more}"
