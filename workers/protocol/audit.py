@@ -39,12 +39,17 @@ class BadGroup(msgspec.Struct, frozen=True):
     """The first lines: their numbers, with the file's name where the dataset has several."""
 
     @property
-    def words(self) -> str:
-        """One line, as `line 2: …` or `300 lines (2, 3, 4, …): …`."""
+    def where(self) -> str:
+        """As `line 2` or `300 lines (2, 3, 4, …)`."""
         if self.count == 1:
-            return f"{_at(self.places[0])}: {self.reason}"
+            return _at(self.places[0])
         more = ", …" if self.count > len(self.places) else ""
-        return f"{self.count:,} lines ({', '.join(self.places)}{more}): {self.reason}"
+        return f"{self.count:,} lines ({', '.join(self.places)}{more})"
+
+    @property
+    def words(self) -> str:
+        """As `line 2: …`."""
+        return f"{self.where}: {self.reason}"
 
 
 def _at(place: str) -> str:
@@ -157,6 +162,11 @@ class AuditResult(msgspec.Struct, frozen=True, kw_only=True):
     """How text files were split into documents; empty where there are none."""
     test: str = ""
     """The test set compared with; empty means the held-out share."""
+
+    @property
+    def groups(self) -> list[BadGroup]:
+        """The bad lines by their reason, the commonest first."""
+        return self.bad_groups or grouped(self.bad)
 
     @property
     def counted(self) -> str:

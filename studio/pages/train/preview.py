@@ -5,12 +5,14 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
 from PySide6.QtCore import QTimer, Signal
 
 from studio.jobs import Jobs
 from studio.session import Ending, Session
-from studio.theme import set_look
+from studio.theme import Theme, set_look
 from studio.widgets.card import Card
+from studio.widgets.proposal import ProposalView
 from studio.widgets.text import label
 from workers.protocol.browse import Opening, RowView
 from workers.protocol.events import Event, Opened, Phase, RowsCounted, RowsShown
@@ -29,8 +31,12 @@ class Preview(Card):
     """Reads once it is to be seen, and lets the worker go as soon as the rows are counted."""
 
     counted = Signal()
+    opened = Signal(str, object)
+    """A dataset, and the `Opening` that says what it was taken for."""
+    mapped = Signal(object)
+    """The `Source` with the columns that were proposed."""
 
-    def __init__(self, jobs: Jobs) -> None:
+    def __init__(self, jobs: Jobs, theme: Theme) -> None:
         super().__init__("First rows")
         self.counts: dict[str, int] = {}
         """Rows of every source that was read to its end."""
@@ -42,7 +48,10 @@ class Preview(Card):
         """What the worker is still to say."""
         self.state = label("", "muted", wrap=True, select=True)
         self.rows = label("", "", wrap=True, select=True)
+        self.proposal = ProposalView(theme)
+        self.proposal.taken.connect(self._on_taken)
         self.body.addWidget(self.state)
+        self.body.addWidget(self.proposal)
         self.body.addWidget(self.rows)
         self.show_source(None)
 
@@ -81,8 +90,12 @@ class Preview(Card):
         self._session.on(RowsCounted, self._on_counted).on(Ending, self._on_ended)
 
     def _on_opened(self, opened: Opened) -> None:
-        self._say(_shape(opened.opening), fault=opened.opening.format is None)
-        assert self._session is not None
+        opening = opened.opening
+        self._say(_shape(opening), fault=opening.format is None)
+        self.proposal.show_proposal(opening.proposal)
+        self.opened.emit(opening.source, opening)
+        if self._session is None:  # what was opened led to another source
+            return
         try:
             self._session.send(ShowRows(first=0, count=ROWS))
         except Refusal as refusal:
@@ -104,6 +117,10 @@ class Preview(Card):
         words = f"{ending.cause} {ending.remedy}".strip()
         self._say(words or "It could not be read.", fault=True)
 
+    def _on_taken(self, mapping: dict[str, Any]) -> None:
+        if self._source is not None:
+            self.mapped.emit(msgspec.structs.replace(self._source, mapping=mapping))
+
     def _done(self, kind: type[Event]) -> None:
         self._left.discard(kind)
         if not self._left:
@@ -115,6 +132,7 @@ class Preview(Card):
         self.state.setText(f"{name}: {words}")
         set_look(self.state, role="fault" if fault else "muted")
         self.rows.hide()
+        self.proposal.show_proposal(None)
 
     def leave(self) -> None:
         """Ends the worker."""
@@ -125,7 +143,8 @@ class Preview(Card):
 
 def _shape(opening: Opening) -> str:
     shape = (opening.format or "unknown shape").replace("_", " ")
-    return f"{shape}. {opening.why}".strip()
+    split = f" Documents: {opening.documents}." if opening.documents else ""
+    return f"{shape}. {opening.why}{split}".strip()
 
 
 def _words(row: RowView) -> str:
