@@ -20,7 +20,7 @@ from workers.protocol.pipeline import Pipeline, chain_of
 from workers.protocol.recipe import Method, Recipe, Source, Stage, sections
 from workers.protocol.rewards import AnyReward, RewardModel
 from workers.protocol.sources import HUB_MODEL
-from workers.protocol.stages import PARAMETERS, STAGES, StageSpec, applies, defaults_for, spec_of
+from workers.protocol.stages import PARAMETERS, StageSpec, applies, defaults_for, spec_of
 
 StepName = Literal["Advice", "Stage", "Model", "Data", "Rewards", "Settings", "Review"]
 STEPS: tuple[StepName, ...] = get_args(StepName)
@@ -365,21 +365,6 @@ def preceded_by_sft(draft: RecipeDraft) -> Pipeline:
     first, then = with_sft_first(recipe(draft))
     stages = [with_stage_defaults(first, draft.base.parameters), then]
     return Pipeline(name=then.name, stages=[*stages, *draft.opened.stages[1:]])
-
-
-def served(draft: RecipeDraft) -> list[str]:
-    """The stages that every dataset whose rows were read can serve."""
-    readings = [draft.readings[one.source] for one in draft.sources if one.source in draft.readings]
-    return [stage for stage in STAGES if all(stage in one.stages for one in readings)]
-
-
-def unserving(draft: RecipeDraft) -> list[str]:
-    """The datasets of which the stage can learn from no row, as far as their rows were read."""
-    return [
-        one.source
-        for one in draft.sources
-        if one.source in draft.readings and draft.stage not in draft.readings[one.source].stages
-    ]
 
 
 # The present draft

@@ -17,13 +17,12 @@ from studio.draft import (
     shown_options,
     shown_steps,
     spec,
-    unserving,
     values,
 )
 from workers.protocol.pipeline import check_pipeline
 from workers.protocol.refusal import Refusal
 from workers.protocol.sources import BUILTIN, HUB_MODEL, on_hub, short_name
-from workers.protocol.stages import spec_of
+from workers.protocol.stages import STAGES, spec_of
 
 
 def fault(draft: RecipeDraft, step: StepName) -> Refusal | None:
@@ -58,6 +57,21 @@ def impossible(draft: RecipeDraft) -> Refusal | None:
 def warning(draft: RecipeDraft) -> str:
     """What goes wrong if the base has not learnt to answer; mostly nothing."""
     return missing_prerequisite(draft.stage, draft.base.answers)
+
+
+def served(draft: RecipeDraft) -> list[str]:
+    """The stages that every dataset whose rows were read can serve."""
+    readings = [draft.readings[one.source] for one in draft.sources if one.source in draft.readings]
+    return [stage for stage in STAGES if all(stage in one.stages for one in readings)]
+
+
+def unserving(draft: RecipeDraft) -> list[str]:
+    """The datasets of which the stage can learn from no row, as far as their rows were read."""
+    return [
+        one.source
+        for one in draft.sources
+        if one.source in draft.readings and draft.stage not in draft.readings[one.source].stages
+    ]
 
 
 def _fault_of_base(base: Base) -> Refusal | None:

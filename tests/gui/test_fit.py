@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from PySide6.QtWidgets import QPushButton
 
 from tests.gui.conftest import Driver
 
@@ -51,8 +50,7 @@ def test_columns_that_are_proposed_are_taken_with_one_click(
     assert data.preview.proposal.words.text().startswith("Likely: these look like questions")
     driver.click("next")
     assert "No row of desk.jsonl can be used." in driver.window.train.banner.text
-    assert data.fit.isVisible()
-    assert not [made for made in data.fit.findChildren(QPushButton) if made.isVisible()]
+    assert not data.fit.isVisible()  # the first rows say why
     driver.click("take-columns")
     driver.wait(lambda: "It is broken.\n→ Send it back." in data.preview.rows.text())
     (source,) = driver.window.train.recipe().data

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from PySide6.QtWidgets import QHBoxLayout, QWidget
 
-from studio.draft import DraftModel, served, unserving
-from studio.draft_faults import unfit
+from studio.draft import DraftModel
+from studio.draft_faults import served, unfit, unserving
 from studio.theme import SPACE, Theme
 from studio.widgets.card import Card
 from studio.widgets.text import button, label
@@ -16,7 +16,10 @@ MOST = 3
 
 
 class FitCard(Card):
-    """Hidden while every dataset serves the stage, as far as their rows were read."""
+    """Hidden while every dataset serves the stage, as far as their rows were read.
+
+    Why a dataset serves none at all is told where its first rows are shown.
+    """
 
     def __init__(self, model: DraftModel, theme: Theme) -> None:
         super().__init__("These data do not serve the stage")
@@ -34,7 +37,7 @@ class FitCard(Card):
 
     def _show(self) -> None:
         draft = self._model.draft
-        sources = unserving(draft)
+        sources = [one for one in unserving(draft) if draft.readings[one].stages]
         self.setVisible(bool(sources))
         if not sources:
             self._told = ()

@@ -14,6 +14,7 @@ from studio.theme import Theme, set_look
 from studio.widgets.card import Card
 from studio.widgets.proposal import ProposalView
 from studio.widgets.text import label
+from workers.protocol.audit import counted as words_for
 from workers.protocol.browse import Opening, RowView
 from workers.protocol.events import Event, Opened, Phase, RowsCounted, RowsShown
 from workers.protocol.jobs import Browse
@@ -43,6 +44,7 @@ class Preview(Card):
         self._jobs = jobs
         self._session: Session | None = None
         self._source: Source | None = None
+        self._opening: Opening | None = None
         self._due = False
         self._left: set[type[Event]] = set()
         """What the worker is still to say."""
@@ -61,7 +63,7 @@ class Preview(Card):
         if source == self._source:
             return
         self.leave()
-        self._source = source
+        self._source, self._opening = source, None
         self._due = source is not None and not on_hub(source.source)
         self._say("Reading…" if self._due else 'It is on the hub; "Look at it" fetches its rows.')
         self._begin_soon()
@@ -90,7 +92,7 @@ class Preview(Card):
         self._session.on(RowsCounted, self._on_counted).on(Ending, self._on_ended)
 
     def _on_opened(self, opened: Opened) -> None:
-        opening = opened.opening
+        opening = self._opening = opened.opening
         self._say(_shape(opening), fault=opening.format is None)
         self.proposal.show_proposal(opening.proposal)
         self.opened.emit(opening.source, opening)
@@ -108,6 +110,9 @@ class Preview(Card):
 
     def _on_counted(self, counted: RowsCounted) -> None:
         if counted.complete and self._source is not None:
+            if self._opening is not None and self._opening.documents:
+                told = words_for(counted.rows, self._opening.documents)
+                self.state.setText(f"{self._source.source}: {told}.")
             self.counts[self._source.source] = counted.rows
             self._done(RowsCounted)
             self.counted.emit()
