@@ -21,6 +21,7 @@ from studio.demo import run as run_demo
 from studio.doctor import examine
 from studio.gate import decide
 from studio.headless import Headless, open_headless
+from studio.importing import write_recipe
 from studio.paths import ENVIRONMENT
 from studio.printing import failure_fields, number, print_audit, print_run
 from studio.records import JobRow
@@ -68,7 +69,9 @@ def _top(home: HomeDir = None) -> None:
 
 @app.command()
 def train(
-    recipe: Annotated[Path, typer.Argument(help="A recipe file (.toml).")],
+    recipe: Annotated[
+        Path, typer.Argument(help="A recipe (.toml), or another program's config (.yaml).")
+    ],
     detach: Annotated[bool, typer.Option("--detach", help="Start and return at once.")] = False,
     columns: Map = None,
     json: Json = False,
@@ -88,6 +91,32 @@ def train(
         _exit_unless_finished(rows[-1])
         if len(rows) < len(asked.stages):
             raise typer.Exit(1)
+
+
+@app.command("import")
+def import_file(
+    config: Annotated[
+        Path, typer.Argument(help="A config of Axolotl, LLaMA-Factory or Unsloth Studio (.yaml).")
+    ],
+    out: Annotated[
+        Path | None, typer.Option("--out", help="The recipe to write; else beside the config.")
+    ] = None,
+    data: Annotated[
+        str, typer.Option("--data", help="A dataset instead of those that the config names.")
+    ] = "",
+    model: Annotated[
+        str, typer.Option("--model", help="A base model instead of the config's.")
+    ] = "",
+    json: Json = False,
+    home: HomeDir = None,
+) -> None:
+    """Make a recipe of another program's config, and say what became of each of its keys."""
+    with open_headless(home, json=json) as headless:
+        imported = headless.import_config(config, data, model)
+        imported.check()
+        path = write_recipe(imported, out)
+        headless.terminal.result(imported.fields() | {"recipe": str(path)})
+        headless.terminal.say(f"Wrote {path}. Start it with: python -m studio train {path}")
 
 
 @app.command()

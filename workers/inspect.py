@@ -12,6 +12,7 @@ from workers.data import reader
 from workers.data.audit.audit import Audit, Audited, require
 from workers.data.audit.findings import BadLines, merged
 from workers.data.row_store import RowStore
+from workers.data.tokenize.chat_template import think_by_data
 from workers.engines.tokenizer import load_tokenizer, locate_tokenizer, stopping_tokens
 from workers.host import Host
 from workers.protocol.audit import AuditResult
@@ -109,7 +110,12 @@ def _audited(host: Host, task: Inspect, rows: RowStore, stage: Stage) -> Audited
     host.emit(Phase(name="Loading the tokenizer"))
     home, say = Path(host.job.home), lambda text: host.emit(Phase(name=text))
     located = locate_tokenizer(task.model, home, say)
-    tokenizer = load_tokenizer(located, task.template, turns=spec_of(stage).templated)
+    tokenizer = load_tokenizer(
+        located, task.template, thinking=task.thinking, effort=task.reasoning_effort,
+        turns=spec_of(stage).templated,
+    )  # fmt: skip
+    if task.thinking == "auto":
+        think_by_data(tokenizer, rows, stage, task.reasoning)
     host.emit(Phase(name=f"Looking at {len(rows)} rows"))
     look = Audit(rows, tokenizer, stage, task.max_length, test,
                  stops_at=stopping_tokens(located), folder=host.folder,

@@ -22,7 +22,8 @@ def split_hash(row: Row) -> float:
 
     Rows that ask the same share it, whatever they answer: a held-out question is never trained on.
     """
-    return _hashed([row.prompt, row.text])
+    asked = "".join([segment.text for segment in row.segments if not segment.trained])
+    return _hashed([row.prompt, asked or row.plain])
 
 
 def limit(rows: Rows, most: int) -> Rows:
@@ -33,13 +34,20 @@ def limit(rows: Rows, most: int) -> Rows:
     """
     if not 0 < most < len(rows):
         return rows
-    places = [_hashed(["limit", row]) for row in rows]
+    places = [_hashed(["limit", row], LATER) for row in rows]
     kept = sorted(sorted(range(len(rows)), key=places.__getitem__)[:most])
     return [rows[at] for at in kept]
 
 
-def _hashed(value: Any) -> float:
-    digest = hashlib.sha256(msgspec.json.encode(value, order="deterministic")).digest()
+LATER = b',"segments":[]}]'
+"""How the JSON of a row without segments ends, which is hashed as it was before rows had any."""
+
+
+def _hashed(value: Any, later: bytes = b"") -> float:
+    data = msgspec.json.encode(value, order="deterministic")
+    if later and data.endswith(later):
+        data = data.removesuffix(later) + b"}]"
+    digest = hashlib.sha256(data).digest()
     return int.from_bytes(digest[:8], "big") / 2**64
 
 

@@ -109,6 +109,10 @@ class Table(msgspec.Struct, frozen=True):
     """Rows that were left out; none unless that was asked for."""
     documents: str = ""
     """How its text files were split into documents; empty where it has none."""
+    notes: list[str] = []
+    """What to tell of how the rows were read, a sentence each."""
+    unread: dict[str, int] = {}
+    """Keys of turns that nothing looks at, flags among them: rows by key."""
 
 
 def read_table(
@@ -181,8 +185,11 @@ def read(
         )
     detected = _with_stages(parser.detected, rows)
     path = str(found.path)
-    words = found.documents_words
-    return Table(source, path, found.sha256, detected.format, rows, detected, documents=words)
+    return Table(
+        source, path, found.sha256, detected.format, rows, detected,
+        notes=[*place.remarks, *parser.remarks.sentences], unread=dict(parser.remarks.unread),
+        documents=found.documents_words,
+    )  # fmt: skip
 
 
 def _watched(items: Iterator[RawRow], carry_on: Callable[[], bool]) -> Iterator[RawRow]:
@@ -256,7 +263,7 @@ def stages_of(rows: Iterable[Row], stages: Sequence[Stage] = get_args(Stage)) ->
     """The stages that at least one row can serve; goes through the rows once."""
     kinds = {
         (row.uses_tools, row.label, bool(row.completion), bool(row.rejected), bool(row.prompt),
-         bool(row.text)): row
+         bool(row.text), bool(row.segments)): row
         for row in rows
     }  # fmt: skip
     return [stage for stage in stages if any(serves(row, stage) for row in kinds.values())]

@@ -245,7 +245,7 @@ def _batches(rows: Iterable[Row]) -> Iterator[list[Row]]:
     letters = 0
     for row in rows:
         batch.append(row)
-        letters += len(row.text) + sum(
+        letters += len(row.plain) + sum(
             [len(turn["content"]) for turn in (*row.prompt, *row.completion, *row.rejected)]
         )
         if letters >= BATCH_LETTERS:

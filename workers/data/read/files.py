@@ -41,10 +41,12 @@ def silent(text: str) -> None:
 
 
 class ReadProgress:
-    """How far a dataset is read: bytes of its files as they lie on the disk."""
+    """How far a dataset is read, in bytes of its files as they lie on the disk, and how."""
 
     def __init__(self) -> None:
         self.bytes = 0
+        self.remarks: list[str] = []
+        """What to tell of how the files were read, a sentence each."""
 
 
 class DataFiles(msgspec.Struct, frozen=True):

@@ -89,10 +89,19 @@ class Lora(Section, frozen=True):
         str,
         option(
             "Target modules",
-            "Layers that get an adapter: all-linear, or names separated by commas.",
+            "Layers that get an adapter: all-linear (of the language model), all-linear+vision "
+            "(towers too), or names separated by commas.",
             advanced=True,
         ),
     ] = "all-linear"
+    experts: Annotated[
+        Literal["auto", "on", "off"],
+        option(
+            "Experts",
+            "Whether a mixture's experts get an adapter; auto gives them one with all-linear.",
+            advanced=True,
+        ),
+    ] = "auto"
 
 
 Column = Literal[
@@ -106,6 +115,8 @@ Column = Literal[
     "text",
     "system",
     "tools",
+    "history",
+    "segments",
 ]
 """What a column of a dataset can be to us."""
 
@@ -151,7 +162,7 @@ class Source(Section, frozen=True):
         option(
             "Columns",
             "Their columns to ours (messages, prompt, completion, chosen, rejected, answer, label, "
-            "text, system, tools), instead of detection.",
+            "text, system, tools, history, segments), instead of detection.",
             advanced=True,
         ),
     ] = {}
