@@ -7,6 +7,7 @@ leaves out and the other program has a default of its own for is told apart.
 from __future__ import annotations
 
 import fnmatch
+import functools
 import math
 import re
 from collections.abc import Iterable, Iterator, Sequence
@@ -244,6 +245,7 @@ def leaves(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
         yield path, value
 
 
+@functools.cache
 def _default_of(path: str) -> Any:
     """The declared default of one of our options; None where there is none."""
     table, _, key = path.rpartition(".")

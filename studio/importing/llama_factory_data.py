@@ -52,7 +52,7 @@ def carry_datasets(account: Account) -> None:
     sources = [_source(account, name, info[name], folder) for name in names]
     _carry_shares(account, sources)
     account.keep("dataset", ", ".join(one["source"] for one in sources))
-    mixed(account, "dataset (several)", sources)
+    mixed(account, "dataset", sources)
     _carry_test(account, info, folder)
 
 
@@ -97,14 +97,10 @@ def _source(account: Account, name: str, entry: Info, folder: Path) -> dict[str,
 def _mapping(columns: Info) -> dict[str, Any]:
     """The mapping of columns that it names; none where their names are known anyway."""
     named = {
-        ours: columns[its] for its, ours in COLUMNS.items() if isinstance(columns.get(its), str)
-    }
-    if all(theirs in USUAL.get(ours, ()) for ours, theirs in named.items()):
-        return {}
-    made = {
         columns[its]: ours for its, ours in COLUMNS.items() if isinstance(columns.get(its), str)
     }
-    return {"mapping": made}
+    usual = all(theirs in USUAL.get(ours, ()) for theirs, ours in named.items())
+    return {} if usual else {"mapping": named}
 
 
 def _carry_shares(account: Account, sources: list[dict[str, Any]]) -> None:
