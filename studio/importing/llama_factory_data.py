@@ -91,13 +91,18 @@ def _source(account: Account, name: str, entry: Info, folder: Path) -> dict[str,
     most = account.whole("max_samples") or entry.get("num_samples")
     if isinstance(most, int) and most > 0:
         made["limit"] = most
-    return made | _mapping(columns)
+    return made | _mapping(columns, account.held("stage") == "cpt")
 
 
-def _mapping(columns: Info) -> dict[str, Any]:
-    """The mapping of columns that it names; none where their names are known anyway."""
+def _mapping(columns: Info, plain_text: bool) -> dict[str, Any]:
+    """The mapping of columns that it names; none where their names are known anyway.
+
+    Args:
+        plain_text: whether the stage reads nothing but text, which it calls the prompt.
+    """
+    ours_of: dict[str, Column] = {"prompt": "text"} if plain_text else COLUMNS
     named = {
-        columns[its]: ours for its, ours in COLUMNS.items() if isinstance(columns.get(its), str)
+        columns[its]: ours for its, ours in ours_of.items() if isinstance(columns.get(its), str)
     }
     usual = all(theirs in USUAL.get(ours, ()) for theirs, ours in named.items())
     return {} if usual else {"mapping": named}
