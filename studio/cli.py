@@ -29,7 +29,7 @@ from studio.terminal import Terminal, refusal_fields
 from workers.protocol.exports import EXPORTS, USUAL, differs, read_parity
 from workers.protocol.jobs import Inspect, Train
 from workers.protocol.pipeline import with_rewards
-from workers.protocol.recipe import Source, TooLong
+from workers.protocol.recipe import Documents, Source, TooLong
 from workers.protocol.refusal import Refusal
 from workers.protocol.templates import check_template
 from workers.protocol.wire import read_job
@@ -312,6 +312,9 @@ def inspect(
     too_long: Annotated[
         TooLong, typer.Option("--too-long", help="Leave longer rows out, or truncate them.")
     ] = "drop",
+    documents: Annotated[
+        Documents, typer.Option("--documents", help="Where a text file's documents end.")
+    ] = "auto",
     template: Annotated[
         str,
         typer.Option("--template", help="A chat template's name or .jinja file, as in a recipe."),
@@ -321,7 +324,8 @@ def inspect(
 ) -> None:
     """Look a whole dataset over before a run: bad rows, findings and lengths."""
     check_template(template)
-    task = Inspect(source=Source(source=dataset), model=model, stage=stage, test=test,
+    source = Source(source=dataset, documents=documents)
+    task = Inspect(source=source, model=model, stage=stage, test=test,
                    max_length=max_length, too_long=too_long, template=template)  # fmt: skip
     with open_headless(home, json=json) as headless:
         row, result = headless.inspect(task)

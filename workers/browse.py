@@ -70,7 +70,9 @@ def run(host: Host) -> None:
     task = host.job.task
     assert isinstance(task, Browse)
     host.emit(Phase(name="Reading the data"))
-    found = find(task.source.source, lambda text: host.emit(Phase(name=text)))
+    found = find(
+        task.source.source, lambda text: host.emit(Phase(name=text)), task.source.documents
+    )
     with contextlib.closing(open_rows(found, host.folder)) as rows:
         browser = Browser(host, task, found, rows)
         browser.open()
@@ -178,6 +180,7 @@ class Browser:
         source = self._task.source.source
         items = [RawRow(kept.file, kept.line, kept.value) for kept in self._sample]
         self._parser, self._refused = None, ""
+        self._viewers.clear()
         try:
             self._parser = parser_of(source, mapping or None, items)
         except Refusal as refusal:
@@ -206,6 +209,7 @@ class Browser:
             licence=licence,
             licence_from=licence_from,
             version_of=version.source if version else "",
+            documents=self._found.documents_words,
         )
 
     def _missing(self) -> str:
@@ -303,7 +307,10 @@ class Browser:
         located = locate_tokenizer(
             model, self._home, lambda text: self._host.emit(Phase(name=text))
         )
-        return TokenViewer(read_tokenizer(located), template, stopping_tokens(located))
+        thought = any(row.thinks for kept in self._sample if (row := self._made(kept.value)[0]))
+        return TokenViewer(
+            read_tokenizer(located), template, stopping_tokens(located), thought=thought
+        )
 
     # Versions
 
@@ -354,7 +361,7 @@ def _needed(request: AnyRequest) -> int:
 
 def _short(row: Row) -> tuple[str, str]:
     """What is asked and what is answered, in a line each."""
-    asked = row.prompt[-1]["content"] if row.prompt else row.text
+    asked = row.prompt[-1]["content"] if row.prompt else row.plain
     said = row.completion[-1]["content"] if row.completion else row.answer
     return _in_a_line(asked), _in_a_line(said)
 

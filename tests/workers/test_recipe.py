@@ -251,9 +251,9 @@ def test_the_catalogue_gives_sources_and_admits_what_was_not_verified() -> None:
     assert len(catalogue.datasets) >= 9
     for entry in (*catalogue.models, *catalogue.datasets):
         assert entry.source
-        assert entry.licence
+        assert entry.licence or entry.verified  # no licence is made up: a source has none
         assert entry.duties
-        assert not entry.verified  # none has been compared with its card yet
+        assert entry.verified == ("from memory" not in entry.source)
 
 
 def test_a_pipeline_names_the_stage_at_fault() -> None:
