@@ -28,7 +28,7 @@ def print_run(headless: Headless, row: JobRow, before: Sequence[JobRow] = ()) ->
 
 
 def print_audit(terminal: Terminal, result: AuditResult) -> None:
-    terminal.say(f"{result.rows} rows: {result.format or 'none usable'}. "
+    terminal.say(f"{result.counted}: {result.format or 'none usable'}. "
                  f"They can serve {', '.join(result.stages) or 'no stage'}.")  # fmt: skip
     for line in result.bad[:10]:
         terminal.say(f"Line {line.line}: {line.reason}")

@@ -81,7 +81,9 @@ def run(host: Host) -> None:
     task = host.job.task
     assert isinstance(task, Browse)
     host.emit(Phase(name="Reading the data"))
-    found = find(task.source.source, lambda text: host.emit(Phase(name=text)))
+    found = find(
+        task.source.source, lambda text: host.emit(Phase(name=text)), task.source.documents
+    )
     with contextlib.closing(open_rows(found, host.folder)) as rows:
         browser = Browser(host, task, found, rows)
         with contextlib.closing(browser):
@@ -193,6 +195,7 @@ class Browser:
         source = self._task.source.source
         items = [RawRow(kept.file, kept.line, kept.value) for kept in self._sample]
         self._parser, self._refused = None, ""
+        self._viewers.clear()
         try:
             self._parser = parser_of(source, mapping or None, items)
         except Refusal as refusal:
@@ -221,6 +224,7 @@ class Browser:
             licence=licence,
             licence_from=licence_from,
             version_of=version.source if version else "",
+            documents=self._found.documents_words,
         )
 
     def _missing(self) -> str:
@@ -303,7 +307,9 @@ class Browser:
         if self._template_test is None:
             from workers.data.browse.template_test import TemplateTest
 
-            self._template_test = TemplateTest(self._tokenizer, self._host.folder)
+            self._template_test = TemplateTest(
+                self._tokenizer, self._host.folder, thought=self._thought()
+            )
         return self._template_test
 
     def close(self) -> None:
@@ -345,7 +351,11 @@ class Browser:
         from workers.data.tokenize.token_view import TokenViewer
 
         tokenizer, stops_at = self._tokenizer(model)
-        return TokenViewer(tokenizer, template, stops_at)
+        return TokenViewer(tokenizer, template, stops_at, thought=self._thought())
+
+    def _thought(self) -> bool:
+        """Whether an answer of the first rows has thinking beside it."""
+        return any(row.thinks for kept in self._sample if (row := self._made(kept.value)[0]))
 
     def _tokenizer(self, model: str) -> LoadedTokenizer:
         self._host.emit(Phase(name="Loading the tokenizer"))
@@ -406,7 +416,7 @@ def _needed(request: AnyRequest) -> int:
 
 def _short(row: Row) -> tuple[str, str]:
     """What is asked and what is answered, in a line each."""
-    asked = row.prompt[-1]["content"] if row.prompt else row.text
+    asked = row.prompt[-1]["content"] if row.prompt else row.plain
     said = row.completion[-1]["content"] if row.completion else row.answer
     return _in_a_line(asked), _in_a_line(said)
 

@@ -21,10 +21,12 @@ from workers.protocol.jobs import Train
 from workers.protocol.refusal import Refusal
 from workers.protocol.sources import HUB_MODEL
 from workers.protocol.stages import spec_of
+from workers.snapshot import original_of, require_trainable
 
 HUB_FILES = ["*.json", "*.safetensors", "*.jinja", "tokenizer.model", "merges.txt", "vocab.txt"]
 SMOLLM2_FILE = "SmolLM2-135M-Instruct.Q4_1.gguf"
 MANIFEST = "manifest.json"
+CARD = "README.md"
 
 
 class Located(msgspec.Struct, frozen=True):
@@ -47,7 +49,8 @@ def locate_model(
         reward_model: a reward model is wanted; without it, one is refused, since it cannot speak.
 
     Raises:
-        Refusal: it does not exist, cannot be fetched, or holds no safetensors.
+        Refusal: it does not exist, cannot be fetched, holds no safetensors, or is of a kind that
+            cannot be trained.
     """
     if base == "starter":
         return Located(base, _checked(assets_folder() / "starter" / "model"))
@@ -124,7 +127,35 @@ def _checked(folder: Path) -> Path:
             "Older .bin weights are pickles, which can run code when opened, and are not read.",
             "Take a safetensors version of the model.",
         )
+    _require_trainable(folder, folder.name)
     return folder
+
+
+def _require_configured(folder: Path, repository: str) -> None:
+    """Refuses a repository by what config.json says, or for having none."""
+    if (folder / "config.json").is_file():
+        return _require_trainable(folder, repository)
+    original = original_of(repository, _text_of(folder / CARD))
+    raise Refusal(
+        f"{repository} is no model that can be trained.",
+        "It holds no config.json: GGUF files and adapters alone are made for running.",
+        f"Name the model that it was made of{f', perhaps {original}' if original else ''}.",
+    )
+
+
+def _require_trainable(folder: Path, name: str) -> None:
+    path = folder / "config.json"
+    try:
+        config = msgspec.json.decode(path.read_bytes(), type=dict[str, Any])
+    except msgspec.DecodeError as fault:
+        raise Refusal(
+            f"The config.json of {name} cannot be read.", f"{fault}.", "Fetch the model again."
+        ) from fault
+    require_trainable(config, name, _text_of(folder / CARD))
+
+
+def _text_of(path: Path) -> str:
+    return path.read_text("utf-8", "replace") if path.is_file() else ""
 
 
 def _smollm2(folder: Path, say: Callable[[str], None]) -> Path:
@@ -194,7 +225,8 @@ def _mend_tokenizer(tokenizer: Any) -> None:
 
 
 def _from_hub(repository: str, say: Callable[[str], None]) -> Path:
-    """The files of a hub repository in the hub's own cache; only new ones are fetched."""
+    """The files of a hub repository in the hub's own cache; only new ones are fetched, and weights
+    only after what config.json says of them."""
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import (
         GatedRepoError,
@@ -205,6 +237,8 @@ def _from_hub(repository: str, say: Callable[[str], None]) -> Path:
 
     say(f"Fetching {repository} from the hub")
     try:
+        first = Path(snapshot_download(repository, allow_patterns=["config.json", CARD]))
+        _require_configured(first, repository)
         return Path(snapshot_download(repository, allow_patterns=HUB_FILES))
     except GatedRepoError as fault:
         raise Refusal(

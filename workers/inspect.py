@@ -12,6 +12,7 @@ from workers.data import reader
 from workers.data.audit.audit import Audit, Audited, require
 from workers.data.audit.findings import BadLines, merged
 from workers.data.row_store import RowStore
+from workers.data.tokenize.chat_template import think_by_data
 from workers.engines.tokenizer import load_tokenizer, locate_tokenizer, stopping_tokens
 from workers.host import Host
 from workers.protocol.audit import AuditResult
@@ -37,7 +38,7 @@ def _inspect(host: Host, task: Inspect, rows: RowStore, began: float) -> None:
     bad = BadLines()
     table = reader.read(
         task.source.source, task.source.mapping or None, lambda text: host.emit(Phase(name=text)),
-        rows=rows, bad=bad, progress=Pace(host, "bytes"),
+        rows=rows, bad=bad, progress=Pace(host, "bytes"), documents=task.source.documents,
     )  # fmt: skip
     stages = reader.stages_of(rows, get_args(Stage))
     stage = None if host.requests.stop_asked else _stage(task, stages)
@@ -64,6 +65,7 @@ def _inspect(host: Host, task: Inspect, rows: RowStore, began: float) -> None:
         path=table.path if table else "",
         sha256=table.sha256 if table else "",
         test=task.test,
+        documents=table.documents if table else "",
     )
     host.emit(Inspected(result=result))
     host.emit(Finished(summary={"rows": len(rows), "findings": len(findings)}))
@@ -98,9 +100,14 @@ def _audited(host: Host, task: Inspect, rows: RowStore, stage: Stage) -> Audited
     host.emit(Phase(name="Loading the tokenizer"))
     home, say = Path(host.job.home), lambda text: host.emit(Phase(name=text))
     located = locate_tokenizer(task.model, home, say)
-    tokenizer = load_tokenizer(located, task.template, turns=spec_of(stage).templated)
+    tokenizer = load_tokenizer(
+        located, task.template, thinking=task.thinking, effort=task.reasoning_effort,
+        turns=spec_of(stage).templated,
+    )  # fmt: skip
+    if task.thinking == "auto":
+        think_by_data(tokenizer, rows, stage, task.reasoning)
     host.emit(Phase(name=f"Looking at {len(rows)} rows"))
     look = Audit(rows, tokenizer, stage, task.max_length, test,
                  stops_at=stopping_tokens(located), folder=host.folder,
-                 too_long=task.too_long)  # fmt: skip
+                 too_long=task.too_long, max_rows=task.max_rows)  # fmt: skip
     return look.run(Pace(host, "rows"))

@@ -87,13 +87,31 @@ def test_a_hub_out_of_reach_is_told(tmp_path: Path) -> None:
 def test_a_folder_needs_a_configuration_and_safetensors(tmp_path: Path) -> None:
     with pytest.raises(Refusal, match=r"holds? no config|not a model folder"):
         locate_model(str(tmp_path), tmp_path, print)
-    (tmp_path / "config.json").write_text("{}")
+    (tmp_path / "config.json").write_text('{"model_type": "llama"}')
     (tmp_path / "pytorch_model.bin").write_bytes(b"pickle")
     with pytest.raises(Refusal, match=r"no \.safetensors") as caught:
         locate_model(str(tmp_path), tmp_path, print)
     assert "pickles" in caught.value.cause
     (tmp_path / "model.safetensors").write_bytes(b"x")
     assert locate_model(str(tmp_path), tmp_path, print).folder == tmp_path
+
+
+QUANTIZED = {
+    "config.json": b'{"model_type": "qwen3", "quantization_config": {"quant_method": "awq"}}',
+    "README.md": b"---\nbase_model: org/whole\n---\n",
+    "model.safetensors": b"gigabytes",
+}
+
+
+def test_quantized_weights_are_refused_before_they_are_fetched(tmp_path: Path) -> None:
+    with serving({"models/org/small-AWQ": QUANTIZED, "models/org/x-GGUF": {"x.gguf": b"x"}}) as hub:
+        _, told = _fetch("org/small-AWQ", hub.endpoint, tmp_path)
+        assert "already quantized (AWQ)" in told["what"]
+        assert "model.base = 'org/whole'" in told["remedy"]
+        assert not any("safetensors" in path for path in hub.asked)
+        _, told = _fetch("org/x-GGUF", hub.endpoint, tmp_path)
+    assert "holds no config.json" in told["cause"]
+    assert "perhaps org/x." in told["remedy"]
 
 
 def test_the_fingerprint_follows_names_and_contents(tmp_path: Path) -> None:

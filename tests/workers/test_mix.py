@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from workers.data.mix import limit, mix, shares, split, split_hash
+from workers.data.mix import limit, mix, shares, split, split_all, split_hash
 from workers.data.reader import Row
 from workers.protocol.recipe import Evaluation, Recipe, Source, Training
 from workers.train.dataset import build_dataset
@@ -44,6 +44,20 @@ def test_a_small_set_holds_out_one_row_and_no_share_holds_out_none() -> None:
     training, held_out = split(_rows(5), 0.0001)
     assert (len(training), len(held_out)) == (4, 1)
     assert split(_rows(1), 0.5)[0] or split(_rows(1), 0.5)[1]
+
+
+def test_no_more_rows_are_held_out_than_are_measured() -> None:
+    one, other = _rows(1000), _rows(2000)[1000:]
+    (few, none), held_out = split_all([one, other], 0.1, 10_000)
+    assert (few, none) == (split(one, 0.1)[0], split(other, 0.1)[0])
+    (first, second), held = split_all([one, other], 0.1, 64)
+    assert len(held) == 64
+    assert len(first) + len(second) == 2000 - 64
+    assert held == [row for row in held_out if row in held]
+    assert max(map(split_hash, held)) < min(split_hash(row) for row in held_out if row not in held)
+    assert [row for row in one if row not in held] == first  # in the file's order
+    (repeated, _), same = split_all([one + one, other], 0.1, 64)
+    assert not {str(row) for row in repeated} & {str(row) for row in same}
 
 
 def test_mixed_proportions_match_the_weights() -> None:

@@ -22,7 +22,7 @@ from workers.data.schema.parser import RowParser
 from workers.data.schema.row import Row
 from workers.data.schema.schemas import SCHEMAS
 from workers.protocol.catalogue import known_dataset
-from workers.protocol.recipe import Column, Source, Stage
+from workers.protocol.recipe import Column, Documents, Source, Stage
 from workers.protocol.refusal import Refusal
 from workers.protocol.stages import spec_of
 
@@ -103,6 +103,12 @@ class Table(msgspec.Struct, frozen=True):
     """What it was taken for, and why."""
     bad: list[BadRow] = []
     """Rows that were left out; none unless that was asked for."""
+    documents: str = ""
+    """How its text files were split into documents; empty where it has none."""
+    notes: list[str] = []
+    """What to tell of how the rows were read, a sentence each."""
+    unread: dict[str, int] = {}
+    """Keys of turns that nothing looks at, flags among them: rows by key."""
 
 
 def read_table(
@@ -111,6 +117,7 @@ def read_table(
     mapping: Mapping[str, Column] | None = None,
     bad_rows: Literal["refuse", "skip"] = "refuse",
     say: Callable[[str], None] = silent,
+    documents: Documents = "auto",
 ) -> Table:
     """Reads a dataset.
 
@@ -119,12 +126,13 @@ def read_table(
         mapping: their columns to ours, instead of detection; a dot leads into a column of objects.
         bad_rows: whether a bad row refuses the whole, or is left out and reported.
         say: told when something slow begins.
+        documents: how text files are split.
 
     Raises:
         Refusal: there is no such dataset, or it has bad rows that may not be skipped, or no others.
     """
     bad: list[BadRow] = []
-    table = read(source, mapping, say, bad=bad)
+    table = read(source, mapping, say, bad=bad, documents=documents)
     if bad and (bad_rows == "refuse" or table is None):
         good = len(table.rows) if table else 0
         raise _refuse_rows(table.path if table else source, bad, good + len(bad))
@@ -140,6 +148,7 @@ def read(
     rows: list[Row] | RowStore | None = None,
     bad: BadRows | None = None,
     progress: Callable[[int, int], bool] = lambda done, total: True,
+    documents: Documents = "auto",
 ) -> Table | None:
     """The usable rows of a dataset; no table where none is usable.
 
@@ -151,7 +160,7 @@ def read(
     Raises:
         Refusal: there is no such dataset, it cannot be read at all, or it is empty.
     """
-    found, place = find(source, say), ReadProgress()
+    found, place = find(source, say, documents), ReadProgress()
     total = found.bytes
     rows = [] if rows is None else rows
     bad = [] if bad is None else bad
@@ -170,7 +179,11 @@ def read(
         )
     detected = _with_stages(parser.detected, rows)
     path = str(found.path)
-    return Table(source, path, found.sha256, detected.format, rows, detected)
+    return Table(
+        source, path, found.sha256, detected.format, rows, detected,
+        notes=[*place.remarks, *parser.remarks.sentences], unread=dict(parser.remarks.unread),
+        documents=found.documents_words,
+    )  # fmt: skip
 
 
 def _watched(items: Iterator[RawRow], carry_on: Callable[[], bool]) -> Iterator[RawRow]:
@@ -237,7 +250,7 @@ def stages_of(rows: Iterable[Row], stages: Sequence[Stage] = get_args(Stage)) ->
     """The stages that at least one row can serve; goes through the rows once."""
     kinds = {
         (row.uses_tools, row.label, bool(row.completion), bool(row.rejected), bool(row.prompt),
-         bool(row.text)): row
+         bool(row.text), bool(row.segments)): row
         for row in rows
     }  # fmt: skip
     return [stage for stage in stages if any(serves(row, stage) for row in kinds.values())]

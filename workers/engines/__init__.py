@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from workers.protocol.recipe import Engine, Recipe
@@ -28,7 +29,9 @@ class Loaded(NamedTuple):
 class EngineModule(Protocol):
     """What an engine's module offers."""
 
-    def load_for_training(self, recipe: Recipe, located: Located) -> Loaded: ...
+    def load_for_training(
+        self, recipe: Recipe, located: Located, tell: Callable[[str], None]
+    ) -> Loaded: ...
 
 
 def load_engine(name: Engine) -> EngineModule:

@@ -10,73 +10,82 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from peft import LoraConfig, PeftConfig, PeftModel, get_peft_model, prepare_model_for_kbit_training
-from transformers import (
-    AutoModelForCausalLM,
-    AutoModelForSequenceClassification,
-    BitsAndBytesConfig,
-    PreTrainedModel,
-    PreTrainedTokenizerBase,
-)
+from transformers import BitsAndBytesConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from workers.engines import Loaded
-from workers.engines.tokenizer import load_tokenizer
+from workers.engines.adapters import language_model, merged_adapter, with_adapter
+from workers.engines.classes import Tell, open_scoring, open_speaking, set_padding
+from workers.engines.tokenizer import load_tokenizer, tokenizer_for
 from workers.fetch import Located
-from workers.protocol.recipe import Lora, Recipe
-from workers.protocol.refusal import Refusal
-from workers.protocol.stages import spec_of
+from workers.protocol.recipe import Recipe
 
 
-def load_for_training(recipe: Recipe, located: Located) -> Loaded:
+def _silent(_text: str) -> None:
+    """For loading again what a run has told of already."""
+
+
+def load_for_training(recipe: Recipe, located: Located, tell: Tell = _silent) -> Loaded:
     """The base model with a fresh adapter on, or all weights trainable for method `full`.
 
     LoRA keeps the frozen base in the computing precision and its own weights in 32 bits; full
     training keeps 32-bit weights and computes in the precision (mixed precision, Micikevicius et
-    al. 2018), since small steps are lost in 16-bit weights.
+    al. 2018), since small steps are lost in 16-bit weights. A tower stays as it is.
+
+    Args:
+        recipe: model, method and stage.
+        located: where the base is.
+        tell: told, in the user's words, what of the model is not trained or not kept.
     """
     device = best_device()
     dtype = computing_dtype(recipe.training.precision, device)
     full = recipe.model.method == "full"
     four_bit = recipe.model.method == "qlora"
-    model = load_weights(located, torch.float32 if full else dtype, four_bit=four_bit)
-    tokenizer = load_tokenizer(
-        located, recipe.model.template, turns=spec_of(recipe.stage).templated
-    )
+    tokenizer = tokenizer_for(recipe.model, located, recipe.stage)
+    model = load_weights(located, torch.float32 if full else dtype, tell, four_bit=four_bit)
     stop_at_end(model, tokenizer)
     if recipe.training.gradient_checkpointing:
         model.config.use_cache = False
     if full:
-        model.requires_grad_(True)  # PEFT freezes what adapters were merged into
+        _train_language_model(model)
     else:
-        model = with_adapter(model, recipe, four_bit=four_bit)
+        model = with_adapter(model, recipe, tell, four_bit=four_bit)
     return Loaded(model, tokenizer, device, dtype)
 
 
-def load_reward_model_for_training(recipe: Recipe, located: Located) -> Loaded:
+def _train_language_model(model: PreTrainedModel) -> None:
+    """Every weight but those of towers, which text does not reach; PEFT freezes what adapters were
+    merged into."""
+    model.requires_grad_(False)
+    language_model(model).requires_grad_(True)
+    head = model.get_output_embeddings() or getattr(model, "score", None)
+    if head is not None:
+        head.requires_grad_(True)
+
+
+def load_reward_model_for_training(
+    recipe: Recipe, located: Located, tell: Tell = _silent
+) -> Loaded:
     """The base with one output in place of its words, and a fresh adapter on: a reward model."""
     device = best_device()
     dtype = computing_dtype(recipe.training.precision, device)
     full = recipe.model.method == "full"
-    model = load_reward_model(located, torch.float32 if full else dtype)
-    tokenizer = load_tokenizer(located, recipe.model.template)
-    model.config.pad_token_id = tokenizer.pad_token_id
+    tokenizer = tokenizer_for(recipe.model, located, recipe.stage)
+    model = load_reward_model(located, torch.float32 if full else dtype, tell)
+    set_padding(model, tokenizer.pad_token_id)
     if full:
-        model.requires_grad_(True)
+        _train_language_model(model)
     else:
-        model = with_adapter(model, recipe, four_bit=False, task="SEQ_CLS")
+        model = with_adapter(model, recipe, tell, four_bit=False, task="SEQ_CLS")
     return Loaded(model, tokenizer, device, dtype)
 
 
-def load_reward_model(located: Located, dtype: torch.dtype) -> PreTrainedModel:
+def load_reward_model(
+    located: Located, dtype: torch.dtype, tell: Tell = _silent
+) -> PreTrainedModel:
     """A sequence classifier with one output on the base's body, adapters before it merged in."""
-    model: Any = AutoModelForSequenceClassification.from_pretrained(
-        located.folder, num_labels=1, dtype=dtype, use_safetensors=True, trust_remote_code=False
-    )
+    model = open_scoring(located.folder, tell, dtype=dtype)
     for adapter in located.adapters:
-        config = PeftConfig.from_pretrained(str(adapter))
-        if config.task_type != "SEQ_CLS":
-            config.task_type = None  # its layers are the body's; it was trained to speak
-        model = PeftModel.from_pretrained(model, str(adapter), config=config).merge_and_unload()
+        model = merged_adapter(model, adapter, scoring=True)
     return model
 
 
@@ -91,16 +100,18 @@ def load_for_speaking(located: Located) -> Loaded:
 
 
 def stop_at_end(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
-    """Lets generation stop at the tokenizer's end token, beside those that the model knows."""
+    """Lets generation stop at the tokenizer's end token, beside those that the model knows; what is
+    saved names it in its configuration too."""
     settings: Any = model.generation_config
     known = settings.eos_token_id
     ends = [tokenizer.eos_token_id, *(known if isinstance(known, list) else [known])]
     found = list(dict.fromkeys(end for end in ends if end is not None))
     settings.eos_token_id = found[0] if len(found) == 1 else found or None
+    model.config.get_text_config().eos_token_id = settings.eos_token_id
 
 
 def load_weights(
-    located: Located, dtype: torch.dtype, *, four_bit: bool = False
+    located: Located, dtype: torch.dtype, tell: Tell = _silent, *, four_bit: bool = False
 ) -> PreTrainedModel:
     """The base's weights with the adapters before this run merged in."""
     quantization = None
@@ -111,63 +122,10 @@ def load_weights(
             bnb_4bit_use_double_quant=True,
             bnb_4bit_compute_dtype=dtype,
         )
-    model = AutoModelForCausalLM.from_pretrained(
-        located.folder,
-        dtype=dtype,
-        use_safetensors=True,
-        trust_remote_code=False,
-        quantization_config=quantization,
-    )
+    model = open_speaking(located.folder, tell, dtype=dtype, quantization_config=quantization)
     for adapter in located.adapters:
-        model = PeftModel.from_pretrained(model, str(adapter)).merge_and_unload()
+        model = merged_adapter(model, adapter)
     return model
-
-
-def with_adapter(
-    model: PreTrainedModel, recipe: Recipe, *, four_bit: bool, task: str = "CAUSAL_LM"
-) -> PreTrainedModel:
-    """The frozen model with a fresh LoRA adapter (Hu et al. 2021) on the named layers."""
-    if four_bit:
-        _keep_differentiable(model)
-        checkpointing = recipe.training.gradient_checkpointing
-        model = prepare_model_for_kbit_training(model, use_gradient_checkpointing=checkpointing)
-    config = LoraConfig(
-        task_type=task,
-        r=recipe.lora.rank,
-        lora_alpha=recipe.lora.alpha,
-        lora_dropout=recipe.lora.dropout,
-        target_modules=target_modules(recipe.lora),
-        use_dora=recipe.model.method == "dora",
-    )
-    try:
-        return get_peft_model(model, config)  # type: ignore[return-value]
-    except ValueError as fault:
-        raise Refusal(
-            f"The adapter does not fit this model: {fault}",
-            "lora.targets names layers that the model does not have.",
-            "Set lora.targets = 'all-linear'.",
-        ) from fault
-
-
-PACKING = "support_avx512bf16_for_cpu"
-"""What bitsandbytes calls a layer's leave to be packed."""
-
-
-def _keep_differentiable(model: PreTrainedModel) -> None:
-    """Keeps four-bit layers from being packed for inference when they are first evaluated.
-
-    On processors with AVX-512 BF16, bitsandbytes packs a layer for good once it is called in eval
-    mode; the packed product has no gradient, so that nothing below it would be learnt afterwards.
-    """
-    layers: list[Any] = [one for one in model.modules() if hasattr(one, PACKING)]
-    for layer in layers:
-        setattr(layer, PACKING, False)
-
-
-def target_modules(lora: Lora) -> str | list[str]:
-    if lora.targets == "all-linear":
-        return lora.targets
-    return [name.strip() for name in lora.targets.split(",") if name.strip()]
 
 
 def best_device() -> str:

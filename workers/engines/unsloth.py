@@ -14,29 +14,30 @@ from typing import Any
 from unsloth import FastLanguageModel
 
 from workers.engines import Loaded
-from workers.engines.tokenizer import load_tokenizer
+from workers.engines.adapters import ALL_LINEAR, named_layers
+from workers.engines.classes import Tell
+from workers.engines.tokenizer import tokenizer_for
 from workers.engines.transformers import (
     best_device,
     computing_dtype,
     stop_at_end,
-    target_modules,
 )
 from workers.fetch import Located
 from workers.protocol.recipe import Recipe
 from workers.protocol.refusal import Refusal
-from workers.protocol.stages import spec_of
 
 LIBRARY: Any = FastLanguageModel
 """Unchecked: a type checker takes this very file for the library of the same name."""
 
 
-def load_for_training(recipe: Recipe, located: Located) -> Loaded:
+def load_for_training(recipe: Recipe, located: Located, tell: Tell) -> Loaded:
     """The base model through Unsloth with a fresh adapter on; raises `Refusal` for DoRA."""
     _refuse(recipe, located)
     options = recipe.training
     device = best_device()
     dtype = computing_dtype(options.precision, device)
     full = recipe.model.method == "full"
+    tokenizer = tokenizer_for(recipe.model, located, recipe.stage)
     model, _ = LIBRARY.from_pretrained(
         model_name=str(located.folder),
         max_seq_length=options.max_length,
@@ -46,19 +47,16 @@ def load_for_training(recipe: Recipe, located: Located) -> Loaded:
         trust_remote_code=False,
     )
     if not full:
-        targets = target_modules(recipe.lora)
+        every = recipe.lora.targets.startswith(ALL_LINEAR)
         model = LIBRARY.get_peft_model(
             model,
             r=recipe.lora.rank,
             lora_alpha=recipe.lora.alpha,
             lora_dropout=recipe.lora.dropout,
-            target_modules=PROJECTIONS if isinstance(targets, str) else targets,
+            target_modules=PROJECTIONS if every else named_layers(recipe.lora),
             use_gradient_checkpointing="unsloth" if options.gradient_checkpointing else False,
             random_state=options.seed,
         )
-    tokenizer = load_tokenizer(
-        located, recipe.model.template, turns=spec_of(recipe.stage).templated
-    )
     stop_at_end(model, tokenizer)
     return Loaded(model, tokenizer, device, dtype)
 

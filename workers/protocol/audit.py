@@ -5,6 +5,13 @@ from __future__ import annotations
 import msgspec
 
 
+def counted(rows: int, documents: str = "") -> str:
+    """So many rows, or so many documents of text files, which were split by a rule."""
+    if not documents:
+        return f"{rows:,} rows"
+    return f"{rows:,} documents, {documents}" if rows != 1 else "1 document"
+
+
 class BadLine(msgspec.Struct, frozen=True):
     """A line that cannot be used, and why. `line` counts from 1."""
 
@@ -82,8 +89,15 @@ class AuditResult(msgspec.Struct, frozen=True, kw_only=True):
     seconds: float
     path: str = ""
     sha256: str = ""
+    documents: str = ""
+    """How text files were split into documents; empty where there are none."""
     test: str = ""
     """The test set compared with; empty means the held-out share."""
+
+    @property
+    def counted(self) -> str:
+        """How many rows can be used, or documents and where they were split."""
+        return counted(self.rows, self.documents)
 
     @property
     def unusable(self) -> int:

@@ -26,6 +26,8 @@ class Opening(msgspec.Struct, frozen=True, kw_only=True):
     """As SPDX writes it where it can; empty is unknown."""
     licence_from: str = ""
     """Where the licence is told: the catalogue, the dataset's card, the recipe."""
+    documents: str = ""
+    """How text files are split into documents; empty where there are none."""
     version_of: str = ""
     """The source that this dataset is an edited version of."""
 
@@ -57,6 +59,8 @@ class Piece(msgspec.Struct, frozen=True):
     """Empty for the further bytes of a letter that stands in an earlier piece."""
     trained: bool
     special: bool = False
+    thinking: bool = False
+    """Of an answer's thinking."""
 
 
 class TokenView(msgspec.Struct, frozen=True, kw_only=True):
@@ -64,7 +68,7 @@ class TokenView(msgspec.Struct, frozen=True, kw_only=True):
 
     row: int
     title: str = ""
-    """Which side of a pair: chosen or rejected; empty otherwise."""
+    """Which side of a pair, chosen or rejected, or which of several answers; empty otherwise."""
     pieces: list[Piece]
     """All tokens, truncated ones among them; bounded by LONGEST_SHOWN."""
     tokens: int
@@ -74,6 +78,8 @@ class TokenView(msgspec.Struct, frozen=True, kw_only=True):
     """The first token that no longer fits; None when all fit."""
     template: str = ""
     """Name of the chat template that rendered it, `own` for the model's; empty for plain text."""
+    mask: str = ""
+    """How it was told which tokens are in the loss, in a sentence; empty where none is masked."""
     warnings: list[str] = []
     """Where template, model and row disagree, in sentences."""
 

@@ -18,7 +18,7 @@ Stage = Literal[
 Supervision = Literal["text", "completions", "pairs", "labels", "prompts"]
 """What is in the loss: whole texts, the completions of prompts, pairs of a chosen and a rejected
 completion, completions labelled desirable or not, or the model's own completions of prompts."""
-Field = Literal["text", "completion", "rejected", "label", "prompt"]
+Field = Literal["text", "completion", "rejected", "label", "prompt", "segments"]
 """A field of `workers.data.reader.Row`."""
 
 S = TypeVar("S", bound=str)
@@ -143,6 +143,11 @@ class StageSpec(msgspec.Struct, frozen=True, kw_only=True):
         return self.supervision != "text"
 
     @property
+    def learns_answers(self) -> bool:
+        """Whether its data holds the answers that it learns from."""
+        return self.supervision in ("completions", "pairs", "labels")
+
+    @property
     def preference(self) -> bool:
         """Whether it learns from what is preferred: pairs or labels."""
         return self.supervision in ("pairs", "labels")
@@ -233,7 +238,7 @@ _DECLARED = (
         icon="graduation-cap",
         usual=True,
         supervision="completions",
-        fields=("completion",),
+        fields=("completion", "segments"),
         bring="Bring answers to learn: a chat, or a prompt with a completion.",
         tools=True,
         options=("training.packing", "training.assistant_only_loss", *_ANSWERS),
@@ -440,7 +445,14 @@ _DECLARED = (
         fields=("text",),
         bring="Bring plain text, in a text column.",
         options=("training.packing",),
-        defaults=(_tiny(1e-3, 16), _TINY_FULL),
+        defaults=(
+            Default(
+                values={"training.packing": True},
+                source="no window is left half empty; TRL keeps packed documents apart",
+            ),
+            _tiny(1e-3, 16, packing=False),
+            _TINY_FULL,
+        ),
         charts=SFT_CHARTS,
         measures=("loss", "entropy", "token_accuracy"),
         trainer="sft",

@@ -30,6 +30,7 @@ class TrainedModel:
     """A sequence classifier with one output: its value is the reward."""
 
     def __init__(self, base: str, home: Path) -> None:
+        from workers.engines.classes import set_padding
         from workers.engines.transformers import (
             best_device,
             computing_dtype,
@@ -42,7 +43,7 @@ class TrainedModel:
         self.tokenizer: Any = load_tokenizer(located)
         device = best_device()
         model = load_reward_model(located, computing_dtype("auto", device))
-        model.config.pad_token_id = self.tokenizer.pad_token_id
+        set_padding(model, self.tokenizer.pad_token_id)
         self.model: Any = model.to(device).eval()  # type: ignore[arg-type]
 
     def score(self, samples: Sequence[Sample]) -> list[Outcome]:

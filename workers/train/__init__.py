@@ -65,13 +65,15 @@ def _train(recipe: Recipe, host: Host, engine: EngineModule, closing: ExitStack)
     located = locate_model(
         recipe.model.base, Path(host.job.home), lambda text: host.emit(Phase(name=text))
     )
-    loaded = _load(recipe, engine, _to_load(recipe, host, located))
+    loaded = _load(recipe, engine, _to_load(recipe, host, located), host)
     here = context.TrainingContext(
         recipe, host, loaded, located, rows.training, rows.held_out, closing
     )
     context.resolve(here, rows.datasets)
+    context.tell_end_of_turn(here)
 
     host.emit(Phase(name="Preparing"))
+    context.settle_thinking(here)
     here.held_out = presentable(here, here.held_out)
     trainer = build_checked(here, stage)
     context.tell_coverage(here, trainer)
@@ -128,13 +130,17 @@ def _with_own_template(recipe: Recipe, folder: Path) -> Recipe:
     )
 
 
-def _load(recipe: Recipe, engine: EngineModule, located: Located) -> Loaded:
+def _load(recipe: Recipe, engine: EngineModule, located: Located, host: Host) -> Loaded:
     """A model that speaks, or a reward model, which Unsloth does not make."""
+
+    def tell(text: str) -> None:
+        host.emit(Note(text=text))
+
     if spec_of(recipe.stage).talks:
-        return engine.load_for_training(recipe, located)
+        return engine.load_for_training(recipe, located, tell)
     from workers.engines.transformers import load_reward_model_for_training
 
-    return load_reward_model_for_training(recipe, located)
+    return load_reward_model_for_training(recipe, located, tell)
 
 
 def _tell_skipped(host: Host, tables: list[Table]) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from workers.data import licences
-from workers.data.mix import Rows, Share, limit, mix, shares, split, split_hash
+from workers.data.mix import Rows, Share, limit, mix, shares, split_all, split_hash
 from workers.data.read.files import DataFiles, silent
 from workers.data.reader import SCHEMAS, Table, read_table, serves
 from workers.protocol.events import Note
@@ -82,7 +82,13 @@ def build_dataset(recipe: Recipe, say: Callable[[str], None] = silent) -> Traini
         Refusal: a file cannot be read, does not serve the stage, or nothing is left to train on.
     """
     tables = [
-        read_table(source.source, mapping=source.mapping, bad_rows=source.bad_rows, say=say)
+        read_table(
+            source.source,
+            mapping=source.mapping,
+            bad_rows=source.bad_rows,
+            say=say,
+            documents=source.documents,
+        )
         for source in recipe.data
     ]
     usable = [
@@ -96,9 +102,8 @@ def build_dataset(recipe: Recipe, say: Callable[[str], None] = silent) -> Traini
         kept = [[row for row in rows if split_hash(row) not in asked] for rows in usable]
         tables = [*tables, test]
     else:
-        pairs = [split(rows, recipe.evaluation.holdout) for rows in usable]
-        kept = [training for training, _ in pairs]
-        held_out = [row for _, rows in pairs for row in rows]
+        held = recipe.evaluation
+        kept, held_out = split_all(usable, held.holdout, held.max_rows)
     weights = [source.weight for source in recipe.data]
     training = mix(kept, weights, recipe.training.seed)
     if not training:

@@ -102,8 +102,8 @@ def _teacher(context: TrainingContext) -> Any:
             "Take a teacher of the same family, or fine-tune on the teacher's written answers.",
         )
     teacher: Any = load_weights(located, context.loaded.dtype)
-    mine_wide = context.loaded.model.config.vocab_size
-    if teacher.config.vocab_size != mine_wide:
+    mine_wide = context.loaded.model.config.get_text_config().vocab_size
+    if teacher.config.get_text_config().vocab_size != mine_wide:
         # The same tokens, padded to another width: what stands beyond them is never said.
         teacher.resize_token_embeddings(mine_wide)
     return teacher.to(context.loaded.device).requires_grad_(False).eval()

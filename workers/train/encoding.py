@@ -103,7 +103,7 @@ def list_skipped(context: TrainingContext, rows: Iterable[dict[str, Any]]) -> No
 
 
 def _question(row: Row) -> str:
-    text = " ".join((row.prompt[-1]["content"] if row.prompt else row.text).split())
+    text = " ".join((row.prompt[-1]["content"] if row.prompt else row.plain).split())
     return text if len(text) <= EXCERPT else text[: EXCERPT - 1] + "…"
 
 

@@ -24,7 +24,7 @@ from trl import GRPOConfig, GRPOTrainer, RLOOConfig, RLOOTrainer
 
 from workers.data.reader import Message
 from workers.data.tokenize.chat_template import render
-from workers.evaluate import Measured
+from workers.evaluate import Measured, turn_ends
 from workers.protocol.refusal import Refusal
 from workers.protocol.rollouts import Group, Rollouts
 from workers.rewards import Rewards, Sample, Scored, equal_share
@@ -108,8 +108,10 @@ def _arguments(context: TrainingContext, rewards: Rewards) -> Any:
         "reward_weights": list(rewards.weights),
         "use_vllm": _use_vllm(context),
     }
+    ends = sorted(turn_ends(context.loaded.model, context.loaded.tokenizer))
+    shared["generation_kwargs"] = {"eos_token_id": ends}
     if shared["use_vllm"]:
-        shared["vllm_mode"] = "colocate"
+        shared |= {"vllm_mode": "colocate", "generation_kwargs": {"stop_token_ids": ends}}
     if shared["save_strategy"] == "steps":
         # Between two batches of completions: resuming inside one would sample it again.
         window = options.num_iterations
@@ -207,8 +209,35 @@ class RewardFunctions:
         self._batch = ScoredBatch(prompts, texts, completion_ids, answer, scored, ready)
 
 
+class EndToken(int):
+    """A token that ends an answer, though the tokenizer names another one: equal to that one too.
+
+    TRL asks whether a completion was truncated by comparing its last token with the tokenizer's end
+    token alone.
+    """
+
+    named: int
+    """The tokenizer's end token."""
+
+    def __eq__(self, other: object) -> bool:
+        return int(self) == other or self.named == other
+
+    __hash__ = int.__hash__
+
+
+def ended(ids: list[int], ends: set[int], named: int) -> list[int]:
+    """A completion up to the first token that ends it, which stands for the named one."""
+    at = next((at for at, token in enumerate(ids) if token in ends), None)
+    if at is None:
+        return ids
+    end = EndToken(ids[at])
+    end.named = named
+    return [*ids[:at], end]
+
+
 class Logged:
-    """What is added to TRL's trainers: times, and a record of every step's completions."""
+    """What is added to TRL's trainers: times, a record of every step's completions, and all tokens
+    that end an answer, where TRL knows the tokenizer's end token alone."""
 
     def __init__(
         self, context: TrainingContext, functions: RewardFunctions, **options: Any
@@ -218,17 +247,26 @@ class Logged:
         self._context = context
         self._functions = functions
         self._seconds: dict[str, list[float]] = defaultdict(list)
+        self._ends = turn_ends(context.loaded.model, context.loaded.tokenizer)
+
+    def _generate_single_turn(self, *args: Any, **kwargs: Any) -> Any:
+        """Completions up to the first token that ends them; GRPO's come with log-probabilities."""
+        made = super()._generate_single_turn(*args, **kwargs)  # type: ignore[misc]
+        ids, *others = made if isinstance(made, tuple) else (made,)
+        named = self._context.loaded.tokenizer.eos_token_id
+        ids = [ended(one, self._ends, named) for one in ids]
+        return (ids, *others) if others else ids
 
     def training_step(self, *args: Any, **kwargs: Any) -> torch.Tensor:
         began = time.perf_counter()
         loss = super().training_step(*args, **kwargs)  # type: ignore[misc]
-        ended = time.perf_counter()
+        over = time.perf_counter()
         batch = self._functions.take()  # none where an earlier batch is learnt from once more
         sampled = batch.ready - began if batch else 0.0
         if batch:
             self._seconds["rollout_seconds"].append(sampled)
             self._save_rollouts(batch)
-        self._seconds["update_seconds"].append(ended - began - sampled)
+        self._seconds["update_seconds"].append(over - began - sampled)
         return loss
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
@@ -241,9 +279,7 @@ class Logged:
         """Writes the first groups of a batch beside the run."""
         this: Any = self
         advantages = list(this._logs["advantages"])[-len(batch.texts) :]
-        groups = _groups(
-            batch, advantages, this.num_generations, this.processing_class.eos_token_id
-        )
+        groups = _groups(batch, advantages, this.num_generations, self._ends)
         step = this.state.global_step + 1
         record = Rollouts(step, self.rewards.names, self.rewards.weights, groups)
         save_rollouts(self._context, record)
@@ -262,7 +298,7 @@ def _text(completion: Any) -> str:
 
 
 def _groups(
-    batch: ScoredBatch, advantages: Sequence[float], group_size: int, end: int
+    batch: ScoredBatch, advantages: Sequence[float], group_size: int, ends: set[int]
 ) -> list[Group]:
     """The first groups of a batch, as they are kept for looking at."""
     samples = [
@@ -272,7 +308,7 @@ def _groups(
             batch.texts[at],
             tokens=len(batch.ids[at]),
             advantage=advantages[at] if math.isfinite(advantages[at]) else 0.0,
-            truncated=end not in batch.ids[at],
+            truncated=ends.isdisjoint(batch.ids[at]),
         )
         for at in range(min(len(batch.texts), SHOWN_PROMPTS * group_size))
     ]

@@ -25,7 +25,7 @@ from torch.nn.utils.rnn import pad_sequence
 from transformers import Trainer, TrainingArguments
 
 from workers.data.reader import Row
-from workers.evaluate import Measured
+from workers.evaluate import Measured, turn_ends
 from workers.protocol.coverage import coverage
 from workers.protocol.refusal import Refusal
 from workers.protocol.rollouts import Group, Rollouts
@@ -183,6 +183,7 @@ class PPOTrainer(Trainer):
         self._options = context.recipe.rl
         self._at_once = context.recipe.training.batch_size
         self._tokenizer: Any = context.loaded.tokenizer
+        self._ends = turn_ends(context.loaded.model, context.loaded.tokenizer)
         self._values: dict[str, float] = {}
         """The present step's metrics."""
 
@@ -233,11 +234,12 @@ class PPOTrainer(Trainer):
         model.eval()
         prompts, given = ids.to(self.args.device), seen.to(self.args.device)
 
-        # A completion ends with its end token, before the first padding.
+        # A completion goes on to its first end token; what stands behind that is padding.
         completions = self._generate(prompts, given)  # (B, T)
         width = completions.shape[1]
-        mask = (completions == self._tokenizer.pad_token_id).cumsum(1) == 0  # (B, T)
-        ended = ((completions == self._tokenizer.eos_token_id) & mask).any(1)  # (B,)
+        ends = torch.isin(completions, torch.tensor(sorted(self._ends), device=given.device))
+        mask = (ends.cumsum(1) - ends.int()) == 0  # (B, T)
+        ended = ends.any(1)  # (B,)
         lengths = mask.sum(1)  # (B,)
         # The value is needed one token further: there it has seen the end and the score is earned.
         value_mask = torch.arange(width, device=mask.device) <= lengths[:, None]  # (B, T)
@@ -317,7 +319,7 @@ class PPOTrainer(Trainer):
                     temperature=self._options.temperature,
                     **UNCHANGED,
                     max_new_tokens=self._options.max_completion_tokens,
-                    eos_token_id=self._tokenizer.eos_token_id,
+                    eos_token_id=sorted(self._ends),
                     pad_token_id=padding,
                     use_cache=True,
                 )

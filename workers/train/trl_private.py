@@ -43,6 +43,18 @@ PRIVATE_NAMES = (
         "the same",
     ),
     PrivateName(
+        "trl.GRPOTrainer", "_generate_single_turn", ("prompt_ids", "images", "multimodal_fields"),
+        "", "overridden, so that a completion ends at any token that ends an answer",
+    ),
+    PrivateName(
+        "trl.RLOOTrainer", "_generate_single_turn", ("prompt_ids", "images", "multimodal_fields"),
+        "", "the same",
+    ),
+    PrivateName(
+        "trl.GRPOTrainer", "_generate", ("prompts",), "ids[-1] not in eos_and_pad",
+        "asks for truncation by comparing the last token, which may stand for the named one",
+    ),
+    PrivateName(
         "trl.DPOTrainer", "_prepare_dataset", ("dataset",), "",
         "overridden, so that rows which are token ids already stay as they are",
     ),

@@ -9,7 +9,8 @@ import psutil
 import torch
 from trl.trainer.utils import disable_dropout_in_model
 
-from workers.engines.transformers import load_reward_model, with_adapter
+from workers.engines.adapters import with_adapter
+from workers.engines.transformers import load_reward_model
 from workers.fetch import locate_model
 from workers.protocol.refusal import Refusal
 from workers.protocol.rewards import RewardModel
@@ -109,7 +110,7 @@ def load_value_model(context: TrainingContext, rewards: Rewards) -> Any:
     model: Any = load_reward_model(located, torch.float32 if full else context.loaded.dtype)
     if full:
         return model.requires_grad_(True)
-    adapted: Any = with_adapter(model, recipe, four_bit=False, task="SEQ_CLS")
+    adapted: Any = with_adapter(model, recipe, lambda _: None, four_bit=False, task="SEQ_CLS")
     return adapted.base_model.model  # the classifier itself, whose body and score are called
 
 

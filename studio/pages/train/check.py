@@ -52,6 +52,9 @@ class DatasetCheck(CheckCard):
         return given and Inspect(
             source=given, model=base, stage=asked.stage, test=asked.evaluation.test,
             max_length=asked.training.max_length, too_long=asked.training.too_long,
+            template=asked.model.template, thinking=asked.model.thinking,
+            reasoning_effort=asked.model.reasoning_effort, reasoning=asked.training.reasoning,
+            max_rows=asked.evaluation.max_rows,
         )  # fmt: skip
 
     def _on_skip(self) -> None:

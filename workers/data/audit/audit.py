@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 BATCH_LETTERS = 1_000_000
 """Rows are looked at in batches of about so many letters."""
 MOST_TEST_ROWS = 10_000
-"""Held-out rows that are looked for among the others: those that a run would measure first."""
+"""Held-out rows that are looked for among the others."""
 PROBED_ROWS = 64
 """Rows that are encoded in full, to look at their last tokens in the loss."""
 LANGUAGE_ROWS = 400
@@ -64,6 +64,7 @@ class Audit:
         stops_at: token ids at which generation stops, beside the tokenizer's own.
         folder: where a file may lie as long as the audit runs.
         too_long: what the run does with rows whose answers do not fit into `max_length`.
+        max_rows: held-out rows at most.
     """
 
     def __init__(
@@ -77,6 +78,7 @@ class Audit:
         stops_at: Sequence[int] = (),
         folder: Path | None = None,
         too_long: TooLong = "cut",
+        max_rows: int = MOST_TEST_ROWS,
     ) -> None:
         self._all = rows
         self._tokenizer = tokenizer
@@ -94,8 +96,9 @@ class Audit:
         self._pairs = Pairs(self._findings)
         self._repeats = Repeats(self._findings, self._row, folder)
         if test is None:
-            self._apart = places < held_out_below(places, holdout)
-            self._test = [prompt_of(self._row(at)) for at in _foremost(self._apart, places)]
+            self._apart = _held_out(places, held_out_below(places, holdout), max_rows)
+            apart = np.flatnonzero(self._apart)
+            self._test = [prompt_of(self._row(at)) for at in apart[:MOST_TEST_ROWS].tolist()]
             self._findings.soften("test_overlap")  # rows of one kind share forms of words
         else:
             self._apart = np.zeros(len(places), bool)
@@ -218,11 +221,11 @@ def _placed(rows: Iterable[Row], stage: Stage) -> tuple[NDArray[np.bool_], NDArr
     return np.array(served, bool), np.array(places)
 
 
-def _foremost(apart: NDArray[np.bool_], places: NDArray[np.float64]) -> list[int]:
-    """The rows held out, or those of the least positions where they are many; in order."""
-    held_out = np.flatnonzero(apart)
-    least = np.argsort(places[held_out], kind="stable")[:MOST_TEST_ROWS]
-    return np.sort(held_out[least]).tolist()
+def _held_out(places: NDArray[np.float64], bound: float, most: int) -> NDArray[np.bool_]:
+    """Which rows are held out: of those below the bound the `most` of the least positions, and
+    what stands at the last one's."""
+    below = np.sort(places[places < bound])
+    return places <= below[most - 1] if len(below) > most else places < bound
 
 
 @contextmanager
@@ -242,7 +245,7 @@ def _batches(rows: Iterable[Row]) -> Iterator[list[Row]]:
     letters = 0
     for row in rows:
         batch.append(row)
-        letters += len(row.text) + sum(
+        letters += len(row.plain) + sum(
             [len(turn["content"]) for turn in (*row.prompt, *row.completion, *row.rejected)]
         )
         if letters >= BATCH_LETTERS:

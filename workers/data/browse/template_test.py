@@ -35,10 +35,14 @@ class TemplateTest:
     Args:
         load: reads a model's tokenizer; raises `Refusal` where there is none.
         folder: where the template is kept while it is tried.
+        thought: whether the data has thinking, which decides what `auto` thinking is.
     """
 
-    def __init__(self, load: Callable[[str], LoadedTokenizer], folder: Path) -> None:
+    def __init__(
+        self, load: Callable[[str], LoadedTokenizer], folder: Path, *, thought: bool
+    ) -> None:
         self._load = load
+        self._thought = thought
         self._folder = folder
         self._trial = TemplateTrial()
         self._loaded: dict[str, tuple[LoadedTokenizer, Any, Any]] = {}
@@ -83,7 +87,7 @@ class TemplateTest:
             )
         path = self._folder / FILE
         path.write_text(jinja, encoding="utf-8")
-        viewer = TokenViewer(loaded.tokenizer, str(path), loaded.stops_at)
+        viewer = TokenViewer(loaded.tokenizer, str(path), loaded.stops_at, thought=self._thought)
         views = viewer.views(row, number, stage, max_length)
         return TemplateTried(row=number, views=views, findings=findings)
 

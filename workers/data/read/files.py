@@ -21,9 +21,11 @@ import msgspec
 from workers.data.read import hub
 from workers.data.read.hub import split_of
 from workers.data.read.jsonl import NumberedRow, json_rows
-from workers.data.read.tabular import arrow_rows, csv_rows, parquet_rows, text_rows
+from workers.data.read.tabular import arrow_rows, csv_rows, parquet_rows
+from workers.data.read.text import LOOKED_BYTES, WORDS, rule_of, text_rows
 from workers.folders import sha256_of, sha256_of_files
 from workers.protocol.assets import builtin_dataset
+from workers.protocol.recipe import Documents
 from workers.protocol.refusal import Refusal
 from workers.protocol.sources import ACCEPTED, BUILTIN, Kind, kind_of_file
 
@@ -39,10 +41,12 @@ def silent(text: str) -> None:
 
 
 class ReadProgress:
-    """How far a dataset is read: bytes of its files as they lie on the disk."""
+    """How far a dataset is read, in bytes of its files as they lie on the disk, and how."""
 
     def __init__(self) -> None:
         self.bytes = 0
+        self.remarks: list[str] = []
+        """What to tell of how the files were read, a sentence each."""
 
 
 class DataFiles(msgspec.Struct, frozen=True):
@@ -52,13 +56,22 @@ class DataFiles(msgspec.Struct, frozen=True):
     path: Path
     """A file, or the folder that holds the files."""
     files: tuple[Path, ...]
+    documents: Documents = "auto"
+    """How text files are split."""
+
+    @property
+    def documents_words(self) -> str:
+        """How its text files are split into documents; empty where it has none."""
+        rules = {text_rule(file, self.documents) for file in self.files
+                 if kind_of_file(file) == "text"}  # fmt: skip
+        return " or ".join(words for rule, words in WORDS.items() if rule in rules)
 
     def items(self, place: ReadProgress | None = None) -> Iterator[RawRow]:
         """All rows in order, the bad ones among them; `place` is moved on as they are read."""
         place, done = place or ReadProgress(), 0
         for file in self.files:
             name = "" if file == self.path else str(file.relative_to(self.path))
-            for row in read_rows(file, place):
+            for row in read_rows(file, place, self.documents):
                 yield RawRow(name, *row)
             done += file.stat().st_size
             place.bytes = done  # some kinds are not read from their beginning to their end
@@ -85,8 +98,12 @@ class RawRow(NamedTuple):
     excerpt: str = ""
 
 
-def find(source: str, say: Say = silent) -> DataFiles:
+def find(source: str, say: Say = silent, documents: Documents = "auto") -> DataFiles:
     """The files behind a recipe's `source`, fetched from the hub where they are there.
+
+    Args:
+        say: told when something slow begins.
+        documents: how text files are split.
 
     Raises:
         Refusal: there are none, or the hub does not give them.
@@ -96,13 +113,13 @@ def find(source: str, say: Say = silent) -> DataFiles:
         return DataFiles(source, path, (path,))
     path = Path(source).expanduser()
     if path.is_file():
-        return DataFiles(source, path, (path,))
+        return DataFiles(source, path, (path,), documents)
     if path.is_dir():
-        return DataFiles(source, path, _files_of(path))
+        return DataFiles(source, path, _files_of(path), documents)
     wanted = hub.parse(source)
     if wanted is not None and kind_of_file(path) is None:
         folder, files = hub.fetch(wanted, say)
-        return DataFiles(source, folder, tuple(files))
+        return DataFiles(source, folder, tuple(files), documents)
     raise Refusal(
         f"There is no dataset at {source}.",
         "The path may be misspelt, or the file was moved since the recipe was written.",
@@ -143,11 +160,13 @@ def _files_of(folder: Path) -> tuple[Path, ...]:
     return tuple(files)
 
 
-def read_rows(path: Path, place: ReadProgress | None = None) -> Iterator[NumberedRow]:
+def read_rows(
+    path: Path, place: ReadProgress | None = None, documents: Documents = "auto"
+) -> Iterator[NumberedRow]:
     """The rows of one file, the bad ones among them; raises `Refusal` where it cannot be read."""
     try:
         with _opened(path, place or ReadProgress()) as stream:
-            yield from _reader(path, stream)(stream, str(path))
+            yield from _reader(path, stream, documents)(stream, str(path))
     except (gzip.BadGzipFile, zlib.error, EOFError) as fault:
         raise _broken(path, f"{fault}") from fault
     except OSError as fault:
@@ -168,7 +187,17 @@ def _broken(path: Path, fault: str) -> Refusal:
     )
 
 
-def _reader(path: Path, stream: io.BufferedReader) -> Callable[[Any, str], Iterator[NumberedRow]]:
+def text_rule(path: Path, asked: Documents) -> Documents:
+    """How a text file is split into documents, by what was asked or else by its beginning."""
+    if asked != "auto":
+        return asked
+    with _opened(path, ReadProgress()) as stream:
+        return rule_of(stream.read(LOOKED_BYTES))
+
+
+def _reader(
+    path: Path, stream: io.BufferedReader, documents: Documents
+) -> Callable[[Any, str], Iterator[NumberedRow]]:
     suffixes = [suffix.lower() for suffix in path.suffixes]
     match kind_of_file(path) or _kind_by_content(path, stream):
         case "json":
@@ -176,7 +205,7 @@ def _reader(path: Path, stream: io.BufferedReader) -> Callable[[Any, str], Itera
         case "csv":
             return functools.partial(csv_rows, delimiter="\t" if ".tsv" in suffixes else "")
         case "text":
-            return text_rows
+            return functools.partial(text_rows, rule=text_rule(path, documents))
         case "parquet":
             return _whole(parquet_rows, path)
         case "arrow":

@@ -1,8 +1,4 @@
-"""Reads files that are not JSON into rows: CSV and TSV, Parquet, Arrow and plain text.
-
-A text file gives one row a paragraph, that is one between blank lines: a whole book as one row
-would be truncated at the max sequence length, and all but its beginning lost.
-"""
+"""Reads tables that are not JSON into rows: CSV and TSV, Parquet and Arrow."""
 
 from __future__ import annotations
 
@@ -17,7 +13,6 @@ from workers.data.read.jsonl import (
     EXCERPT,
     MAX_ROW_BYTES,
     NumberedRow,
-    lines,
     not_utf8,
     start,
 )
@@ -25,36 +20,6 @@ from workers.protocol.refusal import Refusal
 
 BATCH_ROWS = 512
 DELIMITERS = ",;\t|"
-
-
-def text_rows(stream: io.BufferedReader, name: str) -> Iterator[NumberedRow]:
-    """Paragraphs, each with the line that it begins on."""
-    start(stream, name)
-    held: list[bytes | None] = []
-    begun = 1
-    for number, line in enumerate(itertools.chain(lines(stream), [b""]), start=1):
-        if line is None or line.strip():
-            begun = begun if held else number
-            held.append(line)
-        elif held:
-            yield _paragraph(begun, held)
-            held = []
-
-
-def _paragraph(begun: int, held: list[bytes | None]) -> NumberedRow:
-    whole = [line for line in held if line is not None]
-    data = b"\n".join(whole)
-    if len(whole) < len(held) or len(data) > MAX_ROW_BYTES:
-        limit = f"{MAX_ROW_BYTES >> 20} MiB"
-        return NumberedRow(
-            begun, RowFault("size", f"it is longer than {limit}; blank lines end a paragraph")
-        )
-    try:
-        return NumberedRow(begun, {"text": data.decode()})
-    except UnicodeDecodeError:
-        return NumberedRow(
-            begun, RowFault("encoding", not_utf8(data)), data[:EXCERPT].decode("latin-1")
-        )
 
 
 # CSV

@@ -11,9 +11,14 @@ from workers.data.schema.columns import columns_of, picked, statistics_of
 from workers.data.schema.detect import detect
 from workers.data.schema.detected import Detected
 from workers.data.schema.fields import Fields
-from workers.data.schema.messages import MEDIA, check_media
+from workers.data.schema.remarks import RemarkCount
 from workers.data.schema.row import Row
 from workers.data.schema.schemas import SCHEMAS
+from workers.data.schema.unlearnable import check_learnable, name_of
+
+SHOWN = 12
+"""Columns of a row that a fault names."""
+OPTIONAL = ("system", "tools", "history")
 
 
 class RowParser:
@@ -24,6 +29,7 @@ class RowParser:
         self._fixed = fixed
         self._known: dict[frozenset[str], Detected | None] = {}
         self.detected = fixed
+        self.remarks = RemarkCount()
         self._settled = False
 
     def settle(self) -> None:
@@ -37,9 +43,10 @@ class RowParser:
         if not isinstance(value, dict):
             raise RowFault("schema", f"a row must be an object, this is {type(value).__name__}")
         found = self._fixed or self._detect(value)
-        if not MEDIA.isdisjoint(value):
-            check_media(value, found.mapping)
-        made = SCHEMAS[found.format].read(Fields(value, found))
+        check_learnable(value, found.mapping, by_hand=self._fixed is not None)
+        fields = Fields(value, found)
+        made = SCHEMAS[found.format].read(fields)
+        self.remarks.add(fields.remarks)
         if not self._settled:
             self._remember(found)
         return made
@@ -49,27 +56,32 @@ class RowParser:
         if filled not in self._known:
             self._known[filled] = detect(filled, self._statistics)
         found = self._known[filled] or detect(item.keys(), self._statistics)
+        if reason := name_of(item):
+            raise RowFault("schema", reason)
         if found is None:
-            keys = ", ".join(sorted(map(str, item))) or "none"
-            missing = self._missing(item)
-            raise RowFault("schema", f"{missing}its keys are {keys}")
+            raise RowFault("schema", f"{self._missing(item)}its keys are {_listed(item)}")
         first = self.detected
         if first is None:
             return found
         if found.format != first.format:
             raise RowFault(
-                "schema", f"it is {found.format} where the rows before are {first.format}"
+                "schema",
+                f"{self._missing(item)}it is {found.format} where the rows before are "
+                f"{first.format}",
             )
         theirs = {column: name for name, column in first.mapping.items()}
         for name, column in found.mapping.items():
-            if name not in first.mapping and column in theirs and theirs[column] not in item:
+            if name in first.mapping or column not in theirs:
+                continue
+            if picked(item, theirs[column]) is None and theirs[column] not in item:
                 raise RowFault("schema", f'it has no column "{theirs[column]}" but "{name}"')
         return found
 
     def _missing(self, item: dict[str, Any]) -> str:
         if self.detected is None:
             return ""
-        gone = [name for name in self.detected.mapping if picked(item, name) is None]
+        needed = (name for name, column in self.detected.mapping.items() if column not in OPTIONAL)
+        gone = [name for name in needed if picked(item, name) is None]
         return f"the column {' and '.join(gone)} is missing; " if gone else ""
 
     def _remember(self, found: Detected) -> None:
@@ -78,3 +90,10 @@ class RowParser:
         elif not found.mapping.keys() <= self.detected.mapping.keys():
             mapping = self.detected.mapping | found.mapping
             self.detected = msgspec.structs.replace(self.detected, mapping=mapping)
+
+
+def _listed(item: dict[str, Any]) -> str:
+    """The names of a row's columns, the first of them where they are many."""
+    names = sorted(map(str, item))
+    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+    return f"{', '.join(names[:SHOWN]) or 'none'}{more}"

@@ -1,0 +1,210 @@
+"""How exactly every template's answers are trained: measured, and written to docs/templates.md.
+
+    python -m tests.template_table MODELS [NAME ...]
+
+MODELS is llama.cpp's folder of models, with the templates in it; names limit what is measured.
+
+Each template takes nine kinds of row. What is trained is held to what was written into the row, word
+for word, and the prompt to what transformers makes of the same history by itself.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+from tests.fakes.templates import call_end_of, end_of, template_paths, tokenizer_for
+from workers.data.schema.row import Row
+from workers.data.tokenize.chat_template import end_turns
+from workers.data.tokenize.encode import IGNORED, Encoding, encode
+from workers.data.tokenize.reasoning import as_handed
+from workers.protocol.recipe import Stage
+from workers.protocol.refusal import Refusal
+
+Verdict = Literal["exact", "told", "refused", "wrong", "raw"]
+CALL = {"type": "function", "id": "call00001",
+        "function": {"name": "weatherlookup", "arguments": {"city": "Lissabonville"}}}  # fmt: skip
+TOOL = {"type": "function", "function": {
+    "name": "weatherlookup", "description": "Weather toolword.",
+    "parameters": {"type": "object", "properties": {
+        "city": {"type": "string", "description": "Cityword."}}, "required": ["city"]}}}  # fmt: skip
+WRITTEN = ("analysis", "final", "commentary", "all", "json", "constrain", "to=user", "user",
+           "assistant", "Here are my reasoning steps:", "[BEGIN FINAL RESPONSE]", "response",
+           "message", "role=", "think", '"')  # fmt: skip
+"""What templates write around an answer besides their tokens."""
+
+
+def said(*turns: str) -> list[dict[str, Any]]:
+    """Turns by the user and the assistant, who take turns; a thought before its answer by `>`."""
+    made: list[dict[str, Any]] = []
+    for at, turn in enumerate(turns):
+        thought, found, text = turn.rpartition(">")
+        content = f"<think>\n{thought}\n</think>\n\n{text}" if found else text
+        made.append({"role": ("user", "assistant")[at % 2], "content": content})
+    return made
+
+
+def beside(turns: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Turns with their thinking beside the content."""
+    made = []
+    for turn in turns:
+        thought, found, text = turn["content"].partition("\n</think>\n\n")
+        thinking = {"content": text, "reasoning_content": thought.removeprefix("<think>\n")}
+        made.append(turn | (thinking if found else {}))
+    return made
+
+
+MULTI = ("Alphafrage one?", "Bravoantwort two.", "Charliefrage three?", "Deltaantwort four.",
+         "Echofrage five?", "Foxtrotantwort six.")  # fmt: skip
+THINKS = (MULTI[0], f"Golfgedanke seven.>{MULTI[1]}", MULTI[2], f"Hotelgedanke eight.>{MULTI[3]}")
+SYSTEM = {"role": "system", "content": "Indiasystem nine."}
+CONVERSATIONS: dict[str, list[dict[str, Any]]] = {
+    "single": said(*MULTI[:2]),
+    "multi": said(*MULTI),
+    "system": [SYSTEM, *said(*MULTI[:4])],
+    "think": said(*THINKS[:2]),
+    "thinks": said(*THINKS),
+    "stripped": said(*MULTI[:3], THINKS[3]),
+    "tools": [
+        *said(MULTI[0]),
+        {"role": "assistant", "content": "", "tool_calls": [CALL]},
+        {"role": "tool", "name": "weatherlookup", "tool_call_id": "call00001",
+         "content": "Julietwetter ten."},
+        *said(*MULTI[:2])[1:],
+    ],
+}  # fmt: skip
+CONVERSATIONS["beside"] = beside(CONVERSATIONS["thinks"])
+KINDS = (*CONVERSATIONS, "pair")
+THINKING = ("think", "thinks", "stripped", "beside")
+
+
+class Cell(NamedTuple):
+    verdict: Verdict
+    why: str = ""
+    differences: tuple[str, ...] = ()
+    source: str = ""
+
+
+def measure(name: str, tokenizer: Any, kind: str) -> Cell:
+    """One kind of row with one template."""
+    if kind == "pair":
+        prompt = said(MULTI[0], MULTI[1], MULTI[2])
+        row = Row(prompt=prompt, completion=said("", MULTI[3])[1:], rejected=said("", MULTI[5])[1:])
+        return _measured(name, tokenizer, row, "dpo", [[*prompt, *row.completion],
+                                                       [*prompt, *row.rejected]])  # fmt: skip
+    messages = CONVERSATIONS[kind]
+    row = Row(prompt=messages[:-1], completion=messages[-1:],
+              tools=[TOOL] if kind == "tools" else [])  # fmt: skip
+    talks = [messages[: at + 1] for at, turn in enumerate(messages) if turn["role"] == "assistant"]
+    return _measured(name, tokenizer, row, "sft", talks)
+
+
+def _measured(
+    name: str, tokenizer: Any, row: Row, stage: Stage, talks: list[list[dict[str, Any]]]
+) -> Cell:
+    try:
+        made = encode(row, stage, tokenizer)
+    except Refusal as refusal:
+        return Cell("refused", f"{refusal.what} {refusal.cause}")
+    except Exception as fault:
+        return Cell("raw", f"{type(fault).__name__}: {fault}")
+    runs = [(one, run) for one in made for run in _runs(one)]
+    told = tuple(dict.fromkeys(text for one in made for text in one.differences))
+    if len(runs) != len(talks):
+        return Cell("wrong", f"{len(runs)} answers are trained instead of {len(talks)}", told)
+    prompts = True
+    for (encoding, (begin, end)), talk in zip(runs, talks, strict=True):
+        ids = encoding.input_ids
+        if fault := fault_of(name, tokenizer, tokenizer.decode(ids[begin:end]), talk):
+            return Cell("wrong", fault, told, made[0].mask_source)
+        prompts = prompts and ids[:begin] == _asked(tokenizer, talk[:-1], row.tools)
+    if not prompts:
+        verdict = "told" if told else "wrong"
+        return Cell(verdict, "the prompt has other tokens", told, made[0].mask_source)
+    return Cell("exact", "", told, made[0].mask_source)
+
+
+def _runs(encoding: Encoding) -> list[tuple[int, int]]:
+    trained = [label != IGNORED for label in encoding.labels]
+    begins = [at for at, on in enumerate(trained) if on and (at == 0 or not trained[at - 1])]
+    ends = [at + 1 for at, on in enumerate(trained) if on and trained[at + 1 : at + 2] != [True]]
+    return list(zip(begins, ends, strict=True))
+
+
+def _asked(tokenizer: Any, history: list[dict[str, Any]], tools: Any) -> list[int]:
+    """The prompt as transformers makes it of the history that a template is handed."""
+    turns = as_handed(history, tokenizer)
+    return tokenizer.apply_chat_template(
+        turns, tools=list(tools) or None, add_generation_prompt=True, return_dict=False
+    )
+
+
+def fault_of(name: str, tokenizer: Any, trained: str, talk: list[dict[str, Any]]) -> str:
+    """What is wrong about the trained text of a conversation's last answer; empty for nothing."""
+    answer, others = talk[-1], talk[:-1]
+    thought, _, text = answer["content"].rpartition("</think>")
+    thought = thought.replace("<think>", "").strip() or answer.get("reasoning_content", "")
+    parts = list(filter(None, (thought, text.strip())))
+    for call in answer.get("tool_calls", ()):
+        parts += [call["function"]["name"], *call["function"]["arguments"].values()]
+    rest = trained
+    for part in parts:
+        if rest.count(part) != 1:
+            return f"{part!r} is trained {rest.count(part)} times: {trained!r}"
+        rest = rest.replace(part, "")
+    for turn in others:
+        for word in turn["content"].split():
+            if len(word) > 8 and word in rest:
+                return f"{word!r} of the {turn['role']} is trained: {trained!r}"
+    end = call_end_of(name) if "tool_calls" in answer else end_of(name)
+    if not trained.rstrip().endswith(end):
+        return f"it does not end with {end}: {trained!r}"
+    if "tool_calls" in answer:
+        return ""
+    if rest.count(end) != 1:
+        return f"it holds {end} {rest.count(end)} times: {trained!r}"
+    for word in [*sorted(tokenizer.all_special_tokens, key=len, reverse=True), *WRITTEN]:
+        rest = rest.replace(word, "")
+    return f"more than the answer is trained: {trained!r}" if rest.strip() else ""
+
+
+def cells_of(name: str, template: str) -> dict[str, Cell]:
+    """All kinds with one template, thinking switched on for rows that think and off for others."""
+    found = {}
+    for kind in KINDS:
+        tokenizer = tokenizer_for(name, template)
+        switched(tokenizer, thinks=kind in THINKING)
+        end_turns(tokenizer)
+        found[kind] = measure(name, tokenizer, kind)
+    return found
+
+
+def switched(tokenizer: Any, *, thinks: bool) -> None:
+    template = tokenizer.chat_template
+    head = "".join(
+        f"{{%- if {name} is not defined %}}{{%- set {name} = {str(thinks).lower()} %}}{{%- endif %}}"
+        for name in ("enable_thinking", "thinking")
+        if name in template
+    )
+    tokenizer.chat_template = head + template
+
+
+LETTERS = {"exact": "o", "told": "t", "refused": "r", "wrong": "W", "raw": "x"}
+
+
+def main(models: Path, names: list[str]) -> None:
+    paths = template_paths(models)
+    total = {}
+    for name in names or paths:
+        found = cells_of(name, paths[name].read_text())
+        print(name[:44].ljust(45), "".join(LETTERS[found[kind].verdict] for kind in KINDS))
+        for kind, cell in found.items():
+            total[cell.verdict] = total.get(cell.verdict, 0) + 1
+            if cell.verdict != "exact" or names:
+                print("     ", kind, cell)
+    print(total)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), sys.argv[2:])

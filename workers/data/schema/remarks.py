@@ -1,0 +1,39 @@
+"""What reading a row passed over, for whoever wants to tell it."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+
+class Remarks:
+    """Of one conversation or, added up, of a dataset."""
+
+    def __init__(self) -> None:
+        self.questions = 0
+        """Conversations that went on behind their last answer; what followed is left out."""
+        self.unread: set[str] = set()
+        """Keys of turns that nothing looks at."""
+
+
+class RemarkCount:
+    """Remarks on the usable rows of a dataset."""
+
+    def __init__(self) -> None:
+        self.questions = 0
+        self.unread: Counter[str] = Counter()
+        """Rows by the key of their turns that nothing looks at."""
+
+    def add(self, row: Remarks) -> None:
+        self.questions += row.questions
+        self.unread.update(row.unread)
+
+    @property
+    def sentences(self) -> list[str]:
+        """What to tell, a sentence each."""
+        if not self.questions:
+            return []
+        one = self.questions == 1
+        return [
+            f"{self.questions} conversation{' goes' if one else 's go'} on behind the last answer; "
+            "what nobody answers is left out."
+        ]

@@ -1,0 +1,247 @@
+"""LoRA adapters: which layers of a model get one, put on fresh or read from an earlier run.
+
+`all-linear` is every linear layer of the language model. Towers for pictures and sound, which text
+does not reach, are left alone, and so are output layers, routers, and projections that Mamba's
+fused kernels read past any adapter. Fused experts, one tensor for all of a layer, are adapted as
+parameters.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+from peft import (
+    LoraConfig,
+    PeftConfig,
+    PeftModel,
+    get_peft_model,
+    get_peft_model_state_dict,
+    prepare_model_for_kbit_training,
+)
+from peft.utils.transformers_weight_conversion import convert_peft_config_for_transformers
+from safetensors import safe_open
+from torch import nn
+from transformers import PreTrainedModel
+from transformers.pytorch_utils import Conv1D
+
+from workers.engines.classes import Tell
+from workers.protocol.recipe import Lora, Recipe
+from workers.protocol.refusal import Refusal
+
+ALL_LINEAR = "all-linear"
+WITH_TOWERS = "all-linear+vision"
+PAST_ADAPTERS = ("out_proj", "x_proj", "dt_proj")
+"""Projections of a Mamba mixer whose weights its fused kernels read themselves, so that what an
+adapter on them learns would be passed by. PEFT refuses `out_proj` for some of these families."""
+ROUTERS_AND_HEADS = ("router", "score")
+"""Linear layers that choose experts, or score: the first stay as they are, the second is trained
+whole."""
+PACKING = "support_avx512bf16_for_cpu"
+"""What bitsandbytes calls a layer's leave to be packed."""
+
+
+def with_adapter(
+    model: PreTrainedModel, recipe: Recipe, tell: Tell, *, four_bit: bool, task: str = "CAUSAL_LM"
+) -> PreTrainedModel:
+    """The frozen model with a fresh LoRA adapter (Hu et al. 2021) on the named layers.
+
+    Raises:
+        Refusal: the model has no such layers.
+    """
+    if four_bit:
+        _keep_differentiable(model)
+        checkpointing = recipe.training.gradient_checkpointing
+        model = prepare_model_for_kbit_training(model, use_gradient_checkpointing=checkpointing)
+    config = LoraConfig(
+        task_type=task,
+        r=recipe.lora.rank,
+        lora_alpha=recipe.lora.alpha,
+        lora_dropout=recipe.lora.dropout,
+        target_modules=target_modules(recipe.lora, model, tell),
+        target_parameters=target_parameters(recipe, model, tell),
+        use_dora=recipe.model.method == "dora",
+    )
+    try:
+        return get_peft_model(model, config)  # type: ignore[return-value]
+    except ValueError as fault:
+        names = ", ".join(sorted({name.rpartition(".")[2] for name in linear_layers(model)}))
+        raise Refusal(
+            f"The adapter does not fit this model: {str(fault)[:300]}",
+            f"lora.targets is '{recipe.lora.targets}'.",
+            f"Layers of this model that can have one: {names}. Name some of them, separated by "
+            f"commas, or set lora.targets = '{ALL_LINEAR}' for all of them.",
+        ) from fault
+
+
+def target_modules(lora: Lora, model: PreTrainedModel, tell: Tell) -> list[str]:
+    """The layers that get an adapter, by full name for `all-linear`, else as the recipe names
+    them."""
+    if lora.targets not in (ALL_LINEAR, WITH_TOWERS):
+        return named_layers(lora)
+    every = linear_layers(model, towers=lora.targets == WITH_TOWERS)
+    found = _not_taken_for_experts(model, every)
+    _tell_left_out(tell, _read_past(model), "the kernels of Mamba read their weights past it")
+    _tell_left_out(tell, {*every} - {*found}, "PEFT takes their names for those of the experts")
+    return found
+
+
+def _tell_left_out(tell: Tell, names: set[str], reason: str) -> None:
+    if names:
+        shown = ", ".join(sorted({re.sub(r"\.\d+\.", ".*.", name) for name in names}))
+        tell(f"These layers get no adapter, since {reason}: {shown}.")
+
+
+def named_layers(lora: Lora) -> list[str]:
+    return [name.strip() for name in lora.targets.split(",") if name.strip()]
+
+
+def linear_layers(model: PreTrainedModel, *, towers: bool = False) -> list[str]:
+    """The full names of the linear layers that an adapter can stand on."""
+    body = model if towers else language_model(model)
+    prefix = next(name for name, module in model.named_modules() if module is body)
+    head, past = model.get_output_embeddings(), _read_past(model)
+    return [
+        name
+        for name, module in body.named_modules(prefix=prefix)
+        if _is_linear(module) and module is not head and name not in past
+        and name.rpartition(".")[2] not in ROUTERS_AND_HEADS
+    ]  # fmt: skip
+
+
+def language_model(model: PreTrainedModel) -> nn.Module:
+    """The part that reads and writes text, without towers and what joins them to it."""
+    decoder: Any = model.get_decoder()
+    return decoder
+
+
+def _is_linear(module: nn.Module) -> bool:
+    """A plain linear layer, of torch, GPT-2's kind, or bitsandbytes' packed one. Subclasses, such
+    as Llama 4's router, may give back more than one tensor."""
+    kind = type(module)
+    packed = isinstance(module, nn.Linear) and kind.__module__.startswith("bitsandbytes")
+    return kind in (nn.Linear, Conv1D) or packed
+
+
+def _read_past(model: PreTrainedModel) -> set[str]:
+    """The projections of Mamba mixers that an adapter would not reach; a mixer is what holds the
+    state space's A and D."""
+    return {
+        f"{name}.{projection}"
+        for name, module in model.named_modules()
+        if hasattr(module, "A_log") and hasattr(module, "D")
+        for projection in PAST_ADAPTERS
+        if hasattr(module, projection)
+    }
+
+
+def _not_taken_for_experts(model: PreTrainedModel, names: list[str]) -> list[str]:
+    """Without the names that PEFT would read as those of the experts in older checkpoints: for
+    families such as Qwen's mixtures it turns every `up_proj` into the fused experts."""
+    config = LoraConfig(target_modules=list(names))
+    convert_peft_config_for_transformers(config, model=model, conversions=None)
+    kept = set(config.target_modules or ())
+    return [name for name in names if name in kept]
+
+
+def target_parameters(recipe: Recipe, model: PreTrainedModel, tell: Tell) -> list[str] | None:
+    """The fused experts' tensors, where the recipe and PEFT allow for them.
+
+    Raises:
+        Refusal: lora.experts is on and the model has none, or PEFT cannot adapt them so.
+    """
+    lora = recipe.lora
+    fused = experts(model)
+    if lora.experts == "off" or (lora.experts == "auto" and lora.targets != ALL_LINEAR):
+        return None
+    reason = _no_experts(recipe, fused)
+    if reason and lora.experts == "on":
+        raise Refusal(
+            "The model's experts cannot get an adapter.", reason,
+            "Set lora.experts = 'auto', lora.dropout = 0, and model.method to 'lora' or 'qlora'.",
+        )  # fmt: skip
+    if reason:
+        if fused:
+            tell(f"The experts get no adapter, the other layers do. {reason}")
+        return None
+    return fused
+
+
+def _no_experts(recipe: Recipe, fused: list[str]) -> str:
+    if not fused:
+        return "The model has no fused experts."
+    if recipe.lora.dropout or recipe.model.method == "dora":
+        return "PEFT adapts fused experts by plain LoRA alone, without dropout and without DoRA."
+    return ""
+
+
+def experts(model: PreTrainedModel) -> list[str]:
+    """The names, from the last layer's number on, of tensors that hold all experts of a layer:
+    three dimensions, (experts, in, out) or (experts, out, in)."""
+    body = language_model(model)
+    return sorted(
+        {
+            re.split(r"\.\d+\.", name)[-1]
+            for name, weight in body.named_parameters()
+            if weight.ndim == 3 and ".experts." in name
+        }
+    )
+
+
+def merged_adapter(model: PreTrainedModel, adapter: Path, *, scoring: bool = False) -> Any:
+    """The model with an adapter of an earlier run added to its weights.
+
+    Args:
+        model: what the adapter was trained on.
+        adapter: the folder of the adapter.
+        scoring: the model is a reward model, and the adapter may be of one that speaks.
+
+    Raises:
+        Refusal: weights of the adapter have no place in the model.
+    """
+    config = PeftConfig.from_pretrained(str(adapter))
+    if scoring and config.task_type != "SEQ_CLS":
+        config.task_type = None  # its layers are the body's; it was trained to speak
+    moved = _moved(model)
+    mapping = {rf"^{re.escape(old)}": new for old, new in moved.items()}
+    on: Any = PeftModel.from_pretrained(model, str(adapter), config=config, key_mapping=mapping)
+    _require_placed(on, adapter, moved)
+    return on.merge_and_unload()
+
+
+def _moved(model: PreTrainedModel) -> dict[str, str]:
+    """Where an adapter that was trained on a language model alone belongs in one with a tower."""
+    body = language_model(model)
+    name = next(name for name, module in model.named_modules() if module is body)
+    outer, _, inner = name.rpartition(".")
+    return {f"{outer}.layers.": f"{name}.layers."} if inner == "language_model" and outer else {}
+
+
+def _require_placed(on: Any, adapter: Path, moved: dict[str, str]) -> None:
+    """PEFT passes over weights of an adapter for which the model has no layer, without a word."""
+    root = "base_model.model."
+    with safe_open(adapter / "adapter_model.safetensors", framework="pt") as file:
+        stored = {name for name in file.keys() if ".lora_" in name}  # noqa: SIM118
+    for old, new in moved.items():
+        stored = {name.replace(root + old, root + new, 1) for name in stored}
+    lost = sorted(stored - set(get_peft_model_state_dict(on, save_embedding_layers=False)))
+    if lost:
+        raise Refusal(
+            f"The adapter in {adapter.parent.name} does not fit its base model.",
+            f"{len(lost)} of its {len(stored)} weights have no layer there, for example "
+            f"{lost[0].removeprefix(root)}.",
+            "The base may have changed, or another engine wrote the adapter: train it again on "
+            "this base.",
+        )
+
+
+def _keep_differentiable(model: PreTrainedModel) -> None:
+    """Keeps four-bit layers from being packed for inference when they are first evaluated.
+
+    On processors with AVX-512 BF16, bitsandbytes packs a layer for good once it is called in eval
+    mode; the packed product has no gradient, so that nothing below it would be learnt afterwards.
+    """
+    layers: list[Any] = [one for one in model.modules() if hasattr(one, PACKING)]
+    for layer in layers:
+        setattr(layer, PACKING, False)
