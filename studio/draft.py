@@ -105,6 +105,15 @@ class DraftSource(msgspec.Struct, frozen=True, kw_only=True):
         )
 
 
+class Reading(NamedTuple):
+    """What a dataset was taken for when its first rows were read."""
+
+    stages: tuple[str, ...]
+    """Those that can learn from it."""
+    fault: str = ""
+    """Why no row of it can be used, if so."""
+
+
 class RewardModelChoice(NamedTuple):
     """A reward model that can be chosen."""
 
@@ -131,6 +140,8 @@ class RecipeDraft(msgspec.Struct, frozen=True, kw_only=True):
     test: str = ""
     rows: Mapping[str, int] = {}
     """Rows of the sources that were read to their end."""
+    readings: Mapping[str, Reading] = {}
+    """What is known of sources whose first rows were read."""
     rewards: tuple[AnyReward, ...] = ()
     """For stages that any reward may score."""
     reward_faults: tuple[str, ...] = ()
@@ -184,10 +195,21 @@ class RecipeDraft(msgspec.Struct, frozen=True, kw_only=True):
 
     def with_bad_rows_skipped(self, source: str) -> RecipeDraft:
         """A dataset whose unusable rows are left out instead of refused."""
+        return self._with_given(source, bad_rows="skip")
+
+    def with_mapping(self, source: str, mapping: Mapping[str, str]) -> RecipeDraft:
+        """A dataset read by these columns."""
+        return self._with_given(source, mapping=dict(mapping))
+
+    def with_documents(self, source: str, rule: str) -> RecipeDraft:
+        """A text file that is split into documents by another rule."""
+        return self._with_given(source, documents=rule)
+
+    def _with_given(self, source: str, **fields: Any) -> RecipeDraft:
         return self._with_changed(
             source,
             lambda one: msgspec.structs.replace(
-                one, given=msgspec.structs.replace(one.given, bad_rows="skip")
+                one, given=msgspec.structs.replace(one.given, **fields)
             ),
         )
 
@@ -413,7 +435,9 @@ class DraftModel:
         old = self._draft
         if not draft.reward_model:
             draft = msgspec.structs.replace(draft, reward_model=old.reward_model)
-        self.become(msgspec.structs.replace(draft, rows=old.rows, reward_models=old.reward_models))
+        self.become(msgspec.structs.replace(
+            draft, rows=old.rows, readings=old.readings, reward_models=old.reward_models
+        ))  # fmt: skip
 
     def offer_reward_models(self, models: Iterable[tuple[str, str]]) -> None:
         """Reward models as a recipe names them, and their names; the first is chosen if none is."""

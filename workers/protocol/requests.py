@@ -85,6 +85,26 @@ class ShowTokens(Request, frozen=True):
     too_long: TooLong = "drop"
 
 
+class ShowTemplate(Request, frozen=True):
+    """The Jinja text of a chat template; answered by TemplateShown."""
+
+    model: str = ""
+    """Another base than the job's; empty keeps it."""
+    template: str = "auto"
+
+
+class TryTemplate(Request, frozen=True):
+    """One row as a chat template that is being written makes it; answered by TemplateTried."""
+
+    row: int
+    jinja: str
+    text: str = ""
+    """The row as JSON, edited and not yet saved; empty takes it from the file."""
+    stage: str = ""
+    model: str = ""
+    max_length: int = 0
+
+
 class SaveVersion(Request, frozen=True):
     """Writes an edited copy beside the studio's own data; answered by VersionSaved."""
 
@@ -101,5 +121,5 @@ class ScoreAnswers(Request, frozen=True):
 
 AnyRequest = (
     Stop | Pause | Resume | SaveNow | SampleNow | Say | Cancel
-    | ShowRows | MapColumns | ShowTokens | SaveVersion | ScoreAnswers
+    | ShowRows | MapColumns | ShowTokens | ShowTemplate | TryTemplate | SaveVersion | ScoreAnswers
 )  # fmt: skip
