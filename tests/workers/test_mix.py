@@ -144,3 +144,15 @@ def test_proportions_match_the_weights_through_gather(tmp_path: Path, case: int)
                         if row.completion[0]["content"] == name)  # fmt: skip
         assert len(times) == min(part.share.available, part.share.sampled)
         assert max(times.values()) - min(times.values()) <= 1
+
+
+def test_a_limit_takes_the_rows_that_it_took_before_rows_had_segments() -> None:
+    """Which rows a recipe with a limit learns from outlives new fields of a row."""
+    rows = [
+        Row(
+            prompt=[{"role": "user", "content": f"{n}+1?"}],
+            completion=[{"role": "assistant", "content": str(n + 1)}],
+        )
+        for n in range(40)
+    ]
+    assert [rows.index(row) for row in limit(rows, 6)] == [9, 16, 17, 30, 32, 37]
