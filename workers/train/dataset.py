@@ -69,6 +69,7 @@ class TrainingData(NamedTuple):
             )
         return [
             *(Note(text=text, level="warning") for text in warnings),
+            *(Note(text=text) for table in self.tables for text in table.notes),
             *(Note(text=text) for text in unsaid(told)),
         ]
 
