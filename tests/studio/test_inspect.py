@@ -94,6 +94,19 @@ def test_a_file_of_bad_rows_alone_is_told_too(tmp_path: Path, inspect: Verb) -> 
     assert told["trained_token_share"] is None
 
 
+def test_what_reading_passed_over_is_told(tmp_path: Path, inspect: Verb) -> None:
+    path = tmp_path / "d.csv"
+    said = '"[{""role"": ""user"", ""content"": ""café?""}, {""role"": ""assistant"", ""content"": '
+    more = ', {""role"": ""user"", ""content"": ""And?""}'
+    rows = [f'{said}""Yes.""}}{more * goes_on}]"' for goes_on in (0, 1, 1)]
+    path.write_bytes("\r\n".join(["messages", *rows, ""]).encode("cp1252"))
+    code, told = inspect(str(path))
+    assert (code, told["rows"], told["bad"]) == (0, 3, [])
+    found = {one["kind"]: (one["count"], one["level"]) for one in told["findings"]}
+    assert found["goes_on"] == (2, "advice")
+    assert found["by_windows"] == (3, "advice")
+
+
 def test_of_very_many_bad_lines_the_first_are_listed_and_all_counted(
     tmp_path: Path, inspect: Verb
 ) -> None:

@@ -110,10 +110,26 @@ class Table(msgspec.Struct, frozen=True):
     """Rows that were left out; none unless that was asked for."""
     documents: str = ""
     """How its text files were split into documents; empty where it has none."""
-    notes: list[str] = []
-    """What to tell of how the rows were read, a sentence each."""
+    questions: int = 0
+    """Conversations that go on behind their last answer; what follows it is left out."""
+    windows: list[str] = []
+    """Files that are not UTF-8 and are read as what Windows writes (cp1252)."""
     unread: dict[str, int] = {}
     """Keys of turns that nothing looks at, flags among them: rows by key."""
+
+    @property
+    def notes(self) -> list[str]:
+        """What to tell of how the rows were read, a sentence each."""
+        told = [
+            f"{name} is not UTF-8 and is read as cp1252, as Excel on Windows saves CSV."
+            for name in self.windows
+        ]
+        if self.questions:
+            go = "conversation goes" if self.questions == 1 else "conversations go"
+            told.append(
+                f"{self.questions} {go} on behind the last answer; what nobody answers is left out."
+            )
+        return told
 
 
 def read_table(
@@ -188,7 +204,8 @@ def read(
     path = str(found.path)
     return Table(
         source, path, found.sha256, detected.format, rows, detected,
-        notes=[*place.remarks, *parser.remarks.sentences], unread=dict(parser.remarks.unread),
+        questions=parser.remarks.questions, windows=place.windows,
+        unread=dict(parser.remarks.unread),
         documents=found.documents_words,
     )  # fmt: skip
 

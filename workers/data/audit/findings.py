@@ -7,7 +7,7 @@ from collections.abc import Callable
 import msgspec
 
 from workers.data.audit.kinds import KINDS
-from workers.data.reader import BadRow
+from workers.data.reader import BadRow, Table
 from workers.protocol.audit import AuditExample, AuditFinding, BadLine, Groups
 
 EXAMPLES = 3
@@ -20,8 +20,8 @@ LEVELS = ("advice", "warning", "alarm")
 class Count:
     """The rows that one kind was found in."""
 
-    def __init__(self) -> None:
-        self.rows = 0
+    def __init__(self, rows: int = 0) -> None:
+        self.rows = rows
         self.examples: list[AuditExample] = []
 
     def add(self, row: int, text: str = "") -> None:
@@ -121,6 +121,13 @@ class BadLines:
     def findings(self, rows: int) -> list[AuditFinding]:
         """What is wrong with them where it is more than their form, beside so many usable rows."""
         return [finding(kind, count, rows + self._total) for kind, count in self._counts.items()]
+
+
+def of_reading(table: Table) -> list[AuditFinding]:
+    """What reading a dataset has to tell of its usable rows."""
+    rows = {"goes_on": table.questions, "by_windows": len(table.rows) if table.windows else 0}
+    counts = {kind: Count(number) for kind, number in rows.items() if number}
+    return [finding(kind, count, len(table.rows)) for kind, count in counts.items()]
 
 
 def merged(found: list[AuditFinding], more: list[AuditFinding]) -> list[AuditFinding]:

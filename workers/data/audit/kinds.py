@@ -109,6 +109,15 @@ KINDS: dict[str, Kind] = {
         'Choose another template, model.template = "chatml" for example, or leave these rows out '
         'with bad_rows = "skip".', 0.0, 0.1,
     ),
+    "goes_on": Kind(
+        "These conversations go on behind their last answer; what nobody answers is left out.",
+        "Nothing has to be done; bring the missing answers to learn from them too.", 2.0,
+    ),
+    "by_windows": Kind(
+        "The text is not UTF-8 and is read as cp1252, as Excel on Windows saves CSV.",
+        "Look at letters such as é and ö in the rows; save the file as CSV UTF-8 if they are "
+        "wrong.", 2.0,
+    ),
     "roles": Kind(
         "The turns of these rows are no conversation.",
         "Let an optional system turn come first, then user and assistant in turn, the assistant "
