@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import msgspec
 
@@ -95,6 +95,17 @@ def finding(kind: str, count: Count, of: int, *, gentle: bool = False) -> AuditF
         kind=kind, level=level, count=count.rows, share=share, examples=count.examples,
         meaning=declared.meaning, remedy=declared.remedy,
     )  # fmt: skip
+
+
+def unread_flags(unread: Mapping[str, int], rows: int) -> list[AuditFinding]:
+    """That turns carry keys which nothing looks at, by the rows that each key stands in."""
+    if not unread:
+        return []
+    count = Count()
+    count.rows = max(unread.values())
+    found = finding("unread_flags", count, rows)
+    named = ", ".join(f"{key} ({number:,} rows)" for key, number in sorted(unread.items()))
+    return [msgspec.structs.replace(found, meaning=f"{found.meaning} They are {named}.")]
 
 
 class BadLines:
