@@ -13,7 +13,14 @@ from typing import Any, Literal, NamedTuple, get_args
 
 import msgspec
 
-from studio.advice import answers, with_sft_first
+from studio.advice import (
+    THINKING_TOKENS,
+    answers,
+    may_set,
+    thinking_of,
+    thinks,
+    with_sft_first,
+)
 from workers.protocol.catalogue import ModelEntry, read_catalogue
 from workers.protocol.options import Option, options_of, text_of
 from workers.protocol.pipeline import Pipeline, chain_of
@@ -28,11 +35,14 @@ BaseKind = Literal["starter", "smollm2", "hub", "folder", "run"]
 TABLES = ("training", "lora", "evaluation")
 STAGE_TABLES = ("rl", "preference", "distill")
 """Tables of the recipe that some stages alone look at."""
+THINKING = ("model.thinking", "model.reasoning_effort")
+"""Of the model's table what is a setting; the rest has a step of its own."""
+LENGTHS = ("rl.max_completion_tokens", "evaluation.max_completion_tokens")
 OPTIONS: dict[str, Option] = {
     option.path: option
-    for table in (*TABLES, *STAGE_TABLES)
+    for table in (*TABLES, *STAGE_TABLES, "model")
     for option in options_of(sections()[table], f"{table}.")
-    if option.path != "evaluation.test"
+    if option.path != "evaluation.test" and (table != "model" or option.path in THINKING)
 }
 """The options that are settings, by key path; the test set is chosen with the data."""
 UNNAMED = "my-first-run"
@@ -51,6 +61,9 @@ class Base(msgspec.Struct, frozen=True, kw_only=True):
     """Of the root; None where that is not known."""
     answers: bool | None = None
     """Whether it was fine-tuned to answer; None where that is not known."""
+    thinking: str = ""
+    """Whether its chat template writes thinking: no, switch or always; empty where that is not
+    known."""
 
 
 class DraftSource(msgspec.Struct, frozen=True, kw_only=True):
@@ -253,7 +266,10 @@ def method(draft: RecipeDraft) -> Method:
 def defaults(draft: RecipeDraft) -> dict[str, Any]:
     """What every setting falls back on, by key path."""
     declared = {path: option.default for path, option in OPTIONS.items()}
-    return declared | defaults_for(draft.stage, method(draft), draft.base.parameters)
+    asked = draft.options.get("model.thinking", "auto")
+    thinking = thinks(draft.base.thinking, asked, draft.stage)
+    lengths = dict.fromkeys(LENGTHS, THINKING_TOKENS) if thinking else {}
+    return declared | lengths | defaults_for(draft.stage, method(draft), draft.base.parameters)
 
 
 def values(draft: RecipeDraft) -> dict[str, Any]:
@@ -267,7 +283,9 @@ def shown_options(draft: RecipeDraft) -> set[str]:
     return {
         path
         for path in OPTIONS
-        if applies(path, draft.stage, algorithm) and (adapter or not path.startswith("lora."))
+        if applies(path, draft.stage, algorithm)
+        and (adapter or not path.startswith("lora."))
+        and (path not in THINKING or may_set(path, draft.base.thinking, draft.stage))
     }
 
 
@@ -293,7 +311,10 @@ def rewards(draft: RecipeDraft) -> list[AnyReward]:
 def recipe(draft: RecipeDraft) -> Recipe:
     """What the draft comes to; what no step asks for stays as it was opened."""
     opened = draft.opened.stages[0]
-    tables: dict[str, dict[str, Any]] = {"evaluation": {"test": draft.test}}
+    tables: dict[str, dict[str, Any]] = {
+        "evaluation": {"test": draft.test},
+        "model": {"base": draft.base.name, "method": method(draft)},
+    }
     for path, value in values(draft).items():
         table, _, key = path.partition(".")
         tables.setdefault(table, {})[key] = value
@@ -301,7 +322,6 @@ def recipe(draft: RecipeDraft) -> Recipe:
         opened,
         name=draft.name.strip() or UNNAMED,
         stage=draft.stage,
-        model=msgspec.structs.replace(opened.model, base=draft.base.name, method=method(draft)),
         data=[one.value for one in draft.sources],
         rewards=rewards(draft),
         **{
@@ -340,7 +360,7 @@ def draft_of(opened: Pipeline, base: Base, ready: str = "") -> RecipeDraft:
         model_rewards=tuple(first.rewards) if by_model else (),
         reward_model=scored if by_model else "",
     ).with_method(first.model.method)
-    usual = defaults(draft)
+    usual = defaults(draft.with_option("model.thinking", first.model.thinking))
     given = {path: _value_at(first, path) for path in OPTIONS}
     chosen = {path: value for path, value in given.items() if value != usual[path]}
     return msgspec.structs.replace(draft, options=chosen)
@@ -438,6 +458,7 @@ class DraftModel:
             root=root,
             parameters=PARAMETERS.get(root),
             answers=answers(root, stages, self._models),
+            thinking=thinking_of(root, self._models),
         )
 
 

@@ -61,7 +61,7 @@ WATCHED_ROWS = 256
 def serves(row: Row, stage: Stage) -> bool:
     """Whether a stage can learn from the row."""
     spec = spec_of(stage)
-    if row.uses_tools and not (spec.tools and row.completion):
+    if row.uses_tools and not spec.templated:
         return False
     if spec.supervision == "completions" and row.label is False:
         return False  # an undesirable completion is not to be imitated

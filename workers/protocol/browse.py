@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import msgspec
 
 from workers.protocol.mapping import Proposal
@@ -88,6 +90,16 @@ class TokenView(msgspec.Struct, frozen=True, kw_only=True):
 
 LONGEST_SHOWN = 4096
 """Tokens of a row that are sent to be looked at."""
+
+
+class TemplateFinding(msgspec.Struct, frozen=True, kw_only=True):
+    """What is wrong with a chat template, or good to know of it."""
+
+    level: Literal["error", "warning", "info"]
+    text: str
+    remedy: str = ""
+    line: int = 0
+    """Of the template, from 1; 0 where it belongs to none."""
 
 
 class Edits(msgspec.Struct, frozen=True, kw_only=True):

@@ -207,11 +207,18 @@ class DataStep(Step):
             self.add(path)
 
     def dragEnterEvent(self, event: QDragEnterEvent) -> None:
-        if event.mimeData().hasUrls():
+        if event.mimeData().hasUrls() and not _are_recipes(event):
             event.acceptProposedAction()
+        else:
+            event.ignore()  # the page opens recipes
 
     def dropEvent(self, event: QDropEvent) -> None:
         for url in event.mimeData().urls():
             self.add(url.toLocalFile())
         event.setDropAction(Qt.DropAction.CopyAction)
         event.accept()
+
+
+def _are_recipes(event: QDropEvent) -> bool:
+    names = [url.fileName().lower() for url in event.mimeData().urls()]
+    return all(name.endswith((".toml", ".yaml", ".yml")) for name in names)
