@@ -52,12 +52,7 @@ MISUSE = 2
 Run = Annotated[str, typer.Argument(help="A run's id or name.")]
 Map = Annotated[
     list[str] | None,
-    typer.Option(
-        "--map",
-        metavar="THEIRS=OURS",
-        help="What a column is to us, such as question=prompt; may be repeated. Where there are "
-        "several datasets: NUMBER:THEIRS=OURS.",
-    ),
+    typer.Option("--map", metavar="[N:]THEIRS=OURS", help="A column (of dataset N): q=prompt."),
 ]
 
 

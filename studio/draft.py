@@ -386,9 +386,8 @@ class DraftModel:
         old = self._draft
         if not draft.reward_model:
             draft = msgspec.structs.replace(draft, reward_model=old.reward_model)
-        self.become(msgspec.structs.replace(
-            draft, rows=old.rows, readings=old.readings, reward_models=old.reward_models
-        ))  # fmt: skip
+        kept = {"rows": old.rows, "readings": old.readings, "reward_models": old.reward_models}
+        self.become(msgspec.structs.replace(draft, **kept))
 
     def offer_reward_models(self, models: Iterable[tuple[str, str]]) -> None:
         """Reward models as a recipe names them, and their names; the first is chosen if none is."""
