@@ -203,9 +203,8 @@ def _carry_template(account: Account) -> None:
     """The template, and whether it lets the model think; models bring along most that it names."""
     template = account.text("template")
     if template.endswith("_nothink"):
-        account.change("template", "the model's own template is taken, with thinking off",
-                       "model.template", "auto")  # fmt: skip
-        account.put("model.thinking", "off")
+        account.change("template", "the model's own template is taken; whether it thinks follows "
+                       "the answers, or model.thinking", "model.template", "auto")  # fmt: skip
     else:
         carry_template(account, "template", TEMPLATES)
     carry_thinking(account, "enable_thinking", account.switch("enable_thinking"))
