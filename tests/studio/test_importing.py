@@ -191,12 +191,14 @@ def test_every_key_is_told_once_and_the_recipe_is_read_back(
         (
             "UNSLOTH_FULL",
             {"stage": "cpt", "model.method": "full", "training.epochs": 2.0,
-             "training.gradient_checkpointing": False, "training.learning_rate": 2e-5},
+             "training.gradient_checkpointing": False, "training.learning_rate": 2e-5,
+             "training.gradient_accumulation": 4},
         ),
         (
             "UNSLOTH_REQUEST",
             {"stage": "cpt", "model.base": "unsloth/small-8b", "model.method": "dora",
-             "training.learning_rate": 1e-4, "lora.targets": "all-linear"},
+             "training.learning_rate": 1e-4, "lora.targets": "all-linear",
+             "lora.rank": 16, "training.gradient_accumulation": 1},
         ),
     ],
 )  # fmt: skip
