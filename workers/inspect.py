@@ -18,10 +18,13 @@ from workers.host import Host
 from workers.protocol.audit import AuditResult
 from workers.protocol.events import Finished, Inspected, Phase, Progress, Stopped
 from workers.protocol.jobs import Inspect
+from workers.protocol.mapping import Proposal
 from workers.protocol.recipe import Stage
 from workers.protocol.stages import likeliest, spec_of
 
 PROGRESS_EVERY_S = 0.2
+MOST_GROUPS = 50
+"""Different reasons of bad lines that are told."""
 
 
 def run(host: Host) -> None:
@@ -58,6 +61,8 @@ def _inspect(host: Host, task: Inspect, rows: RowStore, began: float) -> None:
         rows=len(rows),
         bad=bad.first,
         bad_total=len(bad),
+        bad_groups=bad.groups.all()[:MOST_GROUPS],
+        proposal=_proposal(task) if table is None else None,
         findings=findings,
         trained_token_share=found.trained_token_share,
         tokens=found.tokens,
@@ -69,6 +74,11 @@ def _inspect(host: Host, task: Inspect, rows: RowStore, began: float) -> None:
     )
     host.emit(Inspected(result=result))
     host.emit(Finished(summary={"rows": len(rows), "findings": len(findings)}))
+
+
+def _proposal(task: Inspect) -> Proposal | None:
+    source = task.source
+    return None if source.mapping else reader.proposal_for(source.source, source.documents)
 
 
 class Pace:

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import msgspec
+
+from workers.protocol.mapping import Proposal
 
 
 class Opening(msgspec.Struct, frozen=True, kw_only=True):
@@ -24,6 +28,8 @@ class Opening(msgspec.Struct, frozen=True, kw_only=True):
     """As SPDX writes it where it can; empty is unknown."""
     licence_from: str = ""
     """Where the licence is told: the catalogue, the dataset's card, the recipe."""
+    proposal: Proposal | None = None
+    """The likeliest mapping, where no shape fits."""
     documents: str = ""
     """How text files are split into documents; empty where there are none."""
     version_of: str = ""
@@ -84,6 +90,16 @@ class TokenView(msgspec.Struct, frozen=True, kw_only=True):
 
 LONGEST_SHOWN = 4096
 """Tokens of a row that are sent to be looked at."""
+
+
+class TemplateFinding(msgspec.Struct, frozen=True, kw_only=True):
+    """What is wrong with a chat template, or good to know of it."""
+
+    level: Literal["error", "warning", "info"]
+    text: str
+    remedy: str = ""
+    line: int = 0
+    """Of the template, from 1; 0 where it belongs to none."""
 
 
 class Edits(msgspec.Struct, frozen=True, kw_only=True):

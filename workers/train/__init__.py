@@ -15,6 +15,7 @@ import msgspec
 from workers.engines import EngineModule, Loaded, load_engine
 from workers.host import Host
 from workers.protocol import wire
+from workers.protocol.audit import BadLine, grouped
 from workers.protocol.events import Artifact, Finished, Note, Paused, Phase, Resumed, Stopped
 from workers.protocol.jobs import Train
 from workers.protocol.recipe import Recipe
@@ -154,7 +155,8 @@ def _tell_skipped(host: Host, tables: list[Table]) -> None:
     wire.write_atomically(host.folder / SKIPPED, b"\n".join(lines) + b"\n")
     for table in tables:
         if table.bad:
-            shown = "; ".join(map(str, table.bad[:3]))
+            groups = grouped([BadLine(row.line, row.reason, row.file) for row in table.bad])
+            shown = "; ".join(group.words for group in groups[:3])
             text = (
                 f"{len(table.bad)} of {len(table.bad) + len(table.rows)} rows of {table.source} "
                 f"cannot be used and are left out. {shown}. All of them are listed in {SKIPPED}."
