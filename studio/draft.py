@@ -28,6 +28,7 @@ from workers.protocol.recipe import Method, Recipe, Source, Stage, sections
 from workers.protocol.rewards import AnyReward, RewardModel
 from workers.protocol.sources import HUB_MODEL
 from workers.protocol.stages import PARAMETERS, StageSpec, applies, defaults_for, spec_of
+from workers.protocol.templates import AUTO
 
 StepName = Literal["Advice", "Stage", "Model", "Data", "Rewards", "Settings", "Review"]
 STEPS: tuple[StepName, ...] = get_args(StepName)
@@ -94,6 +95,8 @@ class RecipeDraft(msgspec.Struct, frozen=True, kw_only=True):
     """The path of the ready recipe that filled the draft, while it still is that one."""
     stage: Stage = "sft"
     base: Base = Base()
+    template: str = AUTO
+    """The chat template, as a recipe names it."""
     method: Method | None = None
     """None follows the stage and the base, as options do that are not in `options`."""
     name: str = ""
@@ -264,7 +267,11 @@ def recipe(draft: RecipeDraft) -> Recipe:
     opened = draft.opened.stages[0]
     tables: dict[str, dict[str, Any]] = {
         "evaluation": {"test": draft.test},
-        "model": {"base": draft.base.name, "method": method(draft)},
+        "model": {
+            "base": draft.base.name,
+            "method": method(draft),
+            "template": draft.template,
+        },
     }
     for path, value in values(draft).items():
         table, _, key = path.partition(".")
@@ -304,6 +311,7 @@ def draft_of(opened: Pipeline, base: Base, ready: str = "") -> RecipeDraft:
         ready=ready,
         stage=first.stage,
         base=base,
+        template=first.model.template,
         name=first.name,
         sources=tuple(draft_source(source) for source in first.data),
         test=first.evaluation.test,
