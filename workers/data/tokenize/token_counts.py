@@ -19,7 +19,7 @@ from workers.data.tokenize.encode import IGNORED, encode
 from workers.data.tokenize.rendered import Rendered, Span, shared_length
 from workers.data.tokenize.spans import conversation, renderings
 from workers.data.tokenize.thought import any_thinks
-from workers.protocol.recipe import Stage, TooLong
+from workers.protocol.recipe import Reasoning, Stage, TooLong
 from workers.protocol.refusal import Refusal
 from workers.protocol.stages import spec_of
 
@@ -80,6 +80,7 @@ class TokenCounter:
         stage: Stage,
         max_length: int,
         too_long: TooLong = "cut",
+        reasoning: Reasoning = "learn",
     ) -> None:
         self._tokenizer = tokenizer
         self._spec = spec_of(stage)
@@ -88,7 +89,8 @@ class TokenCounter:
         self._too_long = too_long
         self._seen: dict[tuple[str, ...], int] = {}
         self._backend: Any = getattr(tokenizer, "backend_tokenizer", None)
-        self._thinks = "think" in str(tokenizer.chat_template)
+        self._reasoning: Reasoning = reasoning
+        self._thinks = reasoning != "learn" or "think" in str(tokenizer.chat_template)
         self._around = begins_documents(tokenizer) + (tokenizer.eos_token_id is not None)
         """Tokens that begin and end a document."""
         if self._backend is None:
@@ -171,7 +173,7 @@ class TokenCounter:
     def _render(
         self, messages: list[Message], tools: Tools = (), *, thinks: bool = False
     ) -> list[Rendered]:
-        talk = conversation(messages, self._tokenizer, tools)
+        talk = conversation(messages, self._tokenizer, tools, reasoning=self._reasoning)
         talk.thinks = thinks
         return renderings(talk, last_only=self._spec.preference)
 
