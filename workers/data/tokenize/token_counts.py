@@ -20,7 +20,7 @@ from workers.data.tokenize.encode import IGNORED, TAIL, encode, stands_alone
 from workers.data.tokenize.rendered import Rendered, Span, shared_length
 from workers.data.tokenize.spans import conversation, renderings
 from workers.data.tokenize.thought import any_thinks
-from workers.protocol.recipe import Stage, TooLong
+from workers.protocol.recipe import Reasoning, Stage, TooLong
 from workers.protocol.refusal import Refusal
 from workers.protocol.stages import spec_of
 
@@ -81,6 +81,7 @@ class TokenCounter:
         stage: Stage,
         max_length: int,
         too_long: TooLong = "cut",
+        reasoning: Reasoning = "learn",
     ) -> None:
         self._tokenizer = tokenizer
         self._spec = spec_of(stage)
@@ -91,7 +92,8 @@ class TokenCounter:
         self._alone: dict[str, bool] = {}
         self._separable = is_separable(tokenizer)
         self._backend: Any = getattr(tokenizer, "backend_tokenizer", None)
-        self._thinks = "think" in str(tokenizer.chat_template)
+        self._reasoning: Reasoning = reasoning
+        self._thinks = reasoning != "learn" or "think" in str(tokenizer.chat_template)
         self._around = begins_documents(tokenizer) + (tokenizer.eos_token_id is not None)
         """Tokens that begin and end a document."""
         if self._backend is None:
@@ -174,7 +176,7 @@ class TokenCounter:
     def _render(
         self, messages: list[Message], tools: Tools = (), *, thinks: bool = False
     ) -> list[Rendered]:
-        talk = conversation(messages, self._tokenizer, tools)
+        talk = conversation(messages, self._tokenizer, tools, reasoning=self._reasoning)
         talk.thinks = thinks
         return renderings(talk, last_only=self._spec.preference)
 
