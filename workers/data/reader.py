@@ -6,6 +6,7 @@ their columns are and makes rows of them. Knows no model and no tokenizer.
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Literal, Protocol, get_args
@@ -270,6 +271,25 @@ def _convert(
             rows.append(parser.row(value))
         except RowFault as fault:
             bad.append(BadRow(line, str(fault), file, excerpt, fault.kind))
+
+
+def places_of(source: Source, wanted: Sequence[Row]) -> list[tuple[str, int]]:
+    """File and line of rows, by reading the dataset once more; no file and 0 for those that are not
+    in it. Of equal rows the first one's."""
+    items = find(source.source, silent, source.documents).items()
+    sample = list(itertools.islice(items, SAMPLED_ROWS))
+    parser = parser_of(source.source, source.mapping, sample)
+    keys = [msgspec.json.encode(row) for row in wanted]
+    left, found = set(keys), dict[bytes, tuple[str, int]]()
+    for file, line, value, _ in itertools.chain(sample, items):
+        with contextlib.suppress(RowFault):
+            key = msgspec.json.encode(parser.row(value))
+            if key in left:
+                left.remove(key)
+                found[key] = file, line
+        if not left:
+            break
+    return [found.get(key, ("", 0)) for key in keys]
 
 
 def _with_stages(detected: Detected, rows: Sequence[Row]) -> Detected:

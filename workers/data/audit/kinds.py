@@ -82,6 +82,19 @@ KINDS: dict[str, Kind] = {
         "Correct whichever is wrong; training would teach the completion, rewards the answer.",
         0.0, 0.1,
     ),
+    "one_label": Kind(
+        "All labels are of one kind: there is nothing to tell good answers from bad ones by.",
+        "Bring answers with the other label too, some hundreds of each, or take SFT on good ones.",
+        0.0, 0.9,
+    ),
+    "answer_in_question": Kind(
+        "The reference answer of these rows stands in their own question, where it can be copied.",
+        "Remove it from the questions, unless it is one of several to choose from.", 0.2,
+    ),
+    "unread_flags": Kind(
+        "The turns of these rows carry keys that nothing looks at.",
+        "See whether they change what the rows mean; remove the keys if not.", 2.0,
+    ),
     "exact_duplicates": Kind(
         "These rows stand in the dataset before, word for word.",
         "Remove them, unless they are meant to weigh more.", 0.05, 0.5,
