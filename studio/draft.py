@@ -6,7 +6,6 @@ recipe are pure functions of it. `DraftModel` has the present draft and calls ba
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, get_args
@@ -21,13 +20,15 @@ from studio.advice import (
     thinks,
     with_sft_first,
 )
+from studio.draft_source import DraftSource, draft_source
 from workers.protocol.catalogue import ModelEntry, read_catalogue
-from workers.protocol.options import Option, options_of, text_of
+from workers.protocol.options import Option, options_of
 from workers.protocol.pipeline import Pipeline, chain_of
 from workers.protocol.recipe import Method, Recipe, Source, Stage, sections
 from workers.protocol.rewards import AnyReward, RewardModel
 from workers.protocol.sources import HUB_MODEL
 from workers.protocol.stages import PARAMETERS, StageSpec, applies, defaults_for, spec_of
+from workers.protocol.templates import AUTO
 
 StepName = Literal["Advice", "Stage", "Model", "Data", "Rewards", "Settings", "Review"]
 STEPS: tuple[StepName, ...] = get_args(StepName)
@@ -66,45 +67,6 @@ class Base(msgspec.Struct, frozen=True, kw_only=True):
     known."""
 
 
-class DraftSource(msgspec.Struct, frozen=True, kw_only=True):
-    """A dataset of the mixture, and what was typed of it."""
-
-    given: Source
-    """As it was added or opened."""
-    weight: str
-    limit: str
-    licence: str
-
-    @property
-    def source(self) -> str:
-        return self.given.source
-
-    @property
-    def share(self) -> float | None:
-        """Its weight; None where what was typed is no number above 0."""
-        try:
-            weight = float(self.weight)
-        except ValueError:
-            return None
-        return weight if 0 < weight < math.inf else None
-
-    @property
-    def most_rows(self) -> int | None:
-        """Rows at most, 0 for all; None where what was typed is no whole number."""
-        typed = self.limit.replace(",", "").strip()
-        return int(typed or 0) if not typed or typed.isdecimal() else None
-
-    @property
-    def value(self) -> Source:
-        """As a recipe has it; what cannot be used counts as left out."""
-        return msgspec.structs.replace(
-            self.given,
-            weight=self.share or 1.0,
-            limit=self.most_rows or 0,
-            licence=self.licence.strip(),
-        )
-
-
 class Reading(NamedTuple):
     """What a dataset was taken for when its first rows were read."""
 
@@ -133,6 +95,8 @@ class RecipeDraft(msgspec.Struct, frozen=True, kw_only=True):
     """The path of the ready recipe that filled the draft, while it still is that one."""
     stage: Stage = "sft"
     base: Base = Base()
+    template: str = AUTO
+    """The chat template, as a recipe names it."""
     method: Method | None = None
     """None follows the stage and the base, as options do that are not in `options`."""
     name: str = ""
@@ -236,16 +200,6 @@ class RecipeDraft(msgspec.Struct, frozen=True, kw_only=True):
         return msgspec.structs.replace(self, opened=BLANK, ready="")
 
 
-def draft_source(source: Source) -> DraftSource:
-    """A dataset as a recipe has it, to be changed."""
-    return DraftSource(
-        given=source,
-        weight=text_of(source.weight),
-        limit=str(source.limit or ""),
-        licence=source.licence,
-    )
-
-
 # What follows
 
 
@@ -313,7 +267,11 @@ def recipe(draft: RecipeDraft) -> Recipe:
     opened = draft.opened.stages[0]
     tables: dict[str, dict[str, Any]] = {
         "evaluation": {"test": draft.test},
-        "model": {"base": draft.base.name, "method": method(draft)},
+        "model": {
+            "base": draft.base.name,
+            "method": method(draft),
+            "template": draft.template,
+        },
     }
     for path, value in values(draft).items():
         table, _, key = path.partition(".")
@@ -353,6 +311,7 @@ def draft_of(opened: Pipeline, base: Base, ready: str = "") -> RecipeDraft:
         ready=ready,
         stage=first.stage,
         base=base,
+        template=first.model.template,
         name=first.name,
         sources=tuple(draft_source(source) for source in first.data),
         test=first.evaluation.test,
@@ -435,9 +394,8 @@ class DraftModel:
         old = self._draft
         if not draft.reward_model:
             draft = msgspec.structs.replace(draft, reward_model=old.reward_model)
-        self.become(msgspec.structs.replace(
-            draft, rows=old.rows, readings=old.readings, reward_models=old.reward_models
-        ))  # fmt: skip
+        kept = {"rows": old.rows, "readings": old.readings, "reward_models": old.reward_models}
+        self.become(msgspec.structs.replace(draft, **kept))
 
     def offer_reward_models(self, models: Iterable[tuple[str, str]]) -> None:
         """Reward models as a recipe names them, and their names; the first is chosen if none is."""

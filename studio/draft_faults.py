@@ -23,13 +23,14 @@ from workers.protocol.pipeline import check_pipeline
 from workers.protocol.refusal import Refusal
 from workers.protocol.sources import BUILTIN, HUB_MODEL, on_hub, short_name
 from workers.protocol.stages import STAGES, spec_of
+from workers.protocol.templates import check_template, is_file, read_template
 
 
 def fault(draft: RecipeDraft, step: StepName) -> Refusal | None:
     """Why one cannot go on from a step, if so."""
     match step:
         case "Model":
-            return _fault_of_base(draft.base)
+            return _fault_of_base(draft.base) or _fault_of_template(draft.template)
         case "Data":
             return _fault_of_data(draft)
         case "Rewards":
@@ -85,6 +86,16 @@ def _fault_of_base(base: Base) -> Refusal | None:
         case "run" if base.name == "run:":
             return Refusal("There is no earlier run to go on from.", "No run has ended yet.",
                            "Choose another base model for the first run.")  # fmt: skip
+    return None
+
+
+def _fault_of_template(template: str) -> Refusal | None:
+    try:
+        check_template(template)
+        if is_file(template):
+            read_template(Path(template).expanduser())
+    except Refusal as refusal:
+        return refusal
     return None
 
 

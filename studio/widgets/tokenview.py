@@ -2,32 +2,35 @@
 
 from __future__ import annotations
 
-from typing import get_args
-
 from PySide6.QtCore import Qt, Signal
 from PySide6.QtGui import QIntValidator
 from PySide6.QtWidgets import QComboBox, QGridLayout, QLineEdit, QVBoxLayout, QWidget
 
 from studio.theme import SPACE, Theme
 from studio.widgets.combo import ComboBox
-from studio.widgets.text import label
+from studio.widgets.templates import TemplateBox
+from studio.widgets.text import button, label
 from studio.widgets.tokens import Legend, TokenText, counted
 from workers.protocol.browse import TokenView
-from workers.protocol.recipe import Template
 
 MODELS = ["starter", "smollm2"]
 LONGEST = 1024
-OTHER = "The run has to learn with this template too: set it in the recipe as model.template."
+OTHER = (
+    'The run has to learn with this template too: "Use in the wizard" takes it along; in a recipe '
+    "it is model.template."
+)
 
 
 class TokensView(QWidget):
     """`changed` tells that the row is to be read anew, by another model, template or length."""
 
     changed = Signal()
+    edit_asked = Signal()
+    """The template is to be edited."""
 
     def __init__(self, theme: Theme) -> None:
         super().__init__()
-        self._make_choosers()
+        self._make_choosers(theme)
         self.warnings = label("", "", wrap=True, select=True)
         self.counts = label("", "label", wrap=True)
         self.tokens = TokenText(theme)
@@ -41,15 +44,18 @@ class TokensView(QWidget):
         column.addWidget(Legend(theme), 0, Qt.AlignmentFlag.AlignLeft)
         self.say("Choose a row to see it as the model will.")
 
-    def _make_choosers(self) -> None:
+    def _make_choosers(self, theme: Theme) -> None:
         self.models = ComboBox("token-model", "Model")
         self.models.setEditable(True)
         self.models.setInsertPolicy(QComboBox.InsertPolicy.NoInsert)
         self.models.setSizeAdjustPolicy(
             QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon
         )
-        self.templates = ComboBox("token-template", "Chat template")
-        self.templates.addItems(list(get_args(Template)))
+        self.templates = TemplateBox("token-template")
+        self.edit_template = button("Edit…", theme, "pencil-simple", kind="quiet",
+                                    name="edit-template")  # fmt: skip
+        self.edit_template.setToolTip("Write a chat template and see what it makes of a row")
+        self.edit_template.clicked.connect(self.edit_asked)
         self.length = QLineEdit(str(LONGEST))
         self.length.setObjectName("token-length")
         self.length.setAccessibleName("Max sequence length, in tokens")
@@ -59,7 +65,7 @@ class TokensView(QWidget):
         line = self.models.lineEdit()
         assert line is not None
         line.editingFinished.connect(self.changed)
-        self.templates.activated.connect(self.changed)
+        self.templates.chosen.connect(self.changed)
         self.length.editingFinished.connect(self.changed)
 
     def _choosers(self) -> QGridLayout:
@@ -67,7 +73,7 @@ class TokensView(QWidget):
         grid.setHorizontalSpacing(SPACE)
         grid.setVerticalSpacing(SPACE // 2)
         parts = [("Model", self.models, 3), ("Template", self.templates, 2),
-                 ("Max sequence length", self.length, 1)]  # fmt: skip
+                 ("", self.edit_template, 0), ("Max sequence length", self.length, 1)]  # fmt: skip
         for column, (words, widget, stretch) in enumerate(parts):
             grid.addWidget(label(words, "muted"), 0, column)
             grid.addWidget(widget, 1, column)
@@ -97,7 +103,8 @@ class TokensView(QWidget):
 
     @property
     def template(self) -> str:
-        return self.templates.currentText()
+        """As a recipe names it."""
+        return self.templates.template
 
     @property
     def max_length(self) -> int:

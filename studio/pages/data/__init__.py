@@ -35,6 +35,8 @@ MOST_RECENT = 12
 class DataPage(Page):
     used = Signal(object)
     """A `Source` that the wizard is to learn from."""
+    template_chosen = Signal(str)
+    """The chat template that rows were looked at in, as a recipe names it."""
     length_chosen = Signal(int)
     """The max sequence length that the wizard is to take, in tokens."""
 
@@ -228,7 +230,7 @@ class DataPage(Page):
         browser = self.browser
         tokens = browser.tokens
         task = Inspect(source=browser.source, model=tokens.model, stage=browser.stages.value,
-                       max_length=tokens.max_length)  # fmt: skip
+                       max_length=tokens.max_length, template=tokens.template)  # fmt: skip
         try:
             self._check.start(task)
         except Refusal as refusal:
@@ -249,4 +251,5 @@ class DataPage(Page):
             return
         opening, source = self.browser.opening, self.browser.source
         licence = source.licence or (opening.licence if opening is not None else "")
+        self.template_chosen.emit(self.browser.tokens.template)
         self.used.emit(msgspec.structs.replace(source, licence=licence))

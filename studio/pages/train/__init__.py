@@ -29,6 +29,7 @@ from workers.protocol.pipeline import Pipeline, format_pipeline, read_pipeline
 from workers.protocol.recipe import Recipe, Source
 from workers.protocol.refusal import Refusal
 from workers.protocol.stages import spec_of
+from workers.protocol.templates import AUTO
 
 FILES = f"Recipes and configs (*.toml {PATTERN})"
 LACKING: dict[str, StepName] = {"data": "Data", "rewards": "Rewards"}
@@ -146,6 +147,11 @@ class TrainPage(Page):
         """Takes up a dataset as it was looked at, among those that are there."""
         self.data.use(source)
         self.go_to(self.data)
+
+    def use_template(self, template: str) -> None:
+        """Takes the chat template that rows were looked at in; the model's own changes nothing."""
+        if template != AUTO:
+            self.draft_model.change(template=template)
 
     def use_length(self, tokens: int) -> None:
         """Takes another bound of the examples' length."""

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 from workers.data.reader import Row
 from workers.data.tokenize.chat_template import CHATML, TEMPLATES, is_one_token
 from workers.data.tokenize.lint import lint
+from workers.data.tokenize.template_head import without_defaults
 from workers.data.tokenize.template_trial import Call, TemplateTrial
 from workers.data.tokenize.token_view import TokenViewer
 from workers.protocol.events import TemplateTried
@@ -51,12 +52,14 @@ class TemplateTest:
         self._trial.close()
 
     def text(self, model: str, template: str) -> str:
-        """The Jinja text of a template by its name; of `auto` the model's own."""
+        """The Jinja text of a template by its name; of `auto` the model's own, without the defaults
+        that a run has put before it."""
         if template in TEMPLATES:
             return TEMPLATES[template].text
         if template != AUTO:
             return template_text(template)
-        return str(self._fresh(model).tokenizer.chat_template or CHATML)
+        own = self._fresh(model).tokenizer.chat_template
+        return without_defaults(str(own)) if own else CHATML
 
     def try_on(
         self, row: Row, number: int, jinja: str, model: str, stage: Stage, max_length: int
