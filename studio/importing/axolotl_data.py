@@ -56,7 +56,7 @@ def carry_datasets(account: Account) -> None:
     """The datasets, and what their types say of the stage and the template.
 
     Raises:
-        Unfit: they are of kinds that cannot be read, or that one stage cannot learn together.
+        Unfit: they are of kinds that one stage cannot learn together.
     """
     key = "pretraining_dataset" if account.get("pretraining_dataset") else "datasets"
     given = account.get(key)
@@ -84,18 +84,14 @@ def carry_datasets(account: Account) -> None:
 
 
 def _kind(account: Account, at: str) -> str:
-    """What rows of a type hold: text, alpaca or chat.
-
-    Raises:
-        Unfit: rows of token ids, of a type that rewrites them by Python, or of single steps.
-    """
+    """What rows of a type hold: text, alpaca or chat."""
     if isinstance(account.get(f"{at}.type"), dict):
         return "chat"
     kind = account.text(f"{at}.type")
     if not kind and at.startswith("datasets"):
-        raise Unfit("data", "A dataset of the config has no type.", "Its rows are token ids then, "
-                    "which only the model that they were made for can read.",
-                    "Give the rows as text.")  # fmt: skip
+        account.lack("data", "A dataset of the config has no type.", "Its rows are token ids then, "
+                     "which only the model that they were made for can read.",
+                     f"Give the rows as text. {CHOOSE_DATA}")  # fmt: skip
     if kind.endswith(REWRITES):
         account.lack("data", f"The dataset's rows are rewritten by Python: {kind}.",
                      "A config names such code, it does not hold it.",

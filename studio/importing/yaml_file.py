@@ -15,7 +15,6 @@ import yaml
 
 from workers.protocol.refusal import Refusal
 
-ENDINGS = (".yaml", ".yml")
 MOST_BYTES = 128 * 1024
 MOST_NODES = 5_000
 DEEPEST = 32

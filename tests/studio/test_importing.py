@@ -13,8 +13,7 @@ from typing import Any
 import pytest
 import yaml
 
-from studio import importing
-from studio.importing import Imported, Unfit, import_config, write_recipe
+from studio.importing import Imported, Unfit, import_config, reading, write_recipe
 from studio.importing.account import leaves
 from studio.importing.axolotl import TEMPLATES as AXOLOTL_TEMPLATES
 from studio.importing.llama_factory import TEMPLATES as FACTORY_TEMPLATES
@@ -400,7 +399,7 @@ def test_values_of_any_kind_are_taken_or_refused_in_words(
         *way, last = place
         table = functools.reduce(lambda at, key: at[key], way, changed)
         table[last] = copy.deepcopy(odd)
-        monkeypatch.setattr(importing, "read_yaml", lambda _, at=changed: YamlFile(at, []))
+        monkeypatch.setattr(reading, "read_yaml", lambda _, at=changed: YamlFile(at, []))
         with contextlib.suppress(Refusal):
             imported = import_config(path)
             assert imported.text
