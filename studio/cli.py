@@ -28,6 +28,7 @@ from studio.records import JobRow
 from studio.terminal import Terminal, refusal_fields
 from workers.protocol.exports import EXPORTS, USUAL, differs, read_parity
 from workers.protocol.jobs import Inspect, Train
+from workers.protocol.mapping import mapping_of, with_mapping
 from workers.protocol.pipeline import with_rewards
 from workers.protocol.recipe import Documents, Source, TooLong
 from workers.protocol.refusal import Refusal
@@ -49,6 +50,15 @@ HomeDir = Annotated[
 MISUSE = 2
 """The exit code for a command line that is not understood."""
 Run = Annotated[str, typer.Argument(help="A run's id or name.")]
+Map = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--map",
+        metavar="THEIRS=OURS",
+        help="What a column is to us, such as question=prompt; may be repeated. Where there are "
+        "several datasets: NUMBER:THEIRS=OURS.",
+    ),
+]
 
 
 @app.callback()
@@ -63,12 +73,13 @@ def train(
         Path, typer.Argument(help="A recipe (.toml), or another program's config (.yaml).")
     ],
     detach: Annotated[bool, typer.Option("--detach", help="Start and return at once.")] = False,
+    columns: Map = None,
     json: Json = False,
     home: HomeDir = None,
 ) -> None:
     """Train as a recipe or a pipeline says, and follow it to its end."""
     with open_headless(home, json=json) as headless:
-        asked = headless.read(recipe)
+        asked = with_mapping(headless.read(recipe), columns or [])
         run = headless.jobs.train_all(asked)
         headless.terminal.say(f"Run {run}")
         if detach:
@@ -312,6 +323,7 @@ def inspect(
     too_long: Annotated[
         TooLong, typer.Option("--too-long", help="Leave longer rows out, or truncate them.")
     ] = "drop",
+    columns: Map = None,
     documents: Annotated[
         Documents, typer.Option("--documents", help="Where a text file's documents end.")
     ] = "auto",
@@ -324,7 +336,7 @@ def inspect(
 ) -> None:
     """Look a whole dataset over before a run: bad rows, findings and lengths."""
     check_template(template)
-    source = Source(source=dataset, documents=documents)
+    source = Source(source=dataset, documents=documents, mapping=mapping_of(columns or []))
     task = Inspect(source=source, model=model, stage=stage, test=test,
                    max_length=max_length, too_long=too_long, template=template)  # fmt: skip
     with open_headless(home, json=json) as headless:

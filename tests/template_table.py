@@ -4,12 +4,14 @@
 
 MODELS is llama.cpp's folder of models, with the templates in it; names limit what is measured.
 
-Each template takes nine kinds of row. What is trained is held to what was written into the row, word
-for word, and the prompt to what transformers makes of the same history by itself.
+Each template takes nine kinds of row. What is trained is held to what was written into the row,
+word for word, and the prompt to what transformers makes of the same history by itself.
 """
 
 from __future__ import annotations
 
+import contextlib
+import re
 import sys
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -19,6 +21,7 @@ from workers.data.schema.row import Row
 from workers.data.tokenize.chat_template import end_turns
 from workers.data.tokenize.encode import IGNORED, Encoding, encode
 from workers.data.tokenize.reasoning import as_handed
+from workers.data.tokenize.template_head import with_defaults
 from workers.protocol.recipe import Stage
 from workers.protocol.refusal import Refusal
 
@@ -27,11 +30,11 @@ CALL = {"type": "function", "id": "call00001",
         "function": {"name": "weatherlookup", "arguments": {"city": "Lissabonville"}}}  # fmt: skip
 TOOL = {"type": "function", "function": {
     "name": "weatherlookup", "description": "Weather toolword.",
-    "parameters": {"type": "object", "properties": {
-        "city": {"type": "string", "description": "Cityword."}}, "required": ["city"]}}}  # fmt: skip
+    "parameters": {"type": "object", "required": ["city"], "properties": {
+        "city": {"type": "string", "description": "Cityword."}}}}}  # fmt: skip
 WRITTEN = ("analysis", "final", "commentary", "all", "json", "constrain", "to=user", "user",
            "assistant", "Here are my reasoning steps:", "[BEGIN FINAL RESPONSE]", "response",
-           "message", "role=", "think", '"')  # fmt: skip
+           "message", "role=", "thought", "think", "to=self", '"')  # fmt: skip
 """What templates write around an answer besides their tokens."""
 
 
@@ -117,8 +120,9 @@ def _measured(
     for (encoding, (begin, end)), talk in zip(runs, talks, strict=True):
         ids = encoding.input_ids
         if fault := fault_of(name, tokenizer, tokenizer.decode(ids[begin:end]), talk):
-            return Cell("wrong", fault, told, made[0].mask_source)
-        prompts = prompts and ids[:begin] == _asked(tokenizer, talk[:-1], row.tools)
+            headed = any(text.startswith("The prompt begins no answer") for text in told)
+            return Cell("told" if headed else "wrong", fault, told, made[0].mask_source)
+        prompts = prompts and ids[:begin] in _asked(tokenizer, talk[:-1], row.tools)
     if not prompts:
         verdict = "told" if told else "wrong"
         return Cell(verdict, "the prompt has other tokens", told, made[0].mask_source)
@@ -132,12 +136,19 @@ def _runs(encoding: Encoding) -> list[tuple[int, int]]:
     return list(zip(begins, ends, strict=True))
 
 
-def _asked(tokenizer: Any, history: list[dict[str, Any]], tools: Any) -> list[int]:
-    """The prompt as transformers makes it of the history that a template is handed."""
-    turns = as_handed(history, tokenizer)
-    return tokenizer.apply_chat_template(
-        turns, tools=list(tools) or None, add_generation_prompt=True, return_dict=False
-    )
+def _asked(tokenizer: Any, history: list[dict[str, Any]], tools: Any) -> list[list[int]]:
+    """The prompt as transformers makes it of the history, with its thinking where the row has it
+    and beside the content, as programs that keep it apart send it."""
+    made = []
+    for turns in (history, beside(history)):
+        handed = as_handed(turns, tokenizer)
+        for given in [tools] if tools else [None, []]:  # Hermes needs a list, though an empty one
+            with contextlib.suppress(TypeError):
+                made.append(tokenizer.apply_chat_template(
+                    handed, tools=given, add_generation_prompt=True, return_dict=False
+                ))  # fmt: skip
+                break
+    return made
 
 
 def fault_of(name: str, tokenizer: Any, trained: str, talk: list[dict[str, Any]]) -> str:
@@ -150,7 +161,7 @@ def fault_of(name: str, tokenizer: Any, trained: str, talk: list[dict[str, Any]]
         parts += [call["function"]["name"], *call["function"]["arguments"].values()]
     rest = trained
     for part in parts:
-        if rest.count(part) != 1:
+        if not rest.count(part) or (rest.count(part) > 1 and "tool_calls" not in answer):
             return f"{part!r} is trained {rest.count(part)} times: {trained!r}"
         rest = rest.replace(part, "")
     for turn in others:
@@ -162,10 +173,11 @@ def fault_of(name: str, tokenizer: Any, trained: str, talk: list[dict[str, Any]]
         return f"it does not end with {end}: {trained!r}"
     if "tool_calls" in answer:
         return ""
-    if rest.count(end) != 1:
-        return f"it holds {end} {rest.count(end)} times: {trained!r}"
+    if trained.rpartition(parts[-1])[2].count(end) != 1:
+        return f"it does not end once: {trained!r}"
     for word in [*sorted(tokenizer.all_special_tokens, key=len, reverse=True), *WRITTEN]:
         rest = rest.replace(word, "")
+    rest = re.sub(r"</?[a-z:_]+>", "", rest)
     return f"more than the answer is trained: {trained!r}" if rest.strip() else ""
 
 
@@ -181,13 +193,8 @@ def cells_of(name: str, template: str) -> dict[str, Cell]:
 
 
 def switched(tokenizer: Any, *, thinks: bool) -> None:
-    template = tokenizer.chat_template
-    head = "".join(
-        f"{{%- if {name} is not defined %}}{{%- set {name} = {str(thinks).lower()} %}}{{%- endif %}}"
-        for name in ("enable_thinking", "thinking")
-        if name in template
-    )
-    tokenizer.chat_template = head + template
+    """Switches thinking as a run does by its rows."""
+    tokenizer.chat_template = with_defaults(tokenizer.chat_template, "on" if thinks else "off")
 
 
 LETTERS = {"exact": "o", "told": "t", "refused": "r", "wrong": "W", "raw": "x"}

@@ -90,10 +90,11 @@ def _sampled(host: Host, recipe: Recipe, rows: list[Row], samples: int) -> list[
     host.emit(Phase(name=f"Sampling {len(asked)} answers"))
     generator = Generator(loaded.model, loaded.tokenizer, loaded.device, loaded.dtype)
     completions = generator.complete(
-        [row.prompt for row in asked], recipe.rl.max_completion_tokens, recipe.rl.temperature
-    )
+        [row.prompt for row in asked], recipe.rl.max_completion_tokens, recipe.rl.temperature,
+        tools=[row.tools for row in asked],
+    )  # fmt: skip
     return [
-        Sample(row.prompt, one.text, row.answer, one.tokens)
+        Sample(row.prompt, one.text, row.answer, one.tokens, row.tools)
         for row, one in zip(asked, completions, strict=True)
     ]
 
@@ -209,7 +210,7 @@ def _candidates(rows: Sequence[Row]) -> list[Candidate]:
 
 
 def _sample(row: Row, text: str) -> Sample:
-    return Sample(row.prompt, text, row.answer, len(text.split()) * 4 // 3)
+    return Sample(row.prompt, text, row.answer, len(text.split()) * 4 // 3, row.tools)
 
 
 def _echo(row: Row) -> Sample:

@@ -27,6 +27,7 @@ from workers.data.reader import (
     stages_of,
 )
 from workers.data.schema.parser import RowParser
+from workers.data.schema.propose import propose
 from workers.host import Handlers, Host, serve
 from workers.protocol.browse import Opening, RowView
 from workers.protocol.events import (
@@ -43,6 +44,7 @@ from workers.protocol.events import (
     VersionSaved,
 )
 from workers.protocol.jobs import Browse
+from workers.protocol.mapping import Proposal
 from workers.protocol.recipe import Column, Stage
 from workers.protocol.refusal import Refusal
 from workers.protocol.requests import (
@@ -225,7 +227,11 @@ class Browser:
             licence_from=licence_from,
             version_of=version.source if version else "",
             documents=self._found.documents_words,
+            proposal=self._proposal() if detected is None and not mapping else None,
         )
+
+    def _proposal(self) -> Proposal | None:
+        return propose([kept.value for kept in self._sample])
 
     def _missing(self) -> str:
         first = self._sample[0]

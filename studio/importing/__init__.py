@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import msgspec
 
@@ -64,13 +64,14 @@ class Imported(msgspec.Struct, frozen=True, kw_only=True):
 
     def fields(self) -> dict[str, Any]:
         """What a machine is told of it: keys by what became of them, and each in full."""
-        keys = {fate: [item.key for item in self.of(fate)] for fate in get_args(Fate)}
+        told = [*self.of("changed"), *self.of("needless")]
+        changed = dict.fromkeys(item.key for item in told)
         return {
             "tool": self.tool,
             "stage": self.recipe.stage,
-            "carried": keys["carried"],
-            "changed": [*keys["changed"], *keys["needless"]],
-            "unknown": keys["unknown"],
+            "carried": [item.key for item in self.of("carried") if item.key not in changed],
+            "changed": list(changed),
+            "unknown": [item.key for item in self.of("unknown")],
             "details": [msgspec.to_builtins(item) for item in self.items],
         }
 

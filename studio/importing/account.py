@@ -7,6 +7,7 @@ leaves out and the other program has a default of its own for is told apart.
 from __future__ import annotations
 
 import fnmatch
+import functools
 import math
 import re
 from collections.abc import Iterable, Iterator, Sequence
@@ -58,13 +59,18 @@ class Item(msgspec.Struct, frozen=True, kw_only=True):
     why: str = ""
 
     @property
+    def taken(self) -> str:
+        """What it is here, on one line: the recipe's key and value, and why."""
+        value = f"{self.ours} = {_shown(self.value)}" if self.ours else ""
+        return plain_line(": ".join(part for part in (value, self.why) if part))
+
+    @property
     def words(self) -> str:
         """The item on one line, free of control characters."""
-        taken = f"{self.ours} = {_shown(self.value)}" if self.ours else ""
         if self.fate == "left_out":
-            return plain_line(f"{taken}, its default for {self.key}")
-        shown = f"{self.key} → {taken}" if taken else self.key
-        return plain_line(f"{shown}: {self.why}" if self.why else shown)
+            return f"{self.taken}, its default for {plain_line(self.key)}"
+        arrow = " → " if self.ours else ": "
+        return plain_line(f"{self.key}{arrow}{self.taken}" if self.taken else self.key)
 
 
 class Plain(NamedTuple):
@@ -244,6 +250,7 @@ def leaves(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
         yield path, value
 
 
+@functools.cache
 def _default_of(path: str) -> Any:
     """The declared default of one of our options; None where there is none."""
     table, _, key = path.rpartition(".")

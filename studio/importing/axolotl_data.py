@@ -6,7 +6,15 @@ from pathlib import Path
 from typing import Any
 
 from studio.importing.account import CHOOSE_DATA, Account, Unfit
-from studio.importing.datasets import BEYOND, BEYOND_REACH, found_beside, mapped, on_hub, source_of
+from studio.importing.datasets import (
+    BEYOND,
+    BEYOND_REACH,
+    USUAL,
+    found_beside,
+    mapped,
+    on_hub,
+    source_of,
+)
 from studio.importing.settings import mixed
 from workers.protocol.recipe import Column
 
@@ -151,13 +159,13 @@ def _mapping(account: Account, at: str) -> dict[str, Any]:
     kind = account.text(f"{at}.type")
     if kind in PLAIN_TEXT or at.startswith("pretraining"):
         return mapped(account, at, TEXT)
-    paired = account.get(f"{at}.field_chosen") is not None
-    columns = {key: one for key, one in COLUMNS.items() if not paired or key != "field_messages"}
-    if paired and account.get(f"{at}.field_messages") is not None:
+    columns: dict[str, Column] = dict(COLUMNS)
+    turns = account.text(f"{at}.field_messages")
+    if account.text(f"{at}.field_chosen") and turns:
         columns["field_messages"] = "prompt"
-        if account.text(f"{at}.field_messages") in ("messages", "conversations", "conversation"):
+        if turns in USUAL["messages"]:
             del columns["field_messages"]
-            account.keep(f"{at}.field_messages", "found by its name")
+            account.keep(f"{at}.field_messages", f"{turns} is found by its name")
     return mapped(account, at, columns)
 
 

@@ -52,7 +52,7 @@ def carry_datasets(account: Account) -> None:
     sources = [_source(account, name, info[name], folder) for name in names]
     _carry_shares(account, sources)
     account.keep("dataset", ", ".join(one["source"] for one in sources))
-    mixed(account, "dataset (several)", sources)
+    mixed(account, "dataset", sources)
     _carry_test(account, info, folder)
 
 
@@ -91,20 +91,21 @@ def _source(account: Account, name: str, entry: Info, folder: Path) -> dict[str,
     most = account.whole("max_samples") or entry.get("num_samples")
     if isinstance(most, int) and most > 0:
         made["limit"] = most
-    return made | _mapping(columns)
+    return made | _mapping(columns, account.held("stage") == "cpt")
 
 
-def _mapping(columns: Info) -> dict[str, Any]:
-    """The mapping of columns that it names; none where their names are known anyway."""
+def _mapping(columns: Info, plain_text: bool) -> dict[str, Any]:
+    """The mapping of columns that it names; none where their names are known anyway.
+
+    Args:
+        plain_text: whether the stage reads nothing but text, which it calls the prompt.
+    """
+    ours_of: dict[str, Column] = {"prompt": "text"} if plain_text else COLUMNS
     named = {
-        ours: columns[its] for its, ours in COLUMNS.items() if isinstance(columns.get(its), str)
+        columns[its]: ours for its, ours in ours_of.items() if isinstance(columns.get(its), str)
     }
-    if all(theirs in USUAL.get(ours, ()) for ours, theirs in named.items()):
-        return {}
-    made = {
-        columns[its]: ours for its, ours in COLUMNS.items() if isinstance(columns.get(its), str)
-    }
-    return {"mapping": made}
+    usual = all(theirs in USUAL.get(ours, ()) for theirs, ours in named.items())
+    return {} if usual else {"mapping": named}
 
 
 def _carry_shares(account: Account, sources: list[dict[str, Any]]) -> None:

@@ -121,7 +121,7 @@ class TokensView(QWidget):
             warnings.append(OTHER)
         self._warn(warnings)
         if len(views) == 1:
-            self.counts.setText(counted(views[0]))
+            self.counts.setText(" · ".join(filter(None, (counted(views[0]), views[0].mask))))
         else:
             told = f"{sum(view.tokens for view in views):,} tokens in {len(views)} answers"
             self.counts.setText(told if views else "")

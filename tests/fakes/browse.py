@@ -23,9 +23,37 @@ from workers.protocol import events, requests
 from workers.protocol.assets import builtin_dataset
 from workers.protocol.browse import Opening, Piece, RowView, TemplateFinding, TokenView, Version
 from workers.protocol.jobs import Browse
+from workers.protocol.mapping import Proposal
 from workers.protocol.refusal import Refusal
 
 MILLION = 1_000_000
+
+
+SERVED = {
+    "chosen": ["dpo", "ipo", "simpo", "cpo", "orpo", "kto", "reward"],
+    "label": ["kto"], "completion": ["sft", "dpo", "distill"], "messages": ["sft", "distill"],
+    "prompt": ["grpo", "rlhf"], "text": ["cpt"],
+}  # fmt: skip
+"""The stages that a column serves; completions serve DPO as well, for the token view's sides."""
+
+
+def stages_of(columns: set[str]) -> list[str]:
+    return [stage for column, stages in SERVED.items() if column in columns for stage in stages]
+
+
+def proposal_of(first: dict[str, str]) -> Proposal | None:
+    """Of a row with a `customer_message`."""
+    if "customer_message" not in first:
+        return None
+    mapping = {"customer_message": "prompt", "agent_reply": "completion"}
+    example = {ours: first[theirs] for theirs, ours in mapping.items()}
+    return Proposal(
+        mapping=mapping,
+        format="prompt_completion",
+        sure=True,
+        why="these look like questions with answers.",
+        examples=[example],
+    )
 
 
 class Look:
@@ -56,7 +84,8 @@ class Look:
         self.host.emit(events.Opened(opening=Opening(
             source=self.task.source.source, path=str(self.path), format=shape,
             why="It has a prompt." if mapping else "No column is a prompt.", mapping=mapping,
-            columns=list(first), stages=["sft", "dpo"] if mapping else [], licence="MIT",
+            columns=list(first), stages=stages_of(set(mapping.values())), licence="MIT",
+            proposal=None if mapping else proposal_of(first),
             licence_from="the fake", version_of=version.get("source", ""),
         )))  # fmt: skip
         bad = sum(bool(self.view(row).reason) for row in range(min(self.count, 1000)))

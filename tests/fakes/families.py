@@ -148,7 +148,9 @@ FAMILIES: dict[str, Family] = {
         "GptOssConfig",
         {
             "head_dim": 16, "num_local_experts": 4, "num_experts_per_tok": 2,
-            "sliding_window": 128,
+            "sliding_window": 128, "rope_parameters": {
+                "rope_type": "yarn", "rope_theta": 150000.0, "factor": 32.0, "beta_fast": 32.0,
+                "beta_slow": 1.0, "truncate": False, "original_max_position_embeddings": 64},
         },
         "llama-bpe", "trl:gptoss", eos="<|return|>", pad="<|endoftext|>", bos="<|startoftext|>",
         stops=("<|endoftext|>", "<|call|>"),
@@ -242,7 +244,7 @@ FAMILIES: dict[str, Family] = {
         **QWEN,
     ),
     "smollm3": Family(
-        "SmolLM3Config", {"tie_word_embeddings": True, "no_rope_layers": [1, 0]}, "llama-bpe",
+        "SmolLM3Config", {"tie_word_embeddings": True, "num_hidden_layers": 4}, "llama-bpe",
         "HuggingFaceTB-SmolLM3-3B.jinja", eos="<|im_end|>", pad="<|im_end|>", special=CHATML,
         plain=THINK,
     ),

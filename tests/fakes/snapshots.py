@@ -188,6 +188,9 @@ def write_tokenizer(vocabulary: Vocabulary, family: Family, folder: Path) -> Non
     }  # fmt: skip
     if "Llama" in family.tokenizer and vocabulary.kind == "llama":
         config |= {"add_bos_token": True, "add_eos_token": False, "legacy": False}
+    if vocabulary.kind == "gemma4":  # what is no special token by name, the converter spells out
+        controls = [vocabulary.tokens[at] for at in added if vocabulary.types[at] == CONTROL]
+        config["extra_special_tokens"] = [one for one in controls if one not in named.values()]
     (folder / "tokenizer_config.json").write_text(json.dumps(config, indent=2, ensure_ascii=False))
 
 

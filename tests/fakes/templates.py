@@ -14,7 +14,8 @@ from typing import Any
 
 ENDS = {
     "<|im_end|>": (
-        "Bielik", "HuggingFaceTB-SmolLM3", "Kimi-K2", "LFM2", "MiMo", "NVIDIA-Nemotron-3", "NousResearch",
+        "Bielik", "HuggingFaceTB-SmolLM3", "Kimi-K2", "LFM2", "MiMo", "NVIDIA-Nemotron-3",
+        "NousResearch",
         "Qwen", "StepFun", "openbmb", "lfm2", "nemotron_3", "qwen", "moonshotai",
     ),
     "<|end_of_msg|>": ("Kimi-K3",),
@@ -32,7 +33,9 @@ ENDS = {
     "<turn|>": ("google-gemma-4", "gemma4", "diffusion_gemma"),
     "<|end_of_text|>": ("ibm-granite",),
     "<|role_end|>": ("inclusionai",),
-    "<|end|>": ("microsoft-Phi", "phi3.", "phi3_5", "Apriel-1.6", "unsloth-Apriel", "upstage-Solar"),
+    "<|end|>": (
+        "microsoft-Phi", "phi3.", "phi3_5", "Apriel-1.6", "unsloth-Apriel", "upstage-Solar",
+    ),
     "<|eot|>": ("muse",),
     "<|return|>": ("openai", "gptoss"),
     "</assistant>": ("poolside",),
@@ -43,11 +46,20 @@ ENDS = {
 }  # fmt: skip
 """By the token that ends an answer: beginnings of templates' names. Of the last three lines the
 template writes none, and generation stops at the model's end token."""
-CALL_ENDS = {"openai": "<|call|>", "gptoss": "<|call|>", "upstage-Solar": "<|calls|>"}
+CALL_ENDS = {
+    "Apertus": "<|tools_suffix|>",
+    "meetkai-functionary-medium-v3.1": "<|eom_id|>",
+    "google-gemma-4-31B-it.": "<|tool_response>",
+    "gemma4": "<|tool_response>",
+    "diffusion_gemma": "<|tool_response>",
+    "openai": "<|call|>",
+    "gptoss": "<|call|>",
+    "upstage-Solar": "<|calls|>",
+}
 """What ends a call of a tool instead."""
 SPLIT = (
-    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+"
-    r"|\s+(?!\S)|\s+"
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}"
+    r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 )
 """How Qwen2's tokenizer, and most since, splits text: line breaks stay together."""
 MARK = re.compile(
@@ -78,7 +90,7 @@ def end_of(name: str) -> str:
 
 def call_end_of(name: str) -> str:
     """The token that ends a call of a tool."""
-    bare = name.removeprefix("trl:")
+    bare = name.removeprefix("trl:") + "."
     found = (end for start, end in CALL_ENDS.items() if bare.startswith(start))
     return next(found, end_of(name))
 

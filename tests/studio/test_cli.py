@@ -222,3 +222,28 @@ def test_without_a_display_the_window_says_what_to_do(
     assert ended.returncode == 1
     assert "no display" in ended.stderr
     assert "demo" in ended.stderr
+
+
+def test_another_programs_config_is_imported_and_trained(cli: Cli, tmp_path: Path) -> None:
+    config = tmp_path / "theirs.yml"
+    config.write_text(
+        "base_model: starter\nlearning_rate: 2e-4\nmax_steps: 8\nmicro_batch_size: 2\n"
+        "wandb_project: mine\nodd: 1\ndatasets:\n  - {path: acme/rows, type: alpaca}\n"
+    )
+    out = tmp_path / "ours.toml"
+    code, made, err = cli("import", str(config), "--out", str(out), "--data", "builtin:arithmetic")
+    assert code == 0
+    assert made["recipe"] == str(out)
+    assert {"learning_rate", "max_steps"} <= set(made["carried"])
+    assert "wandb_project" in made["changed"]
+    assert made["unknown"] == ["odd"]
+    assert "Axolotl" in err
+    assert cli("train", str(out))[1]["status"] == "finished"
+    config.write_text(config.read_text().replace("acme/rows", "builtin:arithmetic"))
+    code, run, err = cli("train", str(config))
+    assert (code, run["status"], run["steps"]) == (0, "finished", 8)
+    assert "Not known: odd" in err
+    config.write_text("what: ever")
+    code, refused, _ = cli("import", str(config))
+    assert code == 1
+    assert "LLaMA-Factory" in refused["cause"]

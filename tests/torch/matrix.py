@@ -1,17 +1,26 @@
 """One tiny family the whole way, as a user goes: inspect, train, merge, GGUF, parity, chat.
 
-python -m tests.torch.matrix [NAME ...]    shows how far each family comes
-python -m tests.torch.matrix --write       all of them, into the record and docs/families.md
+python -m tests.torch.matrix [NAME ...]    takes these families, or all, and writes down how far
+                                           each comes: families.json, docs/families.md
+python -m tests.torch.matrix --table       writes docs/families.md from what is written down
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
+import runpy
+import subprocess
+import sys
 import tempfile
 import time
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import msgspec
 
@@ -19,13 +28,16 @@ from tests.fakes.families import FAMILIES, make_family
 from tests.fakes.llama_models import models_folder
 from workers.__main__ import run_folder
 from workers.chat import open_chat_model
+from workers.data.reader import Row, read
+from workers.data.tokenize.encode import encode
+from workers.engines.tokenizer import load_tokenizer
+from workers.fetch import Located
 from workers.host import Host
 from workers.protocol import wire
-from workers.protocol.events import Checked, Failed, Finished, Inspected, Metrics
+from workers.protocol.events import Checked, Failed, Finished, Inspected, Metrics, Note
 from workers.protocol.jobs import Chat, Export, Inspect, Job, Train
 from workers.protocol.recipe import (
     RL,
-    Distill,
     Evaluation,
     Lora,
     Model,
@@ -33,6 +45,7 @@ from workers.protocol.recipe import (
     Source,
     Training,
 )
+from workers.protocol.refusal import Refusal
 from workers.protocol.requests import Say
 from workers.protocol.rewards import Format
 
@@ -41,13 +54,22 @@ CITIES = ("Vienna", "Paris", "Lisbon", "Prague", "Budapest", "Rome", "Warsaw", "
 OK = "ok"
 
 
-class Outcome(msgspec.Struct):
-    """How far a family came: each field is `ok`, or what was said instead; empty if not reached."""
+RECORD = Path(__file__).with_name("families.json")
+TABLE = Path(__file__).parents[2] / "docs" / "families.md"
+MANY_STAGES = ("qwen3", "granite", "mistral", "gemma2")
+"""Families on which further stages and methods are tried."""
+FURTHER = (("dpo", "lora", "pairs"), ("grpo", "lora", "pairs"), ("sft", "qlora", "talks"))
+
+
+class Outcome(msgspec.Struct, kw_only=True):
+    """How far a family came: each step is `ok`, or what was said instead; empty if not reached."""
 
     model_type: str = ""
     inspect: str = ""
-    mask: str = ""
-    """Which way the answers were told apart."""
+    masks: list[str] = []
+    """Which ways the answers were told apart."""
+    loss: str = ""
+    """`fast`, or `plain` where TRL's faster one was found wrong."""
     train: str = ""
     merge: str = ""
     gguf: str = ""
@@ -85,9 +107,47 @@ def recipe_of(base: str, data: Path, stage: str = "sft", method: str = "lora") -
         ),
         rl=RL(max_completion_tokens=12, group_size=4),
         rewards=[Format(pattern=".*a.*")] if stage == "grpo" else [],
-        distill=Distill(),
         evaluation=Evaluation(max_rows=2, max_completion_tokens=8),
     )  # fmt: skip
+
+
+@contextmanager
+def forked_converter() -> Iterator[None]:
+    """Lets the converter run in a fork of this process, where the libraries that it needs are
+    imported already: half the time of a family whose vocabulary is small."""
+
+    def run(command: list[str], **_: Any) -> subprocess.CompletedProcess[str]:
+        with tempfile.TemporaryFile("w+") as said:
+            child = os.fork()
+            if child == 0:
+                _become(command[1:], said.fileno())
+            _, status = os.waitpid(child, 0)
+            said.seek(0)
+            return subprocess.CompletedProcess(
+                command, os.waitstatus_to_exitcode(status), "", said.read()
+            )
+
+    with patch.object(subprocess, "run", run):
+        yield
+
+
+def _become(arguments: list[str], output: int) -> None:
+    """Runs a script to its end in the place of this process."""
+    code = 1
+    try:
+        os.dup2(output, 1)
+        os.dup2(output, 2)
+        sys.argv, sys.path[:0] = arguments, [str(Path(arguments[0]).parent)]
+        os.environ["HF_HUB_OFFLINE"] = "1"
+        runpy.run_path(arguments[0], run_name="__main__")
+        code = 0
+    except SystemExit as ended:
+        code = int(ended.code or 0)
+    except BaseException:
+        traceback.print_exc(file=os.fdopen(2, "w", closefd=False))
+    finally:
+        sys.stdout.flush()
+        os._exit(code)
 
 
 class Journey:
@@ -110,14 +170,16 @@ class Journey:
         run_folder(folder)
         return [line.event for line in wire.read_events(folder)]
 
-    def go(self) -> Outcome:
-        """Every step until one fails."""
+    def go(self, *, further: bool = False) -> Outcome:
+        """Every step until one fails; `further` stages and methods where they are asked for."""
         self._inspect()
         self.outcome.train = self.train("sft", "lora", "talks")
         if self.outcome.train == OK:
             self._export()
         if self.outcome.gguf == OK:
             self._chat()
+        for stage, method, data in FURTHER if further else ():
+            self.outcome.stages[f"{stage} {method}"] = self.train(stage, method, data)
         return self.outcome
 
     def _inspect(self) -> None:
@@ -126,18 +188,29 @@ class Journey:
         found = [event.result for event in events if isinstance(event, Inspected)]
         told = ", ".join(finding.kind for result in found for finding in result.findings)
         self.outcome.inspect = fault_of(events) or told or OK
+        tokenizer = load_tokenizer(Located("base", self.base))
+        rows: list[Row] = []
+        read(source.source, rows=rows)
+        with suppress(Refusal):
+            made = [one for row in rows for one in encode(row, "sft", tokenizer)]
+            self.outcome.masks = sorted({one.mask_source for one in made})
 
     def train(self, stage: str, method: str, data: str) -> str:
         """One stage by one method; `ok` or what was said."""
         recipe = recipe_of(str(self.base), self.files[data], stage, method)
         events = self.run(Train(recipe=recipe), recipe.name)
+        if (stage, method) == ("sft", "lora"):
+            notes = [event.text for event in events if isinstance(event, Note)]
+            plain = any("plain loss is taken" in note for note in notes)
+            self.outcome.loss = "plain" if plain else "fast"
         losses = [event.values for event in events if isinstance(event, Metrics)]
         assert fault_of(events) or any("loss" in values for values in losses)
         return fault_of(events) or OK
 
     def _export(self) -> None:
         run = self.home / "jobs" / "sft-lora"
-        events = self.run(Export(str(run), ["merged", "gguf:f16"]), "export")
+        with forked_converter():
+            events = self.run(Export(str(run), ["merged", "gguf:f16"]), "export")
         checks = {e.check: e for e in events if isinstance(e, Checked)}
         self.outcome.merge = told(checks, "merged: 16 bits")
         self.outcome.gguf = fault_of(events) or told(checks, "f16: loads")
@@ -176,17 +249,68 @@ def fault_of(events: list[Any]) -> str:
     return "" if any(isinstance(event, Finished) for event in events) else "did not finish"
 
 
-if __name__ == "__main__":
+def read_record() -> dict[str, Outcome]:
+    return msgspec.json.decode(RECORD.read_bytes(), type=dict[str, Outcome])
+
+
+def write_record(name: str, outcome: Outcome) -> None:
+    record = (read_record() if RECORD.is_file() else {}) | {name: outcome}
+    record = {name: record[name] for name in FAMILIES if name in record}
+    RECORD.write_bytes(msgspec.json.format(msgspec.json.encode(record), indent=2) + b"\n")
+
+
+STEPS = ("train", "merge", "gguf", "parity", "chat")
+
+
+def table(record: dict[str, Outcome]) -> str:
+    """docs/families.md: what each family can do, and below it why the others cannot."""
+    heads = ["family", "model_type", "answers told apart", "loss", *STEPS, "further"]
+    rows = [heads, ["---"] * len(heads)]
+    reasons = []
+    for name, outcome in record.items():
+        steps = {step: getattr(outcome, step) for step in STEPS} | outcome.stages
+        shown = [MARKS.get(steps[step], "no") for step in STEPS]
+        further = ", ".join(
+            f"{one} {MARKS.get(said, 'no')}" for one, said in outcome.stages.items()
+        )
+        rows.append([name, outcome.model_type, ", ".join(outcome.masks), outcome.loss, *shown,
+                     ", ".join(further)])  # fmt: skip
+        reasons += [f"- **{name}**, {step}: {said}" for step, said in steps.items()
+                    if said not in MARKS]  # fmt: skip
+    lines = ["| " + " | ".join(row) + " |" for row in rows]
+    return "\n".join([INTRODUCTION, *lines, "", "## What cannot be done", "",
+                      *(reasons or ["Nothing of what was tried."]), ""])  # fmt: skip
+
+
+MARKS = {OK: "yes", "": ""}
+INTRODUCTION = """# Families
+
+Tiny random models of real families, each with two layers or a few more, a real vocabulary and a
+real chat template, taken the whole way on a processor: audit of the data, supervised fine-tuning
+with LoRA, merging, conversion to GGUF (f16), the comparison of that file with the trained model,
+and a chat with it. `tests/fakes/families.py` says how each is made and whose vocabulary stands in
+where a family's own is not at hand; `python -m tests.torch.matrix` takes them and writes this page.
+
+Answers are told apart by the template's own marks (generation), in the text of the whole
+conversation (spans), or one by one (per answer). The loss is TRL's fast one, or the plain one where
+the fast one was found to be wrong for the family before the first step.
+"""
+
+
+def main() -> None:
     parser = argparse.ArgumentParser(description="Takes tiny families the whole way.")
-    parser.add_argument("names", nargs="*", choices=[*FAMILIES, []])
+    parser.add_argument("names", nargs="*", metavar="NAME")
+    parser.add_argument("--table", action="store_true", help="only write the table anew")
     asked = parser.parse_args()
-    for name in asked.names or FAMILIES:
+    for name in () if asked.table else asked.names or FAMILIES:
         with tempfile.TemporaryDirectory() as work:
             began = time.monotonic()
-            outcome = Journey(name, Path(work), models_folder()).go()
-            print(
-                name,
-                f"{time.monotonic() - began:.0f} s",
-                msgspec.json.encode(outcome).decode(),
-                flush=True,
-            )
+            journey = Journey(name, Path(work), models_folder())
+            outcome = journey.go(further=name in MANY_STAGES)
+        write_record(name, outcome)
+        print(f"{name}, {time.monotonic() - began:.0f} s: {outcome}", flush=True)
+    TABLE.write_text(table(read_record()))
+
+
+if __name__ == "__main__":
+    main()

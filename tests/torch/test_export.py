@@ -232,3 +232,15 @@ def test_layers_that_training_dropped_are_not_promised(tmp_path: Path) -> None:
     assert gguf.options(tmp_path) == []
     (tmp_path / "config.json").write_text(json.dumps({"num_hidden_layers": 2}))
     assert gguf.options(tmp_path) == []
+
+
+def test_kinds_of_layers_are_named_as_the_converter_reads_them(tmp_path: Path) -> None:
+    """It takes Granite's "full_attention" for a recurrent layer, and the file does not load."""
+    path = tmp_path / "config.json"
+    layers = {"layer_types": ["linear_attention", "full_attention"]}
+    path.write_text(json.dumps({"model_type": "granitemoehybrid", **layers}))
+    gguf.name_layers(tmp_path)
+    assert json.loads(path.read_text())["layer_types"] == ["mamba", "attention"]
+    path.write_text(json.dumps({"model_type": "qwen3_5_text", **layers}))
+    gguf.name_layers(tmp_path)
+    assert json.loads(path.read_text())["layer_types"] == layers["layer_types"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import get_args
 
@@ -33,7 +34,24 @@ def test_tool_turns_are_kept_for_answers_to_learn_with_arguments_as_objects(tmp_
     assert called["tool_calls"][0]["function"] == {"name": "add", "arguments": {"a": 1, "b": 2}}
     assert row.messages[2] == {"role": "tool", "content": "3", "tool_call_id": "c1"}
     assert row.tools[0]["function"]["name"] == "add"
-    assert [stage for stage in get_args(Stage) if serves(row, stage)] == ["sft", "distill"]
+    serving = [stage for stage in get_args(Stage) if serves(row, stage)]
+    assert serving == ["sft", "rlhf", "grpo", "distill"]
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        {"prompt": "1+2?", "chosen": "3", "rejected": "4"},
+        {"prompt": "1+2?", "completion": "3"},
+        {"prompt": "1+2?", "completion": "3", "label": True},
+        {"prompt": "1+2?", "answer": "3"},
+        {"messages": [*WITH_TOOLS["messages"]], "label": True},
+    ],
+)
+def test_every_shape_may_bring_tools(tmp_path: Path, row: dict[str, object]) -> None:
+    for tools in (WITH_TOOLS["tools"], json.dumps(WITH_TOOLS["tools"])):
+        read = read_table(write(tmp_path / "d.jsonl", row | {"tools": tools})).rows[0]
+        assert read.tools == WITH_TOOLS["tools"]
 
 
 def test_sharegpt_calls_become_tool_calls(tmp_path: Path) -> None:

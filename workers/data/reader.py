@@ -19,9 +19,12 @@ from workers.data.schema.detect import check_columns, from_mapping
 from workers.data.schema.detected import Detected
 from workers.data.schema.messages import Message, check_conversation
 from workers.data.schema.parser import RowParser
+from workers.data.schema.propose import propose
 from workers.data.schema.row import Row
 from workers.data.schema.schemas import SCHEMAS
+from workers.protocol.audit import BadLine, grouped
 from workers.protocol.catalogue import known_dataset
+from workers.protocol.mapping import Proposal
 from workers.protocol.recipe import Column, Documents, Source, Stage
 from workers.protocol.refusal import Refusal
 from workers.protocol.stages import spec_of
@@ -39,6 +42,7 @@ __all__ = [
     "inspect",
     "locate",
     "parser_of",
+    "proposal_for",
     "read",
     "read_table",
     "serves",
@@ -49,7 +53,7 @@ __all__ = [
 SAMPLED_ROWS = 200
 """First rows that are looked at before the columns' meaning is settled."""
 SHOWN = 3
-"""Bad rows that a refusal names."""
+"""Kinds of faults that a refusal names."""
 WATCHED_ROWS = 256
 """Rows between two looks at how far reading is."""
 
@@ -57,7 +61,7 @@ WATCHED_ROWS = 256
 def serves(row: Row, stage: Stage) -> bool:
     """Whether a stage can learn from the row."""
     spec = spec_of(stage)
-    if row.uses_tools and not (spec.tools and row.completion):
+    if row.uses_tools and not spec.templated:
         return False
     if spec.supervision == "completions" and row.label is False:
         return False  # an undesirable completion is not to be imitated
@@ -134,8 +138,10 @@ def read_table(
     bad: list[BadRow] = []
     table = read(source, mapping, say, bad=bad, documents=documents)
     if bad and (bad_rows == "refuse" or table is None):
-        good = len(table.rows) if table else 0
-        raise _refuse_rows(table.path if table else source, bad, good + len(bad))
+        if table is None:
+            proposal = None if mapping else proposal_for(source, documents)
+            raise _refuse_rows(source, bad, len(bad), proposal)
+        raise _refuse_rows(table.path, bad, len(table.rows) + len(bad))
     assert table is not None
     return msgspec.structs.replace(table, bad=bad)
 
@@ -212,6 +218,13 @@ def inspect(
     return _with_stages(parser.detected, rows)
 
 
+def proposal_for(source: str, documents: Documents = "auto") -> Proposal | None:
+    """What the columns of a dataset most likely are, by its first rows; None where nothing suggests
+    itself."""
+    sample = itertools.islice(find(source, documents=documents).items(), SAMPLED_ROWS)
+    return propose([item.value for item in sample])
+
+
 def parser_of(source: str, mapping: Mapping[str, Column] | None, sample: list[RawRow]) -> RowParser:
     """Goes by the mapping given, else by the catalogue's where it fits, else by detection."""
     values = [item.value for item in sample]
@@ -262,14 +275,20 @@ def shapes() -> str:
     return f"{', '.join(most)}, or {last}"
 
 
-def _refuse_rows(path: str, bad: list[BadRow], total: int) -> Refusal:
-    shown = "; ".join(map(str, bad[:SHOWN]))
-    more = f"; and {len(bad) - SHOWN} more" if len(bad) > SHOWN else ""
+def _refuse_rows(
+    path: str, bad: list[BadRow], total: int, proposal: Proposal | None = None
+) -> Refusal:
+    groups = grouped([BadLine(row.line, row.reason, row.file) for row in bad])
+    shown = "; ".join(group.words for group in groups[:SHOWN])
+    left = sum(group.count for group in groups[SHOWN:])
+    more = f"; and {left} more" if left else ""
     if len(bad) == total:
         cause, remedy = "No row is left to use.", "Mend them."
     else:
         cause = "A row that is skipped in silence would change what is learnt."
         remedy = 'Mend or remove those rows, or leave them out with bad_rows = "skip".'
+    if proposal is not None:
+        remedy = f"Map its columns with {proposal.options}. {proposal.words}"
     return Refusal(
         f"{len(bad)} of {total} rows in {path} cannot be used. {shown}{more}.",
         cause,

@@ -6,6 +6,8 @@ from typing import Literal
 
 import msgspec
 
+from workers.protocol.mapping import Proposal
+
 
 class Opening(msgspec.Struct, frozen=True, kw_only=True):
     """What a dataset was taken for, by its first rows."""
@@ -26,6 +28,8 @@ class Opening(msgspec.Struct, frozen=True, kw_only=True):
     """As SPDX writes it where it can; empty is unknown."""
     licence_from: str = ""
     """Where the licence is told: the catalogue, the dataset's card, the recipe."""
+    proposal: Proposal | None = None
+    """The likeliest mapping, where no shape fits."""
     documents: str = ""
     """How text files are split into documents; empty where there are none."""
     version_of: str = ""

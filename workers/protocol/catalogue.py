@@ -163,6 +163,8 @@ def _memory_words(entry: ModelEntry) -> str:
 def known_dataset(source: Source) -> DatasetEntry | None:
     """The entry of a recipe's source, if it names one."""
     name = source.source.partition(":")[0]
+    if name.count("/") != 1 or name.startswith("/"):
+        return None  # entries are org/name, and reading them all takes milliseconds
     return next((entry for entry in read_catalogue().datasets if entry.id == name), None)
 
 

@@ -156,6 +156,9 @@ class Ready(Event, frozen=True):
 
     model: str
     detail: str = ""
+    thinking: str = ""
+    """Whether it thinks where nothing is asked for, on or off; empty where its chat template has no
+    switch for it."""
 
 
 class Artifact(Event, frozen=True):

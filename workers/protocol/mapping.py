@@ -65,6 +65,14 @@ def read_mapping(given: Sequence[str]) -> dict[int, dict[str, Column]]:
     return made
 
 
+def mapping_of(given: Sequence[str]) -> dict[str, Column]:
+    """The same of the one dataset that there is."""
+    found = read_mapping(given)
+    if any(number > 1 for number in found):
+        raise Refusal("--map names another dataset.", "There is one.", "Leave the number out.")
+    return found.get(0, {}) | found.get(1, {})
+
+
 def with_mapping(asked: Pipeline, given: Sequence[str]) -> Pipeline:
     """A pipeline whose sources have the mapping of a command line.
 

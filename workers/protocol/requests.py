@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import msgspec
 
 from workers.protocol.browse import Edits
-from workers.protocol.recipe import Column, TooLong
+from workers.protocol.recipe import Column, Thinking, TooLong
 
 
 class Request(msgspec.Struct, kw_only=True, frozen=True, tag_field="type", tag=True):
@@ -39,6 +41,10 @@ class Say(Request, frozen=True):
     """
 
     messages: list[dict[str, str]]
+    tools: list[dict[str, Any]] = []
+    """Definitions of tools that the model may call; calls are shown as it writes them."""
+    thinking: Thinking = "auto"
+    """Whether it thinks first, where its chat template has a switch; auto is as it was trained."""
     max_tokens: int = 512
     temperature: float = 0.7
     top_p: float = 0.95

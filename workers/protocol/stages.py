@@ -75,8 +75,6 @@ class StageSpec(msgspec.Struct, frozen=True, kw_only=True):
     """Examples that a batch has to hold."""
     teacher: bool = False
     """Whether it learns from another model, held in memory beside it."""
-    tools: bool = False
-    """Whether it can learn calls of tools."""
     reference: bool = False
     """Whether the model is held to where it started."""
     generates: bool = False
@@ -240,7 +238,6 @@ _DECLARED = (
         supervision="completions",
         fields=("completion", "segments"),
         bring="Bring answers to learn: a chat, or a prompt with a completion.",
-        tools=True,
         options=("training.packing", "training.assistant_only_loss", *_ANSWERS),
         defaults=(_tiny(4e-3, 16), _TINY_FULL),
         charts=SFT_CHARTS,
@@ -538,7 +535,6 @@ _DECLARED = (
         fields=("completion",),
         bring="Bring answers, or a chat: both models read them.",
         teacher=True,
-        tools=True,
         generates=True,
         options=(
             "distill.teacher", "distill.lmbda", "distill.beta", "distill.temperature",

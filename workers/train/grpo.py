@@ -22,9 +22,11 @@ from datasets import Dataset
 from transformers import Trainer
 from trl import GRPOConfig, GRPOTrainer, RLOOConfig, RLOOTrainer
 
-from workers.data.reader import Message
+from workers.data.reader import Row
 from workers.data.tokenize.chat_template import render
+from workers.data.tokenize.completion import completion_text, cut_while_thinking
 from workers.evaluate import Measured, turn_ends
+from workers.protocol.recipe import RL
 from workers.protocol.refusal import Refusal
 from workers.protocol.rollouts import Group, Rollouts
 from workers.rewards import Rewards, Sample, Scored, equal_share
@@ -43,11 +45,11 @@ def build_trainer(context: TrainingContext) -> Trainer:
     """TRL's trainer for the algorithm, with the recipe's rewards and a reference where needed."""
     options = context.recipe.rl
     rewards = context.open_rewards()
-    functions = RewardFunctions(rewards, options.group_size)
     rows = [row for row, _ in fitting_prompts(context)]
+    functions = RewardFunctions(rewards, rows, context.loaded.tokenizer, options)
     columns = {
-        "prompt": [row.prompt for row in rows],
-        "answer": [row.answer for row in rows],
+        "prompt": [_prompt_text(row, context.loaded.tokenizer) for row in rows],
+        "place": list(range(len(rows))),
     }
     full = context.recipe.model.method == "full"
     reference = copy.deepcopy(context.loaded.model) if full and options.kl_coefficient else None
@@ -73,7 +75,7 @@ def compare(context: TrainingContext, trainer: Trainer) -> Compared:
     """The log-probability of a part of the first prompt, as of a completion, at the run's
     temperature."""
     this: Any = trainer
-    prompt: str = render(this.train_dataset[0]["prompt"], context.loaded.tokenizer, generation=True)
+    prompt: str = this.train_dataset[0]["prompt"]
     ids: list[int] = this.processing_class(prompt, add_special_tokens=False)["input_ids"][:TOKENS]
     width = len(ids) // 2
     given = torch.tensor([ids], device=this.accelerator.device)
@@ -142,12 +144,10 @@ def _use_vllm(context: TrainingContext) -> bool:
 class ScoredBatch(NamedTuple):
     """A batch of completions as the reward functions were given it; groups stand together."""
 
-    prompts: Sequence[list[Message]]
+    rows: Sequence[Row]
     texts: list[str]
     ids: Sequence[list[int]]
     """Each completion's tokens, its end token among them."""
-    solutions: Sequence[str]
-    """What is right, of each row; empty where a row does not say."""
     scored: Scored
     ready: float
     """When the last score was there, by time.perf_counter."""
@@ -160,9 +160,11 @@ class RewardFunctions:
     rewards together, since a completion that one of them could not score counts for none.
     """
 
-    def __init__(self, rewards: Rewards, group_size: int) -> None:
+    def __init__(self, rewards: Rewards, rows: Sequence[Row], tokenizer: Any, options: RL) -> None:
         self.rewards = rewards
-        self._group_size = group_size
+        self._rows = rows
+        self._tokenizer = tokenizer
+        self._group_size, self._longest = options.group_size, options.max_completion_tokens
         self._batch: ScoredBatch | None = None
         self.functions: list[Any] = [
             self._function(at, name) for at, name in enumerate(rewards.names)
@@ -189,24 +191,34 @@ class RewardFunctions:
 
     def _score(
         self,
-        prompts: list[list[Message]],
-        completions: list[Any],
+        prompts: list[str],
         completion_ids: list[list[int]],
-        answer: list[str],
+        place: list[int],
         log_metric: Callable[[str, float], None],
         **_: Any,
     ) -> None:
-        texts = [_text(completion) for completion in completions]
-        lengths = map(len, completion_ids)
-        samples = list(map(Sample, prompts, texts, answer, lengths))
+        rows = [self._rows[at] for at in place]
+        texts = [
+            completion_text(ids, prompt, self._tokenizer)
+            for ids, prompt in zip(completion_ids, prompts, strict=True)
+        ]
+        samples = [
+            Sample(row.prompt, text, row.answer, len(ids), row.tools)
+            for row, text, ids in zip(rows, texts, completion_ids, strict=True)
+        ]
         began = time.perf_counter()
         scored = self.rewards.score(samples)
         ready = time.perf_counter()
         log_metric("reward_seconds", ready - began)
+        cut = [
+            cut_while_thinking(text, truncated=len(ids) >= self._longest)
+            for text, ids in zip(texts, completion_ids, strict=True)
+        ]
+        log_metric("cut_thinking_rate", fmean(cut))
         log_metric("unscored_share", scored.totals.count(None) / len(samples))
         # TRL compares a rounded deviation with zero and misses groups of equal rewards.
         log_metric("equal_group_share", equal_share(scored.totals, self._group_size))
-        self._batch = ScoredBatch(prompts, texts, completion_ids, answer, scored, ready)
+        self._batch = ScoredBatch(rows, texts, completion_ids, scored, ready)
 
 
 class EndToken(int):
@@ -284,6 +296,12 @@ class Logged:
         record = Rollouts(step, self.rewards.names, self.rewards.weights, groups)
         save_rollouts(self._context, record)
 
+    def _tokenize_prompts(self, prompts: list[str]) -> tuple[list[list[int]], None, dict[str, Any]]:
+        """Prompts are text already, which begins with its own begin token."""
+        this: Any = self
+        ids = this.processing_class(prompts, add_special_tokens=False)["input_ids"]
+        return ids, None, {}
+
 
 class LoggedGRPOTrainer(Logged, GRPOTrainer):
     """TRL's GRPO with our rewards."""
@@ -293,14 +311,15 @@ class LoggedRLOOTrainer(Logged, RLOOTrainer):
     """TRL's RLOO with our rewards."""
 
 
-def _text(completion: Any) -> str:
-    return completion if isinstance(completion, str) else str(completion[0]["content"])
+def _prompt_text(row: Row, tokenizer: Any) -> str:
+    return render(row.prompt, tokenizer, generation=True, tools=row.tools)
 
 
 def _groups(
     batch: ScoredBatch, advantages: Sequence[float], group_size: int, ends: set[int]
 ) -> list[Group]:
     """The first groups of a batch, as they are kept for looking at."""
+    rows = batch.rows
     samples = [
         sampling(
             batch.scored,
@@ -313,6 +332,6 @@ def _groups(
         for at in range(min(len(batch.texts), SHOWN_PROMPTS * group_size))
     ]
     return [
-        Group(batch.prompts[at][-1]["content"], batch.solutions[at], samples[at : at + group_size])
+        Group(rows[at].prompt[-1]["content"], rows[at].answer, samples[at : at + group_size])
         for at in range(0, len(samples), group_size)
     ]

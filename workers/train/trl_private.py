@@ -43,6 +43,11 @@ PRIVATE_NAMES = (
         "the same",
     ),
     PrivateName(
+        "trl.GRPOTrainer", "_tokenize_prompts", ("prompts",),
+        "", "overridden, so that prompts which are rendered text get no second begin token",
+    ),
+    PrivateName("trl.RLOOTrainer", "_tokenize_prompts", ("prompts",), "", "the same"),
+    PrivateName(
         "trl.GRPOTrainer", "_generate_single_turn", ("prompt_ids", "images", "multimodal_fields"),
         "", "overridden, so that a completion ends at any token that ends an answer",
     ),

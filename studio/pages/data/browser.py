@@ -17,6 +17,7 @@ from studio.pages.data.edits import UNTOUCHED, EditHistory, stamp_of
 from studio.pages.data.template_work import TemplateWork
 from studio.theme import Theme
 from studio.widgets.rowedit import compact
+from workers.protocol.audit import counted
 from workers.protocol.browse import Opening, RowView
 from workers.protocol.events import (
     Event,
@@ -176,7 +177,8 @@ class Browser(BrowserView):
         if opening is None:
             return
         shape = (opening.format or "unknown shape").replace("_", " ")
-        facts = [shape, f"{total:,} rows" if self.counted else f"{total:,} rows so far"]
+        told = counted(total, opening.documents)
+        facts = [shape, told if self.counted else f"{total:,} rows so far"]
         if self._bad:
             facts.append(f"{self._bad:,} cannot be used")
         if opening.licence:

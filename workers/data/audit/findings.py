@@ -8,7 +8,7 @@ import msgspec
 
 from workers.data.audit.kinds import KINDS
 from workers.data.reader import BadRow
-from workers.protocol.audit import AuditExample, AuditFinding, BadLine
+from workers.protocol.audit import AuditExample, AuditFinding, BadLine, Groups
 
 EXAMPLES = 3
 EXCERPT = 160
@@ -102,6 +102,7 @@ class BadLines:
 
     def __init__(self) -> None:
         self.first: list[BadLine] = []
+        self.groups = Groups()
         self._total = 0
         self._counts: dict[str, Count] = {}
 
@@ -110,8 +111,10 @@ class BadLines:
 
     def append(self, row: BadRow) -> None:
         self._total += 1
+        line = BadLine(row.line, row.reason, row.file)
+        self.groups.add(line)
         if self._total <= MOST_BAD:
-            self.first.append(BadLine(row.line, row.reason, row.file))
+            self.first.append(line)
         if row.kind in KINDS:
             self._counts.setdefault(row.kind, Count()).add(row.line, row.reason)
 

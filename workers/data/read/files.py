@@ -20,7 +20,7 @@ import msgspec
 
 from workers.data.read import hub
 from workers.data.read.hub import split_of
-from workers.data.read.jsonl import NumberedRow, json_rows
+from workers.data.read.jsonl import NumberedRow, ends_with_returns, json_rows
 from workers.data.read.tabular import arrow_rows, csv_rows, parquet_rows
 from workers.data.read.text import LOOKED_BYTES, WORDS, rule_of, text_rows
 from workers.folders import sha256_of, sha256_of_files
@@ -165,8 +165,10 @@ def read_rows(
 ) -> Iterator[NumberedRow]:
     """The rows of one file, the bad ones among them; raises `Refusal` where it cannot be read."""
     try:
-        with _opened(path, place or ReadProgress()) as stream:
-            yield from _reader(path, stream, documents)(stream, str(path))
+        place = place or ReadProgress()
+        with _opened(path, place) as stream:
+            read = _reader(path, stream, documents, place)
+            yield from read(_with_line_feeds(stream), str(path))
     except (gzip.BadGzipFile, zlib.error, EOFError) as fault:
         raise _broken(path, f"{fault}") from fault
     except OSError as fault:
@@ -192,18 +194,19 @@ def text_rule(path: Path, asked: Documents) -> Documents:
     if asked != "auto":
         return asked
     with _opened(path, ReadProgress()) as stream:
-        return rule_of(stream.read(LOOKED_BYTES))
+        return rule_of(_with_line_feeds(stream).read(LOOKED_BYTES))
 
 
 def _reader(
-    path: Path, stream: io.BufferedReader, documents: Documents
+    path: Path, stream: io.BufferedReader, documents: Documents, place: ReadProgress
 ) -> Callable[[Any, str], Iterator[NumberedRow]]:
     suffixes = [suffix.lower() for suffix in path.suffixes]
     match kind_of_file(path) or _kind_by_content(path, stream):
         case "json":
             return functools.partial(json_rows, document=".json" in suffixes)
         case "csv":
-            return functools.partial(csv_rows, delimiter="\t" if ".tsv" in suffixes else "")
+            delimiter = "\t" if ".tsv" in suffixes else ""
+            return functools.partial(csv_rows, delimiter=delimiter, say=place.remarks.append)
         case "text":
             return functools.partial(text_rows, rule=text_rule(path, documents))
         case "parquet":
@@ -241,6 +244,27 @@ def _whole(reader: Callable[[Any, str], Iterator[NumberedRow]], path: Path) -> A
             yield from reader(mapped, name)
 
     return read
+
+
+def _with_line_feeds(stream: io.BufferedReader) -> io.BufferedReader:
+    """The stream, or one with line feeds where its lines end with carriage returns alone."""
+    returns = ends_with_returns(stream.peek(READ_BYTES))
+    return io.BufferedReader(_LineFeeds(stream)) if returns else stream
+
+
+class _LineFeeds(io.RawIOBase):
+    """Text whose lines end with carriage returns alone, with line feeds in their place."""
+
+    def __init__(self, stream: io.BufferedReader) -> None:
+        self._stream = stream
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        data = self._stream.read(len(buffer)).replace(b"\r", b"\n")
+        buffer[: len(data)] = data
+        return len(data)
 
 
 class _Counted(io.FileIO):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import itertools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from workers.data.read.fault import RowFault
@@ -13,6 +13,7 @@ from workers.data.read.jsonl import (
     EXCERPT,
     MAX_ROW_BYTES,
     NumberedRow,
+    by_windows,
     not_utf8,
     start,
 )
@@ -25,10 +26,20 @@ DELIMITERS = ",;\t|"
 # CSV
 
 
-def csv_rows(stream: io.BufferedReader, name: str, delimiter: str = "") -> Iterator[NumberedRow]:
-    """Rows under a header line; `delimiter` is found out where none is given."""
+def csv_rows(
+    stream: io.BufferedReader,
+    name: str,
+    delimiter: str = "",
+    say: Callable[[str], None] = lambda text: None,
+) -> Iterator[NumberedRow]:
+    """Rows under a header line.
+
+    Args:
+        delimiter: found out where none is given.
+        say: told where the text is not UTF-8 and is read as Windows' instead.
+    """
     start(stream, name)
-    text = (line.decode("utf-8", "surrogateescape") for line in stream)
+    text = _decoded(stream, name, say)
     first = next(text, "")
     if not first.strip():
         return
@@ -47,6 +58,32 @@ def csv_rows(stream: io.BufferedReader, name: str, delimiter: str = "") -> Itera
             continue
         if fields:
             yield _csv_row(begun, header, fields, delimiter)
+
+
+def _decoded(stream: Iterable[bytes], name: str, say: Callable[[str], None]) -> Iterator[str]:
+    """Lines as text, with lone surrogates for bytes that are none.
+
+    From the first line on that Windows has written in cp1252, as Excel does, lines that are not
+    UTF-8 are read so; not in a file that has shown letters in UTF-8 before.
+    """
+    windows = utf8 = False
+    for line in stream:
+        try:
+            text = line.decode()
+            utf8 = utf8 or not text.isascii()
+        except UnicodeDecodeError:
+            if not windows and not utf8 and by_windows(line):
+                windows = True
+                say(f"{name} is not UTF-8 and is read as cp1252, as Excel on Windows saves CSV.")
+            text = _as_windows(line) if windows else line.decode("utf-8", "surrogateescape")
+        yield text
+
+
+def _as_windows(line: bytes) -> str:
+    try:
+        return line.decode("cp1252")
+    except UnicodeDecodeError:  # five bytes stand for nothing in it
+        return line.decode("utf-8", "surrogateescape")
 
 
 def _header(reader: Any, name: str) -> list[str]:
@@ -123,8 +160,12 @@ def _numbered(batches: Any, name: str) -> Iterator[NumberedRow]:
     number = 0
     try:
         for batch in batches():
+            _check_names(batch.schema.names, name)
+            types = {field.name: field.type for field in batch.schema}
+            nested = [name for name, kind in types.items() if pyarrow.types.is_nested(kind)]
+            long = [name for name, kind in types.items() if not pyarrow.types.is_primitive(kind)]
             for at in range(0, batch.num_rows, BATCH_ROWS):
-                for row in batch.slice(at, BATCH_ROWS).to_pylist():
+                for row in _rows_of(batch.slice(at, BATCH_ROWS), nested, long):
                     number += 1
                     yield NumberedRow(number, row)
     except (pyarrow.ArrowException, OSError, UnicodeDecodeError) as fault:
@@ -133,3 +174,39 @@ def _numbered(batches: Any, name: str) -> Iterator[NumberedRow]:
             f"{str(fault).splitlines()[0] if str(fault) else type(fault).__name__}.",
             "The file may be cut off or of another kind than its name says; fetch it again.",
         ) from fault
+
+
+def _check_names(names: list[str], source: str) -> None:
+    if len(set(names)) < len(names):
+        twice = next(name for name in names if names.count(name) > 1)
+        raise Refusal(
+            f"The dataset {source} has two columns called {twice}.",
+            "Which of them is meant cannot be told.",
+            "Rename one of them.",
+        )
+
+
+def _rows_of(batch: Any, nested: list[str], long: list[str]) -> Iterator[Any]:
+    """The rows of a batch, those that are too large as faults.
+
+    Args:
+        nested: columns of lists and objects.
+        long: columns of values of any length.
+    """
+    texts = batch.select(long) if long and batch.nbytes > MAX_ROW_BYTES else None
+    for at, row in enumerate(batch.to_pylist()):
+        if texts is not None and texts.slice(at, 1).nbytes > MAX_ROW_BYTES:
+            yield RowFault("size", f"it is longer than {MAX_ROW_BYTES >> 20} MiB")
+            continue
+        for name in nested:
+            row[name] = _without_padding(row[name])
+        yield row
+
+
+def _without_padding(value: Any) -> Any:
+    """A value without the nulls that Arrow fills objects with, so that all have the same keys."""
+    if isinstance(value, list):
+        return [_without_padding(one) for one in value]
+    if isinstance(value, dict):
+        return {key: _without_padding(one) for key, one in value.items() if one is not None}
+    return value

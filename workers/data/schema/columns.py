@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -67,7 +67,11 @@ class ColumnStatistics(msgspec.Struct, frozen=True):
     """Columns of conversations most of which have no answer at all."""
 
 
-def statistics_of(rows: Iterable[Mapping[str, Any]]) -> ColumnStatistics:
+MOST_CELLS = 200_000
+"""Looked at in all, so that rows of very many columns do not take minutes."""
+
+
+def statistics_of(rows: Sequence[Mapping[str, Any]]) -> ColumnStatistics:
     """Looks at the first rows."""
     long: set[str] = set()
     wordy: set[str] = set()
@@ -75,7 +79,8 @@ def statistics_of(rows: Iterable[Mapping[str, Any]]) -> ColumnStatistics:
     texts: dict[str, bool] = {}
     labels: dict[str, bool] = {}
     ends: dict[str, list[tuple[bool, bool]]] = {}
-    for row in rows:
+    most = MOST_CELLS // max([1, *map(len, rows)])
+    for row in rows[: max(1, most)]:
         for name, value in row.items():
             if value is None:
                 continue
@@ -149,3 +154,14 @@ def picked(item: dict[str, Any], name: str) -> Any:
     outer, _, inner = name.partition(".")
     value = item.get(outer)
     return picked(value, inner) if isinstance(value, dict) else None
+
+
+SHOWN = 12
+"""Columns that a fault names."""
+
+
+def listed(names: Iterable[str]) -> str:
+    """Names of columns as they stand in a sentence, the first of them where they are many."""
+    found = sorted(names)
+    more = f" and {len(found) - SHOWN} more" if len(found) > SHOWN else ""
+    return f"{', '.join(found[:SHOWN]) or 'none'}{more}"

@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 
 from workers.data.read.fault import RowFault
-from workers.data.schema.columns import columns_of, picked, statistics_of
+from workers.data.schema.columns import columns_of, listed, picked, statistics_of
 from workers.data.schema.detect import detect
 from workers.data.schema.detected import Detected
 from workers.data.schema.fields import Fields
@@ -16,8 +16,6 @@ from workers.data.schema.row import Row
 from workers.data.schema.schemas import SCHEMAS
 from workers.data.schema.unlearnable import check_learnable, name_of
 
-SHOWN = 12
-"""Columns of a row that a fault names."""
 OPTIONAL = ("system", "tools", "history")
 
 
@@ -59,7 +57,7 @@ class RowParser:
         if reason := name_of(item):
             raise RowFault("schema", reason)
         if found is None:
-            raise RowFault("schema", f"{self._missing(item)}its keys are {_listed(item)}")
+            raise RowFault("schema", f"{self._missing(item)}its keys are {listed(map(str, item))}")
         first = self.detected
         if first is None:
             return found
@@ -90,10 +88,3 @@ class RowParser:
         elif not found.mapping.keys() <= self.detected.mapping.keys():
             mapping = self.detected.mapping | found.mapping
             self.detected = msgspec.structs.replace(self.detected, mapping=mapping)
-
-
-def _listed(item: dict[str, Any]) -> str:
-    """The names of a row's columns, the first of them where they are many."""
-    names = sorted(map(str, item))
-    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
-    return f"{', '.join(names[:SHOWN]) or 'none'}{more}"

@@ -30,7 +30,7 @@ DEEPEST = 3
 MOST_COLUMNS = 200
 FEW_VALUES = 0.1
 """Share of different values below which a column names kinds of rows, not what is said."""
-CLOSE = 0.84
+CLOSE = 0.83
 """Likeness of two words (difflib's ratio) from which they count as one, a misspelt one."""
 BY_NAME, BY_CONTENT = 1.0, 0.3
 ID_WORDS = {"id", "uuid", "date", "time", "timestamp", "url", "hash", "path"}
@@ -96,15 +96,14 @@ def propose(rows: Sequence[Any]) -> Proposal | None:
     """What the columns of these rows most likely are; None where nothing suggests itself."""
     items = [row for row in rows if isinstance(row, dict)]
     columns = [facts for name in _names(items) if (facts := _facts(name, items)) is not None]
-    best: tuple[float, dict[Column, Match], str] | None = None
+    by_content: Proposal | None = None
     for needed, optional, words in KINDS:
         found = _assigned(needed, optional, columns)
-        if found is None:
-            continue
-        score = min(found[column].score for column in needed)
-        if best is None or score > best[0]:
-            best = score, found, words
-    return best and _proposal(items, columns, best[1], best[2])
+        made = found and _proposal(items, columns, found, words)
+        if made and made.sure:
+            return made
+        by_content = by_content or made
+    return by_content
 
 
 # Columns
@@ -183,7 +182,9 @@ def _assigned(needed: Need, optional: Need, columns: Sequence[Facts]) -> dict[Co
     by_content = [ours for ours in needed if ours not in found]
     if by_content and needed in (("prompt", "completion"), ("text",)):
         _by_content(found, by_content, needed, columns)
-    return found if all(ours in found for ours in needed) else None
+    if not all(ours in found for ours in needed):
+        return None
+    return {ours: found[ours] for ours in (*needed, *optional) if ours in found}
 
 
 def _match(ours: Column, facts: Facts) -> Match | None:
@@ -199,9 +200,15 @@ def _match(ours: Column, facts: Facts) -> Match | None:
     found = [
         (BY_NAME - 0.02 * rank - 0.3 * (word not in said), word)
         for rank, word in enumerate(WORDS[ours])
-        if word in said or (len(word) > 4 and difflib.get_close_matches(word, said, 1, CLOSE))
+        if word in said or _misspelt(word, said)
     ]
     return Match(facts, *max(found)) if found else None
+
+
+def _misspelt(word: str, said: Sequence[str]) -> bool:
+    """Whether a longer word nearly stands there; its first letter is mostly right."""
+    alike = [one for one in said if one[0] == word[0]]
+    return len(word) > 4 and bool(difflib.get_close_matches(word, alike, 1, CLOSE))
 
 
 def _words(name: str) -> list[str]:

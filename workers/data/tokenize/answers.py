@@ -29,12 +29,18 @@ from workers.protocol.refusal import Refusal
 
 TAG = re.compile(r"(</[^>]+>|[\]})])\Z")
 """What ends a call of a tool and no turn: a closing tag or bracket."""
+MARK = re.compile(r"[<\[]|(?<=\n)")
+"""Where a part of a head may begin: at a mark or a line."""
 CLOSES = "The prompt opens a thought: before this answer, which has none, it is closed again."
 THINKS = (
     "The prompt at inference skips thinking, and this answer thinks: it is trained behind a prompt "
     'without that part. Set model.thinking = "on".'
 )
 ENDS = "The chat template ends no answer, and the model would never stop: {} is added behind it."
+
+
+HEADED = "The prompt begins no answer behind what a tool gave: {} is learnt with the answer."
+WITHIN = "What ends an answer, {}, stands within this one too, where generation would stop."
 
 
 class Parts(NamedTuple):
@@ -57,6 +63,7 @@ def answer_of(talk: Conversation, index: int, *, last_only: bool = False) -> Ren
     """
     message = talk.messages[index]
     prompt, answer, differences = _parts(talk, index)
+    differences += oddities(talk, index, answer)
     end, added = end_of(answer, 0, message, talk.tokenizer)
     if added:
         differences = (*differences, ENDS.format(added))
@@ -75,7 +82,7 @@ def answer_of(talk: Conversation, index: int, *, last_only: bool = False) -> Ren
         len(prompt) if is_separable(talk.tokenizer) else 0,
         index + 1,
         thought_in(text, (begin, len(text)), message),
-        differences,
+        (*talk.differences, *differences),
     )
 
 
@@ -90,9 +97,11 @@ def _parts(talk: Conversation, index: int) -> Parts:
     prompt, whole = talk.asked(index), talk.through(index + 1)
     begin = _begin(talk, index)
     head = head_of(prompt[begin:])
+    if not whole.startswith(prompt[:begin] + head.text):  # the head stands in every rendering
+        begin, head = 0, head_of(prompt)
     lead = prompt[:begin] + head.text
-    thought, said = split_thought(talk.messages[index])
-    turn = _turn(whole, lead, head.text.strip(), said.strip())
+    thought, _ = split_thought(talk.messages[index])
+    turn = _turn(whole, lead, talk.messages[:index], talk.messages[index])
     block = block_of(turn)
     shown = bool(thought) and letters(thought) in letters(turn)
     match head.state:
@@ -123,18 +132,31 @@ def _begin(talk: Conversation, index: int) -> int:
     return len(before) if prompt.startswith(before) else shared_length(prompt, before)
 
 
-def _turn(whole: str, lead: str, header: str, said: str) -> str:
-    """The answer's turn behind its head, as the template writes it when it is given."""
+def _turn(whole: str, lead: str, history: list[Message], message: Message) -> str:
+    """The answer's turn behind its head, as the template writes it when it is given.
+
+    Where the template writes the history otherwise then (Mistral Nemo moves the system's text), it
+    is what follows the same marks behind the last question, or begins with what the answer says.
+    """
     if whole.startswith(lead):
         return whole[len(lead) :]
-    at = whole.rfind(header, 0, whole.rfind(said) if said else len(whole)) if header else -1
-    if at < 0:
-        raise Refusal(
-            "The model's chat template writes a question otherwise once it is answered.",
-            "Where the answer begins cannot be told.",
-            OTHER_TEMPLATE,
-        )
-    return whole[at + len(header) :]
+    said = split_thought(message)[1].strip()
+    asked = history[-1]["content"].strip() if history else ""
+    behind = lead.rpartition(asked)[2]
+    at = whole.rfind(said) if said else len(whole)
+    for begin in [found.start() for found in MARK.finditer(behind)]:
+        head = behind[begin:]
+        turn = whole[whole.rfind(head, 0, at) + len(head) :]
+        if head in whole[:at] and not (asked and asked in turn):
+            return turn
+    if said and at >= 0 and asked in whole[:at]:
+        return whole[at:]
+    check_answer(message, whole)
+    raise Refusal(
+        "The model's chat template writes a question otherwise once it is answered.",
+        "Where the answer begins cannot be told.",
+        OTHER_TEMPLATE,
+    )
 
 
 def _marks_of(talk: Conversation) -> tuple[str, str]:
@@ -168,6 +190,25 @@ def _closing(prompt: str, head: Head, block: Block | None) -> str:
     return ("\n" if prompt.endswith("\n") else "\n\n") + f"{head.marks[1]}\n\n"
 
 
+def oddities(talk: Conversation, index: int, answer: str) -> tuple[str, ...]:
+    """What the template itself writes so that training and inference cannot be alike."""
+    message = talk.messages[index]
+    head, mark = _missing_head(talk, index), str(talk.tokenizer.eos_token or "")
+    end, _ = end_of(answer, 0, message, talk.tokenizer)
+    written = answer[:end].replace(message["content"].strip(), "")
+    told = [HEADED.format(head)] if head and answer.lstrip().startswith(head) else []
+    return (*told, *([WITHIN.format(mark)] if mark and written.count(mark) > 1 else []))
+
+
+def _missing_head(talk: Conversation, index: int) -> str:
+    """What begins an answer in the prompt elsewhere, for one behind what a tool gave."""
+    if not index or talk.messages[index - 1]["role"] != "tool":
+        return ""
+    first = next(at for at, turn in enumerate(talk.messages, 1) if turn["role"] == "user")
+    before, prompt = talk.through(first), talk.asked(first)
+    return prompt.removeprefix(before).strip() if prompt.startswith(before) else ""
+
+
 # Ends
 
 
@@ -177,6 +218,8 @@ def end_of(text: str, begin: int, message: Message, tokenizer: Any) -> tuple[int
     said = split_thought(message)[1].strip()
     at = text.rfind(said, begin) if said else -1
     behind = at + len(said) if at >= 0 else begin
+    for call in message.get("tool_calls", ()):
+        behind = max(behind, text.rfind(call["function"]["name"]))
     mark = tokenizer.eos_token or ""
     found = text.find(mark, behind) if mark else -1
     if found >= 0:

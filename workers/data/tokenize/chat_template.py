@@ -23,9 +23,11 @@ from workers.data.tokenize.template_head import (
     defaults_of,
     for_answers,
     switches_of,
+    values_for,
     with_defaults,
     without_defaults,
 )
+from workers.data.tokenize.template_traits import traits_of
 from workers.protocol.recipe import Effort, Reasoning, Stage, Template, Thinking
 from workers.protocol.refusal import Refusal
 from workers.protocol.stages import spec_of
@@ -236,20 +238,24 @@ def render(
     *,
     generation: bool = False,
     tools: Tools = (),
+    thinking: Thinking = "auto",
 ) -> str:
     """The text that the model sees; `generation` adds the head of the answer to come.
 
-    Thinking is handed on as the template reads it.
+    Thinking in turns is handed on as the template reads it; `thinking` asks for it, or for none,
+    against what the template is set to.
 
     Raises:
         Refusal: the template does not take the conversation, a system turn for example.
     """
+    none = [] if traits_of(tokenizer.get_chat_template()).empty_tools else None
     try:
         return tokenizer.apply_chat_template(  # type: ignore[return-value]
-            as_handed(messages, tokenizer), tools=list(tools) or None, tokenize=False,
+            as_handed(messages, tokenizer), tools=list(tools) or none, tokenize=False,
             add_generation_prompt=generation,
+            **values_for(str(tokenizer.get_chat_template()), thinking),
         )  # fmt: skip
-    except (TemplateError, TypeError, KeyError) as fault:
+    except (TemplateError, TypeError, KeyError, ValueError, AttributeError) as fault:
         raise Refusal(
             f"The model's chat template does not take this conversation: {fault}.",
             "Some templates know no system turn, or no turns but the user's and the assistant's.",
@@ -290,7 +296,24 @@ def turn_end(tokenizer: PreTrainedTokenizerBase, known: Iterable[int] = ()) -> i
     marks = {*tokenizer.all_special_ids, *tokenizer.added_tokens_decoder}
     run = list(itertools.takewhile(marks.__contains__, ids))
     stops = [*known, tokenizer.eos_token_id]
-    return next((token for token in run if token in stops), run[0] if run else None)
+    named = next((token for token in run if token in stops), None)
+    if named is None:
+        followed = _followed(spoken, tokenizer)
+        named = next((token for token in ids if token in stops and token in followed), None)
+    return named if named is not None or not run else run[0]
+
+
+def _followed(spoken: list[Message], tokenizer: PreTrainedTokenizerBase) -> list[int]:
+    """What stands behind an answer that a question follows: Phi's end of a document does not,
+    Kimi's end of a turn does, with words before it."""
+    try:
+        text = cast("str", tokenizer.apply_chat_template(
+            [*spoken, spoken[0]], tokenize=False, add_generation_prompt=True
+        ))  # fmt: skip
+    except Exception:  # templates raise what they like
+        return []
+    behind = text.rpartition(PROBE)[2]
+    return cast("list[int]", tokenizer(behind, add_special_tokens=False)["input_ids"])
 
 
 def name_of(text: Any) -> str:

@@ -31,10 +31,11 @@ def check_tools(messages: list[Message], tools: Tools, text: str) -> None:
 def check_answer(answer: Message, shown: str) -> None:
     """Refuses a template that drops a part of an answer, its thinking most often."""
     written = letters(shown)
-    if not all(letters(part) in written for part in split_thought(answer)):
+    called = [call["function"]["name"] for call in answer.get("tool_calls", ())]
+    if not all(letters(part) in written for part in (*called, *split_thought(answer))):
         raise Refusal(
             "The model's chat template leaves out or changes a part of the answer.",
-            "Thinking between <think> and </think> is what templates drop most often.",
+            "Thinking and calls of tools are what templates drop most often.",
             "Take the thinking out of the answers to train without it. " + OTHER_TEMPLATE,
         )
 

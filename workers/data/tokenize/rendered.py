@@ -8,12 +8,18 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from workers.data.schema.messages import Message
 from workers.data.tokenize.chat_template import Tools, render
+from workers.data.tokenize.template_traits import is_led, traits_of
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 Span = tuple[int, int]
 """From the first character to the one behind the last."""
+
+FOLDED = (
+    "The chat template knows no system turn: its text stands before the first question, as it does "
+    "at inference."
+)
 
 
 class Rendered(NamedTuple):
@@ -43,6 +49,7 @@ class Conversation:
         self.messages = messages
         self.tokenizer: Any = tokenizer
         self.tools = tools
+        self.differences = _differences(messages, tokenizer)
         self.thinks = False
         """Whether the prompt is to be one for an answer that thinks, as that of a pair is where one
         of its answers does."""
@@ -71,6 +78,11 @@ class Conversation:
                 self.messages[:count], self.tokenizer, generation=asked, tools=self.tools
             )
         return self._texts[key]
+
+
+def _differences(messages: list[Message], tokenizer: PreTrainedTokenizerBase) -> tuple[str, ...]:
+    folded = is_led(messages) and traits_of(str(tokenizer.get_chat_template())).no_system
+    return (FOLDED,) if folded else ()
 
 
 def is_trained(message: Message) -> bool:

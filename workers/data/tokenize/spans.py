@@ -15,7 +15,7 @@ import re
 from typing import TYPE_CHECKING, Any, cast
 
 from workers.data.schema.messages import Message
-from workers.data.tokenize.answers import answer_of, end_of, thought_in
+from workers.data.tokenize.answers import answer_of, end_of, oddities, thought_in
 from workers.data.tokenize.chat_template import Tools
 from workers.data.tokenize.completeness import check_answer, check_tools
 from workers.data.tokenize.reasoning import as_handed
@@ -78,6 +78,7 @@ def in_one(talk: Conversation) -> Rendered | None:
     check_tools(messages, talk.tools, text)
     spans: list[Span] = []
     thoughts: list[Span] = []
+    differences = list(talk.differences)
     for index, message in enumerate(messages):
         if not is_trained(message):
             continue
@@ -85,11 +86,13 @@ def in_one(talk: Conversation) -> Rendered | None:
         if span is None:
             return None
         spans.append(span)
+        differences += oddities(talk, index, text[slice(*span)])
         thoughts += thought_in(text, span, message)
     marked = _marked(talk, text, spans)
     return Rendered(
-        text, marked or spans, "generation" if marked else "spans", thoughts=tuple(thoughts)
-    )
+        text, marked or spans, "generation" if marked else "spans", thoughts=tuple(thoughts),
+        differences=tuple(differences),
+    )  # fmt: skip
 
 
 def _span(talk: Conversation, index: int, text: str) -> Span | None:
@@ -142,7 +145,8 @@ def by_answer(talk: Conversation) -> list[Rendered]:
         waiting = []
     if waiting:
         text = talk.through(len(talk.messages))
-        made.append(Rendered(text, [_asked_span(one, text, talk.tokenizer) for one in waiting]))
+        spans = [_asked_span(one, text, talk.tokenizer) for one in waiting]
+        made.append(Rendered(text, spans, differences=talk.differences))
     return made
 
 
@@ -150,7 +154,9 @@ def _last(talk: Conversation) -> Rendered:
     """The last answer behind its prompt; one text as the template writes it where that begins with
     the prompt."""
     found = answer_of(talk, len(talk.messages) - 1, last_only=True)
-    if found.differences or not talk.through(len(talk.messages)).startswith(found.text):
+    if found.differences != talk.differences or not talk.through(len(talk.messages)).startswith(
+        found.text
+    ):
         return found
     return found._replace(source="spans", apart=0, turns=None)
 

@@ -98,6 +98,23 @@ def check_switches(template: str, thinking: Thinking = "auto", effort: Effort = 
         )
 
 
+def values_for(template: str, thinking: Thinking) -> dict[str, Any]:
+    """The variables that let a model think or not; none for auto, or where there is no switch."""
+    if thinking == "auto":
+        return {}
+    names = switches_of(without_defaults(template)).thinking
+    return {name: SWITCHES[name][thinking == "off"] for name in names}
+
+
+def mode_of(template: str) -> str:
+    """Whether a template lets the model think where nothing is asked for, on or off; empty where it
+    has no switch."""
+    known, said = switches_of(without_defaults(template)), defaults_of(template).thinking
+    if not known.thinking:
+        return ""
+    return said or ("off" if known.thinks is False else "on")
+
+
 def for_answers(template: str, *, thought: bool) -> str:
     """The template in the mode in which answers are learnt, with thinking or without.
 
@@ -157,7 +174,8 @@ def _statements(own: str, wanted: Defaults) -> Iterator[str]:
     known = switches_of(own)
     values: dict[str, Any] = {}
     if wanted.thinking:
-        values |= {name: SWITCHES[name][wanted.thinking == "off"] for name in known.thinking}
+        mode: Thinking = "off" if wanted.thinking == "off" else "on"
+        values |= values_for(own, mode)
     if wanted.effort:
         values[known.effort] = known.levels[wanted.effort]
     yield from (_unless_given(name, value) for name, value in values.items())
