@@ -30,7 +30,7 @@ from workers.protocol.exports import EXPORTS, USUAL, differs, read_parity
 from workers.protocol.jobs import Inspect, Train
 from workers.protocol.mapping import mapping_of, with_mapping
 from workers.protocol.pipeline import with_rewards
-from workers.protocol.recipe import Documents, Source, TooLong
+from workers.protocol.recipe import Documents, Source, Thinking, TooLong
 from workers.protocol.refusal import Refusal
 from workers.protocol.templates import check_template
 from workers.protocol.wire import read_job
@@ -52,12 +52,7 @@ MISUSE = 2
 Run = Annotated[str, typer.Argument(help="A run's id or name.")]
 Map = Annotated[
     list[str] | None,
-    typer.Option(
-        "--map",
-        metavar="THEIRS=OURS",
-        help="What a column is to us, such as question=prompt; may be repeated. Where there are "
-        "several datasets: NUMBER:THEIRS=OURS.",
-    ),
+    typer.Option("--map", metavar="[N:]THEIRS=OURS", help="A column (of dataset N): q=prompt."),
 ]
 
 
@@ -239,6 +234,9 @@ def chat(
     say: Annotated[str | None, typer.Option("--prompt", "-p", help="What to say.")] = None,
     max_tokens: Annotated[int, typer.Option(help="Max completion tokens.", min=1)] = 256,
     temperature: Annotated[float, typer.Option(help="0 always takes the likeliest word.")] = 0.0,
+    thinking: Annotated[
+        Thinking, typer.Option(help="Whether it thinks first, where it has a switch for it.")
+    ] = "auto",
     adapter: Annotated[
         bool, typer.Option("--adapter", help="The run as trained, not its exported file.")
     ] = False,
@@ -254,7 +252,9 @@ def chat(
             messages: list[dict[str, str]] = []
             while text := said or (None if json else _ask()):
                 messages.append({"role": "user", "content": text})
-                answer = talk.say(messages, max_tokens=max_tokens, temperature=temperature)
+                answer = talk.say(
+                    messages, max_tokens=max_tokens, temperature=temperature, thinking=thinking
+                )
                 messages.append({"role": "assistant", "content": answer.text})
                 if said:
                     headless.terminal.result({

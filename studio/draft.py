@@ -6,7 +6,6 @@ recipe are pure functions of it. `DraftModel` has the present draft and calls ba
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, get_args
@@ -21,8 +20,9 @@ from studio.advice import (
     thinks,
     with_sft_first,
 )
+from studio.draft_source import DraftSource, draft_source
 from workers.protocol.catalogue import ModelEntry, read_catalogue
-from workers.protocol.options import Option, options_of, text_of
+from workers.protocol.options import Option, options_of
 from workers.protocol.pipeline import Pipeline, chain_of
 from workers.protocol.recipe import Method, Recipe, Source, Stage, sections
 from workers.protocol.rewards import AnyReward, RewardModel
@@ -65,45 +65,6 @@ class Base(msgspec.Struct, frozen=True, kw_only=True):
     thinking: str = ""
     """Whether its chat template writes thinking: no, switch or always; empty where that is not
     known."""
-
-
-class DraftSource(msgspec.Struct, frozen=True, kw_only=True):
-    """A dataset of the mixture, and what was typed of it."""
-
-    given: Source
-    """As it was added or opened."""
-    weight: str
-    limit: str
-    licence: str
-
-    @property
-    def source(self) -> str:
-        return self.given.source
-
-    @property
-    def share(self) -> float | None:
-        """Its weight; None where what was typed is no number above 0."""
-        try:
-            weight = float(self.weight)
-        except ValueError:
-            return None
-        return weight if 0 < weight < math.inf else None
-
-    @property
-    def most_rows(self) -> int | None:
-        """Rows at most, 0 for all; None where what was typed is no whole number."""
-        typed = self.limit.replace(",", "").strip()
-        return int(typed or 0) if not typed or typed.isdecimal() else None
-
-    @property
-    def value(self) -> Source:
-        """As a recipe has it; what cannot be used counts as left out."""
-        return msgspec.structs.replace(
-            self.given,
-            weight=self.share or 1.0,
-            limit=self.most_rows or 0,
-            licence=self.licence.strip(),
-        )
 
 
 class Reading(NamedTuple):
@@ -237,16 +198,6 @@ class RecipeDraft(msgspec.Struct, frozen=True, kw_only=True):
     def begun_anew(self) -> RecipeDraft:
         """Nothing of a file that was opened stays but what the steps ask for."""
         return msgspec.structs.replace(self, opened=BLANK, ready="")
-
-
-def draft_source(source: Source) -> DraftSource:
-    """A dataset as a recipe has it, to be changed."""
-    return DraftSource(
-        given=source,
-        weight=text_of(source.weight),
-        limit=str(source.limit or ""),
-        licence=source.licence,
-    )
 
 
 # What follows
@@ -437,9 +388,8 @@ class DraftModel:
         old = self._draft
         if not draft.reward_model:
             draft = msgspec.structs.replace(draft, reward_model=old.reward_model)
-        self.become(msgspec.structs.replace(
-            draft, rows=old.rows, readings=old.readings, reward_models=old.reward_models
-        ))  # fmt: skip
+        kept = {"rows": old.rows, "readings": old.readings, "reward_models": old.reward_models}
+        self.become(msgspec.structs.replace(draft, **kept))
 
     def offer_reward_models(self, models: Iterable[tuple[str, str]]) -> None:
         """Reward models as a recipe names them, and their names; the first is chosen if none is."""

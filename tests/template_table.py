@@ -13,6 +13,8 @@ from __future__ import annotations
 import contextlib
 import re
 import sys
+from collections import Counter
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -25,6 +27,8 @@ from workers.data.tokenize.template_head import with_defaults
 from workers.protocol.recipe import Stage
 from workers.protocol.refusal import Refusal
 
+OTHER_PROMPT = "the prompt has other tokens"
+PAGE = Path(__file__).parents[1] / "docs" / "templates.md"
 Verdict = Literal["exact", "told", "refused", "wrong", "raw"]
 CALL = {"type": "function", "id": "call00001",
         "function": {"name": "weatherlookup", "arguments": {"city": "Lissabonville"}}}  # fmt: skip
@@ -88,6 +92,10 @@ class Cell(NamedTuple):
     differences: tuple[str, ...] = ()
     source: str = ""
 
+    @property
+    def trains_exactly(self) -> bool:
+        return self.verdict == "exact" or (self.verdict == "told" and self.why == OTHER_PROMPT)
+
 
 def measure(name: str, tokenizer: Any, kind: str) -> Cell:
     """One kind of row with one template."""
@@ -125,7 +133,7 @@ def _measured(
         prompts = prompts and ids[:begin] in _asked(tokenizer, talk[:-1], row.tools)
     if not prompts:
         verdict = "told" if told else "wrong"
-        return Cell(verdict, "the prompt has other tokens", told, made[0].mask_source)
+        return Cell(verdict, OTHER_PROMPT, told, made[0].mask_source)
     return Cell("exact", "", told, made[0].mask_source)
 
 
@@ -197,20 +205,89 @@ def switched(tokenizer: Any, *, thinks: bool) -> None:
     tokenizer.chat_template = with_defaults(tokenizer.chat_template, "on" if thinks else "off")
 
 
-LETTERS = {"exact": "o", "told": "t", "refused": "r", "wrong": "W", "raw": "x"}
+SIGNS = {"exact": "o", "told": "t", "refused": "r", "wrong": "**W**", "raw": "**x**"}
+HEAD = """# Chat templates
+
+Every chat template that TRL {trl} and llama.cpp's package (llama-cpp-python {llama}) ship for use,
+with nine kinds of row each: what is trained, held word for word to what the row says, and the
+prompt, token for token, to what `apply_chat_template` gives at inference. Written by
+`python -m tests.template_table MODELS`; a test keeps it true.
+
+**{share} of {total} cells** train exactly the answers; {most} without the column `beside`. {told}
+differ from inference and say how, {refused} are refused with the reason, {wrong} are wrong.
+
+- **o** exact: the trained tokens are the answers, with their thinking and their end of turn, and
+  before each stands the prompt of inference. An empty thought that the template writes before an
+  answer, or the mark that closes a thought which the prompt has opened, is learnt with it.
+- **t** told: the prompt is another than at inference, or a mark is learnt with the answer; the
+  token view and the run say which.
+- **r** refused: the row is left out, with the reason. Most of these templates know no tools.
+
+How a mask is made is tried in this order, and shown in the token view:
+
+1. *One text for all answers*, where every beginning of the conversation, as it is asked at
+   inference, begins the whole. A template that marks answers with `{{% generation %}}` says where
+   they end.
+2. *One text for each answer*, with its history as the model reads it at inference: where the
+   template rewrites earlier turns, opens or skips a thought in the prompt, or ends no answer.
+
+TRL's templates for training (`trl:NAME_training`) can be chosen by name. They are not taken by
+themselves: they train text that the model never reads at inference (Qwen3's keeps all thinking),
+and no kind of row here is exact with them that is not without.
+
+Columns: {columns}.
+"""
+ABOUT = """
+`system` has two turns behind a system turn, `think` one answer that thinks, `thinks` two,
+`stripped` thinking in the last answer alone, `tools` a call, what it gave, and an answer, `beside`
+the thinking of `thinks` in a field of its own, `pair` two answers to one conversation as DPO learns
+them. Thinking is switched on for rows that think, and off for others, as a run does. The tokenizers
+are stand-ins that have each template's marks as tokens.
+"""
+
+
+def table(models: Path, names: list[str]) -> dict[str, dict[str, Cell]]:
+    """The cells of the templates named, of all where none is."""
+    paths = template_paths(models)
+    return {name: cells_of(name, paths[name].read_text()) for name in names or paths}
+
+
+def page(found: dict[str, dict[str, Cell]]) -> str:
+    """docs/templates.md."""
+    cells = [cell for kinds in found.values() for cell in kinds.values()]
+    count = Counter(cell.verdict for cell in cells)
+    asked = [cell for kinds in found.values() for kind, cell in kinds.items() if kind != "beside"]
+    exact = sum(cell.trains_exactly for cell in asked)
+    head = HEAD.format(
+        trl=version("trl"), llama=version("llama-cpp-python"), total=len(cells),
+        share=sum(cell.trains_exactly for cell in cells), told=count["told"],
+        refused=count["refused"], wrong=count["wrong"] + count["raw"], columns=", ".join(KINDS),
+        most=f"{exact} of {len(asked)} ({exact / len(asked):.1%})",
+    )  # fmt: skip
+    rows = [f"| template | {' | '.join(KINDS)} |", "|---" * (len(KINDS) + 1) + "|"]
+    notes: dict[str, list[str]] = {}
+    for name, kinds in found.items():
+        signs = [SIGNS[kinds[kind].verdict] for kind in KINDS]
+        rows.append(f"| {name} | {' | '.join(signs)} |")
+        for kind, cell in kinds.items():
+            if cell.verdict != "exact":
+                why = cell.why if cell.verdict == "refused" else " ".join(cell.differences)
+                notes.setdefault(" ".join(why.split()), []).append(f"{name} ({kind})")
+    reasons = [f"- {why} {', '.join(where)}" for why, where in sorted(notes.items())]
+    parts = [head + ABOUT, "\n".join(rows), "## What is told or refused", "\n".join(reasons)]
+    return "\n\n".join(parts) + "\n"
 
 
 def main(models: Path, names: list[str]) -> None:
-    paths = template_paths(models)
-    total = {}
-    for name in names or paths:
-        found = cells_of(name, paths[name].read_text())
-        print(name[:44].ljust(45), "".join(LETTERS[found[kind].verdict] for kind in KINDS))
-        for kind, cell in found.items():
-            total[cell.verdict] = total.get(cell.verdict, 0) + 1
+    found = table(models, names)
+    if not names:
+        PAGE.write_text(page(found))
+    for name, kinds in found.items():
+        print(name[:44].ljust(45), "".join(SIGNS[kinds[kind].verdict][-3:] for kind in KINDS))
+        for kind, cell in kinds.items():
             if cell.verdict != "exact" or names:
                 print("     ", kind, cell)
-    print(total)
+    print(Counter(cell.verdict for kinds in found.values() for cell in kinds.values()))
 
 
 if __name__ == "__main__":

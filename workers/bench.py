@@ -22,6 +22,7 @@ from workers.protocol.events import Benched, Finished, Phase, Stopped
 from workers.protocol.jobs import Bench
 from workers.protocol.recipe import Recipe
 from workers.rewards import EQUAL, Rewards, Sample, Scored, equal_share
+from workers.rewards.references import reference_findings
 
 PROBED_ROWS = 6
 EXPLOITED, PAYS_A_LITTLE = 0.5, 0.25
@@ -113,7 +114,11 @@ def examine(
     summaries = summarize(rewards, scored, group_size)
     probes = [_probe(rewards, one, known) for one in _candidates(known)] if known else []
     probes = _with_shares(probes)
-    findings = [*_probe_findings(probes), *_sample_findings(summaries, bool(samples))]
+    findings = [
+        *_probe_findings(probes),
+        *_sample_findings(summaries, bool(samples)),
+        *reference_findings(rewards, rows),
+    ]
     suspect = any(finding.level == "suspect" for finding in findings)
     return BenchResult(
         verdict="suspect" if suspect else "ok",

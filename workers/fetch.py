@@ -21,7 +21,7 @@ from workers.protocol.jobs import Train
 from workers.protocol.refusal import Refusal
 from workers.protocol.sources import HUB_MODEL
 from workers.protocol.stages import spec_of
-from workers.snapshot import original_of, require_trainable
+from workers.snapshot import original_of, quantized_by, require_trainable
 
 HUB_FILES = ["*.json", "*.safetensors", "*.jinja", "tokenizer.model", "merges.txt", "vocab.txt"]
 SMOLLM2_FILE = "SmolLM2-135M-Instruct.Q4_1.gguf"
@@ -144,14 +144,21 @@ def _require_configured(folder: Path, repository: str) -> None:
 
 
 def _require_trainable(folder: Path, name: str) -> None:
-    path = folder / "config.json"
+    require_trainable(_config(folder, name), name, _text_of(folder / CARD))
+
+
+def is_packed(folder: Path) -> bool:
+    """Whether the weights are stored in less than 16 bits, from which they are unpacked."""
+    return bool(quantized_by(_config(folder, folder.name)))
+
+
+def _config(folder: Path, name: str) -> dict[str, Any]:
     try:
-        config = msgspec.json.decode(path.read_bytes(), type=dict[str, Any])
+        return msgspec.json.decode((folder / "config.json").read_bytes(), type=dict[str, Any])
     except msgspec.DecodeError as fault:
         raise Refusal(
             f"The config.json of {name} cannot be read.", f"{fault}.", "Fetch the model again."
         ) from fault
-    require_trainable(config, name, _text_of(folder / CARD))
 
 
 def _text_of(path: Path) -> str:

@@ -10,7 +10,7 @@ from typing import get_args
 
 from workers.data import reader
 from workers.data.audit.audit import Audit, Audited, require
-from workers.data.audit.findings import BadLines, merged
+from workers.data.audit.findings import BadLines, merged, of_reading
 from workers.data.row_store import RowStore
 from workers.data.tokenize.chat_template import think_by_data
 from workers.data.tokenize.lint import lint
@@ -58,6 +58,7 @@ def _inspect(host: Host, task: Inspect, rows: RowStore, began: float) -> None:
         host.emit(Stopped(detail="Stopped when asked; nothing was changed."))
         return
     findings = merged(found.findings, bad.findings(len(rows)))
+    findings += of_reading(table) if table else []
     result = AuditResult(
         source=task.source.source,
         format=table.format if table else None,

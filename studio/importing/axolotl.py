@@ -7,7 +7,13 @@ from studio.importing.axolotl_data import carry_datasets
 from studio.importing.axolotl_rl import carry_preference, carry_reinforced
 from studio.importing.datasets import found_beside
 from studio.importing.models import carry_base, not_text
-from studio.importing.reasons import AXOLOTL, COMMON, NOT_RUN, PLAIN_LORA
+from studio.importing.reasons import (
+    AXOLOTL,
+    COMMON,
+    NO_EIGHT_BITS,
+    NOT_GONE_ON_WITH,
+    PLAIN_LORA,
+)
 from studio.importing.settings import (
     carry_holdout,
     carry_length,
@@ -197,38 +203,42 @@ def _stage(account: Account) -> str:
 
 
 def _carry_method(account: Account) -> None:
+    """How the base is trained: by adapter, its kind and the bits of the weights."""
     adapter = account.text("adapter")
-    four, eight = account.switch("load_in_4bit"), account.switch("load_in_8bit")
-    dora = account.switch("peft_use_dora")
-    if adapter not in ("", "lora", "qlora"):
-        account.change("adapter", PLAIN_LORA, "model.method", "lora")
-    elif not adapter:
-        account.carry("adapter", "model.method", "full")
+    four = bool(account.switch("load_in_4bit")) or adapter == "qlora"
+    dora = bool(account.switch("peft_use_dora"))
+    if adapter in ("", "lora", "qlora"):
+        kind = "qlora" if four else "dora" if dora else "lora"
+        account.carry("adapter", "model.method", kind if adapter else "full")
     else:
-        four = four or adapter == "qlora"
-        account.carry("adapter", "model.method", "qlora" if four else "dora" if dora else "lora")
-    if four is not None:
+        account.change("adapter", PLAIN_LORA, "model.method", "lora")
+    if dora and four:
+        account.change("peft_use_dora", "over 4-bit weights a plain adapter is trained")
+    elif dora:
+        account.keep("peft_use_dora", "model.method says so")
+    if account.text("lora_model_dir"):
+        account.change("lora_model_dir", NOT_GONE_ON_WITH)
+    _tell_bits(account)
+    _carry_targets(account)
+
+
+def _tell_bits(account: Account) -> None:
+    """What becomes of quantised weights besides 4 bits."""
+    if account.get("load_in_4bit") is not None:
         account.keep("load_in_4bit", "model.method says so")
-    if dora:
-        account.keep("peft_use_dora", "model.method says so") if not four else account.change(
-            "peft_use_dora", "over 4-bit weights a plain adapter is trained"
-        )
-    if eight:
-        account.change("load_in_8bit", "8-bit weights are not offered: 16 bits are, or 4 with "
-                       "model.method = 'qlora'")  # fmt: skip
-    elif eight is not None:
+    if account.switch("load_in_8bit"):
+        account.change("load_in_8bit", NO_EIGHT_BITS)
+    elif account.get("load_in_8bit") is not None:
         account.keep("load_in_8bit", "off")
     if account.get("gptq") is not None:
         told = account.change if account.switch("gptq") else account.keep
         told("gptq", "bases are taken in 16 bits")
-    if account.text("lora_model_dir"):
-        account.change("lora_model_dir", "an adapter from elsewhere is not gone on with; merge it "
-                       "into its base and name that")  # fmt: skip
+
+
+def _carry_targets(account: Account) -> None:
     linear = bool(account.switch("lora_target_linear"))
     if linear:
         account.carry("lora_target_linear", "lora.targets", "all-linear")
     elif account.get("lora_target_linear") is not None:
         account.keep("lora_target_linear", "off")
     carry_targets(account, "lora_target_modules", linear, ("all-linear",))
-    if account.get("trust_remote_code"):
-        account.change("trust_remote_code", NOT_RUN)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Collection
 
 from studio.importing.account import Account, Plain, Unfit
 from studio.importing.llama_factory_data import carry_datasets
 from studio.importing.models import carry_base, not_text
-from studio.importing.reasons import COMMON, LLAMA_FACTORY
+from studio.importing.reasons import COMMON, LLAMA_FACTORY, NO_EIGHT_BITS, NOT_GONE_ON_WITH
 from studio.importing.settings import (
     carry_holdout,
     carry_length,
@@ -45,7 +46,6 @@ SEES = re.compile(
 STAGES = {"pt": "cpt", "sft": "sft", "rm": "reward", "dpo": "dpo", "kto": "kto", "ppo": "rlhf"}
 LOSSES = {"orpo": "orpo", "simpo": "simpo", "ipo": "ipo", "sigmoid": "dpo", "hinge": "dpo"}
 """By pref_loss, the stage that stage dpo is."""
-ADAPTERS = {"lora": "lora", "full": "full"}
 PLAIN = (
     Plain("learning_rate", "training.learning_rate", "number", 5e-5),
     Plain("per_device_train_batch_size", "training.batch_size", "whole", 8),
@@ -117,17 +117,13 @@ def _refuse_other_senses(account: Account) -> None:
 
 
 def _carry_stage(account: Account) -> None:
+    """The stage; of stage dpo, by its loss. Refuses stages and losses that there are not."""
     stage = account.text("stage") or "sft"
-    if stage not in STAGES:
-        raise Unfit("method", f"There is no stage {stage}.", f"Known are {', '.join(STAGES)}.",
-                    "Mend it in that file.")  # fmt: skip
-    ours = STAGES[stage]
     loss = account.text("pref_loss") or "sigmoid"
+    _refuse_unknown("stage", stage, STAGES)
     if stage == "dpo":
-        if loss not in LOSSES:
-            raise Unfit("method", f"There is no loss {loss} here.",
-                        f"Known are {', '.join(LOSSES)}.", "Choose one of those.")  # fmt: skip
-        ours = LOSSES[loss]
+        _refuse_unknown("pref_loss", loss, LOSSES)
+    ours = LOSSES[loss] if stage == "dpo" else STAGES[stage]
     account.carry("stage", "stage", ours)
     if ours == "dpo":
         account.carry("pref_loss", "preference.loss", loss)
@@ -141,10 +137,16 @@ def _carry_stage(account: Account) -> None:
         account.keep("do_train", "a recipe is for training")
 
 
+def _refuse_unknown(key: str, value: str, known: Collection[str]) -> None:
+    if value not in known:
+        raise Unfit("method", f"There is nothing here for {key}: {value}.",
+                    f"Known are {', '.join(known)}.", "Choose one of those.")  # fmt: skip
+
+
 def _carry_ppo(account: Account) -> None:
     """PPO's reward model, which is a folder or an id; one that is an adapter or a server is not."""
     model = account.text("reward_model")
-    if not model or account.text("reward_model_type") not in ("", "full"):
+    if not model or account.text("reward_model_type") != "full":  # an adapter where it says nothing
         account.lack(
             "rewards", "The config's reward model is an adapter, a server or not named.",
             "PPO learns from a whole reward model here.",
@@ -165,27 +167,23 @@ def _carry_ppo(account: Account) -> None:
 
 
 def _carry_method(account: Account) -> None:
+    """How the base is trained: by the kind of fine-tuning and the bits of the weights."""
     kind = account.text("finetuning_type") or "lora"
-    method = ADAPTERS.get(kind, "lora")
-    bits = account.whole("quantization_bit")
-    dora = account.switch("use_dora")
-    if bits == 4 and method == "lora":
-        account.carry("quantization_bit", "model.method", "qlora")
-    elif bits is not None:
-        account.change("quantization_bit", f"{bits}-bit weights are not offered: 16 bits are, or 4 "
-                       "with model.method = 'qlora'")  # fmt: skip
-    method = "qlora" if bits == 4 and method == "lora" else "dora" if dora else method
-    if kind not in ADAPTERS:
+    bits, dora = account.whole("quantization_bit"), account.switch("use_dora")
+    method = "full" if kind == "full" else "qlora" if bits == 4 else "dora" if dora else "lora"
+    if kind in ("lora", "full"):
+        account.carry("finetuning_type", "model.method", method)
+    else:
         account.change("finetuning_type", f"{kind} is not offered: a LoRA adapter is trained",
                        "model.method", method)  # fmt: skip
-    else:
-        account.carry("finetuning_type", "model.method", method)
+    if bits is not None:
+        told = account.keep if method == "qlora" else account.change
+        told("quantization_bit", "model.method says so" if method == "qlora" else NO_EIGHT_BITS)
     if dora is not None:
         told = account.change if dora and method != "dora" else account.keep
         told("use_dora", f"model.method = {method}")
     if account.text("adapter_name_or_path"):
-        account.change("adapter_name_or_path", "an adapter from elsewhere is not gone on with; "
-                       "merge it into its base and name that")  # fmt: skip
+        account.change("adapter_name_or_path", NOT_GONE_ON_WITH)
     if method != "full":
         _carry_adapter(account)
 
@@ -203,9 +201,8 @@ def _carry_template(account: Account) -> None:
     """The template, and whether it lets the model think; models bring along most that it names."""
     template = account.text("template")
     if template.endswith("_nothink"):
-        account.change("template", "the model's own template is taken, with thinking off",
-                       "model.template", "auto")  # fmt: skip
-        account.put("model.thinking", "off")
+        account.change("template", "the model's own template is taken; whether it thinks follows "
+                       "the answers, or model.thinking", "model.template", "auto")  # fmt: skip
     else:
         carry_template(account, "template", TEMPLATES)
     carry_thinking(account, "enable_thinking", account.switch("enable_thinking"))
@@ -226,9 +223,20 @@ def _carry_rest(account: Account) -> None:
     account.carry("disable_gradient_checkpointing", "training.gradient_checkpointing", not off)
     if account.get("gradient_checkpointing") is not None:
         account.keep("gradient_checkpointing", "disable_gradient_checkpointing decides there")
-    packed = account.switch("packing") or account.switch("neat_packing")
-    key = "neat_packing" if account.switch("neat_packing") else "packing"
-    by_default = account.held("stage") == "cpt" and account.get("packing") is None
-    account.carry(key, "training.packing", bool(packed or by_default))
+    _carry_packing(account)
     asked = account.switch("train_on_prompt")
     account.carry("train_on_prompt", "training.assistant_only_loss", not asked)
+
+
+def _carry_packing(account: Account) -> None:
+    """Packing, which neat_packing and plain text ask for too."""
+    asked = account.switch("packing")
+    if account.switch("neat_packing"):
+        account.carry("neat_packing", "training.packing", True)
+        if asked is not None:
+            account.keep("packing", "neat_packing decides")
+        return
+    plain_text = account.held("stage") == "cpt"
+    account.carry("packing", "training.packing", plain_text if asked is None else asked)
+    if account.get("neat_packing") is not None:
+        account.keep("neat_packing", "off")

@@ -10,7 +10,7 @@ from typing import Any
 from studio.importing.account import CHOOSE_DATA, Account, Plain, Unfit
 from studio.importing.datasets import found_beside, source_of
 from studio.importing.models import carry_base, not_text
-from studio.importing.reasons import COMMON, LLAMA_FACTORY_V1
+from studio.importing.reasons import COMMON, LLAMA_FACTORY_V1, NOT_GONE_ON_WITH
 from studio.importing.settings import (
     carry_length,
     carry_targets,
@@ -99,8 +99,7 @@ def _carry_method(account: Account) -> None:
         told("quant_config.quantization_bit", "model.method says so" if name == "lora" else
              "all weights are trained, so they are held in 16 bits")  # fmt: skip
     if account.text("peft_config.adapter_name_or_path"):
-        account.change("peft_config.adapter_name_or_path", "an adapter from elsewhere is not gone "
-                       "on with; merge it into its base and name that")  # fmt: skip
+        account.change("peft_config.adapter_name_or_path", NOT_GONE_ON_WITH)  # fmt: skip
 
 
 def _carry_data(account: Account) -> set[str]:

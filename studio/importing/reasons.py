@@ -17,6 +17,10 @@ TOKENS = "found from the tokenizer and the chat template"
 NOT_RUN = "code that comes with a model or a dataset is never run"
 OWN_STEPS = "the run measures and saves by steps of its own"
 PLAIN_LORA = "this kind of adapter is not offered; a plain one is trained"
+NO_EIGHT_BITS = "8-bit weights are not offered: 16 bits are, or 4 with model.method = 'qlora'"
+NOT_GONE_ON_WITH = (
+    "an adapter from elsewhere is not gone on with; merge it into its base and name that"
+)
 LAYERS = "single layers cannot be chosen; model.method says what is trained"
 
 COMMON: Reasons = (

@@ -28,20 +28,27 @@ NAME = "Unsloth Studio"
 SETTINGS_OF = "Model defaults for "
 PLAIN = (
     Plain("training.learning_rate", "training.learning_rate", "number", 2e-4),
-    Plain("training.batch_size", "training.batch_size", "whole", 2),
-    Plain("training.gradient_accumulation_steps", "training.gradient_accumulation", "whole", 4),
     Plain("training.max_seq_length", "training.max_length", "whole", 2048),
     Plain("training.random_seed", "training.seed", "whole", 3407),
-    Plain("training.weight_decay", "training.weight_decay", "number", 0.01),
     Plain("training.max_grad_norm", "training.max_grad_norm", "number"),
     Plain("training.save_steps", "training.save_every_steps", "whole"),
     Plain("training.packing", "training.packing", "switch", False),
     Plain("training.gradient_checkpointing", "training.gradient_checkpointing", "switch", True),
-)
-ADAPTER = (
-    Plain("lora.lora_r", "lora.rank", "whole", 16),
-    Plain("lora.lora_alpha", "lora.alpha", "whole", 16),
     Plain("lora.lora_dropout", "lora.dropout", "number", 0.0),
+    Plain("lora.lora_alpha", "lora.alpha", "whole", 16),
+)
+OF_FILES = (
+    Plain("training.batch_size", "training.batch_size", "whole", 2),
+    Plain("training.gradient_accumulation_steps", "training.gradient_accumulation", "whole", 4),
+    Plain("training.weight_decay", "training.weight_decay", "number", 0.01),
+    Plain("lora.lora_r", "lora.rank", "whole", 64),
+)
+"""Where a config file's defaults and a request's differ."""
+OF_REQUESTS = (
+    Plain("training.batch_size", "training.batch_size", "whole", 1),
+    Plain("training.gradient_accumulation_steps", "training.gradient_accumulation", "whole", 1),
+    Plain("training.weight_decay", "training.weight_decay", "number", 0.001),
+    Plain("lora.lora_r", "lora.rank", "whole", 16),
 )
 FLAT: dict[str, tuple[str, ...]] = {
     "data": ("hf_dataset", "local_datasets", "local_eval_datasets", "format_type", "subset",
@@ -101,8 +108,11 @@ def translate(account: Account) -> None:
     carry_base(account, "model")
     _carry_method(account)
     _carry_data(account)
-    carry_length(account, "training.num_epochs", "training.max_steps", 1.0)
-    account.plain(PLAIN)
+    request = "project_name" in account.given or account.get("data.hf_dataset") is not None
+    carry_length(account, "training.num_epochs", "training.max_steps", 1.0 if request else 3.0)
+    full = account.held("model.method") == "full"
+    rows = (*PLAIN, *(OF_REQUESTS if request else OF_FILES))
+    account.plain(row for row in rows if not full or not row.ours.startswith("lora."))
     _carry_rest(account)
     fit_to_stage(account, "training.batch_size", "training.load_in_4bit")
     account.finish((*UNSLOTH, *COMMON))
@@ -133,7 +143,6 @@ def _carry_method(account: Account) -> None:
     account.put("stage", "cpt" if kind.startswith("continued") else "sft")
     if full:
         return
-    account.plain(ADAPTER)
     if not account.names("lora.target_modules"):
         account.put("lora.targets", "all-linear")
     carry_targets(account, "lora.target_modules", False, ("all-linear",))

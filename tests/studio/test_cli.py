@@ -15,7 +15,9 @@ import pytest
 from studio.__main__ import main
 from studio.settings import Settings, save_settings
 from workers.protocol.exports import PARITY, record_parity
+from workers.protocol.jobs import Train
 from workers.protocol.recipe import Recipe, format_recipe
+from workers.protocol.wire import read_job
 
 
 class Cli:
@@ -80,6 +82,16 @@ def test_the_whole_way(cli: Cli, file: str) -> None:
     assert code == 0
     assert rebuilt["jobs"] >= 5
     assert cli("show", "small")[1] == cli("runs")[1][0]
+
+
+def test_columns_are_mapped_for_a_run(cli: Cli, file: str) -> None:
+    code, run, _ = cli("train", file, "--map", "ask=prompt", "--map", "1:said=completion")
+    assert code == 0
+    task = read_job(Path(run["folder"])).task
+    assert isinstance(task, Train)
+    assert task.recipe.data[0].mapping == {"ask": "prompt", "said": "completion"}
+    code, refusal, _ = cli("train", file, "--map", "ask=question")
+    assert (code, refusal["error"]) == (1, "--map ask=question maps no column.")
 
 
 def test_refusals_are_one_object_and_a_code(cli: Cli, file: str, tmp_path: Path) -> None:

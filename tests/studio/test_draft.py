@@ -17,7 +17,6 @@ from studio.draft import (
     RewardModelChoice,
     defaults,
     draft_of,
-    draft_source,
     kind_of_base,
     method,
     pipeline,
@@ -29,6 +28,7 @@ from studio.draft import (
     with_stage_defaults,
 )
 from studio.draft_faults import first_fault, impossible
+from studio.draft_source import draft_source
 from tests.studio.drafts import SMOLLM2, STARTER, SUMS, on_sums
 from workers.protocol.assets import assets_folder
 from workers.protocol.pipeline import PREVIOUS, Pipeline, read_pipeline

@@ -144,7 +144,7 @@ def test_every_key_is_told_once_and_the_recipe_is_read_back(
             "FACTORY_SFT",
             {
                 "stage": "sft", "model.method": "lora", "model.template": "auto",
-                "model.thinking": "off", "lora.rank": 8, "lora.alpha": 16,
+                "model.thinking": "auto", "lora.rank": 8, "lora.alpha": 16,
                 "lora.targets": "all-linear", "training.epochs": 3.0, "training.batch_size": 1,
                 "training.gradient_accumulation": 8, "training.save_every_steps": 500,
                 "training.gradient_checkpointing": True, "training.too_long": "cut",
@@ -191,12 +191,14 @@ def test_every_key_is_told_once_and_the_recipe_is_read_back(
         (
             "UNSLOTH_FULL",
             {"stage": "cpt", "model.method": "full", "training.epochs": 2.0,
-             "training.gradient_checkpointing": False, "training.learning_rate": 2e-5},
+             "training.gradient_checkpointing": False, "training.learning_rate": 2e-5,
+             "training.gradient_accumulation": 4},
         ),
         (
             "UNSLOTH_REQUEST",
             {"stage": "cpt", "model.base": "unsloth/small-8b", "model.method": "dora",
-             "training.learning_rate": 1e-4, "lora.targets": "all-linear"},
+             "training.learning_rate": 1e-4, "lora.targets": "all-linear",
+             "lora.rank": 16, "training.gradient_accumulation": 1},
         ),
     ],
 )  # fmt: skip

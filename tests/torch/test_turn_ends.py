@@ -10,12 +10,14 @@ import msgspec
 import pytest
 import torch
 
-from tests.torch.test_loss_check import learner
+from tests.torch.test_loss_check import learner, opened
 from workers.engines.transformers import stop_at_end
-from workers.protocol.events import Failed, Metrics
+from workers.protocol import wire
+from workers.protocol.events import Failed, Metrics, Note
 from workers.protocol.recipe import RL
 from workers.protocol.rewards import MathAnswer
 from workers.protocol.rollouts import Rollouts
+from workers.train.context import tell_end_of_turn
 from workers.train.grpo import EndToken, ended
 
 Run = Callable[..., list[Any]]
@@ -84,3 +86,16 @@ def test_what_is_saved_names_every_end(ending: Path, tmp_path: Path) -> None:
     ends = [tokenizer.eos_token_id, NAMED, OTHER]
     assert GenerationConfig.from_pretrained(tmp_path / "saved").eos_token_id == ends
     assert AutoConfig.from_pretrained(tmp_path / "saved").eos_token_id == ends
+
+
+def test_it_is_told_which_token_ends_answers_in_the_place_of_the_templates(
+    tiny: Path, tmp_path: Path
+) -> None:
+    recipe = learner("sft", str(tiny), str(tiny / "sums.jsonl"))
+    model = msgspec.structs.replace(recipe.model, template="gemma")
+    with opened(msgspec.structs.replace(recipe, model=model), tmp_path) as context:
+        tell_end_of_turn(context)
+        events = [line.event for line in wire.read_events(context.host.folder)]
+    (note,) = (event.text for event in events if isinstance(event, Note))
+    assert "<end_of_turn>" in note
+    assert "<|im_end|> ends answers instead" in note

@@ -144,3 +144,30 @@ def test_proportions_match_the_weights_through_gather(tmp_path: Path, case: int)
                         if row.completion[0]["content"] == name)  # fmt: skip
         assert len(times) == min(part.share.available, part.share.sampled)
         assert max(times.values()) - min(times.values()) <= 1
+
+
+def test_a_limit_takes_the_rows_that_it_took_before_rows_had_segments() -> None:
+    """Which rows a recipe with a limit learns from outlives new fields of a row."""
+    rows = [
+        Row(
+            prompt=[{"role": "user", "content": f"{n}+1?"}],
+            completion=[{"role": "assistant", "content": str(n + 1)}],
+        )
+        for n in range(40)
+    ]
+    assert [rows.index(row) for row in limit(rows, 6)] == [9, 16, 17, 30, 32, 37]
+
+
+def test_a_run_tells_what_reading_passed_over(tmp_path: Path) -> None:
+    said = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Yes"}]
+    rows = [{"messages": said, "label": n > 1} for n in range(6)]
+    rows[3] |= {"messages": [*said, {"role": "user", "content": "And?"}]}
+    path = tmp_path / "d.jsonl"
+    path.write_text("\n".join(map(json.dumps, rows)))
+    recipe = Recipe(stage="sft", data=[Source(source=str(path))])
+    told = [note.text for note in build_dataset(recipe).notes]
+    assert told[:2] == [
+        "1 conversation goes on behind the last answer; what nobody answers is left out.",
+        f"2 of 6 rows of {path} do not serve the stage and are left out; 2 of them hold an answer "
+        "that is labelled bad.",
+    ]

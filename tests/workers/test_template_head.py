@@ -130,3 +130,15 @@ def test_effort_that_a_template_does_not_take_is_refused(tokenizer: Any) -> None
 
 def test_a_template_keeps_its_name(tokenizer: Any) -> None:
     assert name_of(f"{{#- set in fine-tuning: thinking=off -#}}\n{CHATML}") == "chatml"
+
+
+@pytest.mark.parametrize("name", ["qwen3_5_think", "llama3_2", "gptoss", "glm4moe"])
+def test_llama_cpp_renders_the_line_alike(name: str) -> None:
+    """As llama-cpp-python does with the template of a GGUF file."""
+    from llama_cpp.llama_chat_format import Jinja2ChatFormatter
+
+    template = with_defaults(shipped(name), "off", today=DAY)
+    assert template != shipped(name)
+    asked: Any = ASKED
+    made = Jinja2ChatFormatter(template, eos_token="", bos_token="")(messages=asked)
+    assert made.prompt == prompt(template)

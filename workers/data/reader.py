@@ -6,6 +6,7 @@ their columns are and makes rows of them. Knows no model and no tokenizer.
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Literal, Protocol, get_args
@@ -109,10 +110,26 @@ class Table(msgspec.Struct, frozen=True):
     """Rows that were left out; none unless that was asked for."""
     documents: str = ""
     """How its text files were split into documents; empty where it has none."""
-    notes: list[str] = []
-    """What to tell of how the rows were read, a sentence each."""
+    questions: int = 0
+    """Conversations that go on behind their last answer; what follows it is left out."""
+    windows: list[str] = []
+    """Files that are not UTF-8 and are read as what Windows writes (cp1252)."""
     unread: dict[str, int] = {}
     """Keys of turns that nothing looks at, flags among them: rows by key."""
+
+    @property
+    def notes(self) -> list[str]:
+        """What to tell of how the rows were read, a sentence each."""
+        told = [
+            f"{name} is not UTF-8 and is read as cp1252, as Excel on Windows saves CSV."
+            for name in self.windows
+        ]
+        if self.questions:
+            go = "conversation goes" if self.questions == 1 else "conversations go"
+            told.append(
+                f"{self.questions} {go} on behind the last answer; what nobody answers is left out."
+            )
+        return told
 
 
 def read_table(
@@ -187,7 +204,8 @@ def read(
     path = str(found.path)
     return Table(
         source, path, found.sha256, detected.format, rows, detected,
-        notes=[*place.remarks, *parser.remarks.sentences], unread=dict(parser.remarks.unread),
+        questions=parser.remarks.questions, windows=place.windows,
+        unread=dict(parser.remarks.unread),
         documents=found.documents_words,
     )  # fmt: skip
 
@@ -253,6 +271,25 @@ def _convert(
             rows.append(parser.row(value))
         except RowFault as fault:
             bad.append(BadRow(line, str(fault), file, excerpt, fault.kind))
+
+
+def places_of(source: Source, wanted: Sequence[Row]) -> list[tuple[str, int]]:
+    """File and line of rows, by reading the dataset once more; no file and 0 for those that are not
+    in it. Of equal rows the first one's."""
+    items = find(source.source, silent, source.documents).items()
+    sample = list(itertools.islice(items, SAMPLED_ROWS))
+    parser = parser_of(source.source, source.mapping, sample)
+    keys = [msgspec.json.encode(row) for row in wanted]
+    left, found = set(keys), dict[bytes, tuple[str, int]]()
+    for file, line, value, _ in itertools.chain(sample, items):
+        with contextlib.suppress(RowFault):
+            key = msgspec.json.encode(parser.row(value))
+            if key in left:
+                left.remove(key)
+                found[key] = file, line
+        if not left:
+            break
+    return [found.get(key, ("", 0)) for key in keys]
 
 
 def _with_stages(detected: Detected, rows: Sequence[Row]) -> Detected:

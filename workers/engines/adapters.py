@@ -51,9 +51,7 @@ def with_adapter(
         Refusal: the model has no such layers.
     """
     if four_bit:
-        _keep_differentiable(model)
-        checkpointing = recipe.training.gradient_checkpointing
-        model = prepare_model_for_kbit_training(model, use_gradient_checkpointing=checkpointing)
+        _prepare_four_bits(model, recipe, tell)
     config = LoraConfig(
         task_type=task,
         r=recipe.lora.rank,
@@ -177,16 +175,18 @@ def _no_experts(recipe: Recipe, fused: list[str]) -> str:
 
 
 def experts(model: PreTrainedModel) -> list[str]:
-    """The names, from the last layer's number on, of tensors that hold all experts of a layer:
-    three dimensions, (experts, in, out) or (experts, out, in)."""
-    body = language_model(model)
-    return sorted(
-        {
-            re.split(r"\.\d+\.", name)[-1]
-            for name, weight in body.named_parameters()
-            if weight.ndim == 3 and ".experts." in name
-        }
-    )
+    """The names, from the last layer's number on, of the fused experts' tensors."""
+    return sorted({re.split(r"\.\d+\.", name)[-1] for name in fused_experts(model)})
+
+
+def fused_experts(model: PreTrainedModel) -> dict[str, nn.Parameter]:
+    """By name the tensors that hold all experts of a layer: three dimensions, (experts, in, out)
+    or (experts, out, in)."""
+    return {
+        name: weight
+        for name, weight in language_model(model).named_parameters()
+        if weight.ndim == 3 and ".experts." in name
+    }
 
 
 def merged_adapter(model: PreTrainedModel, adapter: Path, *, scoring: bool = False) -> Any:
@@ -233,6 +233,26 @@ def _require_placed(on: Any, adapter: Path, moved: dict[str, str]) -> None:
             f"{lost[0].removeprefix(root)}.",
             "The base may have changed, or another engine wrote the adapter: train it again on "
             "this base.",
+        )
+
+
+def _prepare_four_bits(model: PreTrainedModel, recipe: Recipe, tell: Tell) -> None:
+    """What packed weights need for training: norms and embeddings in 32 bits, and layers that are
+    not packed again. Fused experts, which bitsandbytes does not pack, stay in their 16 bits."""
+    _keep_differentiable(model)
+    fused = {weight: weight.data for weight in fused_experts(model).values()}
+    for weight in fused:
+        weight.data = weight.data.new_empty(0)
+    prepare_model_for_kbit_training(
+        model, use_gradient_checkpointing=recipe.training.gradient_checkpointing
+    )
+    for weight, data in fused.items():
+        weight.data = data
+    if fused:
+        size = sum(data.nbytes for data in fused.values()) / 2**30
+        tell(
+            f"The experts stay in 16 bits and take {size:.1f} GB: bitsandbytes packs linear layers "
+            "alone, and the experts of a layer are one tensor."
         )
 
 

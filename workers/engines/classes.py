@@ -139,6 +139,7 @@ def _open(
 ) -> PreTrainedModel:
     """The first candidate for which the folder holds every weight."""
     missing: list[str] = []
+    packed = quantized_by(candidates[0].config.to_dict()) in DEQUANTIZED
     for at, (cls, config) in enumerate(candidates):
         try:
             model, found = cls.from_pretrained(
@@ -153,7 +154,9 @@ def _open(
             if at:
                 tell("The files hold no vision or audio tower: the language model is opened alone.")
             _tell_left(found["unexpected_keys"], tell)
-            return _without_quantizer(model)
+            if packed:
+                _forget_packing(model)
+            return model
         missing = missing or sorted(lacking)
         del model
     raise Refusal(
@@ -175,17 +178,10 @@ def _tell_left(unexpected: set[str], tell: Tell) -> None:
         )
 
 
-def _without_quantizer(model: PreTrainedModel) -> PreTrainedModel:
-    """Forgets how the files were quantized once the weights are 16-bit ones; else neither training
-    nor saving is allowed."""
-    quantizer: Any = getattr(model, "hf_quantizer", None)
-    if not getattr(getattr(quantizer, "quantization_config", None), "dequantize", False):
-        return model
-    for holder, name in ((model.config, "quantization_config"), (model, "hf_quantizer")):
-        if hasattr(holder, name):
-            delattr(holder, name)
-    vars(model)["is_quantized"] = False
-    return model
+def _forget_packing(model: PreTrainedModel) -> None:
+    """Drops how packed weights were renamed on loading: saving would turn it round, and write
+    scales again, under names that nothing reads."""
+    vars(model).pop("_weight_conversions", None)
 
 
 def _unopened(folder: Path, fault: BaseException) -> Refusal:

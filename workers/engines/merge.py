@@ -13,13 +13,14 @@ from safetensors import safe_open
 from transformers import AutoTokenizer
 
 from workers.engines import Loaded
+from workers.engines.tokenizer import as_written
 from workers.engines.transformers import (
     load_tokenizer,
     load_weights,
     save_weights,
     stop_at_end,
 )
-from workers.fetch import Located
+from workers.fetch import Located, is_packed
 from workers.folders import write_folder
 
 if TYPE_CHECKING:
@@ -35,7 +36,8 @@ def merge(located: Located) -> Loaded:
     so that the sum is rounded once, else in the base's own 16 bits.
     """
     size = sum(path.stat().st_size for path in located.folder.glob("*.safetensors"))
-    roomy = psutil.virtual_memory().available > 3 * size
+    unpacked = 4 * size if is_packed(located.folder) else size
+    roomy = psutil.virtual_memory().available > 3 * unpacked
     dtype = torch.float32 if roomy else torch.bfloat16
     model, tokenizer = load_weights(located, dtype).eval(), load_tokenizer(located)
     stop_at_end(model, tokenizer)
@@ -72,7 +74,8 @@ def _carry_vocabulary(tokenizer: PreTrainedTokenizerBase, base: Path, target: Pa
     those that tokenizer.model does not know would be read as plain text.
     """
     theirs = AutoTokenizer.from_pretrained(base, trust_remote_code=False)
-    if theirs.get_vocab() != tokenizer.get_vocab():
+    changed = theirs.get_vocab() != tokenizer.get_vocab()
+    if changed or not as_written(theirs, base / "tokenizer.json"):
         return
     path = target / "tokenizer_config.json"
     fields = msgspec.json.decode(path.read_bytes())

@@ -1,4 +1,5 @@
-"""A base with adapters as one folder of 16-bit weights, for loading in four bits.
+"""A base with adapters, or with packed weights, as one folder of 16-bit weights, for loading in
+four bits.
 
 Adapters cannot be merged into four-bit weights: rounding the sum to the NF4 grid again gives back
 the old grid point nearly everywhere, and about a hundredth of a usual update is left. Rounded
@@ -14,28 +15,34 @@ from pathlib import Path
 import msgspec
 import torch
 
-from workers.fetch import MANIFEST, Located, fingerprint
+from workers.fetch import MANIFEST, Located, fingerprint, is_packed
 from workers.protocol import wire
 
 LARGEST_FLOAT16 = 65504.0
 
 
 def merged_base(located: Located, home: Path, say: Callable[[str], None]) -> Located:
-    """The same model without adapters: merged once, kept under the home's `models/`, found again
-    by the hashes of base and adapters."""
+    """The same model without adapters and in 16 bits: written once, kept under the home's
+    `models/`, found again by the hashes of base and adapters."""
     from workers.engines.merge import merge, save
 
-    if not located.adapters:
+    packed = is_packed(located.folder)
+    if not located.adapters and not packed:
         return located
     parts = [fingerprint(folder) for folder in (located.folder, *located.adapters)]
     name = hashlib.sha256("".join(parts).encode()).hexdigest()[:16]
     target = home / "models" / f"merged-{name}"
     if not (target / MANIFEST).is_file():
-        say("Merging the earlier run into its base (once)")
+        say(
+            "Merging the earlier run into its base (once)"
+            if located.adapters
+            else "Writing the packed weights as 16-bit ones (once)"
+        )
         merged = merge(located)
         # Of the two 16-bit types float16 keeps three bits more of an update.
         largest = max(float(weight.abs().max()) for weight in merged.model.parameters())
-        dtype = torch.float16 if largest < LARGEST_FLOAT16 else torch.bfloat16
+        fits = located.adapters and largest < LARGEST_FLOAT16
+        dtype = torch.float16 if fits else torch.bfloat16
         save(merged, target, dtype, located.folder)
         manifest = {"base": located.base, "sha256": parts}
         wire.write_atomically(target / MANIFEST, msgspec.json.encode(manifest))

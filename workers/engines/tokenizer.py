@@ -18,6 +18,9 @@ from workers.protocol.stages import spec_of
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
+PROBE = "The  year 12345 isn't\tover,\n\n  DON'T worry: naïve Grüße 東京 🙂 (x+=1);\r\n"
+"""What families split differently: blanks, digits, endings, line breaks, letters, signs."""
+
 
 def load_tokenizer(
     located: Located,
@@ -55,11 +58,39 @@ def tokenizer_for(model: Model, located: Located, stage: Stage) -> PreTrainedTok
 
 def read_tokenizer(located: Located) -> PreTrainedTokenizerBase:
     """The newest tokenizer on the way, as it lies in its folder."""
-    from transformers import AutoTokenizer
+    from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
     folders = [*reversed(located.adapters), located.folder]
     folder = next(f for f in folders if (f / "tokenizer_config.json").is_file())
-    return AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+    tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+    if as_written(tokenizer, folder / "tokenizer.json"):
+        return tokenizer
+    return PreTrainedTokenizerFast.from_pretrained(folder)
+
+
+class _Written(msgspec.Struct):
+    """Of a tokenizer.json what splits text before its merges."""
+
+    pre_tokenizer: msgspec.Raw = msgspec.Raw(b"null")
+
+
+def as_written(tokenizer: Any, path: Path) -> bool:
+    """Whether a byte-level tokenizer splits text as its tokenizer.json says.
+
+    Transformers 5 rebuilds the splitting from the class that tokenizer_config.json names and leaves
+    the file's own out. Of DeepSeek-R1-Distill-Llama, LlamaTokenizerFast over Llama 3's vocabulary,
+    that makes a SentencePiece tokenizer that loses every space.
+    """
+    from tokenizers import Tokenizer
+    from transformers import PreTrainedTokenizerFast
+
+    if type(tokenizer) is PreTrainedTokenizerFast or not path.is_file():
+        return True
+    written = bytes(msgspec.json.decode(path.read_bytes(), type=_Written).pre_tokenizer)
+    if b'"ByteLevel"' not in written:
+        return True
+    ids = Tokenizer.from_file(str(path)).encode(PROBE, add_special_tokens=False).ids
+    return tokenizer(PROBE, add_special_tokens=False)["input_ids"] == ids
 
 
 def locate_tokenizer(base: str, home: Path, say: Callable[[str], None]) -> Located:

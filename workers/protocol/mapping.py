@@ -89,7 +89,7 @@ def with_mapping(asked: Pipeline, given: Sequence[str]) -> Pipeline:
                 "; ".join(f"{at} is {source}" for at, source in enumerate(sources, 1)) + ".",
                 "Write its number first, for example: --map 1:question=prompt",
             )
-        mappings[sources[max(0, number - 1)]] = mapping
+        mappings.setdefault(sources[max(0, number - 1)], {}).update(mapping)
     stages = [
         msgspec.structs.replace(stage, data=[_mapped(one, mappings) for one in stage.data])
         for stage in asked.stages

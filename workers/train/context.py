@@ -6,7 +6,7 @@ A stage is a module that builds a trainer and measures; the rest is the same for
 from __future__ import annotations
 
 import importlib.metadata
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -17,10 +17,9 @@ from transformers import Trainer
 
 from workers.data.mix import Rows
 from workers.data.tokenize.chat_template import replaced_end, think_by_data
-from workers.data.tokenize.encode import encode
 from workers.engines import Loaded
 from workers.engines.transformers import save_weights
-from workers.evaluate import Generator, Measured, accuracy_of, turn_ends
+from workers.evaluate import Generator, Measured, accuracy_of
 from workers.fetch import Located, fingerprint
 from workers.folders import write_folder
 from workers.host import Host
@@ -30,7 +29,6 @@ from workers.protocol.coverage import coverage
 from workers.protocol.events import Evaluated, Metrics, Note, Phase, Resolved, Sampled
 from workers.protocol.metrics import METRICS
 from workers.protocol.recipe import Recipe
-from workers.protocol.refusal import Refusal
 from workers.protocol.stages import spec_of
 from workers.protocol.templates import fingerprint as fingerprint_of_text
 from workers.protocol.wire import finite
@@ -185,28 +183,15 @@ def settle_thinking(context: TrainingContext) -> None:
 
 
 def tell_end_of_turn(context: TrainingContext) -> None:
-    """Says what ends answers where it is not the template's own mark, and where nothing does."""
-    tokenizer, stage = context.loaded.tokenizer, context.recipe.stage
-    if not spec_of(stage).templated:
-        return
-    if mark := replaced_end(tokenizer):
+    """Says what ends answers where it is not the template's own mark."""
+    tokenizer = context.loaded.tokenizer
+    mark = replaced_end(tokenizer)
+    if mark and spec_of(context.recipe.stage).templated:
         text = (
             f"{mark}, which ends an answer in the template, is no token of this model: its own "
             f"{tokenizer.eos_token} ends answers instead."
         )
         context.host.emit(Note(text=text))
-    first = context.training[0] if len(context.training) else None
-    if first is None or spec_of(stage).supervision not in ("completions", "pairs", "labels"):
-        return
-    with suppress(Refusal):  # rows that cannot be encoded are told, each with its reason
-        ends = turn_ends(context.loaded.model, tokenizer)
-        if all(ends.isdisjoint(one.end) for one in encode(first, stage, tokenizer)):
-            text = (
-                "No token that ends an answer is learnt: the model's chat template writes none "
-                "behind the last one. The model may not stop by itself. "
-                'model.template = "chatml" ends every answer.'
-            )
-            context.host.emit(Note(text=text, level="warning"))
 
 
 def tell_coverage(context: TrainingContext, trainer: Trainer) -> None:

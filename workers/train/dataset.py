@@ -31,6 +31,8 @@ class SourceStats(NamedTuple):
     licence: str
     """As SPDX writes it; empty where nobody tells it."""
     licence_from: str
+    unserved: int = 0
+    """Rows that the stage cannot learn from, such as answers labelled undesirable."""
 
 
 class TrainingData(NamedTuple):
@@ -69,6 +71,8 @@ class TrainingData(NamedTuple):
             )
         return [
             *(Note(text=text, level="warning") for text in warnings),
+            *(Note(text=text) for table in self.tables for text in table.notes),
+            *(Note(text=_left_out(part)) for part in self.parts if part.unserved),
             *(Note(text=text) for text in unsaid(told)),
         ]
 
@@ -91,10 +95,8 @@ def build_dataset(recipe: Recipe, say: Callable[[str], None] = silent) -> Traini
         )
         for source in recipe.data
     ]
-    usable = [
-        limit(_usable(table, recipe), source.limit)
-        for table, source in zip(tables, recipe.data, strict=True)
-    ]
+    served = [_usable(table, recipe) for table in tables]
+    usable = [limit(rows, source.limit) for rows, source in zip(served, recipe.data, strict=True)]
     if recipe.evaluation.test:
         test = read_table(recipe.evaluation.test, bad_rows=bad_rows(recipe), say=say)
         held_out = list(test.rows)
@@ -116,7 +118,8 @@ def build_dataset(recipe: Recipe, say: Callable[[str], None] = silent) -> Traini
     left_out = sum(map(len, usable)) - sum(map(len, kept)) if recipe.evaluation.test else 0
     # By hash, not by file order: the same rows are measured whichever way the file is sorted.
     held_out = sorted(held_out, key=split_hash)[: recipe.evaluation.max_rows]
-    parts = _parts(recipe, tables, shares(list(map(len, kept)), weights))
+    unserved = [len(table.rows) - len(rows) for table, rows in zip(tables, served, strict=False)]
+    parts = _parts(recipe, tables, shares(list(map(len, kept)), weights), unserved)
     return TrainingData(tables, parts, training, held_out, left_out)
 
 
@@ -127,16 +130,28 @@ def bad_rows(recipe: Recipe) -> Literal["refuse", "skip"]:
     return "skip" if skipped else "refuse"
 
 
-def _parts(recipe: Recipe, tables: list[Table], given: list[Share]) -> list[SourceStats]:
+def _parts(
+    recipe: Recipe, tables: list[Table], given: list[Share], unserved: list[int]
+) -> list[SourceStats]:
     return [
         SourceStats(
             source,
             table,
             share,
             *licences.of(source, DataFiles(source.source, Path(table.path), ())),
+            unserved=rows,
         )
-        for source, table, share in zip(recipe.data, tables, given, strict=False)
+        for source, table, share, rows in zip(recipe.data, tables, given, unserved, strict=False)
     ]
+
+
+def _left_out(part: SourceStats) -> str:
+    bad = sum(row.label is False for row in part.table.rows)
+    why = f"; {bad} of them hold an answer that is labelled bad" if bad else ""
+    return (
+        f"{part.unserved} of {len(part.table.rows)} rows of {part.source.source} do not serve the "
+        f"stage and are left out{why if bad <= part.unserved else ''}."
+    )
 
 
 def _too_often(part: SourceStats) -> bool:

@@ -8,7 +8,8 @@ from PySide6.QtCore import Qt, Signal
 from PySide6.QtGui import QDragEnterEvent, QDropEvent
 from PySide6.QtWidgets import QComboBox, QFileDialog, QHBoxLayout, QLineEdit, QVBoxLayout
 
-from studio.draft import DraftModel, DraftSource, Reading
+from studio.draft import DraftModel, Reading
+from studio.draft_source import DraftSource
 from studio.jobs import Jobs
 from studio.pages.train.check import DatasetCheck
 from studio.pages.train.fit import FitCard

@@ -7,7 +7,7 @@ from pathlib import Path
 from PySide6.QtCore import QSignalBlocker, Signal
 from PySide6.QtWidgets import QFileDialog, QHBoxLayout, QLineEdit, QVBoxLayout, QWidget
 
-from studio.draft import DraftSource
+from studio.draft_source import DraftSource
 from studio.theme import SPACE, Theme
 from studio.widgets.card import Card
 from studio.widgets.combo import ComboBox

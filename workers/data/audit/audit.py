@@ -21,9 +21,9 @@ from numpy.typing import NDArray
 from workers.data.audit.dedup import TestOverlap, words_of
 from workers.data.audit.findings import EXCERPT, Findings
 from workers.data.audit.languages import is_wordy, language_guesser
-from workers.data.audit.pairs import Pairs
+from workers.data.audit.pairs import Labels, Pairs
 from workers.data.audit.repeats import Repeats
-from workers.data.audit.row_checks import check_answer, check_text
+from workers.data.audit.row_checks import check_answer, check_reference, check_text
 from workers.data.audit.row_text import completion_of, prompt_of, text_of
 from workers.data.audit.token_statistics import Lengths
 from workers.data.mix import held_out_below, split_hash
@@ -94,6 +94,7 @@ class Audit:
         self._findings = Findings(lambda at: int(self._numbers[at]))
         self._lengths = Lengths(self._spec, max_length, self._findings, too_long)
         self._pairs = Pairs(self._findings)
+        self._labels = Labels(self._findings)
         self._repeats = Repeats(self._findings, self._row, folder)
         if test is None:
             self._apart = _held_out(places, held_out_below(places, holdout), max_rows)
@@ -119,6 +120,7 @@ class Audit:
             self._end_of_turn()
             self._languages()
             self._pairs.end()
+            self._labels.end()
             self._repeats.end()
             self._test_overlap()
         return self._audited()
@@ -154,6 +156,10 @@ class Audit:
             self._lengths.look(at, row, length)
             check_text(self._findings, at, text, numerals, self._own)
             self._repeats.look(row, text)
+            if self._spec.policy:
+                check_reference(self._findings, at, row)
+            if self._stage == "kto":
+                self._labels.look(at, row)
             if row.completion:
                 check_answer(self._findings, at, row)
             if row.rejected:

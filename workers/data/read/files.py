@@ -45,8 +45,8 @@ class ReadProgress:
 
     def __init__(self) -> None:
         self.bytes = 0
-        self.remarks: list[str] = []
-        """What to tell of how the files were read, a sentence each."""
+        self.windows: list[str] = []
+        """Files that are not UTF-8 and are read as what Windows writes."""
 
 
 class DataFiles(msgspec.Struct, frozen=True):
@@ -206,7 +206,7 @@ def _reader(
             return functools.partial(json_rows, document=".json" in suffixes)
         case "csv":
             delimiter = "\t" if ".tsv" in suffixes else ""
-            return functools.partial(csv_rows, delimiter=delimiter, say=place.remarks.append)
+            return functools.partial(csv_rows, delimiter=delimiter, by_windows=place.windows.append)
         case "text":
             return functools.partial(text_rows, rule=text_rule(path, documents))
         case "parquet":

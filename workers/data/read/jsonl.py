@@ -157,7 +157,7 @@ def encoding_of(data: bytes) -> str:
     return WINDOWS if any(0x80 <= byte < 0xA0 for byte in high) else LATIN
 
 
-def by_windows(line: bytes) -> bool:
+def is_by_windows(line: bytes) -> bool:
     """Whether a line that is not UTF-8 was saved by a program such as Excel on Windows: it has the
     line end, or a quotation mark or a dash of its encoding, and reads like Latin letters."""
     named = encoding_of(line)

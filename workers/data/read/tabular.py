@@ -13,7 +13,7 @@ from workers.data.read.jsonl import (
     EXCERPT,
     MAX_ROW_BYTES,
     NumberedRow,
-    by_windows,
+    is_by_windows,
     not_utf8,
     start,
 )
@@ -30,16 +30,16 @@ def csv_rows(
     stream: io.BufferedReader,
     name: str,
     delimiter: str = "",
-    say: Callable[[str], None] = lambda text: None,
+    by_windows: Callable[[str], None] = lambda name: None,
 ) -> Iterator[NumberedRow]:
     """Rows under a header line.
 
     Args:
         delimiter: found out where none is given.
-        say: told where the text is not UTF-8 and is read as Windows' instead.
+        by_windows: told the name where the text is read as cp1252, being no UTF-8.
     """
     start(stream, name)
-    text = _decoded(stream, name, say)
+    text = _decoded(stream, lambda: by_windows(name))
     first = next(text, "")
     if not first.strip():
         return
@@ -60,7 +60,7 @@ def csv_rows(
             yield _csv_row(begun, header, fields, delimiter)
 
 
-def _decoded(stream: Iterable[bytes], name: str, say: Callable[[str], None]) -> Iterator[str]:
+def _decoded(stream: Iterable[bytes], by_windows: Callable[[], None]) -> Iterator[str]:
     """Lines as text, with lone surrogates for bytes that are none.
 
     From the first line on that Windows has written in cp1252, as Excel does, lines that are not
@@ -72,9 +72,9 @@ def _decoded(stream: Iterable[bytes], name: str, say: Callable[[str], None]) -> 
             text = line.decode()
             utf8 = utf8 or not text.isascii()
         except UnicodeDecodeError:
-            if not windows and not utf8 and by_windows(line):
+            if not windows and not utf8 and is_by_windows(line):
                 windows = True
-                say(f"{name} is not UTF-8 and is read as cp1252, as Excel on Windows saves CSV.")
+                by_windows()
             text = _as_windows(line) if windows else line.decode("utf-8", "surrogateescape")
         yield text
 

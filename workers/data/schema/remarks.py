@@ -26,14 +26,3 @@ class RemarkCount:
     def add(self, row: Remarks) -> None:
         self.questions += row.questions
         self.unread.update(row.unread)
-
-    @property
-    def sentences(self) -> list[str]:
-        """What to tell, a sentence each."""
-        if not self.questions:
-            return []
-        one = self.questions == 1
-        return [
-            f"{self.questions} conversation{' goes' if one else 's go'} on behind the last answer; "
-            "what nobody answers is left out."
-        ]

@@ -20,22 +20,27 @@ def check_tools(messages: list[Message], tools: Tools, text: str) -> None:
         one in text or json.dumps(one, ensure_ascii=False)[1:-1] in text for one in given
     )
     if not shown:
-        raise Refusal(
-            "The model's chat template leaves out tools that the data calls.",
-            f"The call of {named[0] if named else 'a tool'}, or what it gave, is not in the text "
-            "that the model would read.",
-            "Choose a model whose template knows tools, or take those rows out.",
-        )
+        raise _without_tools(named[0] if named else "a tool")
+
+
+def _without_tools(name: str) -> Refusal:
+    return Refusal(
+        "The model's chat template leaves out tools that the data calls.",
+        f"The call of {name}, or what it gave, is not in the text that the model would read.",
+        "Choose a model whose template knows tools, or take those rows out.",
+    )
 
 
 def check_answer(answer: Message, shown: str) -> None:
     """Refuses a template that drops a part of an answer, its thinking most often."""
     written = letters(shown)
     called = [call["function"]["name"] for call in answer.get("tool_calls", ())]
-    if not all(letters(part) in written for part in (*called, *split_thought(answer))):
+    if missing := [name for name in called if letters(name) not in written]:
+        raise _without_tools(missing[0])
+    if not all(letters(part) in written for part in split_thought(answer)):
         raise Refusal(
             "The model's chat template leaves out or changes a part of the answer.",
-            "Thinking and calls of tools are what templates drop most often.",
+            "Thinking between <think> and </think> is what templates drop most often.",
             "Take the thinking out of the answers to train without it. " + OTHER_TEMPLATE,
         )
 

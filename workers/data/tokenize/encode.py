@@ -6,7 +6,7 @@ stage's supervision:
 
     text          the document between its begin and end tokens, all of it in the loss
     completions   the conversation, every answer in the loss, its end-of-turn token included; or one
-                  sequence for each answer, see `spans`
+                  sequence for each answer, see `spans`; or its segments one behind the other
     pairs         prompt + chosen, prompt + rejected; all behind the prompt that they share
     labels        prompt + completion, once or for both answers of a pair; all behind the prompt
     prompts       the prompt as rendered for generation; nothing in the loss
@@ -81,7 +81,8 @@ class Encoding(msgspec.Struct, frozen=True):
     """The completion's label (KTO)."""
     mask_source: str = ""
     """Which way the mask was made: "generation" by the template's own marks, "spans" in the text of
-    the whole conversation, "per answer" in a text for each; empty where nothing is masked."""
+    the whole conversation, "per answer" in a text for each, "segments" by the row's own pieces;
+    empty where nothing is masked."""
     differences: tuple[str, ...] = ()
     """Where it differs from what the model reads and writes at inference, in sentences."""
     thoughts: tuple[Span, ...] = ()
@@ -129,6 +130,8 @@ def encode(
             return [_document(row.text, tokenizer, document_end)]
         case "prompts":
             return [_prompt(row, tokenizer)]
+        case "completions" if row.segments:
+            return [_segments(row, tokenizer, assistant_only=assistant_only)]
         case "completions":
             talk = conversation(row.messages, tokenizer, row.tools, reasoning=reasoning)
             return _answers(talk, reasoning) if assistant_only else [_whole(talk)]
@@ -191,6 +194,21 @@ def _windows(document: Encoding, max_length: int) -> list[Example]:
     starts = range(0, max(1, len(document.input_ids) - 1), max_length - 1)
     first, *others = [document.truncate(max_length, start) for start in starts]
     return [first, *(Example(one.input_ids, [IGNORED, *one.labels[1:]]) for one in others)]
+
+
+def _segments(row: Row, tokenizer: PreTrainedTokenizerBase, *, assistant_only: bool) -> Encoding:
+    """Each segment in tokens by itself and nothing around any, as Axolotl's input_output has it."""
+    ids: list[int] = []
+    labels: list[int] = []
+    offsets: list[Span] = []
+    letters = 0
+    for segment in row.segments:
+        tokens, places = tokenize(segment.text, tokenizer)
+        ids += tokens
+        labels += tokens if segment.trained or not assistant_only else [IGNORED] * len(tokens)
+        offsets += [(begin + letters, end + letters) for begin, end in places]
+        letters += len(segment.text)
+    return Encoding(row.plain, ids, labels, offsets, mask_source="segments")
 
 
 # Conversations

@@ -123,6 +123,8 @@ class TokenCounter:
                 case "prompts":
                     asked = render(row.prompt, self._tokenizer, generation=True, tools=row.tools)
                     return [Rendered(asked, [])]
+                case "completions" if row.segments:
+                    return []
                 case "completions":
                     answers = [row.completion]
                 case _:
@@ -217,7 +219,7 @@ class TokenCounter:
 
     def _sized(self, row: Row, rendered: list[Rendered], encoded: Iterator[Any]) -> list[Sized]:
         sequences = [Tokens.of(one, encoded) for one in rendered]
-        if any(one.shares_a_token for one in sequences):
+        if row.segments or any(one.shares_a_token for one in sequences):
             return self._exactly(row)
         if not self._spec.preference:
             return [Sized(one.length, one.runs) for one in sequences]

@@ -33,6 +33,7 @@ MASKS = {
     "spans": "The answers were found in the text of the whole conversation.",
     "per answer": "Each answer is trained by itself, behind the prompt that the model reads at "
     "inference.",
+    "segments": "The row's own segments say which of them are learnt.",
 }
 """By what `Encoding.mask_source` calls it."""
 
@@ -117,7 +118,7 @@ class TokenViewer:
             tokens=len(encoding.input_ids),
             trained=trained,
             truncated_at=max_length if example.truncated else None,
-            template="" if spec.supervision == "text" else self.name,
+            template=self.name if encoding.messages else "",
             mask=MASKS.get(encoding.mask_source, ""),
             warnings=list(self._warnings(encoding, row, spec, max_length, trained)),
         )
@@ -141,7 +142,7 @@ class TokenViewer:
         self, encoding: Encoding, row: Row, spec: StageSpec, max_length: int, trained: int
     ) -> Iterator[str]:
         yield from encoding.differences
-        if spec.supervision != "text":
+        if encoding.messages:
             yield from self._of_template(encoding.messages)
             yield from _left_out(encoding.messages, encoding.text)
         yield from self._of_marks(encoding, row, spec)
