@@ -243,7 +243,7 @@ def test_the_recipes_that_come_along_are_valid_and_tell_what_they_need() -> None
 
 
 TEMPLATES = {"Qwen/Qwen3-14B": "trl:qwen3", "Qwen/Qwen3-4B-Base": "trl:qwen3"}
-"""The models' own chat templates, as TRL ships them, of the recipes that learn from conversations."""
+"""Their own chat templates, as TRL ships them, of models that learn from conversations."""
 TALK = [
     {"role": "system", "content": "Be brief."},
     {"role": "user", "content": "Two and two?"},
