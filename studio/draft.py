@@ -265,14 +265,8 @@ def rewards(draft: RecipeDraft) -> list[AnyReward]:
 def recipe(draft: RecipeDraft) -> Recipe:
     """What the draft comes to; what no step asks for stays as it was opened."""
     opened = draft.opened.stages[0]
-    tables: dict[str, dict[str, Any]] = {
-        "evaluation": {"test": draft.test},
-        "model": {
-            "base": draft.base.name,
-            "method": method(draft),
-            "template": draft.template,
-        },
-    }
+    model = {"base": draft.base.name, "method": method(draft), "template": draft.template}
+    tables: dict[str, dict[str, Any]] = {"evaluation": {"test": draft.test}, "model": model}
     for path, value in values(draft).items():
         table, _, key = path.partition(".")
         tables.setdefault(table, {})[key] = value

@@ -50,6 +50,9 @@ def print_audit(terminal: Terminal, result: AuditResult) -> None:
         at = result.tokens.percentiles
         terminal.say(f"{result.tokens.total:,} tokens{in_loss}; half of the rows have up to "
                      f"{at['p50']}, 95 % up to {at['p95']}, all up to {at['p100']}.")  # fmt: skip
+    for found in result.template_findings:
+        where = f"line {found.line}" if found.line else "template"
+        terminal.say(f"{found.level}, {where}: {found.text} {found.remedy}".rstrip())
     if not result.findings:
         terminal.say("No findings.")
         return

@@ -13,14 +13,18 @@ from workers.data.audit.audit import Audit, Audited, require
 from workers.data.audit.findings import BadLines, merged, of_reading
 from workers.data.row_store import RowStore
 from workers.data.tokenize.chat_template import think_by_data
+from workers.data.tokenize.lint import lint
+from workers.data.tokenize.template_trial import STAND_INS, TemplateTrial, check_renders
 from workers.engines.tokenizer import load_tokenizer, locate_tokenizer, stopping_tokens
 from workers.host import Host
 from workers.protocol.audit import AuditResult
+from workers.protocol.browse import TemplateFinding
 from workers.protocol.events import Finished, Inspected, Phase, Progress, Stopped
 from workers.protocol.jobs import Inspect
 from workers.protocol.mapping import Proposal
 from workers.protocol.recipe import Stage
 from workers.protocol.stages import likeliest, spec_of
+from workers.protocol.templates import AUTO, OURS, template_label, template_text
 
 PROGRESS_EVERY_S = 0.2
 MOST_GROUPS = 50
@@ -46,7 +50,9 @@ def _inspect(host: Host, task: Inspect, rows: RowStore, began: float) -> None:
     stages = reader.stages_of(rows, get_args(Stage))
     stage = None if host.requests.stop_asked else _stage(task, stages)
     found = Audited([], None, None)
+    of_template: list[TemplateFinding] = []
     if stage is not None:
+        of_template = _linted(task.template)
         found = _audited(host, task, rows, stage)
     if host.requests.stop_asked:
         host.emit(Stopped(detail="Stopped when asked; nothing was changed."))
@@ -72,6 +78,7 @@ def _inspect(host: Host, task: Inspect, rows: RowStore, began: float) -> None:
         sha256=table.sha256 if table else "",
         test=task.test,
         documents=table.documents if table else "",
+        template_findings=of_template,
     )
     host.emit(Inspected(result=result))
     host.emit(Finished(summary={"rows": len(rows), "findings": len(findings)}))
@@ -106,6 +113,20 @@ def _stage(task: Inspect, stages: list[Stage]) -> Stage | None:
     return likeliest(stages, task.stage)
 
 
+def _linted(template: str) -> list[TemplateFinding]:
+    """What is wrong with the chat template asked for; nothing is said of the model's own.
+
+    Raises:
+        Refusal: it does not render.
+    """
+    if template in (AUTO, *OURS):
+        return []
+    text = template_text(template)
+    with TemplateTrial() as trial:
+        check_renders(text, template_label(template), trial)
+        return lint(text, trial, STAND_INS)
+
+
 def _audited(host: Host, task: Inspect, rows: RowStore, stage: Stage) -> Audited:
     test = reader.read_table(task.test, bad_rows="skip").rows if task.test else None
     host.emit(Phase(name="Loading the tokenizer"))
@@ -120,5 +141,6 @@ def _audited(host: Host, task: Inspect, rows: RowStore, stage: Stage) -> Audited
     host.emit(Phase(name=f"Looking at {len(rows)} rows"))
     look = Audit(rows, tokenizer, stage, task.max_length, test,
                  stops_at=stopping_tokens(located), folder=host.folder,
-                 too_long=task.too_long, max_rows=task.max_rows)  # fmt: skip
+                 too_long=task.too_long, max_rows=task.max_rows,
+                 reasoning=task.reasoning)  # fmt: skip
     return look.run(Pace(host, "rows"))

@@ -50,6 +50,7 @@ class TemplateEditor(QDialog):
         self.code = CodeEditor(theme, lines=12, language="jinja")
         self.code.setObjectName("template-code")
         self.code.setAccessibleName("The template as Jinja")
+        self.code.setLineWrapMode(CodeEditor.LineWrapMode.WidgetWidth)  # many are one long line
         self.reason = label("", "fault", wrap=True, select=True)
         self.counts = label("", "label", wrap=True)
         self.tokens = TokenText(theme)
@@ -57,7 +58,7 @@ class TemplateEditor(QDialog):
         self.findings.setObjectName("template-findings")
         self.findings.setAccessibleName("What is wrong with the template")
         self.findings.setWordWrap(True)
-        self.findings.setMaximumHeight(HIGHEST_LIST)
+        self.findings.setSpacing(SPACE // 4)
         self.words = label("", "muted", wrap=True, select=True)
         self._make_foot(theme)
         self._lay_out(theme)
@@ -182,6 +183,8 @@ class TemplateEditor(QDialog):
             item.setData(LINE, one.line)
             self.findings.addItem(item)
         self.findings.setVisible(bool(findings))
+        rows = sum(self.findings.sizeHintForRow(row) + SPACE // 2 for row in range(len(findings)))
+        self.findings.setFixedHeight(min(rows + SPACE, HIGHEST_LIST))
 
     def _on_finding(self, item: QListWidgetItem) -> None:
         if line := item.data(LINE):

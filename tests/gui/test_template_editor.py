@@ -129,23 +129,3 @@ def test_a_saved_template_is_chosen_and_goes_to_the_wizard(
     fault = train.model.fault()
     assert fault is not None
     assert "There is no chat template" in fault.what
-
-
-def test_models_of_the_catalogue_are_offered_by_the_gpu(driver: Driver) -> None:
-    driver.begin()
-    train = driver.window.train
-    train.go_to(train.model)
-    train.draft_model.choose_base("hub", "Qwen/Qwen3-8B")
-    chooser = train.model.catalogue
-    assert chooser.box.currentText() == "Qwen/Qwen3-8B"
-    assert chooser.facts.text().startswith("8.19 billion parameters")
-    every = chooser.box.count()
-    chooser.card.setCurrentIndex(chooser.card.findData(8))
-    assert 30 < chooser.box.count() < every
-    assert chooser.box.findText("Qwen/Qwen3.8-27B") < 0
-    chooser.box.setCurrentIndex(chooser.box.findText("google/gemma-4-E2B-it"))
-    chooser.box.activated.emit(chooser.box.currentIndex())
-    assert train.recipe().model.base == "google/gemma-4-E2B-it"
-    assert "thinking on or off, takes tools, Apache-2.0" in chooser.facts.text()
-    train.draft_model.choose_base("hub", "somebody/else")
-    assert chooser.facts.isHidden()

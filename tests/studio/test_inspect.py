@@ -191,3 +191,18 @@ def test_an_audit_says_how_far_it_is_and_obeys_stop(
     assert first.words.endswith(f" of 40,000 rows, {round(first.seconds_left)} s left")
     events = [line.event for line in wire.read_events(detached.folder(job))]
     assert not any(isinstance(event, Inspected) for event in events)
+
+
+def test_a_template_of_ones_own_is_linted_and_used(tmp_path: Path, inspect: Verb) -> None:
+    data = write(tmp_path / "d.jsonl", [{"prompt": f"Ask {n}", "completion": "Say"} for n in "ab"])
+    path = tmp_path / "mine.jinja"
+    path.write_text("{% for m in messages %}<{{ m.role }}>{{ m.content }}{% endfor %}")
+    code, told = inspect(data, "--template", str(path))
+    assert code == 0
+    assert told["template_findings"][0]["text"].startswith("Nothing ends an answer")
+    assert [one["level"] for one in told["template_findings"]] == ["error", "warning", "info"]
+    path.write_text("{% for m in messages %}")
+    code, told = inspect(data, "--template", str(path))
+    assert code == 1
+    assert "mine does not render (line 1)" in told["error"]
+    assert inspect(data, "--template", "chatlm")[1]["cause"] == "Did you mean chatml?"

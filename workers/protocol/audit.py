@@ -7,6 +7,7 @@ from collections.abc import Iterable
 
 import msgspec
 
+from workers.protocol.browse import TemplateFinding
 from workers.protocol.mapping import Proposal
 
 NAMED_LINES = 3
@@ -162,6 +163,8 @@ class AuditResult(msgspec.Struct, frozen=True, kw_only=True):
     """How text files were split into documents; empty where there are none."""
     test: str = ""
     """The test set compared with; empty means the held-out share."""
+    template_findings: list[TemplateFinding] = []
+    """Of the chat template that was asked for; none of the model's own."""
 
     @property
     def groups(self) -> list[BadGroup]:

@@ -168,6 +168,11 @@ def known_dataset(source: Source) -> DatasetEntry | None:
     return next((entry for entry in read_catalogue().datasets if entry.id == name), None)
 
 
+def source_of(entry: DatasetEntry) -> str:
+    """A dataset as a recipe's source names it, with its split where that is not `train`."""
+    return entry.id if entry.split == "train" else f"{entry.id}:{entry.split}"
+
+
 def builtin_sets(stage: str, *, test: bool = False) -> list[str]:
     """Names of the built-in sets that a stage can learn from, or be measured on."""
     wanted = set(spec_of(stage).fields)

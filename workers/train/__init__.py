@@ -120,12 +120,13 @@ def _with_own_template(recipe: Recipe, folder: Path) -> Recipe:
     template = recipe.model.template
     if not is_file(template):
         return recipe
-    from workers.data.tokenize.template_trial import check_renders
+    from workers.data.tokenize.template_trial import TemplateTrial, check_renders
 
     copy = folder / COPY
     if not copy.is_file():  # a job that was written by hand
         wire.write_atomically(copy, read_template(Path(template)).encode())
-    check_renders(read_template(copy), template_label(template))
+    with TemplateTrial() as trial:
+        check_renders(read_template(copy), template_label(template), trial)
     return msgspec.structs.replace(
         recipe, model=msgspec.structs.replace(recipe.model, template=str(copy))
     )

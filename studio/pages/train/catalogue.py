@@ -1,18 +1,20 @@
-"""Models of the catalogue to choose from, by the GPU that there is, and what is known of one."""
+"""Models of the catalogue by the GPU that there is, and datasets by the stage that they serve."""
 
 from __future__ import annotations
 
 from PySide6.QtCore import QSignalBlocker, Signal
 from PySide6.QtWidgets import QHBoxLayout, QVBoxLayout, QWidget
 
-from studio.theme import SPACE
+from studio.theme import SPACE, Theme
 from studio.widgets.combo import ComboBox
-from studio.widgets.text import label
+from studio.widgets.text import button, label
 from workers.protocol.catalogue import (
     CARDS_GB,
+    DatasetEntry,
     ModelEntry,
     least_memory,
     read_catalogue,
+    source_of,
     words_of,
 )
 
@@ -82,3 +84,32 @@ class CatalogueChooser(QWidget):
         self.facts.setVisible(entry is not None)
         self.limits.setText(f"⚠ {entry.limits}" if entry else "")
         self.limits.setVisible(bool(entry and entry.limits))
+
+
+class HubSets(QWidget):
+    """Datasets of the catalogue that a stage can learn from; out of sight where there are none."""
+
+    added = Signal(str)
+    """A dataset as a recipe's source names it."""
+
+    def __init__(self, theme: Theme) -> None:
+        super().__init__()
+        self.box = ComboBox("catalogue-set", "Dataset on the hub")
+        add = button("Add from the hub", theme, "plus", name="add-hub-set")
+        add.clicked.connect(lambda: self.added.emit(self.box.currentData()))
+        row = QHBoxLayout(self)
+        row.setContentsMargins(0, 0, 0, 0)
+        row.addWidget(self.box, 1)
+        row.addWidget(add)
+
+    def offer(self, stage: str) -> None:
+        self.box.clear()
+        for entry in read_catalogue().datasets:
+            if stage in entry.stages:
+                self.box.addItem(_set_words(entry), source_of(entry))
+        self.setVisible(self.box.count() > 0)
+
+
+def _set_words(entry: DatasetEntry) -> str:
+    rows = f"{entry.rows:,} rows" if entry.rows else ""
+    return ", ".join(filter(None, (entry.id, *entry.topics, rows, entry.licence)))

@@ -11,6 +11,7 @@ from PySide6.QtWidgets import QComboBox, QFileDialog, QHBoxLayout, QLineEdit, QV
 from studio.draft import DraftModel, Reading
 from studio.draft_source import DraftSource
 from studio.jobs import Jobs
+from studio.pages.train.catalogue import HubSets
 from studio.pages.train.check import DatasetCheck
 from studio.pages.train.fit import FitCard
 from studio.pages.train.preview import Preview
@@ -43,6 +44,8 @@ class DataStep(Step):
         self.builtin = QComboBox()
         self.builtin.setObjectName("builtin")
         self.builtin.setAccessibleName("Built-in dataset")
+        self.hub_sets = HubSets(self._theme)
+        self.hub_sets.added.connect(self.add)
         self.path = QLineEdit()
         self.path.setObjectName("data-path")
         self.path.setPlaceholderText(
@@ -97,6 +100,7 @@ class DataStep(Step):
         column.setSpacing(SPACE)
         column.addLayout(files)
         column.addLayout(builtins)
+        column.addWidget(self.hub_sets)
         return column
 
     # What is shown
@@ -123,6 +127,7 @@ class DataStep(Step):
         self.builtin.clear()
         self.builtin.addItems(builtin_sets(stage))
         self.builtin.setCurrentIndex(max(0, self.builtin.findText(present)))
+        self.hub_sets.offer(stage)
         self.test.offer(builtin_sets(stage, test=True))
 
     def _show_sources(self, sources: tuple[DraftSource, ...]) -> None:

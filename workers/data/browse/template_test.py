@@ -85,8 +85,9 @@ class TemplateTest:
         call = Call(turns, tools=row.tools)
         (rendered,) = self._trial.render(jinja, [call], marks)
         if rendered.fault:
+            others = [one for one in findings if rendered.fault not in one.text]
             return TemplateTried(
-                row=number, reason=rendered.fault, line=rendered.line, findings=findings
+                row=number, reason=rendered.fault, line=rendered.line, findings=others
             )
         path = self._folder / FILE
         path.write_text(jinja, encoding="utf-8")
