@@ -14,8 +14,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from studio.importing import Imported, import_config, is_config
-from studio.importing.account import Fate
+from studio.importing import Fate, Imported, import_config, is_config
 from studio.jobs import Jobs
 from studio.paths import find_home
 from studio.records import JobRow

@@ -141,5 +141,6 @@ def _audited(host: Host, task: Inspect, rows: RowStore, stage: Stage) -> Audited
     host.emit(Phase(name=f"Looking at {len(rows)} rows"))
     look = Audit(rows, tokenizer, stage, task.max_length, test,
                  stops_at=stopping_tokens(located), folder=host.folder,
-                 too_long=task.too_long, max_rows=task.max_rows)  # fmt: skip
+                 too_long=task.too_long, max_rows=task.max_rows,
+                 reasoning=task.reasoning)  # fmt: skip
     return look.run(Pace(host, "rows"))

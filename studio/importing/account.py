@@ -109,7 +109,7 @@ class Account:
         """The value at a path; None where there is none, or it is empty."""
         value: Any = self.given
         for part in re.findall(r"[^.\[\]]+", key):
-            if isinstance(value, list):
+            if isinstance(value, list) and part.isdecimal():
                 value = value[int(part)] if int(part) < len(value) else None
             else:
                 value = value.get(part) if isinstance(value, dict) else None

@@ -10,7 +10,9 @@ from studio.importing.datasets import (
     BEYOND,
     BEYOND_REACH,
     USUAL,
+    exists,
     found_beside,
+    keep_parts,
     mapped,
     on_hub,
     source_of,
@@ -54,7 +56,7 @@ def carry_datasets(account: Account) -> None:
     """The datasets, and what their types say of the stage and the template.
 
     Raises:
-        Unfit: they are of kinds that cannot be read, or that one stage cannot learn together.
+        Unfit: they are of kinds that one stage cannot learn together.
     """
     key = "pretraining_dataset" if account.get("pretraining_dataset") else "datasets"
     given = account.get(key)
@@ -82,18 +84,14 @@ def carry_datasets(account: Account) -> None:
 
 
 def _kind(account: Account, at: str) -> str:
-    """What rows of a type hold: text, alpaca or chat.
-
-    Raises:
-        Unfit: rows of token ids, of a type that rewrites them by Python, or of single steps.
-    """
+    """What rows of a type hold: text, alpaca or chat."""
     if isinstance(account.get(f"{at}.type"), dict):
         return "chat"
     kind = account.text(f"{at}.type")
     if not kind and at.startswith("datasets"):
-        raise Unfit("data", "A dataset of the config has no type.", "Its rows are token ids then, "
-                    "which only the model that they were made for can read.",
-                    "Give the rows as text.")  # fmt: skip
+        account.lack("data", "A dataset of the config has no type.", "Its rows are token ids then, "
+                     "which only the model that they were made for can read.",
+                     f"Give the rows as text. {CHOOSE_DATA}")  # fmt: skip
     if kind.endswith(REWRITES):
         account.lack("data", f"The dataset's rows are rewritten by Python: {kind}.",
                      "A config names such code, it does not hold it.",
@@ -121,8 +119,9 @@ def _source(account: Account, at: str) -> dict[str, Any]:
         account.lack("data", "A dataset of the config has no name yet.",
                      f"Its path reads {path or 'nothing'}.",
                      CHOOSE_DATA)  # fmt: skip
-    made = source_of(account, at, _with_files(account, at, path), account.text(f"{at}.name"),
-                     account.text(f"{at}.split"))  # fmt: skip
+    made = source_of(account, _with_files(account, at, path), account.text(f"{at}.name"),
+                     account.text(f"{at}.split"), split_key=f"{at}.split")  # fmt: skip
+    keep_parts(account, made["source"], f"{at}.name", f"{at}.split")
     account.keep(f"{at}.path", f"data.source = {made['source']}")
     made |= _mapping(account, at)
     _tell_turns(account, at)
@@ -141,9 +140,10 @@ def _with_files(account: Account, at: str, path: str) -> str:
     if not files:
         return path if on_hub(path) else found_beside(path, account.path)
     local = found_beside(path, account.path)
-    if len(files) == 1 and (Path(local).is_dir() or not on_hub(path)):
+    folder = exists(local) and Path(local).is_dir()
+    if len(files) == 1 and (folder or not on_hub(path)):
         account.keep(f"{at}.data_files", "part of data.source")
-        return str(Path(local) / files[0]) if Path(local).is_dir() else files[0]
+        return str(Path(local) / files[0]) if folder else files[0]
     account.change(f"{at}.data_files", "single files cannot be asked for; the whole dataset is "
                    "read")  # fmt: skip
     return path
@@ -201,10 +201,15 @@ def _carry_test(account: Account) -> None:
     tests = account.get("test_datasets")
     if not isinstance(tests, list) or not account.text("test_datasets[0].path"):
         return
-    made = source_of(account, "test_datasets[0]", account.text("test_datasets[0].path"),
-                     account.text("test_datasets[0].name"),
-                     account.text("test_datasets[0].split"))  # fmt: skip
-    path = made["source"] if on_hub(made["source"]) else found_beside(made["source"], account.path)
-    account.carry("test_datasets[0].path", "evaluation.test", path)
+    at = "test_datasets[0]"
+    named = account.text(f"{at}.path")
+    made = source_of(account, named if on_hub(named) else found_beside(named, account.path),
+                     account.text(f"{at}.name"), account.text(f"{at}.split"),
+                     split_key=f"{at}.split")  # fmt: skip
+    keep_parts(account, made["source"], f"{at}.name", f"{at}.split")
+    for key in ("type", "ds_type"):
+        if account.get(f"{at}.{key}") is not None:
+            account.keep(f"{at}.{key}", "rows are told by their columns")
+    account.carry(f"{at}.path", "evaluation.test", made["source"])
     if len(tests) > 1:
         account.change("test_datasets", "one test set is measured on, the first")

@@ -7,6 +7,7 @@ from typing import Any
 from studio.importing.account import Account, Plain
 from workers.protocol.options import options_of
 from workers.protocol.recipe import RL, Preference
+from workers.protocol.sources import HUB_MODEL
 
 GROUPS = (
     Plain("trl.num_generations", "rl.group_size", "whole", 8),
@@ -72,9 +73,8 @@ def carry_reinforced(account: Account) -> None:
 
 def _carry_rewards(account: Account) -> None:
     functions = account.names("trl.reward_funcs")
-    weights = account.get("trl.reward_weights") or [1.0] * len(functions)
-    made = [_reward(name) for name in functions]
-    if not made or None in made or len(weights) != len(functions):
+    made = [one for name in functions if (one := _reward(name))]
+    if not made or len(made) < len(functions):
         named = ", ".join(functions) or "none"
         account.lack(
             "rewards", f"The rewards of this config are Python functions: {named}.",
@@ -86,19 +86,22 @@ def _carry_rewards(account: Account) -> None:
         if account.get("trl.reward_weights") is not None:
             account.change("trl.reward_weights", "they belong to those functions")
         return
+    weights = [account.number(f"trl.reward_weights[{number}]") for number in range(len(made))]
     account.put("rewards", [
-        {**one, "weight": float(weight)} for one, weight in zip(made, weights, strict=True) if one
+        {**one, "weight": 1.0 if weight is None else weight}
+        for one, weight in zip(made, weights, strict=True)
     ])  # fmt: skip
-    account.keep("trl.reward_funcs", "[[rewards]]")
-    if account.get("trl.reward_weights") is not None:
-        account.keep("trl.reward_weights", "[[rewards]]")
+    for key in ("trl.reward_funcs", "trl.reward_weights"):
+        if account.get(key) is not None:
+            account.keep(key, "[[rewards]]")
 
 
 def _reward(name: str) -> dict[str, Any] | None:
+    """A function of trl.rewards or a reward model as ours; None where there is none."""
     module, _, function = name.rpartition(".")
     if module.startswith("trl.rewards") and function in KNOWN_REWARDS:
         return KNOWN_REWARDS[function]
-    return {"kind": "reward_model", "model": name} if "/" in name else None
+    return {"kind": "reward_model", "model": name} if HUB_MODEL.fullmatch(name) else None
 
 
 def _choices(section: type[Any], key: str) -> tuple[str, ...]:

@@ -37,33 +37,37 @@ USUAL: dict[str, tuple[str, ...]] = {
 
 
 def source_of(
-    account: Account, at: str, path: str, config: str = "", split: str = ""
+    account: Account, path: str, config: str = "", split: str = "", *, split_key: str = ""
 ) -> dict[str, Any]:
     """A dataset as a recipe's table, with what of it is asked for.
 
     Args:
-        at: the key of the dataset, for the account.
         path: a file, a folder or an id on the hub.
         config: of a dataset on the hub.
         split: perhaps a slice, as in train[:1000].
+        split_key: where the split stands, to tell what cannot be asked for.
     """
     name = OWNERS.get(path, path)
     made: dict[str, Any] = {}
     sliced = SLICE.fullmatch(split)
     if sliced:
         split = sliced["split"]
-        made |= _limit(account, f"{at}.split", sliced["first"], sliced["last"])
+        made |= _limit(account, split_key, sliced["first"], sliced["last"])
     elif split and not SPLIT.fullmatch(split):
-        account.change(f"{at}.split", "only whole splits can be asked for; its own is taken")
+        account.change(split_key, "only whole splits can be asked for; its own is taken")
         split = ""
-    elif split:
-        account.keep(f"{at}.split", "part of data.source")
     if on_hub(name):
-        if config:
-            account.keep(f"{at}.name", "part of data.source")
-            split = split or "train"
+        split = split or ("train" if config else "")
         name = ":".join(part for part in (name, config, split) if part)
     return {"source": name, **made}
+
+
+def keep_parts(account: Account, source: str, *part_keys: str) -> None:
+    """Accounts for the keys of a configuration and a split, where nothing was said of them."""
+    why = "part of data.source" if on_hub(source) else "a file is read whole"
+    for key in part_keys:
+        if account.get(key) is not None and not account.is_told(key):
+            account.keep(key, why)
 
 
 def _limit(account: Account, key: str, first: str, last: str) -> dict[str, Any]:
@@ -81,8 +85,16 @@ def on_hub(name: str) -> bool:
         HUB_DATASET.fullmatch(name) is not None
         and kind_of_file(Path(name)) is None
         and not name.startswith((".", "/", "~"))
-        and not Path(name).exists()
+        and not exists(name)
     )
+
+
+def exists(name: str | Path) -> bool:
+    """Whether a path is there; False where it cannot even be one."""
+    try:
+        return Path(name).expanduser().exists()
+    except (OSError, RuntimeError, ValueError):  # too long, no such user's home, a null byte
+        return False
 
 
 def found_beside(name: str, config: Path) -> str:
@@ -91,16 +103,18 @@ def found_beside(name: str, config: Path) -> str:
     Other programs are started in the folder that their examples' paths begin in.
     """
     beside, *above = config.resolve().parents[:4]
+    if not name or name.startswith("~"):
+        return name
     for folder in (beside, Path.cwd(), *above):
-        path = folder / Path(name).expanduser()
-        if path.exists():
+        path = folder / name
+        if exists(path):
             return str(path)
     return name
 
 
 def tell_missing(account: Account, key: str, source: str) -> None:
     """Says that a file is not there, where a source can only be one."""
-    if not on_hub(source) and ":" not in source and not Path(source).exists():
+    if not on_hub(source) and ":" not in source and not exists(source):
         account.tell(key, f"there is no file at {source} yet")
 
 

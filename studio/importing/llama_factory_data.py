@@ -80,8 +80,9 @@ def _source(account: Account, name: str, entry: Info, folder: Path) -> dict[str,
     if any(columns.get(sense) for sense in SENSES):
         raise not_text(f"The config trains on pictures or sound: the data {name} has some.")
     if isinstance(entry.get("hf_hub_url"), str):
-        made = source_of(account, f"dataset.{name}", entry["hf_hub_url"],
-                         str(entry.get("subset") or ""), str(entry.get("split") or ""))  # fmt: skip
+        made = source_of(account, entry["hf_hub_url"],
+                         str(entry.get("subset") or ""), str(entry.get("split") or ""),
+                         split_key=f"{name} in {INFO}")  # fmt: skip
     elif isinstance(entry.get("file_name"), str):
         made: dict[str, Any] = {"source": str(folder / entry["file_name"])}
     else:

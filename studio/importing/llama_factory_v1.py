@@ -111,7 +111,7 @@ def _carry_data(account: Account) -> set[str]:
                      CHOOSE_DATA)  # fmt: skip
         return set()
     if not named.endswith((".yaml", ".yml")):
-        account.put("data", [source_of(account, "train_dataset", path)])
+        account.put("data", [source_of(account, path)])
         account.keep("train_dataset", f"data.source = {path}")
         return set()
     try:
@@ -134,7 +134,7 @@ def _source(account: Account, name: str, entry: Any) -> dict[str, Any]:
     if "multimodal" in name or "multimodal" in entry["path"]:
         raise not_text(f"The config trains on pictures or sound: the data {name} has some.")
     path = found_beside(entry["path"], account.path)
-    made = source_of(account, f"train_dataset.{name}", path, split=str(entry.get("split") or ""))
+    made = source_of(account, path, split=str(entry.get("split") or ""), split_key=f"{name}.split")
     for theirs, ours, kind in (("size", "limit", int), ("weight", "weight", float)):
         if isinstance(entry.get(theirs), kind | int):
             made[ours] = kind(entry[theirs])
@@ -157,4 +157,6 @@ def _carry_batch(account: Account) -> None:
     whole = account.whole("global_batch_size")
     each = account.held("training.batch_size", 1)
     if whole:
-        account.carry("global_batch_size", "training.gradient_accumulation", max(1, whole // each))
+        account.carry(
+            "global_batch_size", "training.gradient_accumulation", max(1, whole // max(1, each))
+        )

@@ -170,6 +170,8 @@ def fit_to_stage(account: Account, batch_key: str, method_key: str) -> None:
     each = account.held("training.batch_size", 1)
     sums = account.held("training.gradient_accumulation", 1)
     least, group = spec.smallest_batch, account.held("rl.group_size", 8)
+    if min(each, sums, group) < 1:
+        return  # the check names what is out of bounds
     if each < least:
         _set_batch(account, batch_key, least, max(1, each * sums // least),
                    f"{spec.short} needs {least} examples or more at once")  # fmt: skip

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from studio.importing.account import CHOOSE_DATA, Account, Plain
-from studio.importing.datasets import BEYOND_REACH, found_beside, source_of
+from studio.importing.datasets import BEYOND_REACH, found_beside, keep_parts, source_of
 from studio.importing.models import carry_base, check_text, not_text
 from studio.importing.reasons import COMMON, UNSLOTH
 from studio.importing.settings import (
@@ -92,7 +92,7 @@ def model_of(name: str, text: str) -> str:
     """The model that saved settings are for: named in their first line, else by the file's name."""
     first = text.lstrip().partition("\n")[0]
     if SETTINGS_OF in first:
-        named = first.partition(SETTINGS_OF)[2].split()[0]
+        named = first.partition(SETTINGS_OF)[2].partition(" ")[0].strip()
         owner, _, rest = name.partition("_")
         return named if "/" in named or not rest else f"{owner}/{rest}"
     return ""
@@ -178,11 +178,9 @@ def _carry_data(account: Account) -> None:
 
 
 def _from_hub(account: Account, name: str) -> dict[str, Any]:
-    made = source_of(account, "data", name, account.text("data.subset"),
-                     account.text("data.train_split"))  # fmt: skip
-    for key in ("data.subset", "data.train_split"):
-        if account.get(key) is not None:
-            account.keep(key, "part of data.source")
+    made = source_of(account, name, account.text("data.subset"), account.text("data.train_split"),
+                     split_key="data.train_split")  # fmt: skip
+    keep_parts(account, made["source"], "data.subset", "data.train_split")
     last = account.whole("data.dataset_slice_end")
     if last:
         made["limit"] = last + 1 - (account.whole("data.dataset_slice_start") or 0)

@@ -15,9 +15,8 @@ import yaml
 
 from workers.protocol.refusal import Refusal
 
-ENDINGS = (".yaml", ".yml")
-MOST_BYTES = 256 * 1024
-MOST_NODES = 50_000
+MOST_BYTES = 128 * 1024
+MOST_NODES = 5_000
 DEEPEST = 32
 NO_CONFIG = "Give the YAML file that the other program trains by."
 
@@ -116,8 +115,8 @@ def _measure(text: str, path: Path) -> None:
 
 def _unfolds(path: Path) -> Refusal:
     return Refusal(
-        f"{path} is nested too deeply or refers to itself too often.",
-        f"Unfolded it has more than {MOST_NODES:,} values or {DEEPEST} levels.",
+        f"{path} holds too many values or levels.",
+        f"With its aliases unfolded it has more than {MOST_NODES:,} values or {DEEPEST} levels.",
         NO_CONFIG,
     )
 

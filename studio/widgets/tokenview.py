@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from PySide6.QtCore import Qt, Signal
 from PySide6.QtGui import QIntValidator
 from PySide6.QtWidgets import QComboBox, QGridLayout, QLineEdit, QVBoxLayout, QWidget
@@ -33,6 +35,7 @@ class TokensView(QWidget):
         self._make_choosers(theme)
         self.warnings = label("", "", wrap=True, select=True)
         self.counts = label("", "label", wrap=True)
+        self.mask = label("", "muted", wrap=True)
         self.tokens = TokenText(theme)
         column = QVBoxLayout(self)
         column.setContentsMargins(SPACE, 2 * SPACE, 0, 0)
@@ -40,6 +43,7 @@ class TokensView(QWidget):
         column.addLayout(self._choosers())
         column.addWidget(self.warnings)
         column.addWidget(self.counts)
+        column.addWidget(self.mask)
         column.addWidget(self.tokens, 1)
         column.addWidget(Legend(theme), 0, Qt.AlignmentFlag.AlignLeft)
         self.say("Choose a row to see it as the model will.")
@@ -115,11 +119,12 @@ class TokensView(QWidget):
         self.changed.emit()
 
     def show_views(self, views: list[TokenView]) -> None:
-        """What the row became: one view, or the two sides of a pair."""
+        """What the row became: one view, the two sides of a pair, or one for each answer."""
         warnings = list(dict.fromkeys(words for view in views for words in view.warnings))
         if self.template != "auto":
             warnings.append(OTHER)
         self._warn(warnings)
+        self._tell_mask(dict.fromkeys(view.mask for view in views if view.mask))
         if len(views) == 1:
             self.counts.setText(" · ".join(filter(None, (counted(views[0]), views[0].mask))))
         else:
@@ -130,8 +135,14 @@ class TokensView(QWidget):
     def say(self, words: str) -> None:
         """Why there are no tokens."""
         self._warn([])
+        self._tell_mask([])
         self.counts.setText("")
         self.tokens.say(words)
+
+    def _tell_mask(self, ways: Iterable[str]) -> None:
+        """How it was told which tokens are in the loss."""
+        self.mask.setText(" ".join(ways))
+        self.mask.setVisible(bool(self.mask.text()))
 
     def _warn(self, warnings: list[str]) -> None:
         self.warnings.setText("\n".join(f"⚠ {words}" for words in warnings))

@@ -200,7 +200,7 @@ def _backend(vocabulary: Vocabulary, family: Family) -> Tokenizer:
         backend = _byte_level(vocabulary, ids)
     else:
         backend = _space_marked(vocabulary, ids, gemma=family.tokenizer == "GemmaTokenizer")
-    if family.bos and family.tokenizer in ("GemmaTokenizer", "LlamaTokenizer",
+    if family.bos and family.tokenizer in ("CohereTokenizer", "GemmaTokenizer", "LlamaTokenizer",
                                            "PreTrainedTokenizerFast"):  # fmt: skip
         at = vocabulary.tokens.index(family.bos)
         backend.post_processor = processors.TemplateProcessing(

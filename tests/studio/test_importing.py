@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+import copy
+import functools
+import itertools
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
-from studio.importing import Imported, Unfit, import_config, write_recipe
+from studio.importing import Imported, Unfit, import_config, reading, write_recipe
 from studio.importing.account import leaves
 from studio.importing.axolotl import TEMPLATES as AXOLOTL_TEMPLATES
 from studio.importing.llama_factory import TEMPLATES as FACTORY_TEMPLATES
-from studio.importing.yaml_file import MOST_BYTES, read_yaml
+from studio.importing.yaml_file import MOST_BYTES, YamlFile, read_yaml
 from tests.studio import configs
 from workers.protocol.pipeline import read_pipeline
 from workers.protocol.refusal import Refusal
@@ -371,6 +376,46 @@ def test_what_is_no_text_is_refused(raw: bytes, tmp_path: Path) -> None:
     path.write_bytes(raw)
     with pytest.raises(Refusal):
         import_config(path)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "AXOLOTL_GRPO",
+        *(
+            pytest.param(one, marks=pytest.mark.slow)
+            for one in sorted(CONFIGS.keys() - BESIDE - {"AXOLOTL_GRPO"})
+        ),
+    ],
+)
+def test_values_of_any_kind_are_taken_or_refused_in_words(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = yaml.safe_load(CONFIGS[name])
+    path = tmp_path / "mine.yaml"
+    path.write_text("")
+    for place, odd in itertools.product(places(whole), ODD):
+        changed = copy.deepcopy(whole)
+        *way, last = place
+        table = functools.reduce(lambda at, key: at[key], way, changed)
+        table[last] = copy.deepcopy(odd)
+        monkeypatch.setattr(reading, "read_yaml", lambda _, at=changed: YamlFile(at, []))
+        with contextlib.suppress(Refusal):
+            imported = import_config(path)
+            assert imported.text
+            assert all(item.words for item in imported.items)
+            imported.check()
+
+
+ODD = (0, "x" * 5000, [{"a": [1]}], {"name": ["x"]}, "~nobody/x", "\x00")
+
+
+def places(value: Any, way: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    """The way to every value of a config, tables and lists among them."""
+    if isinstance(value, dict | list):
+        for key, inner in value.items() if isinstance(value, dict) else enumerate(value):
+            yield (*way, key)
+            yield from places(inner, (*way, key))
 
 
 def test_a_key_cannot_write_into_the_recipe(read: Read, tmp_path: Path) -> None:

@@ -52,6 +52,8 @@ from workers.protocol.rewards import Format
 QUESTIONS = ("Which river flows through {}?", "Name the capital that {} lies in.")
 CITIES = ("Vienna", "Paris", "Lisbon", "Prague", "Budapest", "Rome", "Warsaw", "London")
 OK = "ok"
+SAMPLED_TOKENS = 12
+"""Of the answers shown before and after training: a random model's seldom end by themselves."""
 
 
 RECORD = Path(__file__).with_name("families.json")
@@ -198,7 +200,8 @@ class Journey:
     def train(self, stage: str, method: str, data: str) -> str:
         """One stage by one method; `ok` or what was said."""
         recipe = recipe_of(str(self.base), self.files[data], stage, method)
-        events = self.run(Train(recipe=recipe), recipe.name)
+        with patch("workers.train.context.SAMPLE_TOKENS", SAMPLED_TOKENS):
+            events = self.run(Train(recipe=recipe), recipe.name)
         if (stage, method) == ("sft", "lora"):
             notes = [event.text for event in events if isinstance(event, Note)]
             plain = any("plain loss is taken" in note for note in notes)

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import csv
 import gzip
+import io
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,6 +18,7 @@ from pyarrow import feather, parquet
 
 from workers.data.browse.line_index import LineIndex
 from workers.data.browse.row_cache import open_rows
+from workers.data.read.conversations import MOST_TURNS
 from workers.data.read.fault import RowFault
 from workers.data.read.files import find, read_rows
 from workers.data.read.jsonl import MAX_ROW_BYTES
@@ -305,7 +309,8 @@ def test_what_is_broken_is_named_and_the_good_rows_survive(tmp_path: Path, name:
     assert len(table.rows) == broken.good
     with pytest.raises(Refusal) as caught:
         read_table(str(path))
-    assert f"line {broken.bad[0][0]}: " in caught.value.what
+    first = broken.bad[0][0]
+    assert re.search(rf"\bline {first}: |\blines \({first}, ", caught.value.what)
     assert "skip" in caught.value.remedy
 
 
@@ -429,6 +434,56 @@ def test_ten_thousand_columns_are_read_and_named_briefly(tmp_path: Path) -> None
     with pytest.raises(Refusal) as caught:
         read_table(str(tmp_path / "d.jsonl"), mapping={"ask": "prompt", "said": "completion"})
     assert len(str(caught.value)) < 600
+
+
+# Tables with a turn a row
+
+TURNS = """conversation_id,role,content,topic
+7,system,Be brief.,sums
+7,user,1+2?,sums
+7,assistant,3,sums
+8,user,Hi,greetings
+8,assistant,"Yes,
+hello",greetings
+"""
+
+
+def test_turns_of_a_table_become_the_conversations_that_they_belong_to(tmp_path: Path) -> None:
+    (tmp_path / "d.csv").write_text(TURNS)
+    rows = list(csv.DictReader(io.StringIO(TURNS, newline="")))
+    parquet.write_table(pa.Table.from_pylist(rows), tmp_path / "d.parquet")
+    for name in ("d.csv", "d.parquet"):
+        table = read_table(str(tmp_path / name))
+        told = [[(turn["role"], turn["content"]) for turn in row.messages] for row in table.rows]
+        assert told == [
+            [("system", "Be brief."), ("user", "1+2?"), ("assistant", "3")],
+            [("user", "Hi"), ("assistant", "Yes,\nhello")],
+        ]
+        assert set(table.detected.unused) == {"conversation_id", "topic"}
+    shown = open_rows(find(str(tmp_path / "d.csv")), tmp_path)
+    shown.advance(1)
+    assert [(row.line, len(row.value["messages"])) for row in shown.rows(0, 9)] == [(2, 3), (5, 2)]
+    shown.close()
+
+
+def test_a_conversation_that_lost_a_turn_or_goes_on_elsewhere_is_named(tmp_path: Path) -> None:
+    broken = TURNS.replace("7,assistant,3,sums", "7,assistant,3") + TURNS.partition("\n")[2]
+    (tmp_path / "d.csv").write_text(broken)
+    table = read_table(str(tmp_path / "d.csv"), bad_rows="skip")
+    assert [(bad.line, bad.reason) for bad in table.bad] == [
+        (4, "it has 3 fields where the header has 4"),
+        (2, "line 4 of its conversation 7 cannot be used"),
+        (8, "conversation 7 goes on behind another one; sort the rows by conversation_id"),
+        (11, "conversation 8 goes on behind another one; sort the rows by conversation_id"),
+    ]
+    assert [row.messages[0]["content"] for row in table.rows] == ["Hi"]
+
+
+def test_a_column_that_tells_no_conversations_apart_is_named(tmp_path: Path) -> None:
+    rows = [f"1,{('user', 'assistant')[n % 2]},a" for n in range(MOST_TURNS + 4)]
+    (tmp_path / "d.csv").write_text("\n".join(["session_id,role,content", *rows]))
+    with pytest.raises(Refusal, match="session_id may not tell conversations apart"):
+        read_table(str(tmp_path / "d.csv"), bad_rows="skip")
 
 
 # Pages

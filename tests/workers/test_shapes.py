@@ -481,7 +481,7 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
 def test_what_cannot_be_learnt_is_refused_by_name(tmp_path: Path, name: str) -> None:
     row, reason = REFUSED[name]
     with pytest.raises(Refusal) as caught:
-        read_table(write(tmp_path / "d.jsonl", row, row))
+        read_table(write(tmp_path / "d.jsonl", row))
     assert "line 1: " in caught.value.what
     assert reason in caught.value.what
 

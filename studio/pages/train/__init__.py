@@ -15,8 +15,7 @@ from PySide6.QtWidgets import QFileDialog
 
 from studio.advice import Advice
 from studio.draft import STEPS, StepName, pipeline, preceded_by_sft, recipe
-from studio.importing import PATTERN, Imported, import_config, is_config
-from studio.importing.account import Fate, plain_line
+from studio.importing import PATTERN, Fate, Imported, import_config, is_config, plain_line
 from studio.jobs import Jobs
 from studio.navigation import NewRun
 from studio.pages.train.step import Step

@@ -31,7 +31,7 @@ from workers.data.reader import Row, serves
 from workers.data.tokenize.encode import encode
 from workers.data.tokenize.token_counts import Length, TokenCounter
 from workers.protocol.audit import AuditFinding, TokenStatistics
-from workers.protocol.recipe import Stage, TooLong
+from workers.protocol.recipe import Reasoning, Stage, TooLong
 from workers.protocol.refusal import Refusal
 from workers.protocol.stages import spec_of
 
@@ -65,6 +65,7 @@ class Audit:
         folder: where a file may lie as long as the audit runs.
         too_long: what the run does with rows whose answers do not fit into `max_length`.
         max_rows: held-out rows at most.
+        reasoning: what the run does with thinking in answers.
     """
 
     def __init__(
@@ -79,6 +80,7 @@ class Audit:
         folder: Path | None = None,
         too_long: TooLong = "cut",
         max_rows: int = MOST_TEST_ROWS,
+        reasoning: Reasoning = "learn",
     ) -> None:
         self._all = rows
         self._tokenizer = tokenizer
@@ -86,7 +88,8 @@ class Audit:
         self._spec = spec_of(stage)
         eos: Any = tokenizer.eos_token_id
         self._stops_at: set[int | None] = {*stops_at, eos}
-        self._counter = TokenCounter(tokenizer, stage, max_length, too_long)
+        self._counter = TokenCounter(tokenizer, stage, max_length, too_long, reasoning)
+        self._reasoning: Reasoning = reasoning
         plain = self._spec.supervision == "text"
         self._own = str(tokenizer.chat_template or "") if plain else None
         self._served, places = _placed(rows, stage)
@@ -181,7 +184,7 @@ class Audit:
         for at in _spread(len(self._numbers), PROBED_ROWS):
             row = self._row(at)
             try:
-                end = encode(row, self._stage, self._tokenizer)[0].end
+                end = encode(row, self._stage, self._tokenizer, reasoning=self._reasoning)[0].end
             except Exception:  # counted as `template_refuses` where lengths were counted
                 continue
             looked += 1

@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from workers.data.read import hub
+from workers.data.read.conversations import by_conversation
 from workers.data.read.hub import split_of
 from workers.data.read.jsonl import NumberedRow, ends_with_returns, json_rows
 from workers.data.read.tabular import arrow_rows, csv_rows, parquet_rows
@@ -32,6 +33,8 @@ from workers.protocol.sources import ACCEPTED, BUILTIN, Kind, kind_of_file
 ABOUT = {"dataset_info.json", "dataset_infos.json", "dataset_dict.json", "state.json"}
 """Files that `datasets` writes beside the rows."""
 READ_BYTES = 1 << 16
+TABLES: tuple[Kind, ...] = ("csv", "parquet", "arrow")
+"""Kinds of files that may hold a turn a row."""
 
 Say = Callable[[str], None]
 
@@ -168,7 +171,8 @@ def read_rows(
         place = place or ReadProgress()
         with _opened(path, place) as stream:
             read = _reader(path, stream, documents, place)
-            yield from read(_with_line_feeds(stream), str(path))
+            rows = read(_with_line_feeds(stream), str(path))
+            yield from by_conversation(rows) if kind_of_file(path) in TABLES else rows
     except (gzip.BadGzipFile, zlib.error, EOFError) as fault:
         raise _broken(path, f"{fault}") from fault
     except OSError as fault:

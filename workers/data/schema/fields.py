@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-from functools import cached_property
 from typing import Any
 
 from workers.data.read.fault import FaultKind, RowFault
@@ -27,6 +26,7 @@ class Fields:
         self._item = item
         self.detected = detected
         self.remarks = Remarks()
+        self._tools: list[dict[str, Any]] | None = None
         self._theirs: dict[str, list[str]] = {}
         for name, column in detected.mapping.items():
             self._theirs.setdefault(column, []).append(name)
@@ -129,13 +129,14 @@ class Fields:
             value = transcript(value) or turns_of(value, "user", self.name("messages"))
         return self.led(value)
 
-    @cached_property
+    @property
     def tools(self) -> list[dict[str, Any]]:
         """Definitions of tools, those that glaive has in the system's text among them."""
-        tools, system = self.get("tools"), self.get("system")
-        if tools:
-            return tools_of(tools)
-        return offered_by(system)[1] if isinstance(system, str) else []
+        if self._tools is None:
+            tools, system = self.get("tools"), self.get("system")
+            offered = offered_by(system)[1] if isinstance(system, str) else []
+            self._tools = tools_of(tools) if tools else offered
+        return self._tools
 
     def check_prompt(self, turns: list[Message], column: Column) -> None:
         """Refuses a whole conversation that begins with another prompt than the row has."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import re
 from typing import Any
 
 from workers.data.read.fault import RowFault
@@ -47,6 +48,8 @@ REASONING = ("reasoning_content", "reasoning", "thinking")
 OpenRouter's, by OpenAI's gpt-oss."""
 TEXTS = ("text", "input_text", "output_text", "refusal")
 """Types of parts that are text, by OpenAI's two APIs."""
+LISTED = re.compile(r"\s*\[\s*\{")
+"""How a list of objects begins in JSON."""
 READ = frozenset((
     "role", "content", "from", "value", "human", "assistant", "tool_calls", "function_call",
     "refusal", "train_detail", *loss_flags.FLAGS, *REASONING,
@@ -79,7 +82,8 @@ def check_conversation(
     remarks = remarks or Remarks()
     turns: list[Message] = []
     for number, message in enumerate(messages, start=1):
-        for turn in _turns(number, message, remarks):
+        plain = _plain(message) if isinstance(message, dict) else None
+        for turn in [plain] if plain else _turns(number, message, remarks):
             _add(turns, turn)
     take_calls(turns, tools=tools)
     if not asks:
@@ -102,11 +106,11 @@ def turns_of(value: Any, role: str, name: str) -> list[Any]:
 
 def unpacked(text: str) -> Any:
     """A list of messages that stands as JSON in text, as a CSV cell has to hold it."""
-    if not text.lstrip().startswith("[{"):
+    if not LISTED.match(text):
         return text
     try:
         found = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return text
     turns = isinstance(found, list) and all(
         isinstance(turn, dict) and {"role", "from"} & turn.keys() for turn in found
@@ -118,7 +122,7 @@ def _add(turns: list[Message], turn: Message) -> None:
     """Puts a turn behind the others, or into the last one where the two are one: system's texts,
     and calls behind what led to them, which ms-swift and ShareGPT write as turns of their own."""
     last = turns[-1] if turns else {"role": ""}
-    called = turn.pop("called", False) if "tool_calls" in turn else False
+    called = turn.pop("called") if "called" in turn else False
     if called and last["role"] == "assistant":
         calls = [*last.get("tool_calls", ()), *turn["tool_calls"]]
         turns[-1] = turn | last | {"tool_calls": calls}
@@ -171,10 +175,6 @@ def _turns(number: int, message: Any, remarks: Remarks) -> list[Message]:
     if not isinstance(message, dict):
         raise RowFault("value", f"message {number} must be an object")
     keys = message.keys()
-    if keys == PLAIN and _is_sound(message):
-        return [message]
-    if keys == SHARED and (turn := _shared(message)):
-        return [turn]
     if keys >= PAIRED and not {"role", "from"} & keys:
         question, answer = message["human"], message["assistant"]
         pair = {"role": "user", "content": question}, {"role": "assistant", "content": answer}
@@ -182,18 +182,19 @@ def _turns(number: int, message: Any, remarks: Remarks) -> list[Message]:
     return [_turn(number, turn, remarks) for turn in _without_results(message)]
 
 
-def _is_sound(message: dict[str, Any]) -> bool:
-    """Whether a turn of role and content alone is as it has to be: most are, and it is quick."""
-    content = message["content"]
-    return message["role"] in ROLES and isinstance(content, str) and bool(content.strip())
-
-
-def _shared(message: dict[str, Any]) -> Message | None:
-    """A turn by ShareGPT that is nothing but text; None where more has to be looked at."""
-    said, content = message["from"], message["value"]
-    role = SPEAKERS.get(said, said) if isinstance(said, str) else None
-    plain = role in ROLES and said not in CALLS and isinstance(content, str) and content.strip()
-    return {"role": role, "content": content} if plain else None
+def _plain(message: dict[str, Any]) -> Message | None:
+    """A turn that is a role and text and nothing else, as most are; None where more has to be
+    looked at."""
+    keys = message.keys()
+    if keys == PLAIN:
+        role, content, turn = message["role"], message["content"], message
+    elif keys == SHARED and message["from"] not in CALLS:
+        role, content = message["from"], message["value"]
+        role = SPEAKERS.get(role, role) if isinstance(role, str) else role
+        turn = {"role": role, "content": content}
+    else:
+        return None
+    return turn if role in ROLES and isinstance(content, str) and content.strip() else None
 
 
 def _turn(number: int, message: dict[str, Any], remarks: Remarks) -> Message:

@@ -14,7 +14,7 @@ from workers.data.schema.fields import Fields
 from workers.data.schema.remarks import RemarkCount
 from workers.data.schema.row import Row
 from workers.data.schema.schemas import SCHEMAS
-from workers.data.schema.unlearnable import check_learnable, name_of
+from workers.data.schema.unlearnable import SUSPECT, check_learnable, name_of
 
 OPTIONAL = ("system", "tools", "history")
 
@@ -40,8 +40,12 @@ class RowParser:
             raise value
         if not isinstance(value, dict):
             raise RowFault("schema", f"a row must be an object, this is {type(value).__name__}")
+        suspect = not SUSPECT.isdisjoint(value)
+        if suspect and self._fixed is None and (reason := name_of(value)):
+            raise RowFault("schema", reason)
         found = self._fixed or self._detect(value)
-        check_learnable(value, found.mapping, by_hand=self._fixed is not None)
+        if suspect:
+            check_learnable(value, found.mapping, by_hand=self._fixed is not None)
         fields = Fields(value, found)
         made = SCHEMAS[found.format].read(fields)
         self.remarks.add(fields.remarks)
@@ -54,8 +58,6 @@ class RowParser:
         if filled not in self._known:
             self._known[filled] = detect(filled, self._statistics)
         found = self._known[filled] or detect(item.keys(), self._statistics)
-        if reason := name_of(item):
-            raise RowFault("schema", reason)
         if found is None:
             raise RowFault("schema", f"{self._missing(item)}its keys are {listed(map(str, item))}")
         first = self.detected
@@ -67,6 +69,8 @@ class RowParser:
                 f"{self._missing(item)}it is {found.format} where the rows before are "
                 f"{first.format}",
             )
+        if found.mapping.keys() <= first.mapping.keys():
+            return found
         theirs = {column: name for name, column in first.mapping.items()}
         for name, column in found.mapping.items():
             if name in first.mapping or column not in theirs:

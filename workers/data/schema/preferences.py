@@ -73,10 +73,10 @@ def _prompt(fields: Fields) -> list[Any] | None:
     if fields.get("messages") is None:
         return None
     turns = fields.talk()
-    chosen, last = fields.get("chosen"), turns[-1] if isinstance(turns, list) and turns else None
-    answered = isinstance(last, dict) and last.get("role", last.get("from")) in ("assistant", "gpt")
-    said = last.get("content", last.get("value")) if answered else None
-    return turns[:-1] if answered and said in (chosen, _said(chosen)) else turns
+    last = turns[-1] if isinstance(turns, list) and turns else None
+    if isinstance(last, dict) and not begins([last]) and _said(last) == _said(fields.get("chosen")):
+        return turns[:-1]
+    return turns
 
 
 def _said(turn: Any) -> Any:

@@ -6,11 +6,11 @@ from collections import Counter
 
 
 class Remarks:
-    """Of one conversation or, added up, of a dataset."""
+    """Of one row."""
 
     def __init__(self) -> None:
         self.questions = 0
-        """Conversations that went on behind their last answer; what followed is left out."""
+        """Conversations in it that went on behind their last answer; what followed is left out."""
         self.unread: set[str] = set()
         """Keys of turns that nothing looks at."""
 
@@ -24,5 +24,5 @@ class RemarkCount:
         """Rows by the key of their turns that nothing looks at."""
 
     def add(self, row: Remarks) -> None:
-        self.questions += row.questions
+        self.questions += bool(row.questions)
         self.unread.update(row.unread)

@@ -88,6 +88,8 @@ def take_calls(turns: list[dict[str, Any]], *, tools: bool) -> None:
         RowFault: what stands between the marks is no call.
     """
     for at, turn in enumerate(turns):
+        if "<tool_" not in turn["content"]:
+            continue
         found = IN_TEXT.findall(turn["content"]) if turn["role"] == "assistant" else []
         answered = at + 1 < len(turns) and turns[at + 1]["role"] == "tool"
         if found and "tool_calls" not in turn and (tools or answered):
@@ -146,7 +148,7 @@ def _tool(tool: dict[str, Any]) -> dict[str, Any]:
     parameters = function.get("parameters")
     if isinstance(parameters, str):
         parameters = _parameters(parameters)
-    if _is_plain(parameters):
+    if isinstance(parameters, dict) and _is_plain(parameters):
         parameters = _schema(parameters)
     if parameters is not function.get("parameters"):
         function = function | {"parameters": parameters}
@@ -163,9 +165,9 @@ def _parameters(text: str) -> Any:
         raise RowFault("tools", '"tools" has parameters that are not JSON') from None
 
 
-def _is_plain(parameters: Any) -> bool:
+def _is_plain(parameters: dict[str, Any]) -> bool:
     """Whether parameters stand by name without a schema around them, as in xLAM."""
-    if not isinstance(parameters, dict) or not parameters or "properties" in parameters:
+    if not parameters or "properties" in parameters:
         return False
     return all(isinstance(one, dict) and isinstance(one.get("type"), str)
                for one in parameters.values())  # fmt: skip

@@ -8,12 +8,16 @@ from typing import Any
 
 from workers.data.read.fault import RowFault
 from workers.data.schema.columns import CONVERSATIONS, LABELS, first_of, is_unanswered
-from workers.data.schema.media import check_media, filled
+from workers.data.schema.media import MEDIA, check_media, filled
 
 WEIGHTS = ("weight", "sample_weight", "loss_weight")
 """Columns that weigh a row in the loss."""
 CHOICES = ("choices", "options")
 """Columns with the answers that a question leaves to choose from."""
+SUSPECT = frozenset((
+    *MEDIA, *WEIGHTS, *CHOICES, *LABELS, "chat_template_kwargs", "input_ids", "completions",
+))  # fmt: skip
+"""Columns of the rows that may be refused by name."""
 
 
 def check_learnable(item: dict[str, Any], mapping: Mapping[str, str], *, by_hand: bool) -> None:

@@ -35,6 +35,8 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 IGNORED = -100
+TAIL = 8
+"""Letters at a prompt's end, among which are those that its last tokens depend on."""
 END_TOKENS = 3
 """An answer's end token is looked for among so many: some templates put a line break behind it."""
 
@@ -322,11 +324,25 @@ def tokenize_apart(
 
 
 def parts_better(talk: Conversation, rendered: Rendered, offsets: list[Span]) -> bool:
-    """Whether an answer's first letters share a token with the prompt, as they do not at inference,
-    and tokenizing it apart would help."""
+    """Whether the tokens of a prompt are others than at inference because an answer follows, and
+    tokenizing it apart would help."""
+    if rendered.apart or not is_separable(talk.tokenizer):
+        return False
     starts = {begin for begin, _ in offsets}
-    shares = any(begin not in starts for begin, _ in rendered.spans)
-    return shares and not rendered.apart and is_separable(talk.tokenizer)
+    return any(
+        begin not in starts or not stands_alone(rendered.text[:begin], talk.tokenizer)
+        for begin, _ in rendered.spans
+    )
+
+
+def stands_alone(prompt: str, tokenizer: PreTrainedTokenizerBase) -> bool:
+    """Whether a prompt's last tokens stay the same where a letter follows: GPT-2's tokenizer parts
+    two line breaks then."""
+    tail = prompt[-TAIL:]
+    alone, _ = tokenize(tail, tokenizer)
+    followed, offsets = tokenize(tail + "A", tokenizer)
+    before = [token for token, (_, end) in zip(followed, offsets, strict=True) if end <= len(tail)]
+    return alone[-2:] == before[-2:]
 
 
 def _mask(ids: list[int], offsets: list[Span], spans: list[Span]) -> list[int]:

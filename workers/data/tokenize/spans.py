@@ -176,7 +176,8 @@ def _marked(talk: Conversation, text: str, spans: list[Span]) -> list[Span]:
     )  # fmt: skip
     if texts[0] != text:
         return []
-    reach = [[end for begin, end in marks[0] if begin < stop <= end] for _, stop in spans]
+    found = cast("list[Span]", marks[0])
+    reach = [[end for begin, end in found if begin < stop <= end] for _, stop in spans]
     if not all(reach):
         return []
     return [(start, max(ends)) for (start, _), ends in zip(spans, reach, strict=True)]

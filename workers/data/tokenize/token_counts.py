@@ -14,12 +14,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from workers.data.schema.messages import Message
 from workers.data.schema.row import Row
+from workers.data.tokenize.answers import is_separable
 from workers.data.tokenize.chat_template import Tools, begins_documents, render
-from workers.data.tokenize.encode import IGNORED, encode
+from workers.data.tokenize.encode import IGNORED, TAIL, encode, stands_alone
 from workers.data.tokenize.rendered import Rendered, Span, shared_length
 from workers.data.tokenize.spans import conversation, renderings
 from workers.data.tokenize.thought import any_thinks
-from workers.protocol.recipe import Stage, TooLong
+from workers.protocol.recipe import Reasoning, Stage, TooLong
 from workers.protocol.refusal import Refusal
 from workers.protocol.stages import spec_of
 
@@ -80,6 +81,7 @@ class TokenCounter:
         stage: Stage,
         max_length: int,
         too_long: TooLong = "cut",
+        reasoning: Reasoning = "learn",
     ) -> None:
         self._tokenizer = tokenizer
         self._spec = spec_of(stage)
@@ -87,8 +89,11 @@ class TokenCounter:
         self._skeletons: dict[tuple[str, ...], list[Skeleton] | None] = {}
         self._too_long = too_long
         self._seen: dict[tuple[str, ...], int] = {}
+        self._alone: dict[str, bool] = {}
+        self._separable = is_separable(tokenizer)
         self._backend: Any = getattr(tokenizer, "backend_tokenizer", None)
-        self._thinks = "think" in str(tokenizer.chat_template)
+        self._reasoning: Reasoning = reasoning
+        self._thinks = reasoning != "learn" or "think" in str(tokenizer.chat_template)
         self._around = begins_documents(tokenizer) + (tokenizer.eos_token_id is not None)
         """Tokens that begin and end a document."""
         if self._backend is None:
@@ -171,7 +176,7 @@ class TokenCounter:
     def _render(
         self, messages: list[Message], tools: Tools = (), *, thinks: bool = False
     ) -> list[Rendered]:
-        talk = conversation(messages, self._tokenizer, tools)
+        talk = conversation(messages, self._tokenizer, tools, reasoning=self._reasoning)
         talk.thinks = thinks
         return renderings(talk, last_only=self._spec.preference)
 
@@ -219,7 +224,7 @@ class TokenCounter:
 
     def _sized(self, row: Row, rendered: list[Rendered], encoded: Iterator[Any]) -> list[Sized]:
         sequences = [Tokens.of(one, encoded) for one in rendered]
-        if row.segments or any(one.shares_a_token for one in sequences):
+        if row.segments or not all(map(self._alike, rendered, sequences)):
             return self._exactly(row)
         if not self._spec.preference:
             return [Sized(one.length, one.runs) for one in sequences]
@@ -233,6 +238,17 @@ class TokenCounter:
             for one, begin in zip(sequences, begins, strict=True)
         ]
 
+    def _alike(self, rendered: Rendered, tokens: Tokens) -> bool:
+        """Whether `encode` makes the same tokens of a text: whether its prompts stand alone, most
+        of which end alike."""
+        if not self._separable or rendered.apart:
+            return not tokens.asked
+        tails = [rendered.text[max(0, at - TAIL) : at] for at, _ in rendered.spans]
+        for tail in tails:
+            if tail not in self._alone:
+                self._alone[tail] = stands_alone(tail, self._tokenizer)
+        return not tokens.shares_a_token and all(map(self._alone.__getitem__, tails))
+
     def _exactly(self, row: Row) -> list[Sized]:
         """By the labels themselves."""
         made = encode(row, self._spec.id, self._tokenizer)
@@ -244,8 +260,10 @@ class Tokens(NamedTuple):
 
     parts: list[Any]
     runs: list[Span]
-    shares_a_token: bool
-    """Whether an answer's first letters may have to be tokenized apart from the prompt."""
+    shares_a_token: bool = False
+    """Whether an answer's first letters share a token with the prompt."""
+    asked: bool = False
+    """Whether a part of a prompt that is tokenized apart is in the loss; it is not counted here."""
 
     @classmethod
     def of(cls, rendered: Rendered, encoded: Iterator[Any]) -> Tokens:
@@ -253,7 +271,7 @@ class Tokens(NamedTuple):
         before, letters = sum([len(part) for part in parts[:-1]]), rendered.apart
         spans = [(start - letters, end - letters) for start, end in rendered.spans]
         if spans and spans[0][0] < 0:  # a question in the loss too
-            return cls(parts, [], True)
+            return cls(parts, [], asked=True)
         runs = [_tokens_of(parts[-1], start, end) for start, end in spans]
         shares = not letters and any(_begins_before(parts[-1], start) for start, _ in spans)
         return cls(parts, [(first + before, last + before) for first, last in runs], shares)

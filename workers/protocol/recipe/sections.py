@@ -63,7 +63,7 @@ class Model(Section, frozen=True):
         Effort,
         option(
             "Reasoning effort",
-            "How long it thinks, where its chat template has levels; empty is the template's own.",
+            "How long it thinks, where its chat template has levels; unset is the template's own.",
             advanced=True,
         ),
     ] = ""
