@@ -14,7 +14,7 @@ import msgspec
 from workers.protocol.catalogue import ModelEntry
 from workers.protocol.pipeline import PREVIOUS
 from workers.protocol.recipe import Recipe, Stage
-from workers.protocol.stages import spec_of
+from workers.protocol.stages import PARAMETERS, spec_of
 
 DataKind = Literal[
     "examples", "pairs", "pairs_and_prompts", "labels", "checkable", "text", "teacher", "nothing"
@@ -24,6 +24,11 @@ Memory = Literal["laptop", "card", "large"]
 """No GPU or a small one; one with 8 to 24 GB; more than that."""
 DATA_KINDS: tuple[DataKind, ...] = get_args(DataKind)
 MEMORIES: tuple[Memory, ...] = get_args(Memory)
+
+
+THINKING_TOKENS = 2048
+"""Room for an answer and its thinking, where 256 tokens cut most thoughts off. R1-Zero's answers
+grow from some hundred tokens to thousands as it learns (DeepSeek-AI 2025, figure 3)."""
 
 
 class Advice(msgspec.Struct, frozen=True, kw_only=True):
@@ -156,6 +161,37 @@ def _from_teacher(memory: Memory) -> Advice:
 
 BASE_NAME = re.compile(r"[-_](base|pt)$", re.IGNORECASE)
 """How ids on the hub end by custom for models that were only pretrained."""
+
+
+def thinking_of(root: str, models: Sequence[ModelEntry]) -> str:
+    """Whether a base's chat template writes thinking: no, switch or always; empty where that is
+    not known."""
+    if root in PARAMETERS:
+        return "no"
+    return next((model.thinking for model in models if model.id == root), "")
+
+
+def thinks(known: str, asked: str, stage: str) -> bool:
+    """Whether a model is known to think before it answers.
+
+    Args:
+        known: as `thinking_of` says.
+        asked: as `model.thinking` does; of a model with a switch that learns answers, auto goes by
+            the data, and counts for none here.
+    """
+    mode = asked.replace("auto", "off" if spec_of(stage).learns_answers else "on")
+    return known == "always" or (known == "switch" and mode == "on")
+
+
+def may_set(path: str, known: str, stage: str) -> bool:
+    """Whether a setting of thinking may do something to a base; to one not known it may.
+
+    Args:
+        path: `model.thinking` or `model.reasoning_effort`.
+        known: as `thinking_of` says.
+    """
+    without = ("no",) if path == "model.reasoning_effort" else ("no", "always")
+    return spec_of(stage).templated and known not in without
 
 
 def answers(base: str, stages: Sequence[str], models: Sequence[ModelEntry]) -> bool | None:

@@ -21,14 +21,16 @@ from studio.demo import run as run_demo
 from studio.doctor import examine
 from studio.gate import decide
 from studio.headless import Headless, open_headless
+from studio.importing import write_recipe
 from studio.paths import ENVIRONMENT
 from studio.printing import failure_fields, number, print_audit, print_run
 from studio.records import JobRow
 from studio.terminal import Terminal, refusal_fields
 from workers.protocol.exports import EXPORTS, USUAL, differs, read_parity
 from workers.protocol.jobs import Inspect, Train
+from workers.protocol.mapping import mapping_of, with_mapping
 from workers.protocol.pipeline import with_rewards
-from workers.protocol.recipe import Source, TooLong
+from workers.protocol.recipe import Documents, Source, Thinking, TooLong
 from workers.protocol.refusal import Refusal
 from workers.protocol.templates import check_template
 from workers.protocol.wire import read_job
@@ -48,6 +50,10 @@ HomeDir = Annotated[
 MISUSE = 2
 """The exit code for a command line that is not understood."""
 Run = Annotated[str, typer.Argument(help="A run's id or name.")]
+Map = Annotated[
+    list[str] | None,
+    typer.Option("--map", metavar="[N:]THEIRS=OURS", help="A column (of dataset N): q=prompt."),
+]
 
 
 @app.callback()
@@ -58,14 +64,17 @@ def _top(home: HomeDir = None) -> None:
 
 @app.command()
 def train(
-    recipe: Annotated[Path, typer.Argument(help="A recipe file (.toml).")],
+    recipe: Annotated[
+        Path, typer.Argument(help="A recipe (.toml), or another program's config (.yaml).")
+    ],
     detach: Annotated[bool, typer.Option("--detach", help="Start and return at once.")] = False,
+    columns: Map = None,
     json: Json = False,
     home: HomeDir = None,
 ) -> None:
     """Train as a recipe or a pipeline says, and follow it to its end."""
     with open_headless(home, json=json) as headless:
-        asked = headless.read(recipe)
+        asked = with_mapping(headless.read(recipe), columns or [])
         run = headless.jobs.train_all(asked)
         headless.terminal.say(f"Run {run}")
         if detach:
@@ -77,6 +86,32 @@ def train(
         _exit_unless_finished(rows[-1])
         if len(rows) < len(asked.stages):
             raise typer.Exit(1)
+
+
+@app.command("import")
+def import_file(
+    config: Annotated[
+        Path, typer.Argument(help="A config of Axolotl, LLaMA-Factory or Unsloth Studio (.yaml).")
+    ],
+    out: Annotated[
+        Path | None, typer.Option("--out", help="The recipe to write; else beside the config.")
+    ] = None,
+    data: Annotated[
+        str, typer.Option("--data", help="A dataset instead of those that the config names.")
+    ] = "",
+    model: Annotated[
+        str, typer.Option("--model", help="A base model instead of the config's.")
+    ] = "",
+    json: Json = False,
+    home: HomeDir = None,
+) -> None:
+    """Make a recipe of another program's config, and say what became of each of its keys."""
+    with open_headless(home, json=json) as headless:
+        imported = headless.import_config(config, data, model)
+        imported.check()
+        path = write_recipe(imported, out)
+        headless.terminal.result(imported.fields() | {"recipe": str(path)})
+        headless.terminal.say(f"Wrote {path}. Start it with: python -m studio train {path}")
 
 
 @app.command()
@@ -199,6 +234,9 @@ def chat(
     say: Annotated[str | None, typer.Option("--prompt", "-p", help="What to say.")] = None,
     max_tokens: Annotated[int, typer.Option(help="Max completion tokens.", min=1)] = 256,
     temperature: Annotated[float, typer.Option(help="0 always takes the likeliest word.")] = 0.0,
+    thinking: Annotated[
+        Thinking, typer.Option(help="Whether it thinks first, where it has a switch for it.")
+    ] = "auto",
     adapter: Annotated[
         bool, typer.Option("--adapter", help="The run as trained, not its exported file.")
     ] = False,
@@ -214,7 +252,9 @@ def chat(
             messages: list[dict[str, str]] = []
             while text := said or (None if json else _ask()):
                 messages.append({"role": "user", "content": text})
-                answer = talk.say(messages, max_tokens=max_tokens, temperature=temperature)
+                answer = talk.say(
+                    messages, max_tokens=max_tokens, temperature=temperature, thinking=thinking
+                )
                 messages.append({"role": "assistant", "content": answer.text})
                 if said:
                     headless.terminal.result({
@@ -283,6 +323,10 @@ def inspect(
     too_long: Annotated[
         TooLong, typer.Option("--too-long", help="Leave longer rows out, or truncate them.")
     ] = "drop",
+    columns: Map = None,
+    documents: Annotated[
+        Documents, typer.Option("--documents", help="Where a text file's documents end.")
+    ] = "auto",
     template: Annotated[
         str,
         typer.Option("--template", help="A chat template's name or .jinja file, as in a recipe."),
@@ -292,7 +336,8 @@ def inspect(
 ) -> None:
     """Look a whole dataset over before a run: bad rows, findings and lengths."""
     check_template(template)
-    task = Inspect(source=Source(source=dataset), model=model, stage=stage, test=test,
+    source = Source(source=dataset, documents=documents, mapping=mapping_of(columns or []))
+    task = Inspect(source=source, model=model, stage=stage, test=test,
                    max_length=max_length, too_long=too_long, template=template)  # fmt: skip
     with open_headless(home, json=json) as headless:
         row, result = headless.inspect(task)

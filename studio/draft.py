@@ -6,21 +6,29 @@ recipe are pure functions of it. `DraftModel` has the present draft and calls ba
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, get_args
 
 import msgspec
 
-from studio.advice import answers, with_sft_first
+from studio.advice import (
+    THINKING_TOKENS,
+    answers,
+    may_set,
+    thinking_of,
+    thinks,
+    with_sft_first,
+)
+from studio.draft_source import DraftSource, draft_source
 from workers.protocol.catalogue import ModelEntry, read_catalogue
-from workers.protocol.options import Option, options_of, text_of
+from workers.protocol.options import Option, options_of
 from workers.protocol.pipeline import Pipeline, chain_of
 from workers.protocol.recipe import Method, Recipe, Source, Stage, sections
 from workers.protocol.rewards import AnyReward, RewardModel
 from workers.protocol.sources import HUB_MODEL
 from workers.protocol.stages import PARAMETERS, StageSpec, applies, defaults_for, spec_of
+from workers.protocol.templates import AUTO
 
 StepName = Literal["Advice", "Stage", "Model", "Data", "Rewards", "Settings", "Review"]
 STEPS: tuple[StepName, ...] = get_args(StepName)
@@ -28,11 +36,14 @@ BaseKind = Literal["starter", "smollm2", "hub", "folder", "run"]
 TABLES = ("training", "lora", "evaluation")
 STAGE_TABLES = ("rl", "preference", "distill")
 """Tables of the recipe that some stages alone look at."""
+THINKING = ("model.thinking", "model.reasoning_effort")
+"""Of the model's table what is a setting; the rest has a step of its own."""
+LENGTHS = ("rl.max_completion_tokens", "evaluation.max_completion_tokens")
 OPTIONS: dict[str, Option] = {
     option.path: option
-    for table in (*TABLES, *STAGE_TABLES)
+    for table in (*TABLES, *STAGE_TABLES, "model")
     for option in options_of(sections()[table], f"{table}.")
-    if option.path != "evaluation.test"
+    if option.path != "evaluation.test" and (table != "model" or option.path in THINKING)
 }
 """The options that are settings, by key path; the test set is chosen with the data."""
 UNNAMED = "my-first-run"
@@ -51,45 +62,18 @@ class Base(msgspec.Struct, frozen=True, kw_only=True):
     """Of the root; None where that is not known."""
     answers: bool | None = None
     """Whether it was fine-tuned to answer; None where that is not known."""
+    thinking: str = ""
+    """Whether its chat template writes thinking: no, switch or always; empty where that is not
+    known."""
 
 
-class DraftSource(msgspec.Struct, frozen=True, kw_only=True):
-    """A dataset of the mixture, and what was typed of it."""
+class Reading(NamedTuple):
+    """What a dataset was taken for when its first rows were read."""
 
-    given: Source
-    """As it was added or opened."""
-    weight: str
-    limit: str
-    licence: str
-
-    @property
-    def source(self) -> str:
-        return self.given.source
-
-    @property
-    def share(self) -> float | None:
-        """Its weight; None where what was typed is no number above 0."""
-        try:
-            weight = float(self.weight)
-        except ValueError:
-            return None
-        return weight if 0 < weight < math.inf else None
-
-    @property
-    def most_rows(self) -> int | None:
-        """Rows at most, 0 for all; None where what was typed is no whole number."""
-        typed = self.limit.replace(",", "").strip()
-        return int(typed or 0) if not typed or typed.isdecimal() else None
-
-    @property
-    def value(self) -> Source:
-        """As a recipe has it; what cannot be used counts as left out."""
-        return msgspec.structs.replace(
-            self.given,
-            weight=self.share or 1.0,
-            limit=self.most_rows or 0,
-            licence=self.licence.strip(),
-        )
+    stages: tuple[str, ...]
+    """Those that can learn from it."""
+    fault: str = ""
+    """Why no row of it can be used, if so."""
 
 
 class RewardModelChoice(NamedTuple):
@@ -111,6 +95,8 @@ class RecipeDraft(msgspec.Struct, frozen=True, kw_only=True):
     """The path of the ready recipe that filled the draft, while it still is that one."""
     stage: Stage = "sft"
     base: Base = Base()
+    template: str = AUTO
+    """The chat template, as a recipe names it."""
     method: Method | None = None
     """None follows the stage and the base, as options do that are not in `options`."""
     name: str = ""
@@ -118,6 +104,8 @@ class RecipeDraft(msgspec.Struct, frozen=True, kw_only=True):
     test: str = ""
     rows: Mapping[str, int] = {}
     """Rows of the sources that were read to their end."""
+    readings: Mapping[str, Reading] = {}
+    """What is known of sources whose first rows were read."""
     rewards: tuple[AnyReward, ...] = ()
     """For stages that any reward may score."""
     reward_faults: tuple[str, ...] = ()
@@ -171,10 +159,21 @@ class RecipeDraft(msgspec.Struct, frozen=True, kw_only=True):
 
     def with_bad_rows_skipped(self, source: str) -> RecipeDraft:
         """A dataset whose unusable rows are left out instead of refused."""
+        return self._with_given(source, bad_rows="skip")
+
+    def with_mapping(self, source: str, mapping: Mapping[str, str]) -> RecipeDraft:
+        """A dataset read by these columns."""
+        return self._with_given(source, mapping=dict(mapping))
+
+    def with_documents(self, source: str, rule: str) -> RecipeDraft:
+        """A text file that is split into documents by another rule."""
+        return self._with_given(source, documents=rule)
+
+    def _with_given(self, source: str, **fields: Any) -> RecipeDraft:
         return self._with_changed(
             source,
             lambda one: msgspec.structs.replace(
-                one, given=msgspec.structs.replace(one.given, bad_rows="skip")
+                one, given=msgspec.structs.replace(one.given, **fields)
             ),
         )
 
@@ -201,16 +200,6 @@ class RecipeDraft(msgspec.Struct, frozen=True, kw_only=True):
         return msgspec.structs.replace(self, opened=BLANK, ready="")
 
 
-def draft_source(source: Source) -> DraftSource:
-    """A dataset as a recipe has it, to be changed."""
-    return DraftSource(
-        given=source,
-        weight=text_of(source.weight),
-        limit=str(source.limit or ""),
-        licence=source.licence,
-    )
-
-
 # What follows
 
 
@@ -231,7 +220,10 @@ def method(draft: RecipeDraft) -> Method:
 def defaults(draft: RecipeDraft) -> dict[str, Any]:
     """What every setting falls back on, by key path."""
     declared = {path: option.default for path, option in OPTIONS.items()}
-    return declared | defaults_for(draft.stage, method(draft), draft.base.parameters)
+    asked = draft.options.get("model.thinking", "auto")
+    thinking = thinks(draft.base.thinking, asked, draft.stage)
+    lengths = dict.fromkeys(LENGTHS, THINKING_TOKENS) if thinking else {}
+    return declared | lengths | defaults_for(draft.stage, method(draft), draft.base.parameters)
 
 
 def values(draft: RecipeDraft) -> dict[str, Any]:
@@ -245,7 +237,9 @@ def shown_options(draft: RecipeDraft) -> set[str]:
     return {
         path
         for path in OPTIONS
-        if applies(path, draft.stage, algorithm) and (adapter or not path.startswith("lora."))
+        if applies(path, draft.stage, algorithm)
+        and (adapter or not path.startswith("lora."))
+        and (path not in THINKING or may_set(path, draft.base.thinking, draft.stage))
     }
 
 
@@ -271,7 +265,8 @@ def rewards(draft: RecipeDraft) -> list[AnyReward]:
 def recipe(draft: RecipeDraft) -> Recipe:
     """What the draft comes to; what no step asks for stays as it was opened."""
     opened = draft.opened.stages[0]
-    tables: dict[str, dict[str, Any]] = {"evaluation": {"test": draft.test}}
+    model = {"base": draft.base.name, "method": method(draft), "template": draft.template}
+    tables: dict[str, dict[str, Any]] = {"evaluation": {"test": draft.test}, "model": model}
     for path, value in values(draft).items():
         table, _, key = path.partition(".")
         tables.setdefault(table, {})[key] = value
@@ -279,7 +274,6 @@ def recipe(draft: RecipeDraft) -> Recipe:
         opened,
         name=draft.name.strip() or UNNAMED,
         stage=draft.stage,
-        model=msgspec.structs.replace(opened.model, base=draft.base.name, method=method(draft)),
         data=[one.value for one in draft.sources],
         rewards=rewards(draft),
         **{
@@ -311,6 +305,7 @@ def draft_of(opened: Pipeline, base: Base, ready: str = "") -> RecipeDraft:
         ready=ready,
         stage=first.stage,
         base=base,
+        template=first.model.template,
         name=first.name,
         sources=tuple(draft_source(source) for source in first.data),
         test=first.evaluation.test,
@@ -318,7 +313,7 @@ def draft_of(opened: Pipeline, base: Base, ready: str = "") -> RecipeDraft:
         model_rewards=tuple(first.rewards) if by_model else (),
         reward_model=scored if by_model else "",
     ).with_method(first.model.method)
-    usual = defaults(draft)
+    usual = defaults(draft.with_option("model.thinking", first.model.thinking))
     given = {path: _value_at(first, path) for path in OPTIONS}
     chosen = {path: value for path, value in given.items() if value != usual[path]}
     return msgspec.structs.replace(draft, options=chosen)
@@ -393,7 +388,8 @@ class DraftModel:
         old = self._draft
         if not draft.reward_model:
             draft = msgspec.structs.replace(draft, reward_model=old.reward_model)
-        self.become(msgspec.structs.replace(draft, rows=old.rows, reward_models=old.reward_models))
+        kept = {"rows": old.rows, "readings": old.readings, "reward_models": old.reward_models}
+        self.become(msgspec.structs.replace(draft, **kept))
 
     def offer_reward_models(self, models: Iterable[tuple[str, str]]) -> None:
         """Reward models as a recipe names them, and their names; the first is chosen if none is."""
@@ -415,6 +411,7 @@ class DraftModel:
             root=root,
             parameters=PARAMETERS.get(root),
             answers=answers(root, stages, self._models),
+            thinking=thinking_of(root, self._models),
         )
 
 

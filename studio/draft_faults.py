@@ -21,15 +21,16 @@ from studio.draft import (
 )
 from workers.protocol.pipeline import check_pipeline
 from workers.protocol.refusal import Refusal
-from workers.protocol.sources import BUILTIN, HUB_MODEL, on_hub
-from workers.protocol.stages import spec_of
+from workers.protocol.sources import BUILTIN, HUB_MODEL, on_hub, short_name
+from workers.protocol.stages import STAGES, spec_of
+from workers.protocol.templates import check_template, is_file, read_template
 
 
 def fault(draft: RecipeDraft, step: StepName) -> Refusal | None:
     """Why one cannot go on from a step, if so."""
     match step:
         case "Model":
-            return _fault_of_base(draft.base)
+            return _fault_of_base(draft.base) or _fault_of_template(draft.template)
         case "Data":
             return _fault_of_data(draft)
         case "Rewards":
@@ -59,6 +60,21 @@ def warning(draft: RecipeDraft) -> str:
     return missing_prerequisite(draft.stage, draft.base.answers)
 
 
+def served(draft: RecipeDraft) -> list[str]:
+    """The stages that every dataset whose rows were read can serve."""
+    readings = [draft.readings[one.source] for one in draft.sources if one.source in draft.readings]
+    return [stage for stage in STAGES if all(stage in one.stages for one in readings)]
+
+
+def unserving(draft: RecipeDraft) -> list[str]:
+    """The datasets of which the stage can learn from no row, as far as their rows were read."""
+    return [
+        one.source
+        for one in draft.sources
+        if one.source in draft.readings and draft.stage not in draft.readings[one.source].stages
+    ]
+
+
 def _fault_of_base(base: Base) -> Refusal | None:
     match base.kind:
         case "hub" if not HUB_MODEL.fullmatch(base.name):
@@ -70,6 +86,16 @@ def _fault_of_base(base: Base) -> Refusal | None:
         case "run" if base.name == "run:":
             return Refusal("There is no earlier run to go on from.", "No run has ended yet.",
                            "Choose another base model for the first run.")  # fmt: skip
+    return None
+
+
+def _fault_of_template(template: str) -> Refusal | None:
+    try:
+        check_template(template)
+        if is_file(template):
+            read_template(Path(template).expanduser())
+    except Refusal as refusal:
+        return refusal
     return None
 
 
@@ -89,10 +115,26 @@ def _fault_of_data(draft: RecipeDraft) -> Refusal | None:
             return Refusal(f"The most rows of {one.source} are not a whole number.",
                            f"It reads '{one.limit}'.",
                            "Write a number, or leave it empty for all rows.")  # fmt: skip
+    if sources := unserving(draft):
+        return unfit(draft, sources[0])
     if draft.test and not _may_be(draft.test):
         return Refusal(f"There is no test set at {draft.test}.",
                        "It may be misspelt or gone.", "Choose another test set.")  # fmt: skip
     return None
+
+
+def unfit(draft: RecipeDraft, source: str) -> Refusal:
+    """The stage can learn from no row of a dataset."""
+    reading, name = draft.readings[source], short_name(source)
+    if not reading.stages:
+        return Refusal(f"No row of {name} can be used.", reading.fault,
+                       "Say what its columns are, mend it, or remove it.")  # fmt: skip
+    others = ", ".join(spec_of(stage).short for stage in reading.stages)
+    return Refusal(
+        f"{name} does not serve {spec_of(draft.stage).short}: no row of it can be used.",
+        f"It serves {others}.",
+        f"Switch to another stage, or choose other data. {spec_of(draft.stage).bring}",
+    )
 
 
 def _may_be(source: str) -> bool:

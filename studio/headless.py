@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
+from studio.importing import Fate, Imported, import_config, is_config
 from studio.jobs import Jobs
 from studio.paths import find_home
 from studio.records import JobRow
@@ -32,6 +33,8 @@ from workers.protocol.refusal import Refusal
 from workers.protocol.requests import Say
 
 POLL_EVERY_S = 0.1
+SAID: dict[str, Fate] = {"Not the same here": "changed", "Not known": "unknown"}
+"""What is said of a config that is imported, and in which words."""
 E = TypeVar("E", bound=Event)
 
 
@@ -44,8 +47,24 @@ class Headless:
         self._in_memory = False
 
     def read(self, recipe: Path) -> Pipeline:
-        """A recipe or a pipeline from its file; says which of its keys have other names now."""
+        """A recipe or a pipeline from its file; says which of its keys have other names now.
+
+        Another program's config is read too; says what is not the same here.
+        """
+        if is_config(recipe):
+            imported = self.import_config(recipe)
+            imported.check()
+            return imported.pipeline
         return read_pipeline(recipe, say=self.terminal.say, root_of=self.jobs.root_of)
+
+    def import_config(self, path: Path, data: str = "", model: str = "") -> Imported:
+        """Another program's config as a recipe; says what is not the same here."""
+        imported = import_config(path, data=data, model=model, root_of=self.jobs.root_of)
+        self.terminal.say(f"{path.name} is a config of {imported.tool}.")
+        for title, fate in SAID.items():
+            for item in imported.of(fate):
+                self.terminal.say(f"{title}: {item.words}")
+        return imported
 
     def do(self, task: AnyTask, name: str = "", parent: str | None = None) -> JobRow:
         """Starts a job and follows it to its end."""

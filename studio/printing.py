@@ -11,6 +11,10 @@ from studio.headless import Headless
 from studio.records import JobRow
 from studio.terminal import Terminal, refusal_fields
 from workers.protocol.audit import AuditFinding, AuditResult
+from workers.protocol.mapping import Proposal
+
+SHOWN_GROUPS = 10
+"""Reasons of bad lines that are written out."""
 
 
 def print_run(headless: Headless, row: JobRow, before: Sequence[JobRow] = ()) -> None:
@@ -28,21 +32,27 @@ def print_run(headless: Headless, row: JobRow, before: Sequence[JobRow] = ()) ->
 
 
 def print_audit(terminal: Terminal, result: AuditResult) -> None:
-    terminal.say(f"{result.rows} rows: {result.format or 'none usable'}. "
+    terminal.say(f"{result.counted}: {result.format or 'none usable'}. "
                  f"They can serve {', '.join(result.stages) or 'no stage'}.")  # fmt: skip
-    for line in result.bad[:10]:
-        terminal.say(f"Line {line.line}: {line.reason}")
-    if result.unusable > 10:
+    for group in result.bad_groups[:SHOWN_GROUPS]:
+        terminal.say(f"{group.words[:1].upper()}{group.words[1:]}")
+    if len(result.bad_groups) > SHOWN_GROUPS:
         listed = (
             "them all" if result.unusable == len(result.bad) else f"the first {len(result.bad)}"
         )
-        terminal.say(f"and {result.unusable - 10} more bad lines; --json lists {listed}")
+        told = sum(group.count for group in result.bad_groups[:SHOWN_GROUPS])
+        terminal.say(f"and {result.unusable - told} more bad lines; --json lists {listed}")
+    if result.proposal is not None:
+        print_proposal(terminal, result.proposal)
     if result.tokens is not None:
         share = result.trained_token_share
         in_loss = "" if share is None else f", {share:.0%} of them in the loss"
         at = result.tokens.percentiles
         terminal.say(f"{result.tokens.total:,} tokens{in_loss}; half of the rows have up to "
                      f"{at['p50']}, 95 % up to {at['p95']}, all up to {at['p100']}.")  # fmt: skip
+    for found in result.template_findings:
+        where = f"line {found.line}" if found.line else "template"
+        terminal.say(f"{found.level}, {where}: {found.text} {found.remedy}".rstrip())
     if not result.findings:
         terminal.say("No findings.")
         return
@@ -52,6 +62,18 @@ def print_audit(terminal: Terminal, result: AuditResult) -> None:
         [[one.level, f"{one.count} ({one.share:.1%})", _where(one), one.remedy]
          for one in result.findings],
     )  # fmt: skip
+
+
+def print_proposal(terminal: Terminal, proposal: Proposal) -> None:
+    """The likeliest mapping, why, three rows read so, and the options that take it."""
+    terminal.say(proposal.words)
+    columns = list(proposal.mapping.values())
+    terminal.table(
+        "The first rows would be",
+        columns,
+        [[example.get(column, "") for column in columns] for example in proposal.examples],
+    )
+    terminal.say(f"To take it, add: {proposal.options}")
 
 
 def _where(finding: AuditFinding) -> str:

@@ -38,8 +38,9 @@ def seen(recipe: Recipe, counts: Mapping[str, int]) -> str:
     if not recipe.data or any(source.source not in counts for source in recipe.data):
         return ""
     rows = sum(min(counts[one.source], one.limit or counts[one.source]) for one in recipe.data)
-    held_out = 0.0 if recipe.evaluation.test else recipe.evaluation.holdout
-    return coverage(recipe, round(rows * (1 - held_out))).words("rows to learn from")
+    held = recipe.evaluation
+    held_out = 0 if held.test else min(round(rows * held.holdout), held.max_rows)
+    return coverage(recipe, rows - held_out).words("rows to learn from")
 
 
 def _held_in_memory(recipe: Recipe, spec: StageSpec) -> str:
@@ -144,8 +145,8 @@ def _measured(recipe: Recipe) -> str:
         return f"It is measured on the test set {name} before and after."
     if held.holdout:
         return (
-            f"{held.holdout:.0%} of the rows are kept apart, and the model is measured on them "
-            "before and after."
+            f"{held.holdout:.0%} of the rows, {held.max_rows} at most, are kept apart, and the "
+            "model is measured on them before and after."
         )
     return "No rows are kept apart, so there is no measure of what was learnt."
 

@@ -44,19 +44,21 @@ class Palette(msgspec.Struct, frozen=True):
     warning: str
     bad: str
     bad_soft: str
+    thought: str
+    thought_soft: str
 
 
 LIGHT = Palette(
     window="#f7f7f9", sidebar="#efeff3", surface="#ffffff", raised="#f3f3f6", border="#dcdce3",
     text="#1b1b22", muted="#5f5f6d", faint="#b9b9c4", accent="#4655d4", accent_hover="#3846bd",
     on_accent="#ffffff", accent_soft="#e6e8fb", good="#1a7f4b", warning="#946200",
-    bad="#c0362c", bad_soft="#fcebe9",
+    bad="#c0362c", bad_soft="#fcebe9", thought="#8b3fae", thought_soft="#f5e9fb",
 )  # fmt: skip
 DARK = Palette(
     window="#17171c", sidebar="#121216", surface="#1f1f26", raised="#292932", border="#33333e",
     text="#ececf2", muted="#a1a1b0", faint="#565664", accent="#8b98ff", accent_hover="#a3adff",
     on_accent="#14141a", accent_soft="#2a2d4a", good="#5bc98c", warning="#e0b050",
-    bad="#ff8a7d", bad_soft="#3a2222",
+    bad="#ff8a7d", bad_soft="#3a2222", thought="#d79bf5", thought_soft="#3a2746",
 )  # fmt: skip
 
 _STYLE = Template("""

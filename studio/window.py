@@ -145,6 +145,7 @@ class Window(QMainWindow):
 
         page = self._add("data", DataPage(self._jobs, self._theme))
         page.used.connect(partial(self.navigate, "train"))
+        page.template_chosen.connect(lambda template: self.train.use_template(template))
         page.length_chosen.connect(lambda tokens: self.train.use_length(tokens))
         return page
 

@@ -339,7 +339,7 @@ def test_a_dataset_schema_is_added(copy: Copy) -> None:
     )
     place = '    Schema("text", '
     words = '\'a "frage" with an "antwort"\''
-    copy.insert(schemas, place, f'    Schema("{NEW}", {words}, _find_added, _read_answered),\n')
+    copy.insert(schemas, place, f'    Schema("{NEW}", {words}, _find_added, read_answered),\n')
     assert copy.changed == files_named("a dataset schema")
     found = copy.run(
         """

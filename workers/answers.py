@@ -28,11 +28,12 @@ def boxes(text: str) -> list[str]:
 
 
 def final_answer(text: str, *, boxed_only: bool = False) -> str | None:
-    r"""The last `\boxed{}`; else, unless only boxes count, the last line after any thinking."""
+    r"""The last `\boxed{}`; else, unless only boxes count, the last line after any thinking, of
+    which nothing is an answer before it ends."""
     found = boxes(text)
     if found:
         return found[-1]
-    if boxed_only:
+    if boxed_only or text.rfind("<think>") > text.rfind("</think>"):
         return None
     lines = [line.strip() for line in text.rpartition("</think>")[2].splitlines() if line.strip()]
     return lines[-1] if lines else None

@@ -22,6 +22,7 @@ from workers.protocol.events import Benched, Finished, Phase, Stopped
 from workers.protocol.jobs import Bench
 from workers.protocol.recipe import Recipe
 from workers.rewards import EQUAL, Rewards, Sample, Scored, equal_share
+from workers.rewards.references import reference_findings
 
 PROBED_ROWS = 6
 EXPLOITED, PAYS_A_LITTLE = 0.5, 0.25
@@ -90,10 +91,11 @@ def _sampled(host: Host, recipe: Recipe, rows: list[Row], samples: int) -> list[
     host.emit(Phase(name=f"Sampling {len(asked)} answers"))
     generator = Generator(loaded.model, loaded.tokenizer, loaded.device, loaded.dtype)
     completions = generator.complete(
-        [row.prompt for row in asked], recipe.rl.max_completion_tokens, recipe.rl.temperature
-    )
+        [row.prompt for row in asked], recipe.rl.max_completion_tokens, recipe.rl.temperature,
+        tools=[row.tools for row in asked],
+    )  # fmt: skip
     return [
-        Sample(row.prompt, one.text, row.answer, one.tokens)
+        Sample(row.prompt, one.text, row.answer, one.tokens, row.tools)
         for row, one in zip(asked, completions, strict=True)
     ]
 
@@ -112,7 +114,11 @@ def examine(
     summaries = summarize(rewards, scored, group_size)
     probes = [_probe(rewards, one, known) for one in _candidates(known)] if known else []
     probes = _with_shares(probes)
-    findings = [*_probe_findings(probes), *_sample_findings(summaries, bool(samples))]
+    findings = [
+        *_probe_findings(probes),
+        *_sample_findings(summaries, bool(samples)),
+        *reference_findings(rewards, rows),
+    ]
     suspect = any(finding.level == "suspect" for finding in findings)
     return BenchResult(
         verdict="suspect" if suspect else "ok",
@@ -209,7 +215,7 @@ def _candidates(rows: Sequence[Row]) -> list[Candidate]:
 
 
 def _sample(row: Row, text: str) -> Sample:
-    return Sample(row.prompt, text, row.answer, len(text.split()) * 4 // 3)
+    return Sample(row.prompt, text, row.answer, len(text.split()) * 4 // 3, row.tools)
 
 
 def _echo(row: Row) -> Sample:

@@ -27,6 +27,7 @@ from workers.data.reader import (
     stages_of,
 )
 from workers.data.schema.parser import RowParser
+from workers.data.schema.propose import propose
 from workers.host import Handlers, Host, serve
 from workers.protocol.browse import Opening, RowView
 from workers.protocol.events import (
@@ -37,17 +38,29 @@ from workers.protocol.events import (
     Progress,
     RowsCounted,
     RowsShown,
+    TemplateShown,
+    TemplateTried,
     TokensShown,
     VersionSaved,
 )
 from workers.protocol.jobs import Browse
+from workers.protocol.mapping import Proposal
 from workers.protocol.recipe import Column, Stage
 from workers.protocol.refusal import Refusal
-from workers.protocol.requests import AnyRequest, MapColumns, SaveVersion, ShowRows, ShowTokens
+from workers.protocol.requests import (
+    AnyRequest,
+    MapColumns,
+    SaveVersion,
+    ShowRows,
+    ShowTemplate,
+    ShowTokens,
+    TryTemplate,
+)
 from workers.protocol.stages import likeliest
 from workers.protocol.templates import check_template
 
 if TYPE_CHECKING:
+    from workers.data.browse.template_test import LoadedTokenizer, TemplateTest
     from workers.data.tokenize.token_view import TokenViewer
 
 SLICE_S = 0.02
@@ -70,11 +83,14 @@ def run(host: Host) -> None:
     task = host.job.task
     assert isinstance(task, Browse)
     host.emit(Phase(name="Reading the data"))
-    found = find(task.source.source, lambda text: host.emit(Phase(name=text)))
+    found = find(
+        task.source.source, lambda text: host.emit(Phase(name=text)), task.source.documents
+    )
     with contextlib.closing(open_rows(found, host.folder)) as rows:
         browser = Browser(host, task, found, rows)
-        browser.open()
-        serve(host, browser.handlers, browser.step)
+        with contextlib.closing(browser):
+            browser.open()
+            serve(host, browser.handlers, browser.step)
     host.emit(Finished())
 
 
@@ -94,6 +110,7 @@ class Browser:
         self._stages: list[Stage] = []
         self._refused = ""
         self._viewers: dict[tuple[str, str], TokenViewer] = {}
+        self._template_test: TemplateTest | None = None
         self._looked = self._bad = 0
         self._reported = float("-inf")
         self.settled = False
@@ -101,6 +118,8 @@ class Browser:
         self._answers: Handlers = {
             ShowRows: self._show_rows, MapColumns: lambda request: self._map(request.mapping),
             ShowTokens: lambda request: host.emit(self._tokens(request)), SaveVersion: self._save,
+            ShowTemplate: lambda request: host.emit(self._template(request)),
+            TryTemplate: lambda request: host.emit(self._tried(request)),
         }  # fmt: skip
         self.handlers: Handlers = dict.fromkeys(self._answers, self._on_request)
 
@@ -178,6 +197,7 @@ class Browser:
         source = self._task.source.source
         items = [RawRow(kept.file, kept.line, kept.value) for kept in self._sample]
         self._parser, self._refused = None, ""
+        self._viewers.clear()
         try:
             self._parser = parser_of(source, mapping or None, items)
         except Refusal as refusal:
@@ -206,7 +226,12 @@ class Browser:
             licence=licence,
             licence_from=licence_from,
             version_of=version.source if version else "",
+            documents=self._found.documents_words,
+            proposal=self._proposal() if detected is None and not mapping else None,
         )
+
+    def _proposal(self) -> Proposal | None:
+        return propose([kept.value for kept in self._sample])
 
     def _missing(self) -> str:
         first = self._sample[0]
@@ -264,7 +289,40 @@ class Browser:
             return TokensShown(row=request.row, reason=reason)
         return TokensShown(row=request.row, views=views)
 
-    def _asked(self, request: ShowTokens) -> Row:
+    def _template(self, request: ShowTemplate) -> TemplateShown:
+        try:
+            text = self._templates().text(request.model or self._task.model, request.template)
+        except Refusal as refusal:
+            return TemplateShown(template=request.template, reason=str(refusal))
+        return TemplateShown(template=request.template, jinja=text)
+
+    def _tried(self, request: TryTemplate) -> TemplateTried:
+        try:
+            made = self._asked(request)
+            stage = self._stage(request.stage, made)
+            return self._templates().try_on(
+                made, request.row, request.jinja, request.model or self._task.model, stage,
+                request.max_length or self._task.max_length,
+            )  # fmt: skip
+        except RowFault as fault:
+            return TemplateTried(row=request.row, reason=f"The row cannot be used: {fault}.")
+        except Refusal as refusal:
+            return TemplateTried(row=request.row, reason=str(refusal))
+
+    def _templates(self) -> TemplateTest:
+        if self._template_test is None:
+            from workers.data.browse.template_test import TemplateTest
+
+            self._template_test = TemplateTest(
+                self._tokenizer, self._host.folder, thought=self._thought()
+            )
+        return self._template_test
+
+    def close(self) -> None:
+        if self._template_test is not None:
+            self._template_test.close()
+
+    def _asked(self, request: ShowTokens | TryTemplate) -> Row:
         if request.text:
             value = parse(request.text, Strict())
         else:
@@ -296,14 +354,24 @@ class Browser:
 
     def _load(self, model: str, template: Any) -> TokenViewer:
         check_template(template)
-        self._host.emit(Phase(name="Loading the tokenizer"))
         from workers.data.tokenize.token_view import TokenViewer
+
+        tokenizer, stops_at = self._tokenizer(model)
+        return TokenViewer(tokenizer, template, stops_at, thought=self._thought())
+
+    def _thought(self) -> bool:
+        """Whether an answer of the first rows has thinking beside it."""
+        return any(row.thinks for kept in self._sample if (row := self._made(kept.value)[0]))
+
+    def _tokenizer(self, model: str) -> LoadedTokenizer:
+        self._host.emit(Phase(name="Loading the tokenizer"))
+        from workers.data.browse.template_test import LoadedTokenizer
         from workers.engines.tokenizer import locate_tokenizer, read_tokenizer, stopping_tokens
 
         located = locate_tokenizer(
             model, self._home, lambda text: self._host.emit(Phase(name=text))
         )
-        return TokenViewer(read_tokenizer(located), template, stopping_tokens(located))
+        return LoadedTokenizer(read_tokenizer(located), stopping_tokens(located))
 
     # Versions
 
@@ -346,7 +414,7 @@ def _needed(request: AnyRequest) -> int:
     match request:
         case ShowRows():
             return request.first + min(request.count, MOST_ROWS)
-        case ShowTokens():
+        case ShowTokens() | TryTemplate():
             return 0 if request.text else request.row + 1
         case _:
             return 0
@@ -354,7 +422,7 @@ def _needed(request: AnyRequest) -> int:
 
 def _short(row: Row) -> tuple[str, str]:
     """What is asked and what is answered, in a line each."""
-    asked = row.prompt[-1]["content"] if row.prompt else row.text
+    asked = row.prompt[-1]["content"] if row.prompt else row.plain
     said = row.completion[-1]["content"] if row.completion else row.answer
     return _in_a_line(asked), _in_a_line(said)
 

@@ -10,6 +10,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
+from workers.data.tokenize.template_head import mode_of, values_for
+from workers.data.tokenize.thought import head_of
 from workers.fetch import Located, locate_run
 from workers.host import Host, serve
 from workers.protocol import wire
@@ -35,6 +37,8 @@ class ChatModel(Protocol):
     """A loaded model that answers."""
 
     detail: str
+    thinking: str
+    """Whether it thinks where nothing is asked for, on or off; empty where it has no switch."""
 
     def answer(
         self, say: Say, show: Callable[[str], None], interrupted: Callable[[], bool]
@@ -54,7 +58,7 @@ def run(host: Host) -> None:
     assert isinstance(task, Chat)
     host.emit(Phase(name="Loading the model"))
     chat_model = open_chat_model(Path(task.model), Path(host.job.home), host)
-    host.emit(Ready(model=task.model, detail=chat_model.detail))
+    host.emit(Ready(model=task.model, detail=chat_model.detail, thinking=chat_model.thinking))
     serve(host, {Say: lambda say: _answer(host, chat_model, say)})
     host.emit(Finished())
 
@@ -121,13 +125,18 @@ class GgufChatModel:
             ) from fault
         weights = llama_cpp.llama_model_n_params(self._llama.model)
         self.detail = f"{weights:,} weights, llama.cpp {llama_cpp.__version__}"
+        self._template = self._llama.metadata.get("tokenizer.chat_template", "")
+        self.thinking = mode_of(self._template)
 
     def answer(
         self, say: Say, show: Callable[[str], None], interrupted: Callable[[], bool]
     ) -> Ended:
         finish, tokens = "stop", 0
+        if self.thinking:
+            self._ask_with(say, show)
         stream: Any = self._llama.create_chat_completion(
             messages=say.messages,  # type: ignore[arg-type]
+            tools=say.tools or None,  # type: ignore[arg-type]
             max_tokens=say.max_tokens,
             temperature=say.temperature,
             top_p=say.top_p,
@@ -143,6 +152,27 @@ class GgufChatModel:
                 if interrupted():
                     return Ended("asked", tokens)
         return Ended(finish, tokens)
+
+    def _ask_with(self, say: Say, show: Callable[[str], None]) -> None:
+        """Renders the next prompt with thinking or without, and shows a thought that it opens."""
+        from llama_cpp.llama_chat_format import (
+            Jinja2ChatFormatter,
+            chat_formatter_to_chat_completion_handler,
+        )
+
+        llama: Any = self._llama
+        marks = [llama.detokenize([token], special=True).decode() if token >= 0 else ""
+                 for token in (llama.token_eos(), llama.token_bos())]  # fmt: skip
+        form = Jinja2ChatFormatter(self._template, *marks, stop_token_ids=[llama.token_eos()])
+
+        def formatted(**given: Any) -> Any:
+            made = form(**given, **values_for(self._template, say.thinking))
+            head = head_of(made.prompt)
+            if head.state == "open":
+                show(made.prompt[len(head.text) :])
+            return made
+
+        self._llama.chat_handler = chat_formatter_to_chat_completion_handler(formatted)
 
 
 def _check_gguf(path: Path) -> None:
@@ -181,6 +211,7 @@ class TransformersChatModel:
             eos_token_id=sorted(self._ends), pad_token_id=self._tokenizer.pad_token_id, top_k=0
         )
         self.detail = f"{loaded.model.num_parameters():,} weights, {loaded.device}"
+        self.thinking = mode_of(str(self._tokenizer.get_chat_template()))
 
     def answer(
         self, say: Say, show: Callable[[str], None], interrupted: Callable[[], bool]
@@ -190,9 +221,16 @@ class TransformersChatModel:
         from transformers.generation.stopping_criteria import StoppingCriteriaList
 
         from workers.data.tokenize.chat_template import render
+        from workers.data.tokenize.completion import answer_turn
         from workers.engines.streaming import Stream
 
-        text = render(say.messages, self._tokenizer, generation=True)
+        turns = [
+            answer_turn(turn["content"], self._tokenizer) if turn["role"] == "assistant" else turn
+            for turn in say.messages
+        ]
+        text = render(
+            turns, self._tokenizer, generation=True, tools=say.tools, thinking=say.thinking
+        )
         ids = self._tokenizer(text, add_special_tokens=False, return_tensors="pt")["input_ids"]
         ids = ids.to(self._model.device)  # (1, prompt)
         torch.seed() if say.seed is None else torch.manual_seed(say.seed)
@@ -201,7 +239,7 @@ class TransformersChatModel:
             if say.temperature > 0
             else {"do_sample": False}
         )
-        stream = Stream(self._tokenizer, self._ends, show, interrupted)
+        stream = Stream(self._tokenizer, text, self._ends, show, interrupted)
         self._model.generate(
             ids, attention_mask=torch.ones_like(ids), max_new_tokens=say.max_tokens,
             streamer=stream, stopping_criteria=StoppingCriteriaList([stream]), **sampling,

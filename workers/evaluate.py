@@ -7,7 +7,8 @@ from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from workers.data.tokenize.chat_template import render
+from workers.data.tokenize.chat_template import Tools, render
+from workers.data.tokenize.completion import completion_text, cut_while_thinking
 
 if TYPE_CHECKING:
     import torch
@@ -28,6 +29,8 @@ class Completion(NamedTuple):
     tokens: int
     truncated: bool
     """It did not end by itself within the max completion tokens."""
+    cut_thinking: bool = False
+    """It was truncated before its thinking came to an end."""
 
 
 class Generator:
@@ -43,13 +46,24 @@ class Generator:
         self._ends = turn_ends(model, tokenizer)
 
     def complete(
-        self, prompts: Sequence[list[Message]], longest: int, temperature: float = 0.0
+        self,
+        prompts: Sequence[list[Message]],
+        longest: int,
+        temperature: float = 0.0,
+        *,
+        tools: Sequence[Tools] = (),
     ) -> list[Completion]:
         """A completion of each conversation, in order; greedy at temperature 0.
 
         Prompts of like length are completed together, padded on the left.
+
+        Args:
+            tools: of each conversation those that it may call; none where left out.
         """
-        texts = [render(prompt, self._tokenizer, generation=True) for prompt in prompts]
+        texts = [
+            render(prompt, self._tokenizer, generation=True, tools=offered)
+            for prompt, offered in zip(prompts, tools or [()] * len(prompts), strict=True)
+        ]
         order = sorted(range(len(texts)), key=lambda at: len(texts[at]))
         batch = BATCH if self._model.num_parameters() < LARGE_MODEL else LARGE_BATCH
         completions: list[Completion | None] = [None] * len(texts)
@@ -89,14 +103,14 @@ class Generator:
                 eos_token_id=sorted(self._ends),
             )  # fmt: skip
         width = encoded["input_ids"].shape[1]
-        return [self._completion(ids) for ids in output[:, width:].tolist()]
+        return list(map(self._completion, output[:, width:].tolist(), texts))
 
-    def _completion(self, ids: list[int]) -> Completion:
-        tokenizer: Any = self._tokenizer
+    def _completion(self, ids: list[int], prompt: str) -> Completion:
         end = next((at for at, token in enumerate(ids) if token in self._ends), None)
         length = len(ids) if end is None else end + 1
-        text = tokenizer.decode(ids[:length], skip_special_tokens=True)
-        return Completion(text, length, truncated=end is None)
+        text = completion_text(ids[:length], prompt, self._tokenizer)
+        cut = cut_while_thinking(text, truncated=end is None)
+        return Completion(text, length, end is None, cut)
 
 
 def turn_ends(model: Any, tokenizer: Any) -> set[int]:
@@ -121,7 +135,8 @@ class Measured:
 def accuracy_of(rows: Sequence[Row], completions: Sequence[Completion]) -> Measured:
     """The share of rows answered right: a completion's final answer must equal the reference.
 
-    Also the mean length in tokens and the share that was truncated, which explains a low share.
+    Also the mean length in tokens and the share that was truncated, which explains a low share;
+    of those the share that was still thinking, where there are any.
     """
     from workers.answers import is_right
 
@@ -131,4 +146,7 @@ def accuracy_of(rows: Sequence[Row], completions: Sequence[Completion]) -> Measu
         "completion_length": sum(one.tokens for one in completions) / len(rows),
         "truncation_rate": sum(one.truncated for one in completions) / len(rows),
     }
+    cut = sum(one.cut_thinking for one in completions)
+    if cut:
+        values["cut_thinking_rate"] = cut / len(rows)
     return Measured(values, {"accuracy": [float(one) for one in right]})

@@ -20,7 +20,7 @@ LEVELS = {
 EXAMPLE = 70
 """Characters of an example."""
 SHOWN_BAD = 5
-"""Bad lines that are written out; the rest is counted."""
+"""Reasons of bad lines that are written out; the rest is counted."""
 CUT = ("no_trained_tokens", "too_long", "truncated", "answer_cut_off")
 """Findings that a greater max sequence length mends."""
 LENGTH_STEP = 64
@@ -54,11 +54,16 @@ class AuditView(QWidget):
         self.result = result
         self._column.addWidget(label(headline(result), "label", wrap=True))
         self._column.addWidget(label(figures(result), "muted", wrap=True, select=True))
-        for bad in result.bad[:SHOWN_BAD]:
-            where = f"{bad.file}, line {bad.line}" if bad.file else f"Line {bad.line}"
-            self._line("bad", "x-circle", f"{where} cannot be used.", bad.reason)
-        if result.unusable > SHOWN_BAD:
-            self._column.addWidget(label(f"And {result.unusable - SHOWN_BAD:,} more.", "muted"))
+        groups = result.groups
+        for group in groups[:SHOWN_BAD]:
+            where = f"{group.where[:1].upper()}{group.where[1:]}"
+            self._line("bad", "x-circle", f"{where} cannot be used.", group.reason)
+        left = result.unusable - sum(group.count for group in groups[:SHOWN_BAD])
+        if left:
+            self._column.addWidget(label(f"And {left:,} more.", "muted"))
+        if result.proposal is not None:
+            self._line("muted", "lightbulb", result.proposal.words,
+                       "Take these columns where the first rows are shown.")  # fmt: skip
         if result.bad and "skip" in self._remedies:
             skip = button("Leave out bad rows", self._theme, name="skip-bad-rows")
             skip.clicked.connect(self.skip_asked)
@@ -175,7 +180,7 @@ def headline(result: AuditResult) -> str:
 
 def figures(result: AuditResult) -> str:
     """Rows, shape, tokens and what share of them is in the loss, as a sentence."""
-    told = f"{result.rows:,} rows"
+    told = result.counted
     if result.format:
         told += f" of shape {result.format.replace('_', ' ')}"
     if result.tokens is not None:

@@ -24,6 +24,8 @@ from studio.widgets.combo import ComboBox
 from studio.widgets.text import button, label
 from workers.protocol.options import Option, text_of
 
+UNSET = "not set"
+"""What the empty choice is called."""
 Check = Callable[[Any], str]
 """Says what is wrong with a value of the right kind, or nothing."""
 
@@ -84,7 +86,8 @@ class Field(QWidget):
     def _make_editor(self) -> QLineEdit | QComboBox | QCheckBox:
         if self.option.choices:
             box = ComboBox()
-            box.addItems(list(self.option.choices))
+            for choice in self.option.choices:
+                box.addItem(choice or UNSET, choice)
             box.currentTextChanged.connect(self._on_edited)
             return box
         if self.option.kind is bool:
@@ -98,7 +101,7 @@ class Field(QWidget):
     @property
     def value(self) -> Any:
         if isinstance(self._editor, QComboBox):
-            return self._editor.currentText()
+            return self._editor.currentData()
         if isinstance(self._editor, QCheckBox):
             return self._editor.isChecked()
         if isinstance(self._editor, QPlainTextEdit):
@@ -108,7 +111,7 @@ class Field(QWidget):
 
     def set_value(self, value: Any) -> None:
         if isinstance(self._editor, QComboBox):
-            self._editor.setCurrentText(str(value))
+            self._editor.setCurrentIndex(self._editor.findData(str(value)))
         elif isinstance(self._editor, QCheckBox):
             self._editor.setChecked(bool(value))
         elif isinstance(self._editor, QPlainTextEdit):

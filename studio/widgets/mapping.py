@@ -9,6 +9,7 @@ from PySide6.QtWidgets import QComboBox, QFrame, QGridLayout, QScrollArea, QVBox
 
 from studio.theme import SPACE, Theme
 from studio.widgets.combo import ComboBox
+from studio.widgets.proposal import ProposalView
 from studio.widgets.text import button, label
 from workers.protocol.browse import Opening
 from workers.protocol.recipe import Column
@@ -37,6 +38,8 @@ class MappingView(QScrollArea):
         self._grid.setColumnStretch(0, 1)
         self._grid.setColumnStretch(1, 1)
         self._why = label("", "muted", wrap=True, select=True)
+        self.proposal = ProposalView(theme)
+        self.proposal.taken.connect(self.mapped)
         self.detect = button("Find the columns again", theme, kind="quiet", name="detect-columns")
         self.detect.clicked.connect(lambda: self.mapped.emit({}))
         inner = QWidget()
@@ -44,6 +47,7 @@ class MappingView(QScrollArea):
         column.setContentsMargins(SPACE, 2 * SPACE, SPACE, 0)
         column.setSpacing(2 * SPACE)
         column.addWidget(self._why)
+        column.addWidget(self.proposal)
         column.addLayout(self._grid)
         column.addWidget(self.detect, 0, Qt.AlignmentFlag.AlignLeft)
         column.addStretch(1)
@@ -53,6 +57,7 @@ class MappingView(QScrollArea):
         """The columns as a dataset was taken; keeps the boxes where the columns are the same."""
         self.by_hand = by_hand
         self._why.setText(opening.why)
+        self.proposal.show_proposal(opening.proposal)
         self.detect.setVisible(by_hand)
         columns = opening.columns[:MOST_COLUMNS]
         if columns != list(self.boxes):

@@ -1,7 +1,7 @@
 """A row as the model reads it: token after token, what is in the loss, masked, truncated.
 
 Tokens are laid out once for a width and painted by sight, so that long rows stay quick. Learnt ones
-stand on a tint and are underlined; nothing is told by colour alone.
+stand on a tint and are underlined, thinking has a line above it; nothing is told by colour alone.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ PADDING = 5
 """Pixels on both sides of a special token's text, within its frame."""
 NEWLINE = "↵"
 LEGEND = [
-    ("in the loss", "trained"), ("masked", "masked"), ("special", "special"),
-    ("truncated", "behind"),
+    ("in the loss", "trained"), ("masked", "masked"), ("thinking", "thought"),
+    ("special", "special"), ("truncated", "behind"),
 ]  # fmt: skip
 
 
@@ -45,7 +45,7 @@ class Run(NamedTuple):
     width: float
     text: str
     look: str
-    """trained, masked, special, special_trained or behind."""
+    """trained, masked, thought, thought_trained, special, special_trained or behind."""
     token: int
     view: int
 
@@ -231,6 +231,7 @@ class TokenText(QAbstractScrollArea):
         view = self.views[run.view]
         words = {"trained": "in the loss", "special_trained": "special, in the loss",
                  "masked": "masked", "special": "special, masked",
+                 "thought": "thinking, masked", "thought_trained": "thinking, in the loss",
                  "behind": "truncated"}  # fmt: skip
         said = repr(view.pieces[run.token].text)
         return f"Token {run.token + 1:,} of {view.tokens:,}: {said}, {words[run.look]}"
@@ -284,6 +285,8 @@ def paint_runs(
             painter.fillRect(QRectF(box.x(), box.bottom() - 2, box.width(), 2),
                              QColor(colours.accent))  # fmt: skip
             painter.setPen(QColor(colours.text))
+        elif run.look.startswith("thought"):
+            _paint_thought(painter, box, colours, in_loss=run.look == "thought_trained")
         elif run.look.startswith("special"):
             _paint_frame(painter, box, colours, in_loss=run.look == "special_trained")
             box = box.adjusted(PADDING, 0, 0, 0)
@@ -294,6 +297,15 @@ def paint_runs(
         if run.look == "behind":
             middle = round(box.center().y())
             painter.drawLine(round(box.x()), middle, round(box.right()), middle)
+
+
+def _paint_thought(painter: QPainter, box: QRectF, colours: Palette, *, in_loss: bool) -> None:
+    painter.fillRect(box, QColor(colours.thought_soft))
+    painter.fillRect(QRectF(box.x(), box.y(), box.width(), 2), QColor(colours.thought))
+    if in_loss:
+        painter.fillRect(QRectF(box.x(), box.bottom() - 2, box.width(), 2),
+                         QColor(colours.accent))  # fmt: skip
+    painter.setPen(QColor(colours.text if in_loss else colours.muted))
 
 
 def _paint_frame(painter: QPainter, box: QRectF, colours: Palette, *, in_loss: bool) -> None:
@@ -312,6 +324,8 @@ def look_of(piece: Piece, index: int, truncated_at: int | None) -> str:
         return "behind"
     if piece.special:
         return "special_trained" if piece.trained else "special"
+    if piece.thinking:
+        return "thought_trained" if piece.trained else "thought"
     return "trained" if piece.trained else "masked"
 
 

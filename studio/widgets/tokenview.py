@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import get_args
+from collections.abc import Iterable
 
 from PySide6.QtCore import Qt, Signal
 from PySide6.QtGui import QIntValidator
@@ -10,26 +10,32 @@ from PySide6.QtWidgets import QComboBox, QGridLayout, QLineEdit, QVBoxLayout, QW
 
 from studio.theme import SPACE, Theme
 from studio.widgets.combo import ComboBox
-from studio.widgets.text import label
+from studio.widgets.templates import TemplateBox
+from studio.widgets.text import button, label
 from studio.widgets.tokens import Legend, TokenText, counted
 from workers.protocol.browse import TokenView
-from workers.protocol.recipe import Template
 
 MODELS = ["starter", "smollm2"]
 LONGEST = 1024
-OTHER = "The run has to learn with this template too: set it in the recipe as model.template."
+OTHER = (
+    'The run has to learn with this template too: "Use in the wizard" takes it along; in a recipe '
+    "it is model.template."
+)
 
 
 class TokensView(QWidget):
     """`changed` tells that the row is to be read anew, by another model, template or length."""
 
     changed = Signal()
+    edit_asked = Signal()
+    """The template is to be edited."""
 
     def __init__(self, theme: Theme) -> None:
         super().__init__()
-        self._make_choosers()
+        self._make_choosers(theme)
         self.warnings = label("", "", wrap=True, select=True)
         self.counts = label("", "label", wrap=True)
+        self.mask = label("", "muted", wrap=True)
         self.tokens = TokenText(theme)
         column = QVBoxLayout(self)
         column.setContentsMargins(SPACE, 2 * SPACE, 0, 0)
@@ -37,19 +43,23 @@ class TokensView(QWidget):
         column.addLayout(self._choosers())
         column.addWidget(self.warnings)
         column.addWidget(self.counts)
+        column.addWidget(self.mask)
         column.addWidget(self.tokens, 1)
         column.addWidget(Legend(theme), 0, Qt.AlignmentFlag.AlignLeft)
         self.say("Choose a row to see it as the model will.")
 
-    def _make_choosers(self) -> None:
+    def _make_choosers(self, theme: Theme) -> None:
         self.models = ComboBox("token-model", "Model")
         self.models.setEditable(True)
         self.models.setInsertPolicy(QComboBox.InsertPolicy.NoInsert)
         self.models.setSizeAdjustPolicy(
             QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon
         )
-        self.templates = ComboBox("token-template", "Chat template")
-        self.templates.addItems(list(get_args(Template)))
+        self.templates = TemplateBox("token-template")
+        self.edit_template = button("Edit…", theme, "pencil-simple", kind="quiet",
+                                    name="edit-template")  # fmt: skip
+        self.edit_template.setToolTip("Write a chat template and see what it makes of a row")
+        self.edit_template.clicked.connect(self.edit_asked)
         self.length = QLineEdit(str(LONGEST))
         self.length.setObjectName("token-length")
         self.length.setAccessibleName("Max sequence length, in tokens")
@@ -59,7 +69,7 @@ class TokensView(QWidget):
         line = self.models.lineEdit()
         assert line is not None
         line.editingFinished.connect(self.changed)
-        self.templates.activated.connect(self.changed)
+        self.templates.chosen.connect(self.changed)
         self.length.editingFinished.connect(self.changed)
 
     def _choosers(self) -> QGridLayout:
@@ -67,7 +77,7 @@ class TokensView(QWidget):
         grid.setHorizontalSpacing(SPACE)
         grid.setVerticalSpacing(SPACE // 2)
         parts = [("Model", self.models, 3), ("Template", self.templates, 2),
-                 ("Max sequence length", self.length, 1)]  # fmt: skip
+                 ("", self.edit_template, 0), ("Max sequence length", self.length, 1)]  # fmt: skip
         for column, (words, widget, stretch) in enumerate(parts):
             grid.addWidget(label(words, "muted"), 0, column)
             grid.addWidget(widget, 1, column)
@@ -97,7 +107,8 @@ class TokensView(QWidget):
 
     @property
     def template(self) -> str:
-        return self.templates.currentText()
+        """As a recipe names it."""
+        return self.templates.template
 
     @property
     def max_length(self) -> int:
@@ -108,13 +119,14 @@ class TokensView(QWidget):
         self.changed.emit()
 
     def show_views(self, views: list[TokenView]) -> None:
-        """What the row became: one view, or the two sides of a pair."""
+        """What the row became: one view, the two sides of a pair, or one for each answer."""
         warnings = list(dict.fromkeys(words for view in views for words in view.warnings))
         if self.template != "auto":
             warnings.append(OTHER)
         self._warn(warnings)
+        self._tell_mask(dict.fromkeys(view.mask for view in views if view.mask))
         if len(views) == 1:
-            self.counts.setText(counted(views[0]))
+            self.counts.setText(" · ".join(filter(None, (counted(views[0]), views[0].mask))))
         else:
             told = f"{sum(view.tokens for view in views):,} tokens in {len(views)} answers"
             self.counts.setText(told if views else "")
@@ -123,8 +135,14 @@ class TokensView(QWidget):
     def say(self, words: str) -> None:
         """Why there are no tokens."""
         self._warn([])
+        self._tell_mask([])
         self.counts.setText("")
         self.tokens.say(words)
+
+    def _tell_mask(self, ways: Iterable[str]) -> None:
+        """How it was told which tokens are in the loss."""
+        self.mask.setText(" ".join(ways))
+        self.mask.setVisible(bool(self.mask.text()))
 
     def _warn(self, warnings: list[str]) -> None:
         self.warnings.setText("\n".join(f"⚠ {words}" for words in warnings))

@@ -21,11 +21,39 @@ from workers.__main__ import run_folder
 from workers.host import Host, serve
 from workers.protocol import events, requests
 from workers.protocol.assets import builtin_dataset
-from workers.protocol.browse import Opening, Piece, RowView, TokenView, Version
+from workers.protocol.browse import Opening, Piece, RowView, TemplateFinding, TokenView, Version
 from workers.protocol.jobs import Browse
+from workers.protocol.mapping import Proposal
 from workers.protocol.refusal import Refusal
 
 MILLION = 1_000_000
+
+
+SERVED = {
+    "chosen": ["dpo", "ipo", "simpo", "cpo", "orpo", "kto", "reward"],
+    "label": ["kto"], "completion": ["sft", "dpo", "distill"], "messages": ["sft", "distill"],
+    "prompt": ["grpo", "rlhf"], "text": ["cpt"],
+}  # fmt: skip
+"""The stages that a column serves; completions serve DPO as well, for the token view's sides."""
+
+
+def stages_of(columns: set[str]) -> list[str]:
+    return [stage for column, stages in SERVED.items() if column in columns for stage in stages]
+
+
+def proposal_of(first: dict[str, str]) -> Proposal | None:
+    """Of a row with a `customer_message`."""
+    if "customer_message" not in first:
+        return None
+    mapping = {"customer_message": "prompt", "agent_reply": "completion"}
+    example = {ours: first[theirs] for theirs, ours in mapping.items()}
+    return Proposal(
+        mapping=mapping,
+        format="prompt_completion",
+        sure=True,
+        why="these look like questions with answers.",
+        examples=[example],
+    )
 
 
 class Look:
@@ -56,7 +84,8 @@ class Look:
         self.host.emit(events.Opened(opening=Opening(
             source=self.task.source.source, path=str(self.path), format=shape,
             why="It has a prompt." if mapping else "No column is a prompt.", mapping=mapping,
-            columns=list(first), stages=["sft", "dpo"] if mapping else [], licence="MIT",
+            columns=list(first), stages=stages_of(set(mapping.values())), licence="MIT",
+            proposal=None if mapping else proposal_of(first),
             licence_from="the fake", version_of=version.get("source", ""),
         )))  # fmt: skip
         bad = sum(bool(self.view(row).reason) for row in range(min(self.count, 1000)))
@@ -88,6 +117,11 @@ class Look:
                 self.open()
             case requests.ShowTokens():
                 self.host.emit(self.tokens(request))
+            case requests.ShowTemplate(template=template):
+                shown = f"{{{{ messages }}}} of {template}"
+                self.host.emit(events.TemplateShown(template=template, jinja=shown))
+            case requests.TryTemplate():
+                self.host.emit(self.tried(request))
             case requests.SaveVersion():
                 self.save(request)
             case _:
@@ -104,6 +138,18 @@ class Look:
         sides = ["chosen", "rejected"] if "chosen" in given else [""]
         views = [self.side(request, given, side) for side in sides]
         return events.TokensShown(row=request.row, views=views)
+
+    def tried(self, request: requests.TryTemplate) -> events.TemplateTried:
+        """The row's tokens, or the line at which `broken` stands."""
+        lines = request.jinja.split("\n")
+        if "broken" in request.jinja:
+            line = next(number for number, one in enumerate(lines, 1) if "broken" in one)
+            return events.TemplateTried(row=request.row, reason="It is broken.", line=line)
+        found = TemplateFinding(level="warning", text="It asks oddly.", remedy="Mend it.", line=2)
+        asked = requests.ShowTokens(row=request.row, text=request.text, max_length=64)
+        return events.TemplateTried(
+            row=request.row, views=self.tokens(asked).views, findings=[found] * (len(lines) > 1)
+        )
 
     def side(self, request: requests.ShowTokens, given: dict[str, str], side: str) -> TokenView:
         asked = re.findall(r"\s*\S+", str(given.get("prompt", "")))
@@ -144,7 +190,14 @@ def browse(host: Host) -> None:
     assert isinstance(task, Browse)
     look = Look(host, task)
     look.open()
-    kinds = (requests.ShowRows, requests.MapColumns, requests.ShowTokens, requests.SaveVersion)
+    kinds = (
+        requests.ShowRows,
+        requests.MapColumns,
+        requests.ShowTokens,
+        requests.SaveVersion,
+        requests.ShowTemplate,
+        requests.TryTemplate,
+    )
     serve(host, dict.fromkeys(kinds, look.answer))
     host.emit(events.Finished())
 

@@ -12,44 +12,10 @@ stands in, with the family's special tokens in it.
 from __future__ import annotations
 
 import argparse
-import json
-import struct
-from collections.abc import Iterator
-from importlib.resources import files
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any
 
-import torch
-import transformers
-from tokenizers import (
-    AddedToken,
-    Regex,
-    Tokenizer,
-    decoders,
-    models,
-    normalizers,
-    pre_tokenizers,
-    processors,
-)
-
-NORMAL, UNKNOWN, CONTROL, USER_DEFINED = range(1, 5)
-"""Token types, as GGUF and SentencePiece both number them."""
-
-STRING, ARRAY = 8, 9
-NUMBERS = {**dict(enumerate("BbHhIif?")), 10: "Q", 11: "q", 12: "d"}
-"""GGUF's types of values."""
-
-CONTRACTIONS = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)"
-REST = r"\s*[\r\n]+|\s+(?!\S)|\s+"
-SPLITS = {
-    "qwen2": rf"{CONTRACTIONS}|[^\r\n\p{{L}}\p{{N}}]?\p{{L}}+|\p{{N}}"
-    rf"| ?[^\s\p{{L}}\p{{N}}]+[\r\n]*|{REST}",
-    "qwen35": rf"{CONTRACTIONS}|[^\r\n\p{{L}}\p{{N}}]?[\p{{L}}\p{{M}}]+|\p{{N}}"
-    rf"| ?[^\s\p{{L}}\p{{M}}\p{{N}}]+[\r\n]*|{REST}",
-    "llama-bpe": rf"{CONTRACTIONS}|[^\r\n\p{{L}}\p{{N}}]?\p{{L}}+|\p{{N}}{{1,3}}"
-    rf"| ?[^\s\p{{L}}\p{{N}}]+[\r\n]*|{REST}",
-}
-"""What a byte-level vocabulary splits text by before its merges."""
+from tests.fakes.snapshots import Family, write_snapshot
 
 PHI4 = (
     "{% for message in messages %}{{ '<|' + message['role'] + '|>' + message['content'] + '<|end|>'"
@@ -62,33 +28,37 @@ MISTRAL = (
     "{{ ' ' + message['content'] + eos_token }}{% else %}"
     "{{ raise_exception('Only user and assistant roles are supported!') }}{% endif %}{% endfor %}"
 )
+OLMO2 = (
+    "{{ bos_token }}{% for message in messages %}{% if message['role'] == 'assistant' %}"
+    "{{ '<|assistant|>\n' + message['content'] + eos_token }}{% if not loop.last %}{{ '\n' }}"
+    "{% endif %}{% else %}{{ '<|' + message['role'] + '|>\n' + message['content'] + '\n' }}"
+    "{% endif %}{% if loop.last and add_generation_prompt %}{{ '<|assistant|>\n' }}{% endif %}"
+    "{% endfor %}"
+)
+OLMO3 = (
+    "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\n' }}"
+    "{{ message['content'] }}{% if message['role'] == 'assistant' and loop.last %}{{ eos_token }}"
+    "{% else %}{{ '<|im_end|>\n' }}{% endif %}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
+)
+FALCON_H1 = (
+    "{{ bos_token }}{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\n' +"
+    " message['content'] + '<|im_end|>\n' }}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
+)
+ERNIE = (
+    "{{ bos_token }}{% for message in messages %}{% if message['role'] == 'assistant' %}"
+    "{{ 'Assistant: ' + message['content'] + '<|end_of_sentence|>' }}"
+    "{% elif message['role'] == 'user' %}{{ 'User: ' + message['content'] + '\n' }}"
+    "{% else %}{{ message['content'] + '\n' }}{% endif %}{% endfor %}"
+    "{% if add_generation_prompt %}{{ 'Assistant: ' }}{% endif %}"
+)
+EXAONE = (
+    "{% for message in messages %}{{ '[|' + message['role'] + '|]\n' + message['content'] +"
+    " '[|endofturn|]\n' }}{% endfor %}{% if add_generation_prompt %}{{ '[|assistant|]\n' }}"
+    "{% endif %}"
+)
 """Templates that no package ships, from memory."""
-
-
-class Family(NamedTuple):
-    """How a family's snapshot is made."""
-
-    config: str
-    """The configuration's class in Transformers."""
-    options: dict[str, Any]
-    vocabulary: str
-    """Its GGUF file, `ggml-vocab-NAME.gguf`."""
-    template: str
-    """A file under `templates/`, `trl:NAME`, or the template itself."""
-    eos: str
-    pad: str
-    bos: str = ""
-    stops: tuple[str, ...] = ()
-    """What generation_config.json names besides `eos`."""
-    special: tuple[str, ...] = ()
-    """Special tokens put in place of reserved ones, or behind the others."""
-    plain: tuple[str, ...] = ()
-    """Added tokens that are text, such as <think>."""
-    tokenizer: str = "PreTrainedTokenizerFast"
-    """`tokenizer_class`, as the family's tokenizer_config.json has it."""
-    renamed: dict[str, str] = {}  # noqa: RUF012
-    rstrip: bool = False
-    """Whether its special tokens swallow the blanks behind them."""
 
 
 QWEN_SPECIAL = (
@@ -117,6 +87,28 @@ GEMMA: dict[str, Any] = {
     "stops": ("<end_of_turn>",), "renamed": {"<s>": "<bos>", "</s>": "<eos>"},
 }  # fmt: skip
 EXPERTS = {"num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 64}
+
+TEKKEN = (
+    "[INST]", "[/INST]", "[AVAILABLE_TOOLS]", "[/AVAILABLE_TOOLS]", "[TOOL_RESULTS]",
+    "[/TOOL_RESULTS]", "[TOOL_CALLS]", "[IMG]", "[ARGS]", "[SYSTEM_PROMPT]", "[/SYSTEM_PROMPT]",
+    "[THINK]", "[/THINK]", "<pad>",
+)  # fmt: skip
+TEKKEN_STAND_IN: dict[str, Any] = {
+    "vocabulary": "llama-bpe", "eos": "</s>", "pad": "<pad>", "bos": "<s>", "special": TEKKEN,
+    "renamed": {"<|begin_of_text|>": "<s>", "<|end_of_text|>": "</s>"},
+}  # fmt: skip
+CHATML = ("<|im_start|>", "<|im_end|>")
+THINK = ("<think>", "</think>", "<tool_call>", "</tool_call>", "<tool_response>",
+         "</tool_response>")  # fmt: skip
+VISION = {
+    "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 1, "num_attention_heads": 2,
+    "head_dim": 16, "image_size": 28, "patch_size": 14,
+}  # fmt: skip
+QWEN_VISION = {
+    "hidden_size": 32, "intermediate_size": 64, "depth": 1, "num_heads": 2, "out_hidden_size": 64,
+    "deepstack_visual_indexes": [0], "num_position_embeddings": 16, "patch_size": 14,
+}  # fmt: skip
+MAMBA = {"mamba_n_heads": 4, "mamba_d_head": 32, "mamba_d_state": 16, "mamba_chunk_size": 64}
 
 FAMILIES: dict[str, Family] = {
     "qwen2": Family("Qwen2Config", {}, template="Qwen-Qwen2.5-7B-Instruct.jinja", **QWEN),
@@ -156,7 +148,9 @@ FAMILIES: dict[str, Family] = {
         "GptOssConfig",
         {
             "head_dim": 16, "num_local_experts": 4, "num_experts_per_tok": 2,
-            "sliding_window": 128,
+            "sliding_window": 128, "rope_parameters": {
+                "rope_type": "yarn", "rope_theta": 150000.0, "factor": 32.0, "beta_fast": 32.0,
+                "beta_slow": 1.0, "truncate": False, "original_max_position_embeddings": 64},
         },
         "llama-bpe", "trl:gptoss", eos="<|return|>", pad="<|endoftext|>", bos="<|startoftext|>",
         stops=("<|endoftext|>", "<|call|>"),
@@ -220,31 +214,186 @@ FAMILIES: dict[str, Family] = {
         "gemma-4", "google-gemma-4-31B-it.jinja", eos="<eos>", pad="<pad>", bos="<bos>",
         stops=("<turn|>",), tokenizer="GemmaTokenizer",
     ),
+    "qwen3_5_vision": Family(
+        "Qwen3_5Config",
+        {
+            "text_config": {
+                "head_dim": 32, "mtp_num_hidden_layers": 1, "linear_key_head_dim": 16,
+                "linear_value_head_dim": 16, "linear_num_key_heads": 2,
+                "linear_num_value_heads": 4,
+                "layer_types": ["linear_attention", "full_attention"],
+            },
+            "vision_config": {k: v for k, v in QWEN_VISION.items() if "deepstack" not in k},
+            "image_token_id": "<|image_pad|>", "video_token_id": "<|video_pad|>",
+            "vision_start_token_id": "<|vision_start|>", "vision_end_token_id": "<|vision_end|>",
+        },
+        template="Qwen3.5-4B.jinja",
+        **QWEN_35,
+    ),
+    "qwen3_vl": Family(
+        "Qwen3VLConfig",
+        {
+            "text_config": {"head_dim": 16, "rope_parameters": {
+                "rope_type": "default", "rope_theta": 5e6, "mrope_section": [4, 2, 2],
+                "mrope_interleaved": True}},
+            "vision_config": QWEN_VISION,
+            "image_token_id": "<|image_pad|>", "video_token_id": "<|video_pad|>",
+            "vision_start_token_id": "<|vision_start|>", "vision_end_token_id": "<|vision_end|>",
+        },
+        template="trl:qwen3_vl",
+        **QWEN,
+    ),
+    "smollm3": Family(
+        "SmolLM3Config", {"tie_word_embeddings": True, "num_hidden_layers": 4}, "llama-bpe",
+        "HuggingFaceTB-SmolLM3-3B.jinja", eos="<|im_end|>", pad="<|im_end|>", special=CHATML,
+        plain=THINK,
+    ),
+    "gemma3": Family(
+        "Gemma3Config",
+        {
+            "text_config": {"head_dim": 16, "query_pre_attn_scalar": 16, "sliding_window": 128},
+            "vision_config": VISION, "mm_tokens_per_image": 4,
+            "boi_token_index": "<start_of_image>", "eoi_token_index": "<end_of_image>",
+            "image_token_index": "<image_soft_token>",
+        },
+        template="trl:gemma3", **GEMMA | {"special": (*GEMMA["special"], "<start_of_image>",
+                                                      "<end_of_image>", "<image_soft_token>")},
+    ),
+    "mistral_nemo": Family(
+        "MistralConfig", {"head_dim": 16, "sliding_window": None},
+        template="mistralai-Mistral-Nemo-Instruct-2407.jinja", **TEKKEN_STAND_IN,
+    ),
+    "mistral3": Family(
+        "Mistral3Config",
+        {
+            "text_config": {"model_type": "ministral3", "head_dim": 16, "rope_parameters": {
+                "rope_type": "yarn", "rope_theta": 1e6, "factor": 2.0, "beta_fast": 32.0,
+                "beta_slow": 1.0, "mscale": 1.0, "mscale_all_dim": 1.0,
+                "original_max_position_embeddings": 1024, "llama_4_scaling_beta": 0.1}},
+            "vision_config": {"model_type": "pixtral", **VISION},
+            "image_token_index": "[IMG]", "spatial_merge_size": 1,
+        },
+        template="mistralai-Ministral-3-14B-Reasoning-2512.jinja", **TEKKEN_STAND_IN,
+    ),
+    "olmo2": Family(
+        "Olmo2Config", {}, "llama-bpe", OLMO2, eos="<|endoftext|>", pad="<|pad|>",
+        bos="<|endoftext|>", special=("<|pad|>",), tokenizer="GPT2Tokenizer",
+        renamed={"<|end_of_text|>": "<|endoftext|>"},
+    ),
+    "olmo3": Family(
+        "Olmo3Config",
+        {"sliding_window": 128, "layer_types": ["sliding_attention", "full_attention"]},
+        "llama-bpe", OLMO3, eos="<|endoftext|>", pad="<|pad|>", stops=("<|im_end|>",),
+        bos="<|endoftext|>", special=("<|pad|>", *CHATML), tokenizer="GPT2Tokenizer",
+        renamed={"<|end_of_text|>": "<|endoftext|>"},
+    ),
+    "lfm2": Family(
+        "Lfm2Config",
+        {"layer_types": ["conv", "full_attention"], "block_auto_adjust_ff_dim": False},
+        "llama-bpe", "LFM2.5-Instruct.jinja", eos="<|im_end|>", pad="<|pad|>",
+        bos="<|startoftext|>", special=("<|pad|>", *CHATML), plain=THINK,
+        renamed={"<|begin_of_text|>": "<|startoftext|>", "<|end_of_text|>": "<|endoftext|>"},
+    ),
+    "lfm2_moe": Family(
+        "Lfm2MoeConfig",
+        {"layer_types": ["conv", "full_attention"], "num_dense_layers": 1, **EXPERTS},
+        "llama-bpe", "LFM2-8B-A1B.jinja", eos="<|im_end|>", pad="<|pad|>",
+        bos="<|startoftext|>",
+        special=("<|pad|>", *CHATML, "<|tool_list_start|>", "<|tool_list_end|>",
+                 "<|tool_response_start|>", "<|tool_response_end|>"),
+        renamed={"<|begin_of_text|>": "<|startoftext|>", "<|end_of_text|>": "<|endoftext|>"},
+    ),
+    "minicpm5": Family(
+        "LlamaConfig", {}, "llama-bpe", "openbmb-MiniCPM5-1B.jinja", eos="</s>", pad="</s>",
+        bos="<s>", stops=("<|im_end|>",), special=CHATML, plain=THINK,
+        renamed={"<|begin_of_text|>": "<s>", "<|end_of_text|>": "</s>"},
+    ),
+    "apertus": Family(
+        "ApertusConfig", {}, "llama-bpe", "Apertus-8B-Instruct.jinja", eos="<|assistant_end|>",
+        pad="<pad>", bos="<s>",
+        special=("<pad>", *(f"<|{role}_{end}|>" for end in ("start", "end")
+                            for role in ("system", "developer", "user", "assistant")),
+                 "<|inner_prefix|>", "<|inner_suffix|>", "<|tools_prefix|>", "<|tools_suffix|>"),
+        renamed={"<|begin_of_text|>": "<s>", "<|end_of_text|>": "</s>"},
+    ),
+    "granite_4_1": Family(
+        "GraniteConfig", GRANITE, "llama-bpe", "ibm-granite-granite-4.1.jinja",
+        eos="<|end_of_text|>", pad="<|pad|>", bos="<|end_of_text|>",
+        special=("<|start_of_role|>", "<|end_of_role|>", "<|pad|>"), plain=THINK[2:],
+        tokenizer="GPT2Tokenizer",
+    ),
+    "nemotron_h": Family(
+        "NemotronHConfig",
+        {
+            "layers_block_type": ["linear_attention", "moe", "full_attention", "moe"],
+            "head_dim": 16, "mamba_num_heads": 4, "mamba_head_dim": 32, "ssm_state_size": 16,
+            "n_groups": 2, "chunk_size": 64, "n_routed_experts": 4, "num_experts_per_tok": 2,
+            "moe_intermediate_size": 64, "moe_shared_expert_intermediate_size": 64,
+        },
+        "llama-bpe", "NVIDIA-Nemotron-3-Nano-30B-A3B-BF16.jinja", eos="<|im_end|>", pad="<pad>",
+        bos="<s>", special=("<pad>", *CHATML), plain=THINK,
+        renamed={"<|begin_of_text|>": "<s>", "<|end_of_text|>": "</s>"},
+    ),
+    "falcon_h1": Family(
+        "FalconH1Config",
+        {
+            **MAMBA, "mamba_d_ssm": 128, "mamba_n_groups": 1, "head_dim": 16,
+            "lm_head_multiplier": 0.04, "embedding_multiplier": 5.6, "key_multiplier": 0.4,
+            "attention_out_multiplier": 0.9, "ssm_in_multiplier": 1.25, "ssm_out_multiplier": 0.24,
+            "mlp_multipliers": [0.9, 0.6], "ssm_multipliers": [0.35, 0.25, 0.18, 0.5, 0.3],
+        },
+        "llama-bpe", FALCON_H1, eos="<|end_of_text|>", pad="<|pad|>", stops=("<|im_end|>",),
+        bos="<|begin_of_text|>", special=("<|pad|>", *CHATML),
+    ),
+    "glm4": Family(
+        "Glm4Config", {"head_dim": 16}, "llama-bpe", "trl:glm4moe", eos="<|endoftext|>",
+        pad="<|endoftext|>", stops=("<|user|>", "<|observation|>"),
+        special=("[gMASK]", "<sop>", "<|system|>", "<|user|>", "<|assistant|>", "<|observation|>"),
+        plain=THINK, renamed={"<|end_of_text|>": "<|endoftext|>"},
+    ),
+    "cohere2": Family(
+        "Cohere2Config",
+        {
+            "head_dim": 16, "sliding_window": 128, "rotary_pct": 1.0, "logit_scale": 0.25,
+            "layer_types": ["sliding_attention", "full_attention"],
+        },
+        "command-r", "trl:cohere2", eos="<|END_OF_TURN_TOKEN|>", pad="<PAD>", bos="<BOS_TOKEN>",
+        special=("<|START_RESPONSE|>", "<|END_RESPONSE|>"), tokenizer="CohereTokenizer",
+    ),
+    "seed_oss": Family(
+        "SeedOssConfig", {"head_dim": 16}, "llama-bpe", "ByteDance-Seed-OSS.jinja",
+        eos="<seed:eos>", pad="<seed:pad>", bos="<seed:bos>", special=("<seed:pad>",),
+        plain=("<seed:think>", "</seed:think>", "<seed:cot_budget_reflect>",
+               "</seed:cot_budget_reflect>", "<seed:tool_call>", "</seed:tool_call>"),
+        renamed={"<|begin_of_text|>": "<seed:bos>", "<|end_of_text|>": "<seed:eos>"},
+    ),
+    "ernie4_5": Family(
+        "Ernie4_5Config", {"head_dim": 16, "tie_word_embeddings": True}, "llama-spm", ERNIE,
+        eos="</s>", pad="<unk>", bos="<s>", special=("<|end_of_sentence|>",),
+        tokenizer="LlamaTokenizer",
+    ),
+    "exaone4": Family(
+        "Exaone4Config",
+        {
+            "head_dim": 16, "sliding_window": 128,
+            "layer_types": ["sliding_attention", "full_attention"],
+            "rope_parameters": {
+                "rope_type": "llama3", "rope_theta": 1e6, "factor": 16.0, "low_freq_factor": 1.0,
+                "high_freq_factor": 4.0, "original_max_position_embeddings": 1024},
+        },
+        "llama-bpe", EXAONE, eos="[|endofturn|]", pad="[PAD]", bos="[BOS]",
+        special=("[|endofturn|]", "[|system|]", "[|user|]", "[|assistant|]", "[PAD]"), plain=THINK,
+        renamed={"<|begin_of_text|>": "[BOS]"}, tokenizer="GPT2Tokenizer",
+    ),
 }  # fmt: skip
 """By name, which is the `model_type` where it has only one member here. `llama` is DeepSeek's
 distillation of R1 into Llama, `llama3` Llama 3.2, `qwen2` Qwen2.5.
 
-Stand-ins: Llama 3's vocabulary for gpt-oss and Granite 4, GPT-2's for Phi-4-mini, Llama 2's
-SentencePiece for Mistral 7B v0.3, Gemma 2 and Gemma 3.
+Stand-ins: Llama 3's vocabulary for every byte-level one that llama.cpp's folder lacks (gpt-oss,
+Granite 4, SmolLM3, tekken, OLMo, LFM2, MiniCPM5, Apertus, Nemotron 3, Falcon-H1, GLM-4, Seed-OSS,
+EXAONE 4), GPT-2's for Phi-4-mini, Llama 2's SentencePiece for Mistral 7B v0.3, ERNIE 4.5, Gemma 2
+and Gemma 3. GLM-4 speaks with GLM-4.5's template.
 """
-
-SIZE = {
-    "hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2, "num_attention_heads": 4,
-    "num_key_value_heads": 2, "max_position_embeddings": 2048, "initializer_range": 0.5,
-}  # fmt: skip
-
-
-class Vocabulary(NamedTuple):
-    """What a vocabulary's GGUF file holds."""
-
-    tokens: list[str]
-    types: list[int]
-    merges: list[tuple[str, str]]
-    scores: list[float]
-    kind: str
-    """gpt2 (byte-level BPE), llama (SentencePiece) or gemma4."""
-    split: str
-    """The name of what it splits text by."""
 
 
 def make_family(name: str, folder: Path, models_folder: Path, *, seed: int = 0) -> Path:
@@ -256,217 +405,8 @@ def make_family(name: str, folder: Path, models_folder: Path, *, seed: int = 0) 
         models_folder: llama.cpp's `models`, with vocabularies and templates.
         seed: of the random weights.
     """
-    family = FAMILIES[name]
-    folder.mkdir(parents=True, exist_ok=True)
-    vocabulary = read_vocabulary(models_folder / f"ggml-vocab-{family.vocabulary}.gguf")
-    vocabulary = with_tokens(vocabulary, family)
-    write_tokenizer(vocabulary, family, folder)
-    (folder / "chat_template.jinja").write_text(_template(family.template, models_folder))
-    write_model(family, vocabulary.tokens, folder, seed)
+    write_snapshot(FAMILIES[name], folder, models_folder, seed)
     return folder
-
-
-def read_vocabulary(path: Path) -> Vocabulary:
-    with path.open("rb") as file:
-        fields = dict(_metadata(file))
-
-    def field(name: str, default: Any) -> Any:
-        return fields.get(f"tokenizer.ggml.{name}", default)
-
-    merges = [tuple(merge.split(" ", 1)) for merge in field("merges", [])]
-    return Vocabulary(
-        tokens=field("tokens", []), types=field("token_type", []), merges=merges,
-        scores=field("scores", []), kind=field("model", ""), split=field("pre", ""),
-    )  # fmt: skip
-
-
-def _metadata(file: BinaryIO) -> Iterator[tuple[str, Any]]:
-    """A GGUF file's fields; gguf-py's own reader takes half a minute for a large vocabulary."""
-    _magic, _version, _tensors, count = struct.unpack("<4sIQQ", file.read(24))
-    for _ in range(count):
-        name = _value(file, STRING)
-        yield name, _value(file, *struct.unpack("<I", file.read(4)))
-
-
-def _value(file: BinaryIO, kind: int) -> Any:
-    if kind == STRING:
-        (length,) = struct.unpack("<Q", file.read(8))
-        return file.read(length).decode()
-    if kind == ARRAY:
-        inner, count = struct.unpack("<IQ", file.read(12))
-        return [_value(file, inner) for _ in range(count)]
-    layout = "<" + NUMBERS[kind]
-    return struct.unpack(layout, file.read(struct.calcsize(layout)))[0]
-
-
-def with_tokens(vocabulary: Vocabulary, family: Family) -> Vocabulary:
-    """The vocabulary with a family's own added tokens; unnamed padding behind them is left out."""
-    tokens = [family.renamed.get(token, token) for token in vocabulary.tokens]
-    types = list(vocabulary.types)
-    while tokens[-1].startswith("[PAD"):
-        del tokens[-1], types[-1]
-    free = [at for at, token in enumerate(tokens) if token.startswith("<|reserved_special_token_")]
-    for token in (*family.special, *family.plain):
-        kind = CONTROL if token in family.special else USER_DEFINED
-        if free:
-            tokens[at := free.pop(0)], types[at] = token, kind
-        else:
-            tokens.append(token)
-            types.append(kind)
-    scores = [*vocabulary.scores[: len(tokens)], *[0.0] * (len(tokens) - len(vocabulary.scores))]
-    return vocabulary._replace(tokens=tokens, types=types, scores=scores)
-
-
-def write_tokenizer(vocabulary: Vocabulary, family: Family, folder: Path) -> None:
-    """tokenizer.json, tokenizer_config.json and, for SentencePiece, tokenizer.model."""
-    backend = _backend(vocabulary, family)
-    added = [at for at, kind in enumerate(vocabulary.types) if kind in (CONTROL, USER_DEFINED)]
-    if vocabulary.kind == "llama":
-        write_sentencepiece(vocabulary, family, folder / "tokenizer.model")
-        added = sorted({*added, vocabulary.tokens.index("<unk>")})
-    decoder: dict[str, Any] = {}
-    for at in added:
-        token = vocabulary.tokens[at]
-        special = vocabulary.types[at] != USER_DEFINED
-        rstrip = family.rstrip and token not in ("<unk>", family.bos, family.eos)
-        made = AddedToken(token, special=special, normalized=False, rstrip=rstrip)
-        (backend.add_special_tokens if special else backend.add_tokens)([made])
-        decoder[str(at)] = {
-            "content": token, "lstrip": False, "normalized": False, "rstrip": rstrip,
-            "single_word": False, "special": special,
-        }  # fmt: skip
-        assert backend.token_to_id(token) == at, (token, at, backend.token_to_id(token))
-    backend.save(str(folder / "tokenizer.json"))
-    named = {"eos_token": family.eos, "pad_token": family.pad, "bos_token": family.bos or None}
-    if vocabulary.kind != "gpt2":
-        named["unk_token"] = "<unk>"
-    config = {
-        "tokenizer_class": family.tokenizer, **named, "added_tokens_decoder": decoder,
-        "model_max_length": SIZE["max_position_embeddings"],
-        "clean_up_tokenization_spaces": False,
-    }  # fmt: skip
-    if "Llama" in family.tokenizer and vocabulary.kind == "llama":
-        config |= {"add_bos_token": True, "add_eos_token": False, "legacy": False}
-    (folder / "tokenizer_config.json").write_text(json.dumps(config, indent=2, ensure_ascii=False))
-
-
-def _backend(vocabulary: Vocabulary, family: Family) -> Tokenizer:
-    ids = {token: at for at, token in enumerate(vocabulary.tokens)}
-    if vocabulary.kind == "gpt2":
-        backend = _byte_level(vocabulary, ids)
-    else:
-        backend = _space_marked(vocabulary, ids, gemma=family.tokenizer == "GemmaTokenizer")
-    if family.bos and family.tokenizer in ("GemmaTokenizer", "LlamaTokenizer",
-                                           "PreTrainedTokenizerFast"):  # fmt: skip
-        at = vocabulary.tokens.index(family.bos)
-        backend.post_processor = processors.TemplateProcessing(
-            single=f"{family.bos} $A", pair=f"{family.bos} $A $B",
-            special_tokens=[(family.bos, at)],
-        )  # fmt: skip
-    return backend
-
-
-def _byte_level(vocabulary: Vocabulary, ids: dict[str, int]) -> Tokenizer:
-    ignore = vocabulary.split == "llama-bpe"
-    backend = Tokenizer(models.BPE(ids, vocabulary.merges, ignore_merges=ignore))
-    split = SPLITS.get(vocabulary.split)
-    byte_level = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=split is None)
-    first = (
-        pre_tokenizers.Digits(individual_digits=True)
-        if split is None
-        else pre_tokenizers.Split(Regex(split), behavior="isolated", invert=False)
-    )
-    backend.pre_tokenizer = (
-        byte_level if vocabulary.split == "gpt-2" else pre_tokenizers.Sequence([first, byte_level])
-    )
-    if vocabulary.split.startswith("qwen"):
-        backend.normalizer = normalizers.NFC()
-    backend.decoder = decoders.ByteLevel()
-    return backend
-
-
-def _space_marked(vocabulary: Vocabulary, ids: dict[str, int], *, gemma: bool) -> Tokenizer:
-    """SentencePiece's BPE in the Tokenizers library: ▁ for a space, bytes for what is unknown."""
-    merges = vocabulary.merges or merges_of(vocabulary)
-    backend = Tokenizer(
-        models.BPE(ids, merges, unk_token="<unk>", fuse_unk=True, byte_fallback=True)
-    )
-    steps = [decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse()]
-    marked = normalizers.Replace(" ", "▁")
-    if gemma:
-        backend.normalizer = marked
-        backend.pre_tokenizer = pre_tokenizers.Split(" ", behavior="merged_with_previous")
-    else:
-        backend.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), marked])
-        steps.append(decoders.Strip(content=" ", left=1))
-    backend.decoder = decoders.Sequence(steps)
-    return backend
-
-
-def merges_of(vocabulary: Vocabulary) -> list[tuple[str, str]]:
-    """SentencePiece's scores as merges: every pair of pieces that makes one, the best first."""
-    ids = {token: at for at, token in enumerate(vocabulary.tokens)
-           if vocabulary.types[at] == NORMAL}  # fmt: skip
-    found = []
-    for token, at in ids.items():
-        halves = [(token[:cut], token[cut:]) for cut in range(1, len(token))]
-        pairs = [pair for pair in halves if pair[0] in ids and pair[1] in ids]
-        pairs.sort(key=lambda pair: (ids[pair[0]], ids[pair[1]]))
-        found += [(-vocabulary.scores[at], at, pair) for pair in pairs]
-    return [pair for _, _, pair in sorted(found, key=lambda one: one[:2])]
-
-
-def write_sentencepiece(vocabulary: Vocabulary, family: Family, path: Path) -> None:
-    """A real tokenizer.model; pieces behind its first unbroken part are added tokens elsewhere."""
-    from sentencepiece import sentencepiece_model_pb2
-
-    made_types: Any = sentencepiece_model_pb2  # protobuf makes its classes at run time
-    proto = made_types.ModelProto()
-    own = len(vocabulary.tokens)
-    if family.vocabulary == "phi-3":
-        own = 32000  # its added tokens stand in tokenizer_config.json alone
-    rows = zip(vocabulary.tokens, vocabulary.types, vocabulary.scores, strict=True)
-    for token, kind, score in list(rows)[:own]:
-        known = {"<unk>": UNKNOWN, "</s>": CONTROL}
-        proto.pieces.add(piece=token, type=known.get(token, kind), score=score)
-    trainer, normalizer = proto.trainer_spec, proto.normalizer_spec
-    trainer.model_type, trainer.vocab_size, trainer.byte_fallback = trainer.BPE, own, True
-    trainer.bos_piece, trainer.eos_piece = vocabulary.tokens[1], vocabulary.tokens[2]
-    normalizer.name, normalizer.remove_extra_whitespaces = "identity", False
-    normalizer.add_dummy_prefix = family.tokenizer != "GemmaTokenizer"
-    path.write_bytes(proto.SerializeToString())
-
-
-def _template(named: str, models_folder: Path) -> str:
-    if named.startswith("trl:"):
-        return (files("trl") / f"chat_templates/{named[4:]}.jinja").read_text()
-    if named.endswith(".jinja"):
-        return (models_folder / "templates" / named).read_text()
-    return named
-
-
-def write_model(family: Family, tokens: list[str], folder: Path, seed: int) -> None:
-    """config.json, generation_config.json and random weights in bf16."""
-    ids = {token: at for at, token in enumerate(tokens)}
-    named = {"eos_token_id": ids[family.eos], "pad_token_id": ids[family.pad],
-             "bos_token_id": ids.get(family.bos)}  # fmt: skip
-    config = _config(family, -(-len(tokens) // 64) * 64, named)
-    torch.manual_seed(seed)
-    model = transformers.AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16)
-    ends = [ids[token] for token in (family.eos, *family.stops)]
-    model.generation_config = transformers.GenerationConfig(
-        **named | {"eos_token_id": ends if len(ends) > 1 else ends[0]}
-    )
-    model.save_pretrained(folder)
-
-
-def _config(family: Family, size: int, named: dict[str, Any]) -> Any:
-    common = {**SIZE, "vocab_size": size, **named}
-    options = dict(family.options)
-    if "text_config" in options:
-        text = {**common, "vocab_size_per_layer_input": size, **options["text_config"]}
-        return getattr(transformers, family.config)(**options | {"text_config": text})
-    return getattr(transformers, family.config)(**common | options)
 
 
 if __name__ == "__main__":

@@ -219,7 +219,8 @@ def chat(host: Host) -> None:
     assert isinstance(task, Chat)
     host.emit(events.Phase(name="Loading the model"))
     time.sleep(STEP_S)
-    host.emit(events.Ready(model=task.model, detail="a fake"))
+    thinking = os.environ.get("FAKE_THINKING", "")
+    host.emit(events.Ready(model=task.model, detail="a fake", thinking=thinking))
     serve(host, {requests.Say: lambda say: _answer(host, say)})
     host.emit(events.Finished())
 

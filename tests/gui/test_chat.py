@@ -8,6 +8,7 @@ from PySide6.QtCore import Qt
 from PySide6.QtWidgets import QApplication
 
 from tests.gui.conftest import Driver
+from workers.protocol import wire
 from workers.protocol.recipe import Recipe
 
 
@@ -65,6 +66,27 @@ def test_loading_does_not_take_the_focus_from_what_is_being_written(
     driver.wait(chat.send.isEnabled)
     _write(driver, " brief")
     assert chat.system.toPlainText() == "You are brief"
+
+
+def test_thinking_is_asked_for_where_the_model_has_a_switch(
+    driver: Driver, folders: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FAKE_STEP_S", "0.01")
+    driver.go("Chat")
+    chat = driver.window.chat
+    field = chat.sampling.fields["thinking"]
+    chat.open(folders[0])
+    driver.wait(chat.send.isEnabled)
+    assert not field.isVisible()
+    monkeypatch.setenv("FAKE_THINKING", "on")
+    chat.open(folders[1])
+    driver.wait(chat.send.isEnabled)
+    assert field.isVisible()
+    field.set_value("off")
+    chat.composer.setPlainText("two and two")
+    driver.click("send")
+    folder = driver.studio.jobs.folder(driver.studio.store.jobs("chat")[0].id)
+    driver.wait(lambda: '"thinking":"off"' in (folder / wire.REQUESTS).read_text())
 
 
 def test_one_may_write_in_the_arena_before_both_are_there(

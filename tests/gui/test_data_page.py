@@ -372,6 +372,12 @@ def test_long_rows_are_laid_out_and_painted_quickly(driver: Driver) -> None:
     assert look_of(pieces[4001], 4001, 4000) == "behind"
 
 
+def test_thinking_has_a_look_of_its_own() -> None:
+    looks = [look_of(Piece("a", trained, thinking=True), 0, None) for trained in (True, False)]
+    assert looks == ["thought_trained", "thought"]
+    assert look_of(Piece("<|x|>", False, special=True, thinking=True), 0, None) == "special"
+
+
 def test_rows_that_are_not_there_are_not_asked_for_again(driver: Driver, page: DataPage) -> None:
     table = page.browser.table
     table.forget(total=60)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from studio.draft import Base, RecipeDraft, draft_source
+from studio.draft import Base, RecipeDraft
+from studio.draft_source import draft_source
 from workers.protocol.recipe import Source, Stage
 from workers.protocol.stages import PARAMETERS
 

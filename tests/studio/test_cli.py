@@ -15,7 +15,9 @@ import pytest
 from studio.__main__ import main
 from studio.settings import Settings, save_settings
 from workers.protocol.exports import PARITY, record_parity
+from workers.protocol.jobs import Train
 from workers.protocol.recipe import Recipe, format_recipe
+from workers.protocol.wire import read_job
 
 
 class Cli:
@@ -80,6 +82,16 @@ def test_the_whole_way(cli: Cli, file: str) -> None:
     assert code == 0
     assert rebuilt["jobs"] >= 5
     assert cli("show", "small")[1] == cli("runs")[1][0]
+
+
+def test_columns_are_mapped_for_a_run(cli: Cli, file: str) -> None:
+    code, run, _ = cli("train", file, "--map", "ask=prompt", "--map", "1:said=completion")
+    assert code == 0
+    task = read_job(Path(run["folder"])).task
+    assert isinstance(task, Train)
+    assert task.recipe.data[0].mapping == {"ask": "prompt", "said": "completion"}
+    code, refusal, _ = cli("train", file, "--map", "ask=question")
+    assert (code, refusal["error"]) == (1, "--map ask=question maps no column.")
 
 
 def test_refusals_are_one_object_and_a_code(cli: Cli, file: str, tmp_path: Path) -> None:
@@ -222,3 +234,28 @@ def test_without_a_display_the_window_says_what_to_do(
     assert ended.returncode == 1
     assert "no display" in ended.stderr
     assert "demo" in ended.stderr
+
+
+def test_another_programs_config_is_imported_and_trained(cli: Cli, tmp_path: Path) -> None:
+    config = tmp_path / "theirs.yml"
+    config.write_text(
+        "base_model: starter\nlearning_rate: 2e-4\nmax_steps: 8\nmicro_batch_size: 2\n"
+        "wandb_project: mine\nodd: 1\ndatasets:\n  - {path: acme/rows, type: alpaca}\n"
+    )
+    out = tmp_path / "ours.toml"
+    code, made, err = cli("import", str(config), "--out", str(out), "--data", "builtin:arithmetic")
+    assert code == 0
+    assert made["recipe"] == str(out)
+    assert {"learning_rate", "max_steps"} <= set(made["carried"])
+    assert "wandb_project" in made["changed"]
+    assert made["unknown"] == ["odd"]
+    assert "Axolotl" in err
+    assert cli("train", str(out))[1]["status"] == "finished"
+    config.write_text(config.read_text().replace("acme/rows", "builtin:arithmetic"))
+    code, run, err = cli("train", str(config))
+    assert (code, run["status"], run["steps"]) == (0, "finished", 8)
+    assert "Not known: odd" in err
+    config.write_text("what: ever")
+    code, refused, _ = cli("import", str(config))
+    assert code == 1
+    assert "LLaMA-Factory" in refused["cause"]

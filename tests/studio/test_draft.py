@@ -17,7 +17,6 @@ from studio.draft import (
     RewardModelChoice,
     defaults,
     draft_of,
-    draft_source,
     kind_of_base,
     method,
     pipeline,
@@ -29,6 +28,7 @@ from studio.draft import (
     with_stage_defaults,
 )
 from studio.draft_faults import first_fault, impossible
+from studio.draft_source import draft_source
 from tests.studio.drafts import SMOLLM2, STARTER, SUMS, on_sums
 from workers.protocol.assets import assets_folder
 from workers.protocol.pipeline import PREVIOUS, Pipeline, read_pipeline
@@ -140,6 +140,31 @@ def test_settings_are_those_that_the_algorithm_looks_at() -> None:
     assert "rl.group_size" not in shown_options(ppo)
     assert "rl.value_coefficient" not in shown_options(rloo)
     assert "rl.group_size" in shown_options(rloo)
+
+
+def test_thinking_is_asked_for_where_the_base_may_have_a_switch() -> None:
+    def shown(known: str, stage: Stage = "sft") -> set[str]:
+        base = Base(kind="hub", name="org/name", root="org/name", thinking=known)
+        return shown_options(on_sums(stage, base)) & {"model.thinking", "model.reasoning_effort"}
+
+    assert shown("switch") == shown("") == {"model.thinking", "model.reasoning_effort"}
+    assert shown("always") == {"model.reasoning_effort"}
+    assert shown("no") == shown("switch", "cpt") == set()
+
+
+def test_answers_have_room_where_the_model_thinks() -> None:
+    base = Base(kind="hub", name="org/name", root="org/name", thinking="switch")
+    lengths = ("rl.max_completion_tokens", "evaluation.max_completion_tokens")
+
+    def room(draft: RecipeDraft) -> list[int]:
+        return [values(draft)[path] for path in lengths]
+
+    sft, grpo = on_sums("sft", base), on_sums("grpo", base)
+    assert room(grpo) == room(sft.with_option("model.thinking", "on")) == [2048, 2048]
+    assert max(room(sft) + room(grpo.with_option("model.thinking", "off"))) < 2048
+    chosen = sft.with_option("model.thinking", "on")
+    assert recipe(chosen).model.thinking == "on"
+    assert draft_of(pipeline(chosen), base).options == chosen.options
 
 
 def test_full_training_has_no_adapter_to_ask_for() -> None:

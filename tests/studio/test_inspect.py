@@ -15,10 +15,12 @@ from studio.__main__ import main
 from studio.jobs import Jobs
 from studio.records import JobRow
 from tests.conftest import WorkerHere
+from workers.data.reader import read_table
 from workers.protocol import wire
 from workers.protocol.events import Inspected, Progress
 from workers.protocol.jobs import Inspect
 from workers.protocol.recipe import Source
+from workers.protocol.refusal import Refusal
 
 Verb = Callable[..., tuple[int, Any]]
 
@@ -94,6 +96,19 @@ def test_a_file_of_bad_rows_alone_is_told_too(tmp_path: Path, inspect: Verb) -> 
     assert told["trained_token_share"] is None
 
 
+def test_what_reading_passed_over_is_told(tmp_path: Path, inspect: Verb) -> None:
+    path = tmp_path / "d.csv"
+    said = '"[{""role"": ""user"", ""content"": ""café?""}, {""role"": ""assistant"", ""content"": '
+    more = ', {""role"": ""user"", ""content"": ""And?""}'
+    rows = [f'{said}""Yes.""}}{more * goes_on}]"' for goes_on in (0, 1, 1)]
+    path.write_bytes("\r\n".join(["messages", *rows, ""]).encode("cp1252"))
+    code, told = inspect(str(path))
+    assert (code, told["rows"], told["bad"]) == (0, 3, [])
+    found = {one["kind"]: (one["count"], one["level"]) for one in told["findings"]}
+    assert found["goes_on"] == (2, "advice")
+    assert found["by_windows"] == (3, "advice")
+
+
 def test_of_very_many_bad_lines_the_first_are_listed_and_all_counted(
     tmp_path: Path, inspect: Verb
 ) -> None:
@@ -101,6 +116,33 @@ def test_of_very_many_bad_lines_the_first_are_listed_and_all_counted(
     code, told = inspect(write(tmp_path / "d.jsonl", rows))
     assert (code, told["rows"], told["bad_total"]) == (0, 1, 3000)
     assert [line["line"] for line in told["bad"]] == list(range(2, 1002))
+
+
+def test_columns_of_other_names_are_proposed_once_and_taken_by_map(
+    tmp_path: Path, inspect: Verb, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = write(tmp_path / "desk.jsonl", [
+        {"customer_message": f"Number {n} is broken.", "agent_reply": f"Send {n} back.",
+         "rating": n % 5} for n in range(300)
+    ])  # fmt: skip
+    code, told = inspect(path)
+    assert (code, told["rows"], told["bad_total"]) == (0, 0, 300)
+    (group,) = told["bad_groups"]
+    assert (group["count"], group["places"]) == (300, ["1", "2", "3"])
+    mapping = {"customer_message": "prompt", "agent_reply": "completion"}
+    assert told["proposal"]["mapping"] == mapping
+    assert len(told["proposal"]["examples"]) == 3
+    options = [word for theirs, ours in mapping.items() for word in ("--map", f"{theirs}={ours}")]
+    assert main(["inspect", path, "--home", str(tmp_path / "home")]) == 0
+    said = capsys.readouterr()
+    words = " ".join((said.out + said.err).split())
+    assert words.count("its keys are") == 1
+    assert "300 lines (1, 2, 3, …): its keys are" in words
+    assert f"To take it, add: {' '.join(options)}" in words
+    code, told = inspect(path, *options)
+    assert (code, told["rows"], told["bad_total"], told["proposal"]) == (0, 300, 0, None)
+    with pytest.raises(Refusal, match=r"300 of 300 rows.*300 lines \(1, 2, 3, …\).*--map customer"):
+        read_table(path)
 
 
 @pytest.mark.parametrize(
@@ -149,3 +191,18 @@ def test_an_audit_says_how_far_it_is_and_obeys_stop(
     assert first.words.endswith(f" of 40,000 rows, {round(first.seconds_left)} s left")
     events = [line.event for line in wire.read_events(detached.folder(job))]
     assert not any(isinstance(event, Inspected) for event in events)
+
+
+def test_a_template_of_ones_own_is_linted_and_used(tmp_path: Path, inspect: Verb) -> None:
+    data = write(tmp_path / "d.jsonl", [{"prompt": f"Ask {n}", "completion": "Say"} for n in "ab"])
+    path = tmp_path / "mine.jinja"
+    path.write_text("{% for m in messages %}<{{ m.role }}>{{ m.content }}{% endfor %}")
+    code, told = inspect(data, "--template", str(path))
+    assert code == 0
+    assert told["template_findings"][0]["text"].startswith("Nothing ends an answer")
+    assert [one["level"] for one in told["template_findings"]] == ["error", "warning", "info"]
+    path.write_text("{% for m in messages %}")
+    code, told = inspect(data, "--template", str(path))
+    assert code == 1
+    assert "mine does not render (line 1)" in told["error"]
+    assert inspect(data, "--template", "chatlm")[1]["cause"] == "Did you mean chatml?"

@@ -105,7 +105,7 @@ def test_a_character_of_several_tokens_comes_whole(chat_model: TransformersChatM
 
     tokenizer, pieces = chat_model._tokenizer, []
     ids = tokenizer("数: 12", add_special_tokens=False)["input_ids"]
-    stream = Stream(tokenizer, chat_model._ends, pieces.append, lambda: False)
+    stream = Stream(tokenizer, "", chat_model._ends, pieces.append, lambda: False)
     stream.put(torch.tensor([[1, 2, 3]]))  # the prompt
     for token in (*ids, tokenizer.eos_token_id):
         stream.put(torch.tensor([token]))

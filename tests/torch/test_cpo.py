@@ -22,7 +22,7 @@ RECIPE = """
 name = "cpo"
 stage = "cpo"
 lora = { rank = 32, alpha = 64 }
-training = { max_steps = 8, batch_size = 8, learning_rate = 1e-2, max_length = 256, \
+training = { max_steps = 12, batch_size = 8, learning_rate = 1e-2, max_length = 256, \
 precision = "fp32", save_every_steps = 0 }
 evaluation = { holdout = 0.2, max_rows = 16 }
 data = [{ source = "builtin:preferences" }]

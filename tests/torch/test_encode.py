@@ -42,6 +42,7 @@ from tests.torch.varied_rows import (
 )
 from workers.data.audit.audit import Audit
 from workers.data.reader import Row
+from workers.data.tokenize.chat_template import render
 from workers.data.tokenize.encode import IGNORED, Example, encode, fit, units
 from workers.data.tokenize.token_counts import TokenCounter
 from workers.data.tokenize.token_view import TokenViewer
@@ -343,7 +344,8 @@ def test_prompts(tmp_path: Path, tokenizer: Any, stage: Stage, trainer: Any, con
 
 def test_a_template_whose_prompt_is_no_prefix_loses_no_token_of_an_answer(tokenizer: Any) -> None:
     """TRL takes the answer from where the prompt's tokens end, so that an empty thought in the
-    generation prompt costs it the first words of every answer; ours begin where the two differ."""
+    generation prompt costs it the first words of every answer; ours stand whole behind the prompt
+    as it is at inference."""
     plain = tokenizer.chat_template
     rows = rows_for("dpo")[:20]
     whole = ours("dpo", tokenizer, rows, 4096)
@@ -351,7 +353,18 @@ def test_a_template_whose_prompt_is_no_prefix_loses_no_token_of_an_answer(tokeni
     if tokenizer.chat_template == plain:
         tokenizer.chat_template = plain + "{% if add_generation_prompt %}<think></think>{% endif %}"
     try:
-        assert pairs_of(ours("dpo", tokenizer, rows, 4096)) == pairs_of(whole)
+        found = ours("dpo", tokenizer, rows, 4096)
+        assert [one.completion_ids for one in found] == [one.completion_ids for one in whole]
+        asked = [render(row.prompt, tokenizer, generation=True) for row in rows for _ in range(2)]
+        assert all("<think></think>" in prompt for prompt in asked)
+        thinks = ["<think>" in str([row.completion, row.rejected]) for row in rows for _ in "ab"]
+        assert True in thinks
+        assert [one.prompt_ids for one in found] == [
+            plainly.prompt_ids
+            if thinking
+            else tokenizer(prompt, add_special_tokens=False)["input_ids"]
+            for prompt, thinking, plainly in zip(asked, thinks, whole, strict=True)
+        ]
     finally:
         tokenizer.chat_template = plain
 

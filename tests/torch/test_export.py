@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
@@ -126,6 +127,28 @@ def test_a_comparison_that_breaks_is_a_failed_check(
     assert [check.check for check in kept if not check.passed] == ["f16: compared"]
 
 
+@pytest.mark.parametrize(
+    ("spread", "theirs", "passed"),
+    [(0.2, "same", True), (0.2, "other", False), (0.0, "same", False), (9.0, "same", True)],
+)
+def test_where_no_next_token_is_clear_the_probabilities_have_to_be_alike(
+    monkeypatch: pytest.MonkeyPatch, spread: float, theirs: str, passed: bool
+) -> None:
+    """Of an untrained model 100 % of no clear tokens agreed, whatever the file said."""
+    random = np.random.default_rng(0)
+    logits = {name: spread * random.normal(size=(4, 1000)) for name in ("same", "other")}
+    ours, found = (
+        one - np.log(np.exp(one).sum(-1, keepdims=True)) for one in (logits["same"], logits[theirs])
+    )
+    monkeypatch.setattr(parity, "_log_probabilities", lambda *_: found)
+    answer = ours.argmax(-1).tolist()
+    spoken = parity.Spoken("?", [1], [1], answer, ours)
+    llama: Any = None
+    check = parity._same_words(llama, "f16", parity.Reference([spoken], "", 0))
+    assert check.passed is passed
+    assert ("no next token is clear" in check.detail) is (spread < 1)
+
+
 @pytest.fixture(scope="session")
 def sentencepiece_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A tiny Mistral with a SentencePiece vocabulary, its folder as a hub snapshot is."""
@@ -209,3 +232,15 @@ def test_layers_that_training_dropped_are_not_promised(tmp_path: Path) -> None:
     assert gguf.options(tmp_path) == []
     (tmp_path / "config.json").write_text(json.dumps({"num_hidden_layers": 2}))
     assert gguf.options(tmp_path) == []
+
+
+def test_kinds_of_layers_are_named_as_the_converter_reads_them(tmp_path: Path) -> None:
+    """It takes Granite's "full_attention" for a recurrent layer, and the file does not load."""
+    path = tmp_path / "config.json"
+    layers = {"layer_types": ["linear_attention", "full_attention"]}
+    path.write_text(json.dumps({"model_type": "granitemoehybrid", **layers}))
+    gguf.name_layers(tmp_path)
+    assert json.loads(path.read_text())["layer_types"] == ["mamba", "attention"]
+    path.write_text(json.dumps({"model_type": "qwen3_5_text", **layers}))
+    gguf.name_layers(tmp_path)
+    assert json.loads(path.read_text())["layer_types"] == layers["layer_types"]

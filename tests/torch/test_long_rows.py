@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from tests.torch.test_loss_check import learner, opened
 from tests.torch.test_real_templates import shown, write
@@ -45,6 +46,51 @@ def test_continued_pretraining_learns_every_token_of_every_text(tmp_path: Path, 
     (note,) = (event.text for event in told if isinstance(event, Note))
     assert "4 of 5 texts" in note
     assert "without loss" in note
+
+
+@pytest.mark.parametrize("rule", ["blank_lines", pytest.param("file", marks=pytest.mark.slow)])
+def test_packed_windows_hold_every_token_of_a_text_file_of_a_megabyte(
+    tmp_path: Path, tiny: Path, rule: str
+) -> None:
+    paragraphs = [f"What is {n} + 34? It is 46. " * (1 + n * 7 % 40) for n in range(1, 1900)]
+    book = tmp_path / "book.txt"
+    book.write_text("\n\n".join(paragraphs))
+    assert 1e6 < book.stat().st_size < 1.2e6
+    recipe = _unmeasured(learner("cpt", str(tiny), str(book), packing=True))
+    (source,) = recipe.data
+    recipe = replace(recipe, data=[replace(source, documents=rule)])
+    with opened(recipe, tmp_path) as context:
+        texts = [row.text for row in context.training]
+        trainer: Any = _stage(recipe).build_trainer(context)
+        tokenizer: Any = context.loaded.tokenizer
+    assert len(texts) == (1 if rule == "file" else len(paragraphs))
+    whole = sum(len(ids) + 1 for ids in tokenizer(texts)["input_ids"])
+    packed = trainer.train_dataset.with_format("numpy")
+    assert sum((row["labels"] != IGNORED).sum() for row in packed) == whole
+    assert all(len(row["input_ids"]) <= 256 for row in packed)
+    assert len(packed) <= 1.01 * whole / 255 + 1
+    if rule == "blank_lines":
+        _held_apart(
+            trainer, next(row for row in trainer.train_dataset if len(row["seq_lengths"]) > 2)
+        )
+
+
+def _held_apart(trainer: Any, row: Any) -> None:
+    """A packed row has the loss of its documents, each read by itself."""
+    import torch
+
+    model = trainer.model.eval()
+    batch = trainer.data_collator([row])
+    losses, at = [], 0
+    with torch.no_grad():
+        together = model(**batch).loss * (batch["labels"] != IGNORED).sum()
+        for length in row["seq_lengths"]:
+            ids = torch.tensor([row["input_ids"][at : at + length]])
+            labels = torch.tensor(row["labels"][at : at + length])
+            at += length
+            logits = model(input_ids=ids).logits[0, :-1]
+            losses.append(torch.nn.functional.cross_entropy(logits, labels[1:], reduction="sum"))
+    assert float(together) == pytest.approx(float(sum(losses)), rel=1e-3)
 
 
 def _windows(text: str, tokenizer: Any, max_length: int) -> list[Example]:
@@ -92,9 +138,7 @@ def pairs(tmp_path: Path) -> str:
 
 
 def _unmeasured(recipe: Any) -> Any:
-    import msgspec
-
-    return msgspec.structs.replace(recipe, evaluation=Evaluation(holdout=0.0))
+    return replace(recipe, evaluation=Evaluation(holdout=0.0))
 
 
 @pytest.mark.parametrize("stage", ["dpo", "kto", "simpo", "orpo", "reward"])

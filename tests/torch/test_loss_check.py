@@ -38,6 +38,8 @@ STAGES = {
     "rlhf": "builtin:arithmetic",
     "distill": "builtin:arithmetic",
 }
+MORE_STAGES = {"cpo": "builtin:preferences", "rloo": "builtin:arithmetic"}
+"""Measured by the same code as simpo and grpo, through other trainers."""
 
 
 def learner(stage: str, base: str, data: str, **training: Any) -> Recipe:
@@ -47,17 +49,17 @@ def learner(stage: str, base: str, data: str, **training: Any) -> Recipe:
     }  # fmt: skip
     return Recipe(
         name=stage,
-        stage=stage,  # type: ignore[arg-type]
+        stage="grpo" if stage == "rloo" else stage,  # type: ignore[arg-type]
         model=Model(base=base),
         lora=Lora(rank=4, alpha=8),
         data=[Source(source=data)],
         training=Training(**options | training),
         rl=RL(
-            algorithm="ppo" if stage == "rlhf" else "grpo",
+            algorithm={"rlhf": "ppo", "rloo": "rloo"}.get(stage, "grpo"),  # type: ignore[arg-type]
             max_completion_tokens=16,
             temperature=0.7,
         ),
-        rewards=[MathAnswer()] if stage in ("grpo", "rlhf") else [],
+        rewards=[MathAnswer()] if stage in ("grpo", "rloo", "rlhf") else [],
         distill=Distill(teacher=base if stage == "distill" else "", lmbda=1.0),
         evaluation=Evaluation(max_rows=4),
     )
@@ -79,11 +81,14 @@ def opened(recipe: Recipe, home: Path) -> Iterator[TrainingContext]:
         yield TrainingContext(recipe, host, loaded, located, rows.training, rows.held_out, closing)
 
 
-@pytest.mark.parametrize("stage", STAGES)
+@pytest.mark.parametrize(
+    "stage", [*STAGES, *(pytest.param(name, marks=pytest.mark.slow) for name in MORE_STAGES)]
+)
 def test_every_stage_measures_what_the_models_own_forward_pass_gives(
     tmp_path: Path, stage: str
 ) -> None:
-    with opened(learner(stage, "starter", STAGES[stage]), tmp_path) as context:
+    data = (STAGES | MORE_STAGES)[stage]
+    with opened(learner(stage, "starter", data), tmp_path) as context:
         for weight in context.loaded.model.parameters():  # an adapter that does something
             if weight.requires_grad:
                 torch.nn.init.normal_(weight, std=0.1)

@@ -7,10 +7,9 @@ from typing import Any
 import pytest
 import torch
 
-from tests.conversations import example_of
+from tests.conversations import example_of, row_of
 from workers.data.tokenize.chat_template import render
-from workers.data.tokenize.encode import IGNORED
-from workers.protocol.refusal import Refusal
+from workers.data.tokenize.encode import IGNORED, encode
 
 TALK = [
     {"role": "system", "content": "Be brief."},
@@ -56,13 +55,18 @@ def test_a_cut_example_says_so_and_may_have_nothing_left(tokenizer: Any) -> None
     assert example.trained_tokens == 0
 
 
-def test_a_template_that_rewrites_earlier_turns_is_refused(tokenizer: Any) -> None:
+def test_a_template_that_rewrites_earlier_turns_is_learnt_answer_by_answer(tokenizer: Any) -> None:
     tokenizer.chat_template = (
-        "{% for m in messages %}{% if loop.last or m.role == 'user' %}{{ m.content }}|"
+        "{% for m in messages %}{% if loop.last or m.role == 'user' %}{{ m.content }}<|im_end|>"
         "{% endif %}{% endfor %}"
     )
-    with pytest.raises(Refusal, match="rewrites earlier turns"):
-        example_of(TALK, tokenizer, 512)
+    made = encode(row_of(TALK), "sft", tokenizer)
+    assert [_trained(one, tokenizer) for one in made] == ["It is 46.<|im_end|>", "2<|im_end|>"]
+    assert [one.text for one in made] == [
+        "What is 12 + 34?<|im_end|>It is 46.<|im_end|>",
+        "What is 12 + 34?<|im_end|>And 1 + 1?<|im_end|>2<|im_end|>",
+    ]
+    assert [one.mask_source for one in made] == ["per answer"] * 2
 
 
 def test_the_end_of_turn_is_trained_though_a_line_break_follows_it(tokenizer: Any) -> None:

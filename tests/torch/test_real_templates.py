@@ -12,6 +12,7 @@ import pytest
 from tests.conversations import example_of
 from tests.torch.test_loss_check import learner, opened
 from workers.data.reader import Row, read
+from workers.data.tokenize.chat_template import render
 from workers.data.tokenize.encode import IGNORED
 from workers.engines.tokenizer import load_tokenizer
 from workers.engines.transformers import load_for_speaking, load_for_training
@@ -77,17 +78,24 @@ def test_a_single_answer_is_learnt_whole(speaking: Speaking, name: str) -> None:
     tokenizer = load_tokenizer(Located(name, speaking(name, marks, end)))
     talk = [{"role": "user", "content": "Hi?"}, {"role": "assistant", "content": "Vienna."}]
     learnt = shown(tokenizer, example_of(talk, tokenizer, 512).labels)
-    # Some templates write an empty thought before the answer, which is learnt with it.
-    assert learnt.removeprefix("<think>\n\n</think>\n\n").startswith(f"Vienna.{end}")
+    # Some templates write an empty thought before the answer, which is learnt with it; R1's prompt
+    # opens a thought, which the model has to close.
+    learnt = learnt.removeprefix("<think>\n\n").removeprefix("</think>\n\n")
+    assert learnt == f"Vienna.{end}"
 
 
-def test_thinking_that_a_template_drops_is_not_dropped_in_silence(speaking: Speaking) -> None:
+def test_thinking_that_a_template_drops_is_learnt_as_the_model_writes_it(
+    speaking: Speaking,
+) -> None:
     marks, end = MARKS["deepseek_r1_distill"]
     tokenizer = load_tokenizer(Located("r1", speaking("deepseek_r1_distill", marks, end)))
     talk = [{"role": "user", "content": "Hi?"},
             {"role": "assistant", "content": "<think>Greet them.</think>Hello."}]  # fmt: skip
-    with pytest.raises(Exception, match="leaves out or changes a part of the answer"):
-        example_of(talk, tokenizer, 512)
+    example = example_of(talk, tokenizer, 512)
+    assert shown(tokenizer, example.labels) == f"Greet them.\n</think>\n\nHello.{end}"
+    asked = render(talk[:1], tokenizer, generation=True)
+    assert asked.endswith("<think>\n")
+    assert tokenizer.decode(example.prompt_ids) == asked
 
 
 # The end of a turn
@@ -153,42 +161,53 @@ def _replace(struct: Any, **changes: Any) -> Any:
 # Rows that a template does not take
 
 
-def conversations(tmp_path: Path) -> str:
-    one = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello."}]
-    rows = [{"messages": [{"role": "user", "content": f"Hi {n}"}, one[1]]} for n in range(12)]
-    two = [*one, {"role": "user", "content": "Bye"}, {"role": "assistant", "content": "Bye."}]
-    return write(tmp_path / "talk.jsonl", [*rows, {"messages": two}])
+CALL = {"type": "function", "function": {"name": "wave", "arguments": {"hand": "left"}}}
 
 
-def test_rows_that_cannot_be_masked_are_left_out_where_bad_rows_are(
-    tmp_path: Path, speaking: Speaking, train_here: Run
+def conversations(tmp_path: Path, *, called: int = 1) -> str:
+    """Twelve conversations, and some with a tool, of which Phi-3.5's template knows nothing."""
+    said = {"role": "assistant", "content": "Hello."}
+    rows = [{"messages": [{"role": "user", "content": f"Hi {n}"}, said]} for n in range(12)]
+    calls = [{"messages": [
+        {"role": "user", "content": f"Bye {n}"},
+        {"role": "assistant", "content": "", "tool_calls": [CALL]},
+        {"role": "tool", "content": "waved"}, {"role": "assistant", "content": "Bye."},
+    ]} for n in range(called)]  # fmt: skip
+    return write(tmp_path / "talk.jsonl", [*rows, *calls])
+
+
+@pytest.mark.parametrize("bad_rows", ["refuse", "skip"])
+def test_rows_that_the_template_does_not_take_are_left_out_and_listed(
+    tmp_path: Path, speaking: Speaking, train_here: Run, bad_rows: Any
 ) -> None:
-    """Qwen3 writes an empty thought before the last answer alone."""
-    base, data = speaking("qwen3", *MARKS["qwen3"]), conversations(tmp_path)
+    """They are sound, whatever is to become of bad ones."""
+    base, data = speaking("phi3_5", *MARKS["phi3_5"]), conversations(tmp_path)
     recipe = learner("sft", str(base), data, batch_size=4)
-    skipping = _replace(recipe, data=[Source(source=data, bad_rows="skip")])
-    events = train_here(skipping)
+    events = train_here(_replace(recipe, data=[Source(source=data, bad_rows=bad_rows)]))
     assert any(isinstance(event, Finished) for event in events)
     notes = [event.text for event in events if isinstance(event, Note)]
-    assert any("1 of 1" in text and "rewrites earlier turns" in text for text in notes)
-    listed = next(tmp_path.glob("jobs/*/skipped.jsonl")).read_text().splitlines()
-    assert ["Bye" in json.loads(line)["excerpt"] for line in listed] == [True]
+    assert any("1 of 1" in text and "“Bye 0”, line 13: The model's chat template leaves out tools"
+               in text for text in notes)  # fmt: skip
+    (listed,) = next(tmp_path.glob("jobs/*/skipped.jsonl")).read_text().splitlines()
+    assert json.loads(listed)["line"] == 13
+    assert "Bye" in json.loads(listed)["excerpt"]
 
 
-def test_the_row_that_cannot_be_masked_is_named_where_bad_rows_are_refused(
+def test_a_run_stops_where_the_template_does_not_take_most_rows(
     tmp_path: Path, speaking: Speaking, train_here: Run
 ) -> None:
-    base = speaking("qwen3", *MARKS["qwen3"])
-    events = train_here(learner("sft", str(base), conversations(tmp_path), batch_size=4))
+    base = speaking("phi3_5", *MARKS["phi3_5"])
+    data = conversations(tmp_path, called=30)
+    events = train_here(learner("sft", str(base), data, batch_size=4))
     (failed,) = (event for event in events if isinstance(event, Failed))
-    assert "“Bye”" in failed.what
-    assert "rewrites earlier turns" in failed.what
+    assert "“Bye" in failed.what
+    assert "leaves out tools" in failed.what
 
 
 def test_the_audit_blames_the_template_and_not_the_rows(tmp_path: Path, speaking: Speaking) -> None:
     from workers.data.audit.audit import Audit
 
-    tokenizer = load_tokenizer(Located("qwen3", speaking("qwen3", *MARKS["qwen3"])))
+    tokenizer = load_tokenizer(Located("phi", speaking("phi3_5", *MARKS["phi3_5"])))
     rows: list[Row] = []
     read(conversations(tmp_path), rows=rows)
     found = {one.kind: one for one in Audit(rows, tokenizer, "sft", 512).run().findings}
@@ -201,7 +220,6 @@ def test_the_audit_blames_the_template_and_not_the_rows(tmp_path: Path, speaking
 
 
 def test_a_template_that_knows_no_system_turn_says_so_in_our_words(speaking: Speaking) -> None:
-    from workers.data.tokenize.chat_template import render
     from workers.protocol.refusal import Refusal
 
     tokenizer = load_tokenizer(Located("gemma", speaking("gemma", [])))

@@ -97,6 +97,7 @@ class Look:
         return [event for event in events if isinstance(event, RowsCounted)][-1]
 
     def close(self) -> None:
+        self.browser.close()
         self.rows.close()
         self.host.__exit__(None, None, None)
 

@@ -9,7 +9,9 @@ from typing import Any
 import pytest
 
 from tests.workers.audited import THINGS, Rows, clean, named, row
+from workers.data.audit.findings import unread_flags
 from workers.data.audit.text_checks import personal_data, placeholder
+from workers.data.reader import Row
 from workers.data.tokenize.chat_template import CHATML
 from workers.data.tokenize.template_marks import template_marks
 
@@ -193,3 +195,35 @@ def test_numbers_in_the_same_words_are_other_tasks(audit: Any) -> None:
     told = "Tom has {} apples and Ann has {} more apples than he has, so how many do they have?"
     rows = [row(told.format(n, n + 7), f"They have {2 * n + 7}.") for n in range(10, 90)]
     assert audit(rows).findings == []
+
+
+# Labels, references, flags
+
+
+@pytest.mark.parametrize("label", [True, False])
+def test_labels_of_one_kind_alone_are_named(label: bool, audit: Any) -> None:
+    rows = [row(f"Say {n}.", f"Well, {THINGS[n % 12]} {n}.", label=label) for n in range(30)]
+    found = named(audit(rows, "kto"))["one_label"]
+    assert (found.level, found.count, found.share) == ("alarm", 30, 1.0)
+    assert found.examples[0].text.startswith(f"{str(label).lower()}: ")
+    rows[3] = row("Say 3.", "No.", label=not label)
+    assert "one_label" not in named(audit(rows, "kto"))
+    assert "one_label" not in named(audit(clean(), "sft"))
+
+
+def test_answers_that_their_question_gives_away_are_named(audit: Any) -> None:
+    questions = [f"How many are {n} and {n + 1}? (It is {2 * n + 1}.)" for n in range(100, 130)]
+    rows = [
+        Row(prompt=[{"role": "user", "content": question}], answer=str(2 * n + 1))
+        for n, question in enumerate(questions, 100)
+    ]
+    found = named(audit(rows, "grpo"))["answer_in_question"]
+    assert (found.level, found.count) == ("warning", 30)
+    assert found.examples[0].text.startswith("201 stands in: How many are 100 and 101?")
+
+
+def test_flags_of_turns_that_nothing_reads_are_named() -> None:
+    assert unread_flags({}, 9) == []
+    (found,) = unread_flags({"mood": 3, "priority": 7}, 20)
+    assert (found.level, found.count, found.share) == ("advice", 7, 0.35)
+    assert found.meaning.endswith("They are mood (3 rows), priority (7 rows).")

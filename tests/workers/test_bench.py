@@ -12,6 +12,7 @@ from workers.data.reader import Row, read_table
 from workers.protocol.bench import BenchResult
 from workers.protocol.rewards import AnyReward, Format, Length, Match, MathAnswer, Python
 from workers.rewards import Rewards, Sample
+from workers.rewards.references import reference_findings
 
 BAD = {
     "exploited by length": "def reward(prompt, completion, answer):\n"
@@ -90,3 +91,47 @@ def test_samples_are_summed_up(rows: list[Row], tried) -> None:  # noqa: ANN001
     assert form.std == pytest.approx(0.4841, abs=1e-4)
     assert result.agreement[0].correlation == pytest.approx(1.0)
     assert (result.samples, result.prompts) == (8, 2)
+
+
+# Reference answers
+
+PROSE = "He would have to sell half as many as he did in the month before that one"
+
+
+def asked(question: str, answer: str) -> Row:
+    return Row(prompt=[{"role": "user", "content": question}], answer=answer)
+
+
+@pytest.mark.parametrize(
+    ("answer", "rewards", "checked"),
+    [
+        ("72", [MathAnswer()], True),
+        ("48/2 = 24, and twice that are 48 + 24 = 72 #### 72", [MathAnswer()], True),
+        ("48/2 = 24, so it is \\boxed{72}", [MathAnswer()], True),
+        ("Paris", [MathAnswer()], True),
+        ("Paris", [Match(mode="choice")], False),
+        ("B", [Match(mode="choice")], True),
+        (PROSE, [MathAnswer()], False),
+        (PROSE, [MathAnswer(), Python(code=BAD["always one"])], True),
+    ],
+)  # fmt: skip
+def test_references_that_no_reward_can_check_are_named(
+    tmp_path: Path, answer: str, rewards: list[AnyReward], checked: bool
+) -> None:
+    opened = Rewards(rewards, tmp_path)
+    try:
+        found = reference_findings(opened, [asked(f"How many, {n}?", answer) for n in range(4)])
+    finally:
+        opened.close()
+    assert [one.kind for one in found] == [] if checked else ["unchecked_answers"]
+    assert checked or (found[0].level == "suspect" and "4 of 4 rows" in found[0].text)
+
+
+def test_references_that_stand_in_their_question_are_named(tmp_path: Path) -> None:
+    opened = Rewards([Match()], tmp_path)
+    told = [asked(f"Which is it (it is {name})?", name) for name in ("Paris", "Rome")]
+    kept = [asked("What is 12 + 34?", "46"), asked("Is 46 right?", "46"), asked("Romeo?", "Rome")]
+    (found,) = reference_findings(opened, [*told, *kept])
+    assert (found.kind, found.level) == ("answer_in_question", "advice")
+    assert "2 of 5 rows" in found.text
+    assert not reference_findings(opened, kept)

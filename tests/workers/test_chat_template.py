@@ -11,11 +11,14 @@ from tests.conversations import example_of
 from workers.data.tokenize.chat_template import (
     OWN,
     TEMPLATES,
+    begins_documents,
     end_turns,
     is_one_token,
     name_of,
     render,
+    replaced_end,
     set_chat_template,
+    turn_end,
 )
 from workers.data.tokenize.encode import IGNORED
 from workers.engines.tokenizer import load_tokenizer, read_tokenizer
@@ -74,15 +77,23 @@ def tokenizer() -> Any:
     return made
 
 
+@pytest.fixture
+def spoken(tokenizer: Any) -> Any:
+    """One that has the token that ends an answer in every template."""
+    marks = [known.end for known in TEMPLATES.values() if known.end]
+    tokenizer.add_special_tokens({"additional_special_tokens": marks})
+    return tokenizer
+
+
 def test_every_name_of_the_recipe_has_a_template() -> None:
     assert list(TEMPLATES) == NAMED
 
 
 @pytest.mark.parametrize("name", NAMED)
-def test_a_conversation_reads_as_documented(tokenizer: Any, name: Template) -> None:
-    assert set_chat_template(tokenizer, name) == name
-    assert render(TALK, tokenizer) == DOCUMENTED[name]
-    asked = render(TALK[:-1], tokenizer, generation=True)
+def test_a_conversation_reads_as_documented(spoken: Any, name: Template) -> None:
+    assert set_chat_template(spoken, name) == name
+    assert render(TALK, spoken) == DOCUMENTED[name]
+    asked = render(TALK[:-1], spoken, generation=True)
     assert asked.endswith(HEADS[name])
     assert DOCUMENTED[name].startswith(asked)
 
@@ -96,13 +107,13 @@ def test_alpaca_leads_in_by_itself_where_there_is_no_system_turn(tokenizer: Any)
 
 
 @pytest.mark.parametrize("name", NAMED)
-def test_the_answers_and_their_ends_alone_are_trained(tokenizer: Any, name: Template) -> None:
-    set_chat_template(tokenizer, name)
-    example = example_of(TALK, tokenizer, 512)
-    trained = tokenizer.decode([label for label in example.labels if label != IGNORED])
+def test_the_answers_and_their_ends_alone_are_trained(spoken: Any, name: Template) -> None:
+    set_chat_template(spoken, name)
+    example = example_of(TALK, spoken, 512)
+    trained = spoken.decode([label for label in example.labels if label != IGNORED])
     end = ENDS[name]
     assert trained.replace(" ", "") == f"Four.{end}Five.{end}"
-    assert example_of(TALK, tokenizer, 512, assistant_only=False).labels == example.input_ids
+    assert example_of(TALK, spoken, 512, assistant_only=False).labels == example.input_ids
 
 
 @pytest.mark.parametrize("name", NAMED)
@@ -115,6 +126,36 @@ def test_no_mark_of_a_sequence_is_written_where_the_model_has_none(name: Templat
     for mark in marks:
         expected = expected.replace(mark, "")
     assert render(TALK, bare) == expected
+
+
+@pytest.mark.parametrize("name", ["chatml", "llama-3", "gemma"])
+def test_the_models_own_token_ends_answers_where_it_lacks_the_templates(name: Template) -> None:
+    """Spelt in pieces, the end would be learnt, and no generation would stop at it."""
+    base: Any = read_tokenizer(STARTER)
+    base.add_special_tokens({"eos_token": "<eos>"})
+    end = TEMPLATES[name].end
+    assert set_chat_template(base, name) == name
+    replaced = "" if is_one_token(base, end) else end
+    assert replaced_end(base) == replaced
+    assert turn_end(base) == base.convert_tokens_to_ids("<eos>" if replaced else end)
+    trained = [one for one in example_of(TALK, base, 512).labels if one != IGNORED]
+    assert trained.count(turn_end(base)) == 2
+
+
+@pytest.mark.parametrize("name", NAMED)
+def test_a_tokenizer_that_begins_texts_begins_conversations_once(
+    tokenizer: Any, name: Template
+) -> None:
+    from tokenizers.processors import TemplateProcessing
+
+    begin = tokenizer.bos_token_id
+    tokenizer.backend_tokenizer.post_processor = TemplateProcessing(
+        single="<bos> $A", special_tokens=[("<bos>", begin)]
+    )
+    assert begins_documents(tokenizer)
+    assert set_chat_template(tokenizer, name) == name
+    assert example_of(TALK, tokenizer, 512).input_ids[0] == begin
+    assert example_of(TALK, tokenizer, 512).input_ids.count(begin) == 1
 
 
 def test_a_template_brings_its_end_token_where_the_model_has_it(tokenizer: Any) -> None:

@@ -182,3 +182,10 @@ def test_a_value_model_that_foresees_nothing_is_told_after_it_had_time() -> None
     policy = Recipe(stage="rlhf", data=PAIRS.data, rl=RL(algorithm="ppo"))
     assert kinds(policy, [{"explained_variance": -0.5}] * 12) == []
     assert kinds(policy, [{"explained_variance": -0.5}] * 25) == ["negative_explained_variance"]
+
+
+@pytest.mark.parametrize(("share", "named"), [(0.5, True), (0.05, False)])
+def test_thoughts_that_are_cut_off_are_named(share: float, named: bool) -> None:
+    told = hear(Coach(RL_RECIPE), [{"reward": 0.1, "cut_thinking_rate": share}] * 20)
+    kinds = [one.kind for one in told if isinstance(one, Finding)]
+    assert ("cut_thinking" in kinds) == named

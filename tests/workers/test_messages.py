@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import get_args
 
@@ -33,7 +34,24 @@ def test_tool_turns_are_kept_for_answers_to_learn_with_arguments_as_objects(tmp_
     assert called["tool_calls"][0]["function"] == {"name": "add", "arguments": {"a": 1, "b": 2}}
     assert row.messages[2] == {"role": "tool", "content": "3", "tool_call_id": "c1"}
     assert row.tools[0]["function"]["name"] == "add"
-    assert [stage for stage in get_args(Stage) if serves(row, stage)] == ["sft", "distill"]
+    serving = [stage for stage in get_args(Stage) if serves(row, stage)]
+    assert serving == ["sft", "rlhf", "grpo", "distill"]
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        {"prompt": "1+2?", "chosen": "3", "rejected": "4"},
+        {"prompt": "1+2?", "completion": "3"},
+        {"prompt": "1+2?", "completion": "3", "label": True},
+        {"prompt": "1+2?", "answer": "3"},
+        {"messages": [*WITH_TOOLS["messages"]], "label": True},
+    ],
+)
+def test_every_shape_may_bring_tools(tmp_path: Path, row: dict[str, object]) -> None:
+    for tools in (WITH_TOOLS["tools"], json.dumps(WITH_TOOLS["tools"])):
+        read = read_table(write(tmp_path / "d.jsonl", row | {"tools": tools})).rows[0]
+        assert read.tools == WITH_TOOLS["tools"]
 
 
 def test_sharegpt_calls_become_tool_calls(tmp_path: Path) -> None:
@@ -53,16 +71,7 @@ def test_sharegpt_calls_become_tool_calls(tmp_path: Path) -> None:
          "does not answer"),
         ([{"role": "assistant", "tool_calls": [{"function": {"arguments": "{}"}}]}],
          "without a name"),
-        ([{"role": "assistant", "content": "x", "weight": 0}], '"weight": 0'),
         ([{"role": "assistant", "content": "x", "weight": 0.5}], '"weight": 0.5'),
-        ([{"role": "assistant", "content": "x", "train": False}], '"train": false'),
-        ([{"role": "assistant", "content": "x", "loss": False}], '"loss": false'),
-        ([{"role": "assistant", "content": "x", "loss_weight": 0.0}], '"loss_weight": 0.0'),
-        ([{"from": "gpt", "value": "x", "train": False}], '"train": false'),
-        ([{"role": "assistant", "content": "x", "train_detail": [
-            {"begin_offset": 0, "end_offset": 0, "train": False}]}], "train_detail"),
-        ([{"role": "assistant", "content": "x"}, {"role": "user", "content": "y", "train": True},
-          {"role": "assistant", "content": "z"}], 'message 3 has "train": true'),
         ([{"role": "assistant", "content": "x", "images": ["a.png"]}], '"images"'),
         ([{"role": "assistant", "content": "x", "reasoning": ["Hm."]}], "that is no text"),
         ([{"role": "assistant", "content": "<think>Well.</think>x", "thinking": "Hm."}], "twice"),
@@ -127,6 +136,41 @@ def test_only_answers_have_thinking(tmp_path: Path) -> None:
     asked = {"role": "user", "content": "Hi", "reasoning": "Hm."}
     with pytest.raises(Refusal, match="message 1 of the user has thinking"):
         read_table(write(tmp_path / "d.jsonl", {"messages": [asked, CHAT["messages"][1]]}))
+
+
+@pytest.mark.parametrize(
+    "flag",
+    [
+        {"train": False}, {"training": False}, {"weight": 0}, {"loss": False}, {"loss_scale": 0.0},
+        {"loss_weight": 0.0}, {"weight": 0.0, "train": False},
+        {"train_detail": [{"begin_offset": 0, "end_offset": 0, "train": False},
+                          {"begin_offset": 1, "end_offset": 2, "train": False}]},
+    ],
+    ids=str,
+)  # fmt: skip
+def test_an_answer_that_a_flag_takes_out_of_the_loss_says_so(
+    tmp_path: Path, flag: dict[str, object]
+) -> None:
+    shared = {"from": "gpt", "value": "Yes"} | flag
+    for answer in (CHAT["messages"][1] | flag, shared):
+        row = {"messages": [CHAT["messages"][0], answer, *WITH_TOOLS["messages"]]}
+        made = read_table(write(tmp_path / "d.jsonl", row)).rows[0]
+        assert made.messages[1] == {"role": "assistant", "content": "Yes", "train": False}
+        assert all("train" not in turn for turn in made.messages[2:])
+
+
+@pytest.mark.parametrize(
+    ("flag", "train"),
+    [({"train": True}, True), ({"training": 1}, True), ({"loss_weight": 1.0}, True),
+     ({"weight": 1}, None), ({"loss": True}, None), ({"train": False}, None)],
+)  # fmt: skip
+def test_a_question_is_in_the_loss_where_a_flag_of_any_turn_asks_for_it(
+    tmp_path: Path, flag: dict[str, object], train: bool | None
+) -> None:
+    """OpenAI's weight and ms-swift's loss are of answers alone."""
+    row = {"messages": [CHAT["messages"][0] | flag, CHAT["messages"][1]]}
+    made = read_table(write(tmp_path / "d.jsonl", row)).rows[0]
+    assert made.messages[0].get("train") is train
 
 
 def test_flags_that_ask_for_what_happens_anyway_pass(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from workers.data.mix import limit, mix, shares, split, split_hash
+from workers.data.mix import limit, mix, shares, split, split_all, split_hash
 from workers.data.reader import Row
 from workers.protocol.recipe import Evaluation, Recipe, Source, Training
 from workers.train.dataset import build_dataset
@@ -44,6 +44,20 @@ def test_a_small_set_holds_out_one_row_and_no_share_holds_out_none() -> None:
     training, held_out = split(_rows(5), 0.0001)
     assert (len(training), len(held_out)) == (4, 1)
     assert split(_rows(1), 0.5)[0] or split(_rows(1), 0.5)[1]
+
+
+def test_no_more_rows_are_held_out_than_are_measured() -> None:
+    one, other = _rows(1000), _rows(2000)[1000:]
+    (few, none), held_out = split_all([one, other], 0.1, 10_000)
+    assert (few, none) == (split(one, 0.1)[0], split(other, 0.1)[0])
+    (first, second), held = split_all([one, other], 0.1, 64)
+    assert len(held) == 64
+    assert len(first) + len(second) == 2000 - 64
+    assert held == [row for row in held_out if row in held]
+    assert max(map(split_hash, held)) < min(split_hash(row) for row in held_out if row not in held)
+    assert [row for row in one if row not in held] == first  # in the file's order
+    (repeated, _), same = split_all([one + one, other], 0.1, 64)
+    assert not {str(row) for row in repeated} & {str(row) for row in same}
 
 
 def test_mixed_proportions_match_the_weights() -> None:
@@ -130,3 +144,30 @@ def test_proportions_match_the_weights_through_gather(tmp_path: Path, case: int)
                         if row.completion[0]["content"] == name)  # fmt: skip
         assert len(times) == min(part.share.available, part.share.sampled)
         assert max(times.values()) - min(times.values()) <= 1
+
+
+def test_a_limit_takes_the_rows_that_it_took_before_rows_had_segments() -> None:
+    """Which rows a recipe with a limit learns from outlives new fields of a row."""
+    rows = [
+        Row(
+            prompt=[{"role": "user", "content": f"{n}+1?"}],
+            completion=[{"role": "assistant", "content": str(n + 1)}],
+        )
+        for n in range(40)
+    ]
+    assert [rows.index(row) for row in limit(rows, 6)] == [9, 16, 17, 30, 32, 37]
+
+
+def test_a_run_tells_what_reading_passed_over(tmp_path: Path) -> None:
+    said = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Yes"}]
+    rows = [{"messages": said, "label": n > 1} for n in range(6)]
+    rows[3] |= {"messages": [*said, {"role": "user", "content": "And?"}]}
+    path = tmp_path / "d.jsonl"
+    path.write_text("\n".join(map(json.dumps, rows)))
+    recipe = Recipe(stage="sft", data=[Source(source=str(path))])
+    told = [note.text for note in build_dataset(recipe).notes]
+    assert told[:2] == [
+        "1 conversation goes on behind the last answer; what nobody answers is left out.",
+        f"2 of 6 rows of {path} do not serve the stage and are left out; 2 of them hold an answer "
+        "that is labelled bad.",
+    ]

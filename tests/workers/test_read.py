@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import csv
 import gzip
+import io
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,8 +17,10 @@ import pytest
 from pyarrow import feather, parquet
 
 from workers.data.browse.line_index import LineIndex
+from workers.data.browse.row_cache import open_rows
+from workers.data.read.conversations import MOST_TURNS
 from workers.data.read.fault import RowFault
-from workers.data.read.files import read_rows
+from workers.data.read.files import find, read_rows
 from workers.data.read.jsonl import MAX_ROW_BYTES
 from workers.data.reader import BadRow, Table, read, read_table
 from workers.protocol.refusal import Refusal
@@ -41,6 +46,14 @@ def _stream(path: Path) -> None:
     table = pa.Table.from_pylist(ROWS)
     with pa.OSFile(str(path), "wb") as file, pa.ipc.new_stream(file, table.schema) as writer:
         writer.write_table(table)
+
+
+def _twice() -> bytes:
+    """A Parquet file with two columns of one name."""
+    names, sink = ["prompt", "completion", "completion"], pa.BufferOutputStream()
+    table = pa.Table.from_arrays([pa.array(["a"])] * 3, names=names)
+    parquet.write_table(table, sink)
+    return sink.getvalue().to_pybytes()
 
 
 # Round trips
@@ -194,6 +207,40 @@ BROKEN: dict[str, Broken] = {
     "a byte order mark within": Broken(
         _lines(GOOD, b"\xef\xbb\xbf" + GOOD), [(2, "byte order mark")], 1
     ),
+    "a byte order mark on every line": Broken(
+        _lines(*[b"\xef\xbb\xbf" + GOOD] * 3), [(2, "byte order mark"), (3, "byte order mark")], 1
+    ),
+    "a column of many types": Broken(
+        _lines(GOOD, b'{"prompt": 3, "completion": "b"}', b'{"prompt": ["a"], "completion": "b"}',
+               b'{"prompt": {"a": 1}, "completion": "b"}', b'{"prompt": "a", "completion": true}',
+               b'{"prompt": [{"role": "user", "content": "a"}], "completion": "b"}', GOOD),
+        [(2, '"prompt" must be text'), (3, "message 1 must be an object"),
+         (4, '"prompt" must be text'), (5, '"completion" must be text')], 3,
+    ),
+    "lines that end with CRLF": Broken(
+        b"\r\n".join([GOOD, b'{"prompt":', GOOD, b""]), [(2, "cut off")], 2
+    ),
+    "lines that end with CR": Broken(
+        b"\r".join([GOOD, b'{"prompt":', GOOD, b""]), [(2, "cut off")], 2
+    ),
+    "CSV whose lines end with CR": Broken(
+        b'prompt,completion\ra,b\rc\rd,"e\rf"\r', [(3, "1 fields where")], 2, "d.csv"
+    ),
+    "an array whose lines end with CR": Broken(
+        b"[\r" + GOOD + b',\r{"prompt": "a", "prompt": "b"}\r]', [(3, "stands twice")], 1, "d.json"
+    ),
+    "CSV with a field of many megabytes": Broken(
+        b'prompt,completion\na,b\na,"' + b"a" * (MAX_ROW_BYTES + 1) + b'"\nc,d\n',
+        [(3, "field limit")], 2, "d.csv",
+    ),
+    "CSV in two encodings": Broken(
+        "prompt,completion\r\nä,b\r\n".encode() + "ö,d\r\n".encode("latin-1"),
+        [(3, "Latin-1")], 1, "d.csv",
+    ),
+    "CSV of Chinese letters by Windows": Broken(
+        b"prompt,completion\r\na,b\r\n" + "这是什么,好\r\n".encode("gbk"),
+        [(3, "not UTF-8 text")], 1, "d.csv",
+    ),
     "a key twice": Broken(
         _lines(GOOD, b'{"prompt": "a", "prompt": "c", "completion": "b"}'),
         [(2, 'the key "prompt" stands twice')], 1,
@@ -262,7 +309,8 @@ def test_what_is_broken_is_named_and_the_good_rows_survive(tmp_path: Path, name:
     assert len(table.rows) == broken.good
     with pytest.raises(Refusal) as caught:
         read_table(str(path))
-    assert f"line {broken.bad[0][0]}: " in caught.value.what
+    first = broken.bad[0][0]
+    assert re.search(rf"\bline {first}: |\blines \({first}, ", caught.value.what)
     assert "skip" in caught.value.remedy
 
 
@@ -286,6 +334,7 @@ def test_a_file_without_a_good_row_is_refused_even_where_bad_ones_may_be_skipped
         ("d.jsonl.gz", gzip.compress(_json_lines())[:-12], "cannot be unpacked"),
         ("d.jsonl.zst", pa.compress(_json_lines(), "zstd", asbytes=True)[:-5], "be unpacked"),
         ("d.csv", b"a,a\n1,2\n", "with the same one"),
+        ("d.parquet", _twice(), "two columns called completion"),
         ("d.jsonl", "{}".encode("utf-16"), "reads like UTF-16"),
         ("d.csv", "prompt".encode("utf-16"), "reads like UTF-16"),
         ("weights.pkl", b"\x80\x04", "cannot be told"),
@@ -312,6 +361,129 @@ def test_no_bytes_crash_the_reader(tmp_path: Path) -> None:
             (tmp_path / name).write_bytes(one)
             with contextlib.suppress(Refusal):
                 assert isinstance(read_table(str(tmp_path / name), bad_rows="skip"), Table)
+
+
+@pytest.mark.parametrize(
+    ("text", "delimiter"),
+    [("“Größe”?{0}Gut – sehr\r\ncafé{0}€ 5\r\n", ";"), ("Größe?{0}Gut\r\n", ","),
+     ("a{0}b\n“c”{0}d\n", ",")],
+)  # fmt: skip
+def test_csv_by_excel_on_windows_is_read_and_said_so(
+    tmp_path: Path, text: str, delimiter: str
+) -> None:
+    path = tmp_path / "d.csv"
+    rows = text.format(delimiter)
+    path.write_bytes(f"prompt{delimiter}completion\r\n{rows}".encode("cp1252"))
+    table = read_table(str(path))
+    told = [(row.prompt[0]["content"], row.completion[0]["content"]) for row in table.rows]
+    assert told == [tuple(line.split(delimiter)) for line in rows.splitlines()]
+    assert table.notes == [f"{path} is not UTF-8 and is read as cp1252, as Excel on Windows saves "
+                           "CSV."]  # fmt: skip
+
+
+def test_lines_that_end_with_returns_are_looked_at_like_others(tmp_path: Path) -> None:
+    (tmp_path / "d.jsonl").write_bytes(b"\r".join([GOOD, b"{", GOOD]))
+    rows = open_rows(find(str(tmp_path / "d.jsonl")), tmp_path)
+    rows.advance(1)
+    assert [row.line for row in rows.rows(0, 9)] == [1, 2, 3]
+    assert "cut off" in str(next(rows.rows(1, 1)).value)
+    rows.close()
+    (tmp_path / "d.txt").write_bytes(b"One\rtwo.\r\rThree.\r")
+    assert [row.text for row in read_table(str(tmp_path / "d.txt")).rows] == ["One\ntwo.", "Three."]
+
+
+def test_parquet_with_nulls_inside_names_each_row_and_drops_what_only_fills_up(
+    tmp_path: Path,
+) -> None:
+    arguments = pa.struct([("a", pa.int64()), ("b", pa.int64())])
+    call = pa.struct([("function", pa.struct([("name", pa.string()), ("arguments", arguments)]))])
+    turn = pa.struct([("role", pa.string()), ("content", pa.string()),
+                      ("tool_calls", pa.list_(call))])  # fmt: skip
+    asked, said = {"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Yes"}
+    called = {"role": "assistant",
+              "tool_calls": [{"function": {"name": "f", "arguments": {"a": 1}}}]}  # fmt: skip
+    talks = [[asked, said], None, [None, said], [{"role": "user"}, said],
+             [{"content": "Hi"}, said], [], [asked, called]]  # fmt: skip
+    schema = pa.schema([("messages", pa.list_(turn))])
+    rows = [{"messages": talk} for talk in talks]
+    parquet.write_table(pa.Table.from_pylist(rows, schema=schema), tmp_path / "d.parquet")
+    table = read_table(str(tmp_path / "d.parquet"), bad_rows="skip")
+    assert [bad.line for bad in table.bad] == [2, 3, 4, 5, 6]
+    words = ("is empty", "must be an object", "no text content", "the role None", "at least one")
+    assert all(word in bad.reason for word, bad in zip(words, table.bad, strict=True))
+    assert table.rows[0].messages == [asked, said]
+    function = table.rows[1].completion[0]["tool_calls"][0]["function"]
+    assert function == {"name": "f", "arguments": {"a": 1}}
+
+
+def test_a_large_row_of_parquet_is_named(tmp_path: Path) -> None:
+    rows = [{"prompt": "a", "completion": "b"}, {"prompt": "a", "completion": "c" * (10 << 20)}]
+    parquet.write_table(pa.Table.from_pylist([*rows, rows[0]]), tmp_path / "d.parquet")
+    table = read_table(str(tmp_path / "d.parquet"), bad_rows="skip")
+    assert [(bad.line, bad.reason) for bad in table.bad] == [(2, "it is longer than 8 MiB")]
+    assert len(table.rows) == 2
+
+
+def test_ten_thousand_columns_are_read_and_named_briefly(tmp_path: Path) -> None:
+    wide = {f"column_{number}": number for number in range(10_000)}
+    good = json.dumps({"prompt": "a", "completion": "b"} | wide).encode()
+    (tmp_path / "d.jsonl").write_bytes(_lines(good, json.dumps(wide).encode(), good))
+    table = read_table(str(tmp_path / "d.jsonl"), bad_rows="skip")
+    assert (len(table.rows), [bad.line for bad in table.bad]) == (2, [2])
+    assert len(table.bad[0].reason) < 300
+    with pytest.raises(Refusal) as caught:
+        read_table(str(tmp_path / "d.jsonl"), mapping={"ask": "prompt", "said": "completion"})
+    assert len(str(caught.value)) < 600
+
+
+# Tables with a turn a row
+
+TURNS = """conversation_id,role,content,topic
+7,system,Be brief.,sums
+7,user,1+2?,sums
+7,assistant,3,sums
+8,user,Hi,greetings
+8,assistant,"Yes,
+hello",greetings
+"""
+
+
+def test_turns_of_a_table_become_the_conversations_that_they_belong_to(tmp_path: Path) -> None:
+    (tmp_path / "d.csv").write_text(TURNS)
+    rows = list(csv.DictReader(io.StringIO(TURNS, newline="")))
+    parquet.write_table(pa.Table.from_pylist(rows), tmp_path / "d.parquet")
+    for name in ("d.csv", "d.parquet"):
+        table = read_table(str(tmp_path / name))
+        told = [[(turn["role"], turn["content"]) for turn in row.messages] for row in table.rows]
+        assert told == [
+            [("system", "Be brief."), ("user", "1+2?"), ("assistant", "3")],
+            [("user", "Hi"), ("assistant", "Yes,\nhello")],
+        ]
+        assert set(table.detected.unused) == {"conversation_id", "topic"}
+    shown = open_rows(find(str(tmp_path / "d.csv")), tmp_path)
+    shown.advance(1)
+    assert [(row.line, len(row.value["messages"])) for row in shown.rows(0, 9)] == [(2, 3), (5, 2)]
+    shown.close()
+
+
+def test_a_conversation_that_lost_a_turn_or_goes_on_elsewhere_is_named(tmp_path: Path) -> None:
+    broken = TURNS.replace("7,assistant,3,sums", "7,assistant,3") + TURNS.partition("\n")[2]
+    (tmp_path / "d.csv").write_text(broken)
+    table = read_table(str(tmp_path / "d.csv"), bad_rows="skip")
+    assert [(bad.line, bad.reason) for bad in table.bad] == [
+        (4, "it has 3 fields where the header has 4"),
+        (2, "line 4 of its conversation 7 cannot be used"),
+        (8, "conversation 7 goes on behind another one; sort the rows by conversation_id"),
+        (11, "conversation 8 goes on behind another one; sort the rows by conversation_id"),
+    ]
+    assert [row.messages[0]["content"] for row in table.rows] == ["Hi"]
+
+
+def test_a_column_that_tells_no_conversations_apart_is_named(tmp_path: Path) -> None:
+    rows = [f"1,{('user', 'assistant')[n % 2]},a" for n in range(MOST_TURNS + 4)]
+    (tmp_path / "d.csv").write_text("\n".join(["session_id,role,content", *rows]))
+    with pytest.raises(Refusal, match="session_id may not tell conversations apart"):
+        read_table(str(tmp_path / "d.csv"), bad_rows="skip")
 
 
 # Pages

@@ -8,11 +8,15 @@ from typing import Any
 
 import pytest
 
+from workers.data.schema.row import Row
 from workers.data.tokenize.chat_template import CHATML, render
+from workers.data.tokenize.encode import encode
 from workers.data.tokenize.reasoning import as_handed
+from workers.data.tokenize.token_counts import TokenCounter
 from workers.engines.tokenizer import read_tokenizer
 from workers.fetch import Located
 from workers.protocol.assets import assets_folder
+from workers.protocol.recipe import Reasoning
 
 STARTER = Located("starter", assets_folder() / "starter" / "model")
 THOUGHT = {"role": "assistant", "content": "Four.", "reasoning_content": "2+2", "train": True}
@@ -26,9 +30,7 @@ def tokenizer() -> Any:
 
 def shipped(name: str) -> str:
     """A template that TRL ships, without importing TRL."""
-    spec = find_spec("trl")
-    assert spec is not None
-    assert spec.origin
+    spec: Any = find_spec("trl")
     return (Path(spec.origin).parent / "chat_templates" / f"{name}.jinja").read_text()
 
 
@@ -70,3 +72,18 @@ def test_no_key_of_ours_reaches_a_template(tokenizer: Any) -> None:
     assert answer == {"role": "assistant", "content": "<think>\n2+2\n</think>\n\nFour."}
     plain = [TALK[0], {"role": "assistant", "content": "Four."}]
     assert as_handed(plain, tokenizer) is plain
+
+
+@pytest.mark.parametrize("reasoning", ["learn", "drop"])
+@pytest.mark.parametrize("beside", [True, False])
+def test_the_audit_counts_thinking_as_it_is_trained(
+    tokenizer: Any, reasoning: Reasoning, beside: bool
+) -> None:
+    tokenizer.chat_template = CHATML
+    inline = {"role": "assistant", "content": "<think>2+2</think>Four."}
+    row = Row(prompt=TALK[:1], completion=[THOUGHT if beside else inline])
+    (length,) = TokenCounter(tokenizer, "sft", 1024, reasoning=reasoning).count([row])
+    (encoding,) = encode(row, "sft", tokenizer, reasoning=reasoning)
+    assert not isinstance(length, str)
+    assert length.tokens == len(encoding.input_ids)
+    assert ("2+2" in encoding.text) == (reasoning == "learn")

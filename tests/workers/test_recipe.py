@@ -9,7 +9,7 @@ import msgspec
 import pytest
 
 from workers.protocol.assets import assets_folder, builtin_datasets
-from workers.protocol.catalogue import known_dataset, read_catalogue
+from workers.protocol.catalogue import known_dataset, known_model, read_catalogue
 from workers.protocol.options import options_of, text_of
 from workers.protocol.pipeline import (
     Pipeline,
@@ -235,9 +235,50 @@ def test_the_recipes_that_come_along_are_valid_and_tell_what_they_need() -> None
         assert pipeline.summary
         assert pipeline.memory_source
         for recipe in pipeline.stages:
+            base = recipe.model.base
+            assert known_model(base) or base.startswith(("starter", "previous", "stage:")), base
             assert parse_recipe(format_recipe(recipe)) == recipe
             for source in recipe.data:
                 assert _known(source), source
+
+
+TEMPLATES = {"Qwen/Qwen3-14B": "trl:qwen3", "Qwen/Qwen3-4B-Base": "trl:qwen3"}
+"""Their own chat templates, as TRL ships them, of models that learn from conversations."""
+TALK = [
+    {"role": "system", "content": "Be brief."},
+    {"role": "user", "content": "Two and two?"},
+    {"role": "assistant", "content": "Four."},
+    {"role": "user", "content": "And one?"},
+    {"role": "assistant", "content": "Five."},
+]
+
+
+def test_the_recipes_that_come_along_learn_every_answer_of_a_conversation() -> None:
+    """Of models whose template writes earlier answers otherwise too."""
+    from workers.data.reader import Row
+    from workers.data.tokenize.chat_template import end_turns, set_chat_template
+    from workers.data.tokenize.encode import encode
+    from workers.engines.tokenizer import read_tokenizer
+    from workers.fetch import Located
+
+    located = Located("starter", assets_folder() / "starter" / "model")
+    talking = {
+        recipe.model.base: recipe
+        for path in (assets_folder() / "recipes").glob("*.toml")
+        for recipe in read_pipeline(path).stages
+        if recipe.stage == "sft" and known_model(recipe.model.base)
+    }
+    assert set(talking) == set(TEMPLATES)
+    for base, recipe in talking.items():
+        tokenizer: Any = read_tokenizer(located)
+        set_chat_template(tokenizer, TEMPLATES[base], recipe.model.thinking)
+        end_turns(tokenizer)
+        row = Row(prompt=TALK[:-1], completion=TALK[-1:])
+        encodings = encode(row, "sft", tokenizer)
+        learnt = "".join(
+            tokenizer.decode([one for one in encoding.labels if one >= 0]) for encoding in encodings
+        )
+        assert learnt.count("Four.<|im_end|>") == learnt.count("Five.<|im_end|>") == 1
 
 
 def _known(source: Source) -> bool:
@@ -251,9 +292,9 @@ def test_the_catalogue_gives_sources_and_admits_what_was_not_verified() -> None:
     assert len(catalogue.datasets) >= 9
     for entry in (*catalogue.models, *catalogue.datasets):
         assert entry.source
-        assert entry.licence
+        assert entry.licence or entry.verified  # no licence is made up: a source has none
         assert entry.duties
-        assert not entry.verified  # none has been compared with its card yet
+        assert entry.verified == ("from memory" not in entry.source)
 
 
 def test_a_pipeline_names_the_stage_at_fault() -> None:

@@ -34,8 +34,8 @@ def test_only_what_a_checkpoint_can_be_continued_with_may_change() -> None:
         "training.batch_size", "training.gradient_accumulation", "training.max_length",
         "training.gradient_checkpointing", "training.max_steps", "training.epochs",
         "training.save_every_steps", "training.max_grad_norm", "evaluation.every_steps",
-        "evaluation.max_rows", "evaluation.max_completion_tokens", "evaluation.gate.metric",
-        "evaluation.gate.min_gain", "rl.max_completion_tokens", "rl.mask_truncated_completions",
+        "evaluation.max_completion_tokens", "evaluation.gate.metric", "evaluation.gate.min_gain",
+        "rl.max_completion_tokens", "rl.mask_truncated_completions",
         "rl.fast_generation",
     }  # fmt: skip
 
@@ -70,6 +70,7 @@ def test_a_gate_that_is_not_set_offers_no_settings() -> None:
         ("training.scheduler", "linear", "its schedule live in the checkpoint"),
         ("model.base", "smollm2", "model.base cannot be changed"),
         ("evaluation.holdout", 0.2, "evaluation.holdout cannot be changed"),
+        ("evaluation.max_rows", 128, "evaluation.max_rows cannot be changed"),
         ("evaluation.test", "x", "evaluation.test cannot be changed"),
         ("data", [], "data cannot be changed"),
         ("lora.rank", 4, "lora.rank cannot be changed"),

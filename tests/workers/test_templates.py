@@ -155,6 +155,6 @@ def test_a_run_learns_with_its_own_copy_of_the_file(tmp_path: Path) -> None:
         keep_template(Train(recipe=recipe), folder)
 
 
-def test_a_run_refuses_a_template_that_does_not_render() -> None:
+def test_a_run_refuses_a_template_that_does_not_render(trial: TemplateTrial) -> None:
     with pytest.raises(Refusal, match=r"mine does not render \(line 1\)"):
-        check_renders("{{ messages[9].content.a }}", "mine")
+        check_renders("{{ messages[9].content.a }}", "mine", trial)

@@ -154,10 +154,10 @@ def test_another_template_is_told_to_differ(opened: Open) -> None:
     look = opened(ROWS)
     view = look.view(template="llama-3")
     assert view.template == "llama-3"
-    assert trained(view) == "It is 1: ü, 数.<|eot_id|>"
+    assert trained(view) == "It is 1: ü, 数.<|im_end|>"  # <|eot_id|> is no token of the starter
     assert any("otherwise than the model's own" in told for told in view.warnings)
     assert any("<|eot_id|> is no token of this model" in told for told in view.warnings)
-    assert any("would never stop" in told for told in view.warnings)
+    assert not any("would never stop" in told for told in view.warnings)
     same = look.view(template="chatml")
     assert (same.template, same.warnings) == ("chatml", [])
 

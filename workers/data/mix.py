@@ -22,7 +22,8 @@ def split_hash(row: Row) -> float:
 
     Rows that ask the same share it, whatever they answer: a held-out question is never trained on.
     """
-    return _hashed([row.prompt, row.text])
+    asked = "".join([segment.text for segment in row.segments if not segment.trained])
+    return _hashed([row.prompt, asked or row.plain])
 
 
 def limit(rows: Rows, most: int) -> Rows:
@@ -33,13 +34,20 @@ def limit(rows: Rows, most: int) -> Rows:
     """
     if not 0 < most < len(rows):
         return rows
-    places = [_hashed(["limit", row]) for row in rows]
+    places = [_hashed(["limit", row], LATER) for row in rows]
     kept = sorted(sorted(range(len(rows)), key=places.__getitem__)[:most])
     return [rows[at] for at in kept]
 
 
-def _hashed(value: Any) -> float:
-    digest = hashlib.sha256(msgspec.json.encode(value, order="deterministic")).digest()
+LATER = b',"segments":[]}]'
+"""How the JSON of a row without segments ends, which is hashed as it was before rows had any."""
+
+
+def _hashed(value: Any, later: bytes = b"") -> float:
+    data = msgspec.json.encode(value, order="deterministic")
+    if later and data.endswith(later):
+        data = data.removesuffix(later) + b"}]"
+    digest = hashlib.sha256(data).digest()
     return int.from_bytes(digest[:8], "big") / 2**64
 
 
@@ -54,6 +62,22 @@ def split(rows: Rows, holdout: float) -> tuple[Rows, Rows]:
     training = [row for row, place in zip(rows, places, strict=True) if place >= bound]
     held_out = [row for row, place in zip(rows, places, strict=True) if place < bound]
     return training, held_out
+
+
+def split_all(sources: list[Rows], holdout: float, most: int) -> tuple[list[Rows], Rows]:
+    """Training rows of each source, and the held-out rows of all: about `most` at most.
+
+    Those of the least split hashes are held out, so that a higher bound adds rows and takes none
+    away. Rows that ask the same as the last one are held out with it.
+    """
+    pairs = [split(rows, holdout) for rows in sources]
+    held_out = [row for _, rows in pairs for row in rows]
+    places = sorted(map(split_hash, held_out))
+    if len(held_out) <= most:
+        return [training for training, _ in pairs], held_out
+    held = {place for place in places if place <= places[most - 1]}
+    kept = [[row for row in rows if split_hash(row) not in held] for rows in sources]
+    return kept, [row for row in held_out if split_hash(row) in held]
 
 
 def held_out_below(places: Sequence[float] | NDArray[np.float64], holdout: float) -> float:

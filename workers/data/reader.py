@@ -6,6 +6,7 @@ their columns are and makes rows of them. Knows no model and no tokenizer.
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Literal, Protocol, get_args
@@ -19,10 +20,13 @@ from workers.data.schema.detect import check_columns, from_mapping
 from workers.data.schema.detected import Detected
 from workers.data.schema.messages import Message, check_conversation
 from workers.data.schema.parser import RowParser
+from workers.data.schema.propose import propose
 from workers.data.schema.row import Row
 from workers.data.schema.schemas import SCHEMAS
+from workers.protocol.audit import BadLine, grouped
 from workers.protocol.catalogue import known_dataset
-from workers.protocol.recipe import Column, Source, Stage
+from workers.protocol.mapping import Proposal
+from workers.protocol.recipe import Column, Documents, Source, Stage
 from workers.protocol.refusal import Refusal
 from workers.protocol.stages import spec_of
 
@@ -39,6 +43,7 @@ __all__ = [
     "inspect",
     "locate",
     "parser_of",
+    "proposal_for",
     "read",
     "read_table",
     "serves",
@@ -49,7 +54,7 @@ __all__ = [
 SAMPLED_ROWS = 200
 """First rows that are looked at before the columns' meaning is settled."""
 SHOWN = 3
-"""Bad rows that a refusal names."""
+"""Kinds of faults that a refusal names."""
 WATCHED_ROWS = 256
 """Rows between two looks at how far reading is."""
 
@@ -57,7 +62,7 @@ WATCHED_ROWS = 256
 def serves(row: Row, stage: Stage) -> bool:
     """Whether a stage can learn from the row."""
     spec = spec_of(stage)
-    if row.uses_tools and not (spec.tools and row.completion):
+    if row.uses_tools and not spec.templated:
         return False
     if spec.supervision == "completions" and row.label is False:
         return False  # an undesirable completion is not to be imitated
@@ -103,6 +108,28 @@ class Table(msgspec.Struct, frozen=True):
     """What it was taken for, and why."""
     bad: list[BadRow] = []
     """Rows that were left out; none unless that was asked for."""
+    documents: str = ""
+    """How its text files were split into documents; empty where it has none."""
+    questions: int = 0
+    """Conversations that go on behind their last answer; what follows it is left out."""
+    windows: list[str] = []
+    """Files that are not UTF-8 and are read as what Windows writes (cp1252)."""
+    unread: dict[str, int] = {}
+    """Keys of turns that nothing looks at, flags among them: rows by key."""
+
+    @property
+    def notes(self) -> list[str]:
+        """What to tell of how the rows were read, a sentence each."""
+        told = [
+            f"{name} is not UTF-8 and is read as cp1252, as Excel on Windows saves CSV."
+            for name in self.windows
+        ]
+        if self.questions:
+            go = "conversation goes" if self.questions == 1 else "conversations go"
+            told.append(
+                f"{self.questions} {go} on behind the last answer; what nobody answers is left out."
+            )
+        return told
 
 
 def read_table(
@@ -111,6 +138,7 @@ def read_table(
     mapping: Mapping[str, Column] | None = None,
     bad_rows: Literal["refuse", "skip"] = "refuse",
     say: Callable[[str], None] = silent,
+    documents: Documents = "auto",
 ) -> Table:
     """Reads a dataset.
 
@@ -119,15 +147,18 @@ def read_table(
         mapping: their columns to ours, instead of detection; a dot leads into a column of objects.
         bad_rows: whether a bad row refuses the whole, or is left out and reported.
         say: told when something slow begins.
+        documents: how text files are split.
 
     Raises:
         Refusal: there is no such dataset, or it has bad rows that may not be skipped, or no others.
     """
     bad: list[BadRow] = []
-    table = read(source, mapping, say, bad=bad)
+    table = read(source, mapping, say, bad=bad, documents=documents)
     if bad and (bad_rows == "refuse" or table is None):
-        good = len(table.rows) if table else 0
-        raise _refuse_rows(table.path if table else source, bad, good + len(bad))
+        if table is None:
+            proposal = None if mapping else proposal_for(source, documents)
+            raise _refuse_rows(source, bad, len(bad), proposal)
+        raise _refuse_rows(table.path, bad, len(table.rows) + len(bad))
     assert table is not None
     return msgspec.structs.replace(table, bad=bad)
 
@@ -140,6 +171,7 @@ def read(
     rows: list[Row] | RowStore | None = None,
     bad: BadRows | None = None,
     progress: Callable[[int, int], bool] = lambda done, total: True,
+    documents: Documents = "auto",
 ) -> Table | None:
     """The usable rows of a dataset; no table where none is usable.
 
@@ -151,7 +183,7 @@ def read(
     Raises:
         Refusal: there is no such dataset, it cannot be read at all, or it is empty.
     """
-    found, place = find(source, say), ReadProgress()
+    found, place = find(source, say, documents), ReadProgress()
     total = found.bytes
     rows = [] if rows is None else rows
     bad = [] if bad is None else bad
@@ -170,7 +202,12 @@ def read(
         )
     detected = _with_stages(parser.detected, rows)
     path = str(found.path)
-    return Table(source, path, found.sha256, detected.format, rows, detected)
+    return Table(
+        source, path, found.sha256, detected.format, rows, detected,
+        questions=parser.remarks.questions, windows=place.windows,
+        unread=dict(parser.remarks.unread),
+        documents=found.documents_words,
+    )  # fmt: skip
 
 
 def _watched(items: Iterator[RawRow], carry_on: Callable[[], bool]) -> Iterator[RawRow]:
@@ -197,6 +234,13 @@ def inspect(
     if parser.detected is None:
         raise _refuse_rows(str(found.path), bad, len(bad))
     return _with_stages(parser.detected, rows)
+
+
+def proposal_for(source: str, documents: Documents = "auto") -> Proposal | None:
+    """What the columns of a dataset most likely are, by its first rows; None where nothing suggests
+    itself."""
+    sample = itertools.islice(find(source, documents=documents).items(), SAMPLED_ROWS)
+    return propose([item.value for item in sample])
 
 
 def parser_of(source: str, mapping: Mapping[str, Column] | None, sample: list[RawRow]) -> RowParser:
@@ -229,6 +273,25 @@ def _convert(
             bad.append(BadRow(line, str(fault), file, excerpt, fault.kind))
 
 
+def places_of(source: Source, wanted: Sequence[Row]) -> list[tuple[str, int]]:
+    """File and line of rows, by reading the dataset once more; no file and 0 for those that are not
+    in it. Of equal rows the first one's."""
+    items = find(source.source, silent, source.documents).items()
+    sample = list(itertools.islice(items, SAMPLED_ROWS))
+    parser = parser_of(source.source, source.mapping, sample)
+    keys = [msgspec.json.encode(row) for row in wanted]
+    left, found = set(keys), dict[bytes, tuple[str, int]]()
+    for file, line, value, _ in itertools.chain(sample, items):
+        with contextlib.suppress(RowFault):
+            key = msgspec.json.encode(parser.row(value))
+            if key in left:
+                left.remove(key)
+                found[key] = file, line
+        if not left:
+            break
+    return [found.get(key, ("", 0)) for key in keys]
+
+
 def _with_stages(detected: Detected, rows: Sequence[Row]) -> Detected:
     return msgspec.structs.replace(detected, stages=stages_of(rows[:SAMPLED_ROWS]))
 
@@ -237,7 +300,7 @@ def stages_of(rows: Iterable[Row], stages: Sequence[Stage] = get_args(Stage)) ->
     """The stages that at least one row can serve; goes through the rows once."""
     kinds = {
         (row.uses_tools, row.label, bool(row.completion), bool(row.rejected), bool(row.prompt),
-         bool(row.text)): row
+         bool(row.text), bool(row.segments)): row
         for row in rows
     }  # fmt: skip
     return [stage for stage in stages if any(serves(row, stage) for row in kinds.values())]
@@ -249,14 +312,20 @@ def shapes() -> str:
     return f"{', '.join(most)}, or {last}"
 
 
-def _refuse_rows(path: str, bad: list[BadRow], total: int) -> Refusal:
-    shown = "; ".join(map(str, bad[:SHOWN]))
-    more = f"; and {len(bad) - SHOWN} more" if len(bad) > SHOWN else ""
+def _refuse_rows(
+    path: str, bad: list[BadRow], total: int, proposal: Proposal | None = None
+) -> Refusal:
+    groups = grouped([BadLine(row.line, row.reason, row.file) for row in bad])
+    shown = "; ".join(group.words for group in groups[:SHOWN])
+    left = sum(group.count for group in groups[SHOWN:])
+    more = f"; and {left} more" if left else ""
     if len(bad) == total:
         cause, remedy = "No row is left to use.", "Mend them."
     else:
         cause = "A row that is skipped in silence would change what is learnt."
         remedy = 'Mend or remove those rows, or leave them out with bad_rows = "skip".'
+    if proposal is not None:
+        remedy = f"Map its columns with {proposal.options}. {proposal.words}"
     return Refusal(
         f"{len(bad)} of {total} rows in {path} cannot be used. {shown}{more}.",
         cause,

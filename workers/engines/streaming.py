@@ -9,6 +9,8 @@ import torch
 from transformers.generation.stopping_criteria import StoppingCriteria
 from transformers.generation.streamers import BaseStreamer
 
+from workers.data.tokenize.completion import completion_text
+
 HALF = "\N{REPLACEMENT CHARACTER}"
 """What half a character decodes to: its other bytes are still to come."""
 
@@ -20,13 +22,14 @@ class Stream(BaseStreamer, StoppingCriteria):
     """
 
     def __init__(
-        self, tokenizer: Any, ends: Collection[int], show: Callable[[str], None],
+        self, tokenizer: Any, prompt: str, ends: Collection[int], show: Callable[[str], None],
         interrupted: Callable[[], bool],
     ) -> None:  # fmt: skip
         self.written: list[int] = []
         """The answer's tokens, without the one that ends it."""
         self.finish = "length"
         self._tokenizer = tokenizer
+        self._prompt = prompt
         self._ends = ends
         self._show = show
         self._interrupted = interrupted
@@ -43,8 +46,8 @@ class Stream(BaseStreamer, StoppingCriteria):
             self.finish = "stop"
             return
         self.written.append(token)
-        text = str(self._tokenizer.decode(self.written, skip_special_tokens=True))
-        if not text.endswith(HALF) and text != self._shown:
+        text = completion_text(self.written, self._prompt, self._tokenizer)
+        if not text.endswith(HALF) and text.startswith(self._shown) and text != self._shown:
             self._show(text[len(self._shown) :])
             self._shown = text
 

@@ -10,9 +10,10 @@ import msgspec
 
 from workers.data.tokenize.chat_template import end_turns, set_chat_template
 from workers.fetch import Located, locate_model
-from workers.protocol.recipe import Template
+from workers.protocol.recipe import Effort, Model, Stage, Template, Thinking
 from workers.protocol.refusal import Refusal
 from workers.protocol.sources import HUB_MODEL
+from workers.protocol.stages import spec_of
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -22,20 +23,37 @@ PROBE = "The  year 12345 isn't\tover,\n\n  DON'T worry: naïve Grüße 東京 �
 
 
 def load_tokenizer(
-    located: Located, template: Template = "auto", *, turns: bool = True
+    located: Located,
+    template: Template = "auto",
+    *,
+    thinking: Thinking = "auto",
+    effort: Effort = "",
+    turns: bool = True,
 ) -> PreTrainedTokenizerBase:
     """The newest tokenizer on the way, with the chat template asked for.
 
-    `auto` takes the model's own, ChatML where it has none. Its end token is the one that ends an
-    answer; without `turns`, for plain text, it stays the one that ends a document.
+    `auto` takes the model's own, ChatML where it has none, and lets it think as an earlier run has
+    set. Its end token is the one that ends an answer; without `turns`, for plain text, it stays
+    the one that ends a document.
+
+    Raises:
+        Refusal: the template has no switch for the thinking or the effort asked for.
     """
     tokenizer = read_tokenizer(located)
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
-    set_chat_template(tokenizer, template)
+    set_chat_template(tokenizer, template, thinking, effort)
     if turns:
         end_turns(tokenizer, stopping_tokens(located))
     return tokenizer
+
+
+def tokenizer_for(model: Model, located: Located, stage: Stage) -> PreTrainedTokenizerBase:
+    """The tokenizer as a recipe's table `model` asks for it in a stage."""
+    return load_tokenizer(
+        located, model.template, thinking=model.thinking, effort=model.reasoning_effort,
+        turns=spec_of(stage).templated,
+    )  # fmt: skip
 
 
 def read_tokenizer(located: Located) -> PreTrainedTokenizerBase:

@@ -15,10 +15,9 @@ from transformers import BitsAndBytesConfig, PreTrainedModel, PreTrainedTokenize
 from workers.engines import Loaded
 from workers.engines.adapters import language_model, merged_adapter, with_adapter
 from workers.engines.classes import Tell, open_scoring, open_speaking, set_padding
-from workers.engines.tokenizer import load_tokenizer
+from workers.engines.tokenizer import load_tokenizer, tokenizer_for
 from workers.fetch import Located
 from workers.protocol.recipe import Recipe
-from workers.protocol.stages import spec_of
 
 
 def _silent(_text: str) -> None:
@@ -41,10 +40,8 @@ def load_for_training(recipe: Recipe, located: Located, tell: Tell = _silent) ->
     dtype = computing_dtype(recipe.training.precision, device)
     full = recipe.model.method == "full"
     four_bit = recipe.model.method == "qlora"
+    tokenizer = tokenizer_for(recipe.model, located, recipe.stage)
     model = load_weights(located, torch.float32 if full else dtype, tell, four_bit=four_bit)
-    tokenizer = load_tokenizer(
-        located, recipe.model.template, turns=spec_of(recipe.stage).templated
-    )
     stop_at_end(model, tokenizer)
     if recipe.training.gradient_checkpointing:
         model.config.use_cache = False
@@ -72,8 +69,8 @@ def load_reward_model_for_training(
     device = best_device()
     dtype = computing_dtype(recipe.training.precision, device)
     full = recipe.model.method == "full"
+    tokenizer = tokenizer_for(recipe.model, located, recipe.stage)
     model = load_reward_model(located, torch.float32 if full else dtype, tell)
-    tokenizer = load_tokenizer(located, recipe.model.template)
     set_padding(model, tokenizer.pad_token_id)
     if full:
         _train_language_model(model)
@@ -103,12 +100,14 @@ def load_for_speaking(located: Located) -> Loaded:
 
 
 def stop_at_end(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
-    """Lets generation stop at the tokenizer's end token, beside those that the model knows."""
+    """Lets generation stop at the tokenizer's end token, beside those that the model knows; what is
+    saved names it in its configuration too."""
     settings: Any = model.generation_config
     known = settings.eos_token_id
     ends = [tokenizer.eos_token_id, *(known if isinstance(known, list) else [known])]
     found = list(dict.fromkeys(end for end in ends if end is not None))
     settings.eos_token_id = found[0] if len(found) == 1 else found or None
+    model.config.get_text_config().eos_token_id = settings.eos_token_id
 
 
 def load_weights(

@@ -16,7 +16,7 @@ from unsloth import FastLanguageModel
 from workers.engines import Loaded
 from workers.engines.adapters import ALL_LINEAR, named_layers
 from workers.engines.classes import Tell
-from workers.engines.tokenizer import load_tokenizer
+from workers.engines.tokenizer import tokenizer_for
 from workers.engines.transformers import (
     best_device,
     computing_dtype,
@@ -25,7 +25,6 @@ from workers.engines.transformers import (
 from workers.fetch import Located
 from workers.protocol.recipe import Recipe
 from workers.protocol.refusal import Refusal
-from workers.protocol.stages import spec_of
 
 LIBRARY: Any = FastLanguageModel
 """Unchecked: a type checker takes this very file for the library of the same name."""
@@ -38,6 +37,7 @@ def load_for_training(recipe: Recipe, located: Located, tell: Tell) -> Loaded:
     device = best_device()
     dtype = computing_dtype(options.precision, device)
     full = recipe.model.method == "full"
+    tokenizer = tokenizer_for(recipe.model, located, recipe.stage)
     model, _ = LIBRARY.from_pretrained(
         model_name=str(located.folder),
         max_seq_length=options.max_length,
@@ -57,9 +57,6 @@ def load_for_training(recipe: Recipe, located: Located, tell: Tell) -> Loaded:
             use_gradient_checkpointing="unsloth" if options.gradient_checkpointing else False,
             random_state=options.seed,
         )
-    tokenizer = load_tokenizer(
-        located, recipe.model.template, turns=spec_of(recipe.stage).templated
-    )
     stop_at_end(model, tokenizer)
     return Loaded(model, tokenizer, device, dtype)
 

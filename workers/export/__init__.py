@@ -92,6 +92,7 @@ def _export(host: Host, task: Export, located: Located, exports: Path, work: Pat
         # f16 weights become an f16 file unchanged; bf16 would lose three bits on the way.
         weights = merge.save(merged, work / "weights", torch.float16, base)
         gguf.tell_space_prefix(weights, merged.tokenizer)
+        gguf.name_layers(weights)
         del merged
         gc.collect()
         stem = work / run_name(task.run_folder)

@@ -70,6 +70,26 @@ def options(folder: Path) -> list[str]:
     return told
 
 
+LAYER_NAMES = {
+    "granitemoehybrid": {"full_attention": "attention", "linear_attention": "mamba"},
+}
+"""Kinds of layers in `layer_types`: as Transformers 5 saves them, and as the converter reads them.
+"""
+
+
+def name_layers(folder: Path) -> None:
+    """Writes the kinds of layers in a folder's configuration under the converter's names.
+
+    It takes a layer of an unknown name for a recurrent one, and the file does not load.
+    """
+    path = folder / "config.json"
+    config = msgspec.json.decode(path.read_bytes())
+    names = LAYER_NAMES.get(config.get("model_type"), {})
+    if names:
+        config["layer_types"] = [names.get(one, one) for one in config["layer_types"]]
+        path.write_bytes(msgspec.json.format(msgspec.json.encode(config), indent=2))
+
+
 def _strips_blanks(folder: Path) -> bool:
     fields = msgspec.json.decode((folder / "tokenizer_config.json").read_bytes())
     return any(token["rstrip"] for token in fields.get("added_tokens_decoder", {}).values())

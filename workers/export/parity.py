@@ -157,25 +157,38 @@ def _same_template(llama: Llama, kind: str, reference: Reference) -> Checked:
 
 
 def _same_words(llama: Llama, kind: str, reference: Reference) -> Checked:
-    agreed, divergences = [], []
+    """Clear next tokens have to agree; where none is clear, the probabilities have to be alike."""
+    agreed, divergences, informations = [], [], []
     for spoken in reference.spoken:
         theirs = _log_probabilities(llama, spoken)
         ours = spoken.log_probabilities[:, : theirs.shape[1]]
         same = theirs.argmax(axis=-1) == np.array(spoken.answer_ids)
         agreed.append(same[_clear(ours)])
         divergences.append((np.exp(ours) * (ours - theirs)).sum(axis=-1))
-    same = np.concatenate(agreed)
-    share = float(same.mean()) if same.size else 1.0
-    divergence = float(np.concatenate(divergences).mean())
+        informations.append((np.exp(ours) * ours).sum(axis=-1) + np.log(ours.shape[1]))
+    same, divergence = np.concatenate(agreed), float(np.concatenate(divergences).mean())
+    kept = _kept(divergence, float(np.concatenate(informations).mean()))
     least = EXPORTS[f"gguf:{kind}"].least_agreement or 0.0
+    share = float(same.mean()) if same.size else kept
+    words = (
+        f"{share:.1%} of {same.size} clear next tokens agree"
+        if same.size
+        else f"no next token is clear; of what the model says beyond chance {share:.1%} is kept"
+    )
     passed = share >= least
     return Checked(
         check=f"{kind}: same words",
         passed=passed,
-        detail=f"{share:.1%} of {same.size} clear next tokens agree "
-        f"(at least {least:.0%} asked), mean KL {divergence:.4f} nats" + _truncated_note(reference),
+        detail=f"{words} (at least {least:.0%} asked), mean KL {divergence:.4f} nats"
+        + _truncated_note(reference),
         remedy="" if passed else "Take a less compressed type, or look at what the file answers.",
     )
+
+
+def _kept(divergence: float, information: float) -> float:
+    """The share of the model's own distance from equal probabilities that the file's distance from
+    the model does not take away; both in nats, 0 where a model gives all tokens the same."""
+    return max(0.0, 1.0 - divergence / information) if information > 0 else 0.0
 
 
 def _truncated_note(reference: Reference) -> str:

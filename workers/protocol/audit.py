@@ -2,7 +2,23 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterable
+
 import msgspec
+
+from workers.protocol.browse import TemplateFinding
+from workers.protocol.mapping import Proposal
+
+NAMED_LINES = 3
+"""Lines of a group of faults that are named."""
+
+
+def counted(rows: int, documents: str = "") -> str:
+    """So many rows, or so many documents of text files, which were split by a rule."""
+    if not documents:
+        return f"{rows:,} rows"
+    return f"{rows:,} documents, {documents}" if rows != 1 else "1 document"
 
 
 class BadLine(msgspec.Struct, frozen=True):
@@ -12,6 +28,63 @@ class BadLine(msgspec.Struct, frozen=True):
     reason: str
     file: str = ""
     """Where the dataset has several."""
+
+
+class BadGroup(msgspec.Struct, frozen=True):
+    """Lines that cannot be used for one and the same reason, but for numbers in it."""
+
+    reason: str
+    """The first line's."""
+    count: int
+    places: list[str]
+    """The first lines: their numbers, with the file's name where the dataset has several."""
+
+    @property
+    def where(self) -> str:
+        """As `line 2` or `300 lines (2, 3, 4, …)`."""
+        if self.count == 1:
+            return _at(self.places[0])
+        more = ", …" if self.count > len(self.places) else ""
+        return f"{self.count:,} lines ({', '.join(self.places)}{more})"
+
+    @property
+    def words(self) -> str:
+        """As `line 2: …`."""
+        return f"{self.where}: {self.reason}"
+
+
+def _at(place: str) -> str:
+    file, _, line = place.rpartition(":")
+    return f"{file} line {line}" if file else f"line {line}"
+
+
+class Groups:
+    """Takes up bad lines and counts them by their reason."""
+
+    def __init__(self) -> None:
+        self._groups: dict[str, BadGroup] = {}
+
+    def add(self, bad: BadLine) -> None:
+        key = re.sub(r"\d+", "0", bad.reason)
+        place = f"{bad.file}:{bad.line}" if bad.file else str(bad.line)
+        group = self._groups.get(key)
+        if group is None:
+            self._groups[key] = BadGroup(bad.reason, 1, [place])
+            return
+        places = group.places if len(group.places) >= NAMED_LINES else [*group.places, place]
+        self._groups[key] = BadGroup(group.reason, group.count + 1, places)
+
+    def all(self) -> list[BadGroup]:
+        """The largest group first."""
+        return sorted(self._groups.values(), key=lambda group: -group.count)
+
+
+def grouped(bad: Iterable[BadLine]) -> list[BadGroup]:
+    """Bad lines by their reason, the largest group first."""
+    groups = Groups()
+    for line in bad:
+        groups.add(line)
+    return groups.all()
 
 
 class AuditExample(msgspec.Struct, frozen=True):
@@ -74,6 +147,10 @@ class AuditResult(msgspec.Struct, frozen=True, kw_only=True):
     bad: list[BadLine]
     """The first ones, where they are very many."""
     bad_total: int = 0
+    bad_groups: list[BadGroup] = []
+    """All of them by their reason, the commonest first."""
+    proposal: Proposal | None = None
+    """The likeliest mapping, where no line could be used as the columns are."""
     findings: list[AuditFinding]
     trained_token_share: float | None
     """Of the tokens left after truncation; None where the model samples its own completions, or no
@@ -82,8 +159,22 @@ class AuditResult(msgspec.Struct, frozen=True, kw_only=True):
     seconds: float
     path: str = ""
     sha256: str = ""
+    documents: str = ""
+    """How text files were split into documents; empty where there are none."""
     test: str = ""
     """The test set compared with; empty means the held-out share."""
+    template_findings: list[TemplateFinding] = []
+    """Of the chat template that was asked for; none of the model's own."""
+
+    @property
+    def groups(self) -> list[BadGroup]:
+        """The bad lines by their reason, the commonest first."""
+        return self.bad_groups or grouped(self.bad)
+
+    @property
+    def counted(self) -> str:
+        """How many rows can be used, or documents and where they were split."""
+        return counted(self.rows, self.documents)
 
     @property
     def unusable(self) -> int:

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import msgspec
+
+from workers.protocol.mapping import Proposal
 
 
 class Opening(msgspec.Struct, frozen=True, kw_only=True):
@@ -24,6 +28,10 @@ class Opening(msgspec.Struct, frozen=True, kw_only=True):
     """As SPDX writes it where it can; empty is unknown."""
     licence_from: str = ""
     """Where the licence is told: the catalogue, the dataset's card, the recipe."""
+    proposal: Proposal | None = None
+    """The likeliest mapping, where no shape fits."""
+    documents: str = ""
+    """How text files are split into documents; empty where there are none."""
     version_of: str = ""
     """The source that this dataset is an edited version of."""
 
@@ -55,6 +63,8 @@ class Piece(msgspec.Struct, frozen=True):
     """Empty for the further bytes of a letter that stands in an earlier piece."""
     trained: bool
     special: bool = False
+    thinking: bool = False
+    """Of an answer's thinking."""
 
 
 class TokenView(msgspec.Struct, frozen=True, kw_only=True):
@@ -62,7 +72,7 @@ class TokenView(msgspec.Struct, frozen=True, kw_only=True):
 
     row: int
     title: str = ""
-    """Which side of a pair: chosen or rejected; empty otherwise."""
+    """Which side of a pair, chosen or rejected, or which of several answers; empty otherwise."""
     pieces: list[Piece]
     """All tokens, truncated ones among them; bounded by LONGEST_SHOWN."""
     tokens: int
@@ -72,12 +82,24 @@ class TokenView(msgspec.Struct, frozen=True, kw_only=True):
     """The first token that no longer fits; None when all fit."""
     template: str = ""
     """Name of the chat template that rendered it, `own` for the model's; empty for plain text."""
+    mask: str = ""
+    """How it was told which tokens are in the loss, in a sentence; empty where none is masked."""
     warnings: list[str] = []
     """Where template, model and row disagree, in sentences."""
 
 
 LONGEST_SHOWN = 4096
 """Tokens of a row that are sent to be looked at."""
+
+
+class TemplateFinding(msgspec.Struct, frozen=True, kw_only=True):
+    """What is wrong with a chat template, or good to know of it."""
+
+    level: Literal["error", "warning", "info"]
+    text: str
+    remedy: str = ""
+    line: int = 0
+    """Of the template, from 1; 0 where it belongs to none."""
 
 
 class Edits(msgspec.Struct, frozen=True, kw_only=True):

@@ -11,7 +11,7 @@ import msgspec
 
 from workers.protocol.audit import AuditResult
 from workers.protocol.bench import BenchResult
-from workers.protocol.browse import Opening, RowView, TokenView, Version
+from workers.protocol.browse import Opening, RowView, TemplateFinding, TokenView, Version
 
 
 class Event(msgspec.Struct, kw_only=True, frozen=True, tag_field="type", tag=True):
@@ -156,6 +156,9 @@ class Ready(Event, frozen=True):
 
     model: str
     detail: str = ""
+    thinking: str = ""
+    """Whether it thinks where nothing is asked for, on or off; empty where its chat template has no
+    switch for it."""
 
 
 class Artifact(Event, frozen=True):
@@ -215,6 +218,25 @@ class TokensShown(Event, frozen=True):
     row: int
     views: list[TokenView] = []
     reason: str = ""
+
+
+class TemplateShown(Event, frozen=True):
+    """The text of a chat template, to be changed; or why there is none."""
+
+    template: str
+    jinja: str = ""
+    reason: str = ""
+
+
+class TemplateTried(Event, frozen=True):
+    """A row as a chat template makes it; or why it does not, and what is wrong with it."""
+
+    row: int
+    views: list[TokenView] = []
+    reason: str = ""
+    line: int = 0
+    """Of the template, at which it failed, from 1; 0 where it is not known."""
+    findings: list[TemplateFinding] = []
 
 
 class VersionSaved(Event, frozen=True):
@@ -289,7 +311,8 @@ KNOWN: dict[str, type[Event]] = {
     for kind in (
         Started, Resumed, Resolved, Phase, Progress, Metrics, Sampled, Rollout, Finding,
         FindingCleared, Saved, Note, Token, Answered, Ready, Artifact, Checked, Benched, Inspected,
-        Opened, RowsShown, RowsCounted, TokensShown, VersionSaved, AnswersScored, Evaluated, Paused,
+        Opened, RowsShown, RowsCounted, TokensShown, TemplateShown, TemplateTried, VersionSaved,
+        AnswersScored, Evaluated, Paused,
         Finished, Stopped, Failed,
     )
 }  # fmt: skip

@@ -7,7 +7,15 @@ from typing import Any, Literal
 import msgspec
 
 from workers.protocol import VERSION
-from workers.protocol.recipe import Recipe, Source, Template, TooLong
+from workers.protocol.recipe import (
+    Effort,
+    Reasoning,
+    Recipe,
+    Source,
+    Template,
+    Thinking,
+    TooLong,
+)
 
 
 class Task(msgspec.Struct, kw_only=True, frozen=True, tag_field="kind"):
@@ -64,7 +72,13 @@ class Inspect(Task, frozen=True, tag="inspect"):
     """A test set to compare with, instead of the held-out share."""
     max_length: int = 1024
     too_long: TooLong = "drop"
+    max_rows: int = 64
+    """Held-out rows at most."""
     template: Template = "auto"
+    thinking: Thinking = "auto"
+    reasoning_effort: Effort = ""
+    reasoning: Reasoning = "learn"
+    """What is done with thinking in answers."""
 
 
 class Browse(OwnedTask, kw_only=True, frozen=True, tag="browse"):

@@ -295,6 +295,14 @@ _METRICS = (
         drawn=Drawn("truncation_rate"),
     ),
     MetricSpec(
+        name="cut_thinking_rate",
+        meaning="share of a step's or of held-out prompts' completions that were truncated while "
+        "still thinking",
+        form="percent",
+        better="down",
+        trainers=("cut_thinking_rate",),
+    ),
+    MetricSpec(
         name="policy_loss",
         meaning="PPO's clipped policy loss",
         trainers=("policy_loss",),

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import msgspec
 
 from workers.protocol.browse import Edits
-from workers.protocol.recipe import Column, TooLong
+from workers.protocol.recipe import Column, Thinking, TooLong
 
 
 class Request(msgspec.Struct, kw_only=True, frozen=True, tag_field="type", tag=True):
@@ -39,6 +41,10 @@ class Say(Request, frozen=True):
     """
 
     messages: list[dict[str, str]]
+    tools: list[dict[str, Any]] = []
+    """Definitions of tools that the model may call; calls are shown as it writes them."""
+    thinking: Thinking = "auto"
+    """Whether it thinks first, where its chat template has a switch; auto is as it was trained."""
     max_tokens: int = 512
     temperature: float = 0.7
     top_p: float = 0.95
@@ -79,6 +85,26 @@ class ShowTokens(Request, frozen=True):
     too_long: TooLong = "drop"
 
 
+class ShowTemplate(Request, frozen=True):
+    """The Jinja text of a chat template; answered by TemplateShown."""
+
+    model: str = ""
+    """Another base than the job's; empty keeps it."""
+    template: str = "auto"
+
+
+class TryTemplate(Request, frozen=True):
+    """One row as a chat template that is being written makes it; answered by TemplateTried."""
+
+    row: int
+    jinja: str
+    text: str = ""
+    """The row as JSON, edited and not yet saved; empty takes it from the file."""
+    stage: str = ""
+    model: str = ""
+    max_length: int = 0
+
+
 class SaveVersion(Request, frozen=True):
     """Writes an edited copy beside the studio's own data; answered by VersionSaved."""
 
@@ -95,5 +121,5 @@ class ScoreAnswers(Request, frozen=True):
 
 AnyRequest = (
     Stop | Pause | Resume | SaveNow | SampleNow | Say | Cancel
-    | ShowRows | MapColumns | ShowTokens | SaveVersion | ScoreAnswers
+    | ShowRows | MapColumns | ShowTokens | ShowTemplate | TryTemplate | SaveVersion | ScoreAnswers
 )  # fmt: skip

@@ -18,7 +18,7 @@ Stage = Literal[
 Supervision = Literal["text", "completions", "pairs", "labels", "prompts"]
 """What is in the loss: whole texts, the completions of prompts, pairs of a chosen and a rejected
 completion, completions labelled desirable or not, or the model's own completions of prompts."""
-Field = Literal["text", "completion", "rejected", "label", "prompt"]
+Field = Literal["text", "completion", "rejected", "label", "prompt", "segments"]
 """A field of `workers.data.reader.Row`."""
 
 S = TypeVar("S", bound=str)
@@ -75,8 +75,6 @@ class StageSpec(msgspec.Struct, frozen=True, kw_only=True):
     """Examples that a batch has to hold."""
     teacher: bool = False
     """Whether it learns from another model, held in memory beside it."""
-    tools: bool = False
-    """Whether it can learn calls of tools."""
     reference: bool = False
     """Whether the model is held to where it started."""
     generates: bool = False
@@ -141,6 +139,11 @@ class StageSpec(msgspec.Struct, frozen=True, kw_only=True):
     def templated(self) -> bool:
         """Whether rows are conversations, which a chat template renders."""
         return self.supervision != "text"
+
+    @property
+    def learns_answers(self) -> bool:
+        """Whether its data holds the answers that it learns from."""
+        return self.supervision in ("completions", "pairs", "labels")
 
     @property
     def preference(self) -> bool:
@@ -233,9 +236,8 @@ _DECLARED = (
         icon="graduation-cap",
         usual=True,
         supervision="completions",
-        fields=("completion",),
+        fields=("completion", "segments"),
         bring="Bring answers to learn: a chat, or a prompt with a completion.",
-        tools=True,
         options=("training.packing", "training.assistant_only_loss", *_ANSWERS),
         defaults=(_tiny(4e-3, 16), _TINY_FULL),
         charts=SFT_CHARTS,
@@ -440,7 +442,14 @@ _DECLARED = (
         fields=("text",),
         bring="Bring plain text, in a text column.",
         options=("training.packing",),
-        defaults=(_tiny(1e-3, 16), _TINY_FULL),
+        defaults=(
+            Default(
+                values={"training.packing": True},
+                source="no window is left half empty; TRL keeps packed documents apart",
+            ),
+            _tiny(1e-3, 16, packing=False),
+            _TINY_FULL,
+        ),
         charts=SFT_CHARTS,
         measures=("loss", "entropy", "token_accuracy"),
         trainer="sft",
@@ -526,7 +535,6 @@ _DECLARED = (
         fields=("completion",),
         bring="Bring answers, or a chat: both models read them.",
         teacher=True,
-        tools=True,
         generates=True,
         options=(
             "distill.teacher", "distill.lmbda", "distill.beta", "distill.temperature",

@@ -38,6 +38,8 @@ class Rewards:
     def __init__(self, recipe: Sequence[asked.AnyReward], home: Path) -> None:
         self.names = asked.names_of(list(recipe))
         self.weights = [reward.weight for reward in recipe]
+        self.modules = [reward.module for reward in recipe]
+        """Of workers.rewards: the family of each."""
         self._stack = ExitStack()
         self.scorers: Sequence[Scorer] = [build(reward, home, self._stack) for reward in recipe]
 

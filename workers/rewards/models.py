@@ -48,11 +48,13 @@ class TrainedModel:
 
     def score(self, samples: Sequence[Sample]) -> list[Outcome]:
         from workers.data.tokenize.chat_template import render
+        from workers.data.tokenize.completion import answer_turn
 
         texts = [
-            render([*s.prompt, {"role": "assistant", "content": s.completion}], self.tokenizer)
+            render([*s.prompt, answer_turn(s.completion, self.tokenizer)], self.tokenizer,
+                   tools=s.tools)
             for s in samples
-        ]
+        ]  # fmt: skip
         return [Outcome(value) for value in scores(self.model, self.tokenizer, texts)]
 
 

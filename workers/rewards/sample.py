@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from workers.data.schema.messages import Message
 from workers.protocol.refusal import Refusal
@@ -19,11 +19,14 @@ class Sample(NamedTuple):
     """What a right completion comes to; empty when the row has none."""
     tokens: int
     """Length of the completion."""
+    tools: Sequence[dict[str, Any]] = ()
+    """Definitions of those that it may call."""
 
     @property
     def question(self) -> str:
         """The user's last turn."""
-        return self.prompt[-1]["content"] if self.prompt else ""
+        asked = [turn["content"] for turn in self.prompt if turn["role"] == "user"]
+        return asked[-1] if asked else ""
 
 
 class Scorer(Protocol):

@@ -15,6 +15,7 @@ import msgspec
 from workers.engines import EngineModule, Loaded, load_engine
 from workers.host import Host
 from workers.protocol import wire
+from workers.protocol.audit import BadLine, grouped
 from workers.protocol.events import Artifact, Finished, Note, Paused, Phase, Resumed, Stopped
 from workers.protocol.jobs import Train
 from workers.protocol.recipe import Recipe
@@ -70,8 +71,10 @@ def _train(recipe: Recipe, host: Host, engine: EngineModule, closing: ExitStack)
         recipe, host, loaded, located, rows.training, rows.held_out, closing
     )
     context.resolve(here, rows.datasets)
+    context.tell_end_of_turn(here)
 
     host.emit(Phase(name="Preparing"))
+    context.settle_thinking(here)
     here.held_out = presentable(here, here.held_out)
     trainer = build_checked(here, stage)
     context.tell_coverage(here, trainer)
@@ -117,12 +120,13 @@ def _with_own_template(recipe: Recipe, folder: Path) -> Recipe:
     template = recipe.model.template
     if not is_file(template):
         return recipe
-    from workers.data.tokenize.template_trial import check_renders
+    from workers.data.tokenize.template_trial import TemplateTrial, check_renders
 
     copy = folder / COPY
     if not copy.is_file():  # a job that was written by hand
         wire.write_atomically(copy, read_template(Path(template)).encode())
-    check_renders(read_template(copy), template_label(template))
+    with TemplateTrial() as trial:
+        check_renders(read_template(copy), template_label(template), trial)
     return msgspec.structs.replace(
         recipe, model=msgspec.structs.replace(recipe.model, template=str(copy))
     )
@@ -152,7 +156,8 @@ def _tell_skipped(host: Host, tables: list[Table]) -> None:
     wire.write_atomically(host.folder / SKIPPED, b"\n".join(lines) + b"\n")
     for table in tables:
         if table.bad:
-            shown = "; ".join(map(str, table.bad[:3]))
+            groups = grouped([BadLine(row.line, row.reason, row.file) for row in table.bad])
+            shown = "; ".join(group.words for group in groups[:3])
             text = (
                 f"{len(table.bad)} of {len(table.bad) + len(table.rows)} rows of {table.source} "
                 f"cannot be used and are left out. {shown}. All of them are listed in {SKIPPED}."

@@ -16,6 +16,7 @@ import torch
 from transformers import Trainer
 
 from workers.data.mix import Rows
+from workers.data.tokenize.chat_template import replaced_end, think_by_data
 from workers.engines import Loaded
 from workers.engines.transformers import save_weights
 from workers.evaluate import Generator, Measured, accuracy_of
@@ -169,6 +170,30 @@ def resolve(context: TrainingContext, datasets: list[dict[str, Any]]) -> None:
     host.emit(Resolved(versions=versions, details=details))
 
 
+def settle_thinking(context: TrainingContext) -> None:
+    """Lets the model think where the data's answers do, unless the recipe says whether it does."""
+    recipe = context.recipe
+    if recipe.model.thinking != "auto":
+        return
+    told = think_by_data(
+        context.loaded.tokenizer, context.training, recipe.stage, recipe.training.reasoning
+    )
+    if told:
+        context.host.emit(Note(text=told))
+
+
+def tell_end_of_turn(context: TrainingContext) -> None:
+    """Says what ends answers where it is not the template's own mark."""
+    tokenizer = context.loaded.tokenizer
+    mark = replaced_end(tokenizer)
+    if mark and spec_of(context.recipe.stage).templated:
+        text = (
+            f"{mark}, which ends an answer in the template, is no token of this model: its own "
+            f"{tokenizer.eos_token} ends answers instead."
+        )
+        context.host.emit(Note(text=text))
+
+
 def tell_coverage(context: TrainingContext, trainer: Trainer) -> None:
     """Says what share of its examples the run will see, and keeps it in job.json."""
     dataset: Any = trainer.train_dataset
@@ -207,9 +232,28 @@ def measure(
     context.host.emit(
         Evaluated(when=moment, step=step, values=values, rows=rows, each=measured.each)
     )
+    if moment != "during":
+        _tell_cut_thinking(context, values.get("cut_thinking_rate"))
     curves = {f"eval_{name}": value for name, value in values.items()}
     context.host.emit(Metrics(step=step, values=curves, seconds=seconds))
     return curves
+
+
+def _tell_cut_thinking(context: TrainingContext, share: float | None) -> None:
+    """Says why measured answers are wrong that came to no answer."""
+    if not share:
+        return
+    rl = bool(spec_of(context.recipe.stage).scored_by)
+    key = "rl.max_completion_tokens" if rl else "evaluation.max_completion_tokens"
+    table = context.recipe.rl if rl else context.recipe.evaluation
+    context.host.emit(
+        Note(
+            text=f"{share:.0%} of the measured answers were truncated at "
+            f"{table.max_completion_tokens} tokens while the model was still thinking, and count "
+            f"as wrong. Raise {key}, or set model.thinking = 'off'.",
+            level="warning",
+        )
+    )
 
 
 def evaluated(context: TrainingContext, trainer: Trainer) -> Measured:
@@ -231,8 +275,10 @@ def answered(context: TrainingContext, trainer: Trainer) -> Measured:
     if not asked:
         return Measured()
     longest = context.recipe.evaluation.max_completion_tokens
-    prompts = [row.prompt for row in asked]
-    return accuracy_of(asked, generator_of(context, trainer).complete(prompts, longest))
+    completions = generator_of(context, trainer).complete(
+        [row.prompt for row in asked], longest, tools=[row.tools for row in asked]
+    )
+    return accuracy_of(asked, completions)
 
 
 def policy_of(trainer: Trainer) -> Any:
@@ -247,17 +293,19 @@ def generator_of(context: TrainingContext, trainer: Trainer) -> Generator:
 
 def sample(context: TrainingContext, trainer: Trainer) -> None:
     """What the model answers, greedily, to a few held-out prompts."""
-    prompts = [row.prompt for row in context.held_out if row.prompt][:SAMPLED_PROMPTS]
+    asked = [row for row in context.held_out if row.prompt][:SAMPLED_PROMPTS]
     if not spec_of(context.recipe.stage).talks:
         return
-    if not prompts or context.host.requests.end_asked:
+    if not asked or context.host.requests.end_asked:
         return
-    completions = generator_of(context, trainer).complete(prompts, SAMPLE_TOKENS)
-    for prompt, completion in zip(prompts, completions, strict=True):
+    completions = generator_of(context, trainer).complete(
+        [row.prompt for row in asked], SAMPLE_TOKENS, tools=[row.tools for row in asked]
+    )
+    for row, completion in zip(asked, completions, strict=True):
         context.host.emit(
             Sampled(
                 step=trainer.state.global_step,
-                prompt=prompt[-1]["content"],
+                prompt=row.prompt[-1]["content"],
                 completion=completion.text,
             )
         )

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from workers.data import licences
-from workers.data.mix import Rows, Share, limit, mix, shares, split, split_hash
+from workers.data.mix import Rows, Share, limit, mix, shares, split_all, split_hash
 from workers.data.read.files import DataFiles, silent
 from workers.data.reader import SCHEMAS, Table, read_table, serves
 from workers.protocol.events import Note
@@ -31,6 +31,8 @@ class SourceStats(NamedTuple):
     licence: str
     """As SPDX writes it; empty where nobody tells it."""
     licence_from: str
+    unserved: int = 0
+    """Rows that the stage cannot learn from, such as answers labelled undesirable."""
 
 
 class TrainingData(NamedTuple):
@@ -69,6 +71,8 @@ class TrainingData(NamedTuple):
             )
         return [
             *(Note(text=text, level="warning") for text in warnings),
+            *(Note(text=text) for table in self.tables for text in table.notes),
+            *(Note(text=_left_out(part)) for part in self.parts if part.unserved),
             *(Note(text=text) for text in unsaid(told)),
         ]
 
@@ -82,13 +86,17 @@ def build_dataset(recipe: Recipe, say: Callable[[str], None] = silent) -> Traini
         Refusal: a file cannot be read, does not serve the stage, or nothing is left to train on.
     """
     tables = [
-        read_table(source.source, mapping=source.mapping, bad_rows=source.bad_rows, say=say)
+        read_table(
+            source.source,
+            mapping=source.mapping,
+            bad_rows=source.bad_rows,
+            say=say,
+            documents=source.documents,
+        )
         for source in recipe.data
     ]
-    usable = [
-        limit(_usable(table, recipe), source.limit)
-        for table, source in zip(tables, recipe.data, strict=True)
-    ]
+    served = [_usable(table, recipe) for table in tables]
+    usable = [limit(rows, source.limit) for rows, source in zip(served, recipe.data, strict=True)]
     if recipe.evaluation.test:
         test = read_table(recipe.evaluation.test, bad_rows=bad_rows(recipe), say=say)
         held_out = list(test.rows)
@@ -96,9 +104,8 @@ def build_dataset(recipe: Recipe, say: Callable[[str], None] = silent) -> Traini
         kept = [[row for row in rows if split_hash(row) not in asked] for rows in usable]
         tables = [*tables, test]
     else:
-        pairs = [split(rows, recipe.evaluation.holdout) for rows in usable]
-        kept = [training for training, _ in pairs]
-        held_out = [row for _, rows in pairs for row in rows]
+        held = recipe.evaluation
+        kept, held_out = split_all(usable, held.holdout, held.max_rows)
     weights = [source.weight for source in recipe.data]
     training = mix(kept, weights, recipe.training.seed)
     if not training:
@@ -111,7 +118,8 @@ def build_dataset(recipe: Recipe, say: Callable[[str], None] = silent) -> Traini
     left_out = sum(map(len, usable)) - sum(map(len, kept)) if recipe.evaluation.test else 0
     # By hash, not by file order: the same rows are measured whichever way the file is sorted.
     held_out = sorted(held_out, key=split_hash)[: recipe.evaluation.max_rows]
-    parts = _parts(recipe, tables, shares(list(map(len, kept)), weights))
+    unserved = [len(table.rows) - len(rows) for table, rows in zip(tables, served, strict=False)]
+    parts = _parts(recipe, tables, shares(list(map(len, kept)), weights), unserved)
     return TrainingData(tables, parts, training, held_out, left_out)
 
 
@@ -122,16 +130,28 @@ def bad_rows(recipe: Recipe) -> Literal["refuse", "skip"]:
     return "skip" if skipped else "refuse"
 
 
-def _parts(recipe: Recipe, tables: list[Table], given: list[Share]) -> list[SourceStats]:
+def _parts(
+    recipe: Recipe, tables: list[Table], given: list[Share], unserved: list[int]
+) -> list[SourceStats]:
     return [
         SourceStats(
             source,
             table,
             share,
             *licences.of(source, DataFiles(source.source, Path(table.path), ())),
+            unserved=rows,
         )
-        for source, table, share in zip(recipe.data, tables, given, strict=False)
+        for source, table, share, rows in zip(recipe.data, tables, given, unserved, strict=False)
     ]
+
+
+def _left_out(part: SourceStats) -> str:
+    bad = sum(row.label is False for row in part.table.rows)
+    why = f"; {bad} of them hold an answer that is labelled bad" if bad else ""
+    return (
+        f"{part.unserved} of {len(part.table.rows)} rows of {part.source.source} do not serve the "
+        f"stage and are left out{why if bad <= part.unserved else ''}."
+    )
 
 
 def _too_often(part: SourceStats) -> bool:

@@ -22,9 +22,11 @@ from datasets import Dataset
 from transformers import Trainer
 from trl import GRPOConfig, GRPOTrainer, RLOOConfig, RLOOTrainer
 
-from workers.data.reader import Message
+from workers.data.reader import Row
 from workers.data.tokenize.chat_template import render
-from workers.evaluate import Measured
+from workers.data.tokenize.completion import completion_text, cut_while_thinking
+from workers.evaluate import Measured, turn_ends
+from workers.protocol.recipe import RL
 from workers.protocol.refusal import Refusal
 from workers.protocol.rollouts import Group, Rollouts
 from workers.rewards import Rewards, Sample, Scored, equal_share
@@ -43,11 +45,11 @@ def build_trainer(context: TrainingContext) -> Trainer:
     """TRL's trainer for the algorithm, with the recipe's rewards and a reference where needed."""
     options = context.recipe.rl
     rewards = context.open_rewards()
-    functions = RewardFunctions(rewards, options.group_size)
     rows = [row for row, _ in fitting_prompts(context)]
+    functions = RewardFunctions(rewards, rows, context.loaded.tokenizer, options)
     columns = {
-        "prompt": [row.prompt for row in rows],
-        "answer": [row.answer for row in rows],
+        "prompt": [_prompt_text(row, context.loaded.tokenizer) for row in rows],
+        "place": list(range(len(rows))),
     }
     full = context.recipe.model.method == "full"
     reference = copy.deepcopy(context.loaded.model) if full and options.kl_coefficient else None
@@ -73,7 +75,7 @@ def compare(context: TrainingContext, trainer: Trainer) -> Compared:
     """The log-probability of a part of the first prompt, as of a completion, at the run's
     temperature."""
     this: Any = trainer
-    prompt: str = render(this.train_dataset[0]["prompt"], context.loaded.tokenizer, generation=True)
+    prompt: str = this.train_dataset[0]["prompt"]
     ids: list[int] = this.processing_class(prompt, add_special_tokens=False)["input_ids"][:TOKENS]
     width = len(ids) // 2
     given = torch.tensor([ids], device=this.accelerator.device)
@@ -108,8 +110,10 @@ def _arguments(context: TrainingContext, rewards: Rewards) -> Any:
         "reward_weights": list(rewards.weights),
         "use_vllm": _use_vllm(context),
     }
+    ends = sorted(turn_ends(context.loaded.model, context.loaded.tokenizer))
+    shared["generation_kwargs"] = {"eos_token_id": ends}
     if shared["use_vllm"]:
-        shared["vllm_mode"] = "colocate"
+        shared |= {"vllm_mode": "colocate", "generation_kwargs": {"stop_token_ids": ends}}
     if shared["save_strategy"] == "steps":
         # Between two batches of completions: resuming inside one would sample it again.
         window = options.num_iterations
@@ -140,12 +144,10 @@ def _use_vllm(context: TrainingContext) -> bool:
 class ScoredBatch(NamedTuple):
     """A batch of completions as the reward functions were given it; groups stand together."""
 
-    prompts: Sequence[list[Message]]
+    rows: Sequence[Row]
     texts: list[str]
     ids: Sequence[list[int]]
     """Each completion's tokens, its end token among them."""
-    solutions: Sequence[str]
-    """What is right, of each row; empty where a row does not say."""
     scored: Scored
     ready: float
     """When the last score was there, by time.perf_counter."""
@@ -158,9 +160,11 @@ class RewardFunctions:
     rewards together, since a completion that one of them could not score counts for none.
     """
 
-    def __init__(self, rewards: Rewards, group_size: int) -> None:
+    def __init__(self, rewards: Rewards, rows: Sequence[Row], tokenizer: Any, options: RL) -> None:
         self.rewards = rewards
-        self._group_size = group_size
+        self._rows = rows
+        self._tokenizer = tokenizer
+        self._group_size, self._longest = options.group_size, options.max_completion_tokens
         self._batch: ScoredBatch | None = None
         self.functions: list[Any] = [
             self._function(at, name) for at, name in enumerate(rewards.names)
@@ -187,28 +191,65 @@ class RewardFunctions:
 
     def _score(
         self,
-        prompts: list[list[Message]],
-        completions: list[Any],
+        prompts: list[str],
         completion_ids: list[list[int]],
-        answer: list[str],
+        place: list[int],
         log_metric: Callable[[str, float], None],
         **_: Any,
     ) -> None:
-        texts = [_text(completion) for completion in completions]
-        lengths = map(len, completion_ids)
-        samples = list(map(Sample, prompts, texts, answer, lengths))
+        rows = [self._rows[at] for at in place]
+        texts = [
+            completion_text(ids, prompt, self._tokenizer)
+            for ids, prompt in zip(completion_ids, prompts, strict=True)
+        ]
+        samples = [
+            Sample(row.prompt, text, row.answer, len(ids), row.tools)
+            for row, text, ids in zip(rows, texts, completion_ids, strict=True)
+        ]
         began = time.perf_counter()
         scored = self.rewards.score(samples)
         ready = time.perf_counter()
         log_metric("reward_seconds", ready - began)
+        cut = [
+            cut_while_thinking(text, truncated=len(ids) >= self._longest)
+            for text, ids in zip(texts, completion_ids, strict=True)
+        ]
+        log_metric("cut_thinking_rate", fmean(cut))
         log_metric("unscored_share", scored.totals.count(None) / len(samples))
         # TRL compares a rounded deviation with zero and misses groups of equal rewards.
         log_metric("equal_group_share", equal_share(scored.totals, self._group_size))
-        self._batch = ScoredBatch(prompts, texts, completion_ids, answer, scored, ready)
+        self._batch = ScoredBatch(rows, texts, completion_ids, scored, ready)
+
+
+class EndToken(int):
+    """A token that ends an answer, though the tokenizer names another one: equal to that one too.
+
+    TRL asks whether a completion was truncated by comparing its last token with the tokenizer's end
+    token alone.
+    """
+
+    named: int
+    """The tokenizer's end token."""
+
+    def __eq__(self, other: object) -> bool:
+        return int(self) == other or self.named == other
+
+    __hash__ = int.__hash__
+
+
+def ended(ids: list[int], ends: set[int], named: int) -> list[int]:
+    """A completion up to the first token that ends it, which stands for the named one."""
+    at = next((at for at, token in enumerate(ids) if token in ends), None)
+    if at is None:
+        return ids
+    end = EndToken(ids[at])
+    end.named = named
+    return [*ids[:at], end]
 
 
 class Logged:
-    """What is added to TRL's trainers: times, and a record of every step's completions."""
+    """What is added to TRL's trainers: times, a record of every step's completions, and all tokens
+    that end an answer, where TRL knows the tokenizer's end token alone."""
 
     def __init__(
         self, context: TrainingContext, functions: RewardFunctions, **options: Any
@@ -218,17 +259,26 @@ class Logged:
         self._context = context
         self._functions = functions
         self._seconds: dict[str, list[float]] = defaultdict(list)
+        self._ends = turn_ends(context.loaded.model, context.loaded.tokenizer)
+
+    def _generate_single_turn(self, *args: Any, **kwargs: Any) -> Any:
+        """Completions up to the first token that ends them; GRPO's come with log-probabilities."""
+        made = super()._generate_single_turn(*args, **kwargs)  # type: ignore[misc]
+        ids, *others = made if isinstance(made, tuple) else (made,)
+        named = self._context.loaded.tokenizer.eos_token_id
+        ids = [ended(one, self._ends, named) for one in ids]
+        return (ids, *others) if others else ids
 
     def training_step(self, *args: Any, **kwargs: Any) -> torch.Tensor:
         began = time.perf_counter()
         loss = super().training_step(*args, **kwargs)  # type: ignore[misc]
-        ended = time.perf_counter()
+        over = time.perf_counter()
         batch = self._functions.take()  # none where an earlier batch is learnt from once more
         sampled = batch.ready - began if batch else 0.0
         if batch:
             self._seconds["rollout_seconds"].append(sampled)
             self._save_rollouts(batch)
-        self._seconds["update_seconds"].append(ended - began - sampled)
+        self._seconds["update_seconds"].append(over - began - sampled)
         return loss
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
@@ -241,12 +291,16 @@ class Logged:
         """Writes the first groups of a batch beside the run."""
         this: Any = self
         advantages = list(this._logs["advantages"])[-len(batch.texts) :]
-        groups = _groups(
-            batch, advantages, this.num_generations, this.processing_class.eos_token_id
-        )
+        groups = _groups(batch, advantages, this.num_generations, self._ends)
         step = this.state.global_step + 1
         record = Rollouts(step, self.rewards.names, self.rewards.weights, groups)
         save_rollouts(self._context, record)
+
+    def _tokenize_prompts(self, prompts: list[str]) -> tuple[list[list[int]], None, dict[str, Any]]:
+        """Prompts are text already, which begins with its own begin token."""
+        this: Any = self
+        ids = this.processing_class(prompts, add_special_tokens=False)["input_ids"]
+        return ids, None, {}
 
 
 class LoggedGRPOTrainer(Logged, GRPOTrainer):
@@ -257,14 +311,15 @@ class LoggedRLOOTrainer(Logged, RLOOTrainer):
     """TRL's RLOO with our rewards."""
 
 
-def _text(completion: Any) -> str:
-    return completion if isinstance(completion, str) else str(completion[0]["content"])
+def _prompt_text(row: Row, tokenizer: Any) -> str:
+    return render(row.prompt, tokenizer, generation=True, tools=row.tools)
 
 
 def _groups(
-    batch: ScoredBatch, advantages: Sequence[float], group_size: int, end: int
+    batch: ScoredBatch, advantages: Sequence[float], group_size: int, ends: set[int]
 ) -> list[Group]:
     """The first groups of a batch, as they are kept for looking at."""
+    rows = batch.rows
     samples = [
         sampling(
             batch.scored,
@@ -272,11 +327,11 @@ def _groups(
             batch.texts[at],
             tokens=len(batch.ids[at]),
             advantage=advantages[at] if math.isfinite(advantages[at]) else 0.0,
-            truncated=end not in batch.ids[at],
+            truncated=ends.isdisjoint(batch.ids[at]),
         )
         for at in range(min(len(batch.texts), SHOWN_PROMPTS * group_size))
     ]
     return [
-        Group(batch.prompts[at][-1]["content"], batch.solutions[at], samples[at : at + group_size])
+        Group(rows[at].prompt[-1]["content"], rows[at].answer, samples[at : at + group_size])
         for at in range(0, len(samples), group_size)
     ]

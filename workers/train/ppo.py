@@ -25,7 +25,8 @@ from torch.nn.utils.rnn import pad_sequence
 from transformers import Trainer, TrainingArguments
 
 from workers.data.reader import Row
-from workers.evaluate import Measured
+from workers.data.tokenize.completion import completion_text, cut_while_thinking
+from workers.evaluate import Measured, turn_ends
 from workers.protocol.coverage import coverage
 from workers.protocol.refusal import Refusal
 from workers.protocol.rollouts import Group, Rollouts
@@ -42,6 +43,8 @@ VALUE = "value.safetensors"
 """The value model's trained weights, in a checkpoint."""
 SAMPLED_AT_ONCE = 64
 """Completions generated together, as in TRL."""
+HEAD = 16
+"""Tokens at the end of a prompt, among which a thought may be opened."""
 UNCHANGED: dict[str, Any] = {"top_k": 0, "top_p": 1.0, "repetition_penalty": 1.0}
 """Samples from the policy's own distribution, whatever the model's generation_config says."""
 
@@ -183,6 +186,7 @@ class PPOTrainer(Trainer):
         self._options = context.recipe.rl
         self._at_once = context.recipe.training.batch_size
         self._tokenizer: Any = context.loaded.tokenizer
+        self._ends = turn_ends(context.loaded.model, context.loaded.tokenizer)
         self._values: dict[str, float] = {}
         """The present step's metrics."""
 
@@ -212,6 +216,7 @@ class PPOTrainer(Trainer):
         unscored = sum(total is None for total in scored.totals) / len(scored.totals)
         self._values = {name: float(value) for name, value in means.items()} | {
             **measured(batch),
+            "cut_thinking_rate": _cut_thinking(texts, batch),
             "unscored_share": unscored,
             "tokens": self.state.num_input_tokens_seen,
         }
@@ -233,11 +238,12 @@ class PPOTrainer(Trainer):
         model.eval()
         prompts, given = ids.to(self.args.device), seen.to(self.args.device)
 
-        # A completion ends with its end token, before the first padding.
+        # A completion goes on to its first end token; what stands behind that is padding.
         completions = self._generate(prompts, given)  # (B, T)
         width = completions.shape[1]
-        mask = (completions == self._tokenizer.pad_token_id).cumsum(1) == 0  # (B, T)
-        ended = ((completions == self._tokenizer.eos_token_id) & mask).any(1)  # (B,)
+        ends = torch.isin(completions, torch.tensor(sorted(self._ends), device=given.device))
+        mask = (ends.cumsum(1) - ends.int()) == 0  # (B, T)
+        ended = ends.any(1)  # (B,)
         lengths = mask.sum(1)  # (B,)
         # The value is needed one token further: there it has seen the end and the score is earned.
         value_mask = torch.arange(width, device=mask.device) <= lengths[:, None]  # (B, T)
@@ -252,12 +258,15 @@ class PPOTrainer(Trainer):
         values = values * value_mask
 
         # Rewards read text; a reward model reads it by its own template and tokens.
+        heads = self._tokenizer.batch_decode(prompts[:, -HEAD:])
         texts = [
-            self._tokenizer.decode(completion[:length], skip_special_tokens=True)
-            for completion, length in zip(completions, lengths.tolist(), strict=True)
+            completion_text(completion[:length], head, self._tokenizer)
+            for completion, length, head in zip(
+                completions.tolist(), lengths.tolist(), heads, strict=True
+            )
         ]
         samples = [
-            Sample(row.prompt, text, row.answer, length)
+            Sample(row.prompt, text, row.answer, length, row.tools)
             for row, text, length in zip(rows, texts, lengths.tolist(), strict=True)
         ]
         scored = self.rewards.score(samples)
@@ -317,7 +326,7 @@ class PPOTrainer(Trainer):
                     temperature=self._options.temperature,
                     **UNCHANGED,
                     max_new_tokens=self._options.max_completion_tokens,
-                    eos_token_id=self._tokenizer.eos_token_id,
+                    eos_token_id=sorted(self._ends),
                     pad_token_id=padding,
                     use_cache=True,
                 )
@@ -373,6 +382,12 @@ class PPOTrainer(Trainer):
         checkpoints.read_as_trainer_state(folder, self.args.per_device_train_batch_size)
         kept = load_file(folder / VALUE)
         self.models.value_model.load_state_dict(kept, strict=False)
+
+
+def _cut_thinking(texts: list[str], batch: Batch) -> float:
+    ends = zip(texts, batch.ended.tolist(), strict=True)
+    cut = [cut_while_thinking(text, truncated=not ended) for text, ended in ends]
+    return sum(cut) / len(cut)
 
 
 def measured(batch: Batch) -> dict[str, float]:

@@ -33,15 +33,17 @@ def evaluate_rewards(
     if not rows:
         return Measured()
     generator = generator_of(context, trainer)
-    prompts = [row.prompt for row in rows]
+    prompts, tools = [row.prompt for row in rows], [row.tools for row in rows]
     if spec_of(context.recipe.stage).scored_by == "reward_model":
         with torch.random.fork_rng():
             torch.manual_seed(context.recipe.training.seed)
-            completions = generator.complete(prompts, longest, context.recipe.rl.temperature)
+            completions = generator.complete(
+                prompts, longest, context.recipe.rl.temperature, tools=tools
+            )
     else:
-        completions = generator.complete(prompts, longest)
+        completions = generator.complete(prompts, longest, tools=tools)
     samples = [
-        Sample(row.prompt, one.text, row.answer, one.tokens)
+        Sample(row.prompt, one.text, row.answer, one.tokens, row.tools)
         for row, one in zip(rows, completions, strict=True)
     ]
     totals = rewards.score(samples).totals

@@ -80,7 +80,10 @@ def _looked_at(context: TrainingContext, trainer: Trainer, rows: Rows) -> dict[s
     tokenizer: Any = context.loaded.tokenizer
     model: Any = trainer.model
     sides = [
-        [render([*row.prompt, *answer], tokenizer) for row, answer in zip(rows, side, strict=True)]
+        [
+            render([*row.prompt, *answer], tokenizer, tools=row.tools)
+            for row, answer in zip(rows, side, strict=True)
+        ]
         for side in ([row.completion for row in rows], [row.rejected for row in rows])
     ]
     was_training = model.training

@@ -91,7 +91,7 @@ def examples_of(context: TrainingContext, rows: Rows, *, held_out: bool = False)
     if spec_of(context.recipe.stage).supervision == "text":
         _report_windows(context, found)
     else:
-        report_long(context, "rows", found)
+        report_long(context, "examples" if found.split else "rows", found)
     return [example for examples in found.kept for example in examples]
 
 

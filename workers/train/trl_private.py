@@ -43,6 +43,23 @@ PRIVATE_NAMES = (
         "the same",
     ),
     PrivateName(
+        "trl.GRPOTrainer", "_tokenize_prompts", ("prompts",),
+        "", "overridden, so that prompts which are rendered text get no second begin token",
+    ),
+    PrivateName("trl.RLOOTrainer", "_tokenize_prompts", ("prompts",), "", "the same"),
+    PrivateName(
+        "trl.GRPOTrainer", "_generate_single_turn", ("prompt_ids", "images", "multimodal_fields"),
+        "", "overridden, so that a completion ends at any token that ends an answer",
+    ),
+    PrivateName(
+        "trl.RLOOTrainer", "_generate_single_turn", ("prompt_ids", "images", "multimodal_fields"),
+        "", "the same",
+    ),
+    PrivateName(
+        "trl.GRPOTrainer", "_generate", ("prompts",), "ids[-1] not in eos_and_pad",
+        "asks for truncation by comparing the last token, which may stand for the named one",
+    ),
+    PrivateName(
         "trl.DPOTrainer", "_prepare_dataset", ("dataset",), "",
         "overridden, so that rows which are token ids already stay as they are",
     ),

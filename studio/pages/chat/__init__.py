@@ -42,6 +42,8 @@ SAMPLING = [
            maximum=1.0),
     Option("max_tokens", int, 512, "Max completion tokens", "Longer answers are truncated.",
            unit="tokens", minimum=1, maximum=8192),
+    Option("thinking", str, "auto", "Thinking", "Whether it thinks before it answers; auto is as "
+           "it was trained.", choices=("auto", "on", "off")),
 ]  # fmt: skip
 
 
@@ -132,6 +134,7 @@ class ChatPage(Page):
         side.body.addWidget(self.system)
         for field in self.sampling.fields.values():
             side.body.addWidget(field)
+        self.sampling.fields["thinking"].hide()  # until a model is there that has a switch
         side.body.addStretch(1)
         content = QWidget()
         columns = QHBoxLayout(content)
@@ -263,6 +266,7 @@ class ChatPage(Page):
             self._on_fresh()
 
     def _on_progressed(self, words: str) -> None:
+        self.sampling.fields["thinking"].setVisible(bool(self.session.thinking))
         self._show_state(words)
         if self.session.ready and self.models.hasFocus():
             self.composer.setFocus()

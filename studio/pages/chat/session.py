@@ -36,6 +36,8 @@ class ChatSession(QObject):
         self.model = ""
         """A .gguf file or a run's folder; empty while nobody is there."""
         self.ready = self.answering = False
+        self.thinking = ""
+        """Whether the model thinks where nothing is asked for; empty where it has no switch."""
 
     def open(self, model: str) -> None:
         """Ends what was there and loads a model; raises `Refusal` where no worker can start."""
@@ -57,6 +59,7 @@ class ChatSession(QObject):
         self.model = ""
         self._dropped = 0
         self.ready = self.answering = False
+        self.thinking = ""
 
     def say(self, say: Say) -> None:
         """Asks for an answer; raises `Refusal` where that cannot be written."""
@@ -79,6 +82,7 @@ class ChatSession(QObject):
 
     def _on_ready(self, ready: Ready) -> None:
         self.ready = True
+        self.thinking = ready.thinking
         self.progressed.emit(ready.detail)
 
     def _on_token(self, token: Token) -> None:

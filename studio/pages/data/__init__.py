@@ -13,10 +13,11 @@ import msgspec
 from PySide6.QtCore import Qt, QTimer, Signal
 from PySide6.QtGui import QDragEnterEvent, QDropEvent
 
+from studio.audits import AuditRun
 from studio.jobs import Jobs
 from studio.pages.data.browser import Browser
 from studio.pages.data.open_dialog import OpenDialog, saved_versions
-from studio.session import BRIEF_GRACE_S, Ending, Session, delete_ended
+from studio.session import Ending, Session, delete_ended
 from studio.settings import save_settings
 from studio.theme import Theme
 from studio.widgets.notice import Banner
@@ -34,6 +35,8 @@ MOST_RECENT = 12
 class DataPage(Page):
     used = Signal(object)
     """A `Source` that the wizard is to learn from."""
+    template_chosen = Signal(str)
+    """The chat template that rows were looked at in, as a recipe names it."""
     length_chosen = Signal(int)
     """The max sequence length that the wizard is to take, in tokens."""
 
@@ -42,12 +45,12 @@ class DataPage(Page):
                          scrolls=False, wide=True)  # fmt: skip
         self._jobs = jobs
         self._dataset: Session | None = None
-        self._check: Session | None = None
         self._due = self._tidied = False
         self.setAcceptDrops(True)
         self.banner = Banner(theme)
         self.open_dialog = OpenDialog(theme)
         self.browser = Browser(theme, jobs.home.root / "drafts")
+        self._check = AuditRun(jobs, self.browser.check)
         self._make_actions(theme)
         self.body.addWidget(self.banner)
         self.body.addWidget(self.open_dialog, 1)
@@ -57,7 +60,7 @@ class DataPage(Page):
         self.browser.refused.connect(self.banner.refuse)
         self.browser.length_asked.connect(self._on_length)
         self.browser.check.asked.connect(self._on_check)
-        self.browser.check.cancelled.connect(self._on_check_cancelled)
+        self.browser.check.cancelled.connect(self._check.cancel)
         self._show_open_dialog()
 
     def _make_actions(self, theme: Theme) -> None:
@@ -227,23 +230,11 @@ class DataPage(Page):
         browser = self.browser
         tokens = browser.tokens
         task = Inspect(source=browser.source, model=tokens.model, stage=browser.stages.value,
-                       max_length=tokens.max_length)  # fmt: skip
-        if self._check is not None:
-            self._check.close()
+                       max_length=tokens.max_length, template=tokens.template)  # fmt: skip
         try:
-            self._check = Session.start(self._jobs, task)
+            self._check.start(task)
         except Refusal as refusal:
             self.banner.refuse(refusal)
-            return
-        browser.check.begin(browser.source.source)
-        self._check.on(Event, browser.check.take).on(Ending, self._on_check_ended)
-
-    def _on_check_cancelled(self) -> None:
-        if self._check is not None:
-            self._check.stop(BRIEF_GRACE_S)
-
-    def _on_check_ended(self, ending: Ending) -> None:
-        self.browser.check.end((ending.cause, ending.remedy))
 
     # Handing on
 
@@ -260,4 +251,5 @@ class DataPage(Page):
             return
         opening, source = self.browser.opening, self.browser.source
         licence = source.licence or (opening.licence if opening is not None else "")
+        self.template_chosen.emit(self.browser.tokens.template)
         self.used.emit(msgspec.structs.replace(source, licence=licence))

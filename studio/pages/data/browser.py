@@ -14,8 +14,10 @@ from superqt.utils import qdebounced
 
 from studio.pages.data.browser_view import BrowserView
 from studio.pages.data.edits import UNTOUCHED, EditHistory, stamp_of
+from studio.pages.data.template_work import TemplateWork
 from studio.theme import Theme
 from studio.widgets.rowedit import compact
+from workers.protocol.audit import counted
 from workers.protocol.browse import Opening, RowView
 from workers.protocol.events import (
     Event,
@@ -24,6 +26,8 @@ from workers.protocol.events import (
     Progress,
     RowsCounted,
     RowsShown,
+    TemplateShown,
+    TemplateTried,
     TokensShown,
 )
 from workers.protocol.recipe import Source
@@ -50,6 +54,7 @@ class Browser(BrowserView):
     def __init__(self, theme: Theme, drafts: Path) -> None:
         super().__init__(theme)
         self._drafts = drafts
+        self.templates = TemplateWork(theme, drafts.parent, self.tokens, self._row_to_try)
         self.history = EditHistory()
         self.source = Source(source="builtin:arithmetic")
         self.opening: Opening | None = None
@@ -75,6 +80,7 @@ class Browser(BrowserView):
         self.drop.clicked.connect(self._on_drop)
         self.undo.clicked.connect(self._on_undo)
         self.tokens.changed.connect(self._on_tokens_changed)
+        self.templates.asked.connect(self.asked)
         self.edit.changed.connect(self._on_changed)
         self.edit.typed.connect(self._on_typed)
         self.mapping.mapped.connect(self._on_mapped)
@@ -103,6 +109,7 @@ class Browser(BrowserView):
         self.saving = self.counted = False
         self._bad, self._shown = 0, None
         self._tokens_due = self._tokens_asked = False
+        self.templates.forget()
         self.name.setText(_elided(short_name(source.source)))
         self.name.setToolTip(source.source)
         self.facts.setText("Opening")
@@ -129,6 +136,8 @@ class Browser(BrowserView):
                 self._on_rows(first, rows)
             case TokensShown() as shown:
                 self._on_tokens(shown)
+            case TemplateShown() | TemplateTried():
+                self.templates.take(event)
             case Progress() as progress if self.saving:
                 self.words.setText(f"Saving: {progress.words}")
             case Note(level="warning", text=text) if self.saving:
@@ -168,7 +177,8 @@ class Browser(BrowserView):
         if opening is None:
             return
         shape = (opening.format or "unknown shape").replace("_", " ")
-        facts = [shape, f"{total:,} rows" if self.counted else f"{total:,} rows so far"]
+        told = counted(total, opening.documents)
+        facts = [shape, told if self.counted else f"{total:,} rows so far"]
         if self._bad:
             facts.append(f"{self._bad:,} cannot be used")
         if opening.licence:
@@ -194,6 +204,7 @@ class Browser(BrowserView):
             self.table.go_to(0)
         if self._tokens_due and not self._tokens_asked and row is not None:
             self._ask_tokens(row)
+        self.templates.look()
 
     def _on_wanted(self, first: int, count: int) -> None:
         self.asked.emit(ShowRows(first=first, count=count))
@@ -269,6 +280,12 @@ class Browser(BrowserView):
             model=self.tokens.model, template="" if template == "auto" else template,
             max_length=self.tokens.max_length,
         ))  # fmt: skip
+
+    def _row_to_try(self) -> tuple[int, str, str]:
+        """The chosen row for the template editor: its number, -1 for none, its edit, the stage."""
+        if (row := self.table.row) is None:
+            return -1, "", ""
+        return row, self.history.mark(row).text, self.stages.value
 
     def _on_tokens(self, shown: TokensShown) -> None:
         self._tokens_asked = False

@@ -9,22 +9,38 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from PySide6.QtCore import Signal
+from PySide6.QtCore import Qt, QTimer, Signal
+from PySide6.QtGui import QDragEnterEvent, QDropEvent
 from PySide6.QtWidgets import QFileDialog
 
 from studio.advice import Advice
-from studio.draft import pipeline, preceded_by_sft, recipe
+from studio.draft import STEPS, StepName, pipeline, preceded_by_sft, recipe
+from studio.importing import PATTERN, Fate, Imported, import_config, is_config, plain_line
 from studio.jobs import Jobs
 from studio.navigation import NewRun
 from studio.pages.train.step import Step
 from studio.pages.train.wizard import RecipeWizard
 from studio.theme import Theme
+from studio.widgets.imported import Group, ImportDialog, Line
 from studio.widgets.page import Page
 from studio.widgets.text import button
 from workers.protocol.pipeline import Pipeline, format_pipeline, read_pipeline
 from workers.protocol.recipe import Recipe, Source
 from workers.protocol.refusal import Refusal
 from workers.protocol.stages import spec_of
+from workers.protocol.templates import AUTO
+
+FILES = f"Recipes and configs (*.toml {PATTERN})"
+LACKING: dict[str, StepName] = {"data": "Data", "rewards": "Rewards"}
+"""Where what a config lacks is chosen; the others are of the model."""
+FATES: tuple[tuple[Fate, str, str], ...] = (
+    ("changed", "Not the same here", ""),
+    ("unknown", "Not known", "These keys are left behind."),
+    ("carried", "Carried over", ""),
+    ("left_out", "Left out there", "That program has values of its own for these; they are taken."),
+    ("needless", "Not needed here", ""),
+)
+"""What becomes of a config's keys, what matters most first: heading and words."""
 
 
 class TrainPage(Page):
@@ -38,7 +54,8 @@ class TrainPage(Page):
     def __init__(self, jobs: Jobs, theme: Theme) -> None:
         super().__init__("Train", "From a base model and your data to a model of your own.",
                          scrolls=False)  # fmt: skip
-        self._jobs = jobs
+        self._jobs, self._theme = jobs, theme
+        self.setAcceptDrops(True)
         self.wizard = wizard = RecipeWizard(jobs, theme)
         self.draft_model, self.banner = wizard.draft_model, wizard.banner
         self.advice, self.stage, self.model = wizard.advice, wizard.stage, wizard.model
@@ -130,6 +147,11 @@ class TrainPage(Page):
         self.data.use(source)
         self.go_to(self.data)
 
+    def use_template(self, template: str) -> None:
+        """Takes the chat template that rows were looked at in; the model's own changes nothing."""
+        if template != AUTO:
+            self.draft_model.change(template=template)
+
     def use_length(self, tokens: int) -> None:
         """Takes another bound of the examples' length."""
         draft = self.draft_model.draft
@@ -167,12 +189,29 @@ class TrainPage(Page):
     # Files
 
     def _on_open(self) -> None:
-        path, _ = QFileDialog.getOpenFileName(self, "Open recipe", "", "Recipes (*.toml)")
+        path, _ = QFileDialog.getOpenFileName(self, "Open recipe", "", FILES)
         if path:
             self.open_recipe(Path(path))
 
+    def dragEnterEvent(self, event: QDragEnterEvent) -> None:
+        if _dropped(event) is not None:
+            event.acceptProposedAction()
+
+    def dropEvent(self, event: QDropEvent) -> None:
+        path = _dropped(event)
+        if path is not None:
+            event.setDropAction(Qt.DropAction.CopyAction)
+            event.accept()
+            QTimer.singleShot(0, self, lambda: self.open_recipe(path))
+
     def open_recipe(self, path: Path) -> None:
-        """Fills the steps from a file, a recipe or a pipeline, and goes to the review."""
+        """Fills the steps from a file, a recipe or a pipeline, and goes to the review.
+
+        Another program's config is shown first, with what became of it.
+        """
+        if is_config(path):
+            self._open_config(path)
+            return
         notes: list[str] = []
         try:
             opened = read_pipeline(path, say=notes.append, root_of=self._jobs.root_of)
@@ -182,6 +221,22 @@ class TrainPage(Page):
         self.show_pipeline(opened, ready=str(path))
         if notes and self.banner.isHidden():  # a refusal counts for more
             self.banner.inform(f"{path.name} was read.", " ".join(notes), "")
+
+    def _open_config(self, path: Path) -> None:
+        """Fills the steps from another program's config, when that was agreed to."""
+        try:
+            imported = import_config(path, root_of=self._jobs.root_of)
+        except Refusal as refusal:
+            self.wizard.refuse(refusal)
+            return
+        what = f"{path.name}, a config of {imported.tool}"
+        if not ImportDialog.ask(what, _groups(imported), imported.lacks, self._theme, self):
+            return
+        self.show_pipeline(imported.pipeline)
+        if imported.lacks:
+            lack = imported.lacks[0]
+            self.go_to(self.wizard.steps[STEPS.index(LACKING.get(lack.kind, "Model"))])
+            self.banner.inform(lack.what, lack.cause, "Choose it here.")
 
     def show_recipe(self, recipe: Recipe) -> None:
         self.show_pipeline(Pipeline(name=recipe.name, stages=[recipe]))
@@ -208,3 +263,17 @@ class TrainPage(Page):
                     "Choose another folder.",
                 )
             )
+
+
+def _groups(imported: Imported) -> list[Group]:
+    return [
+        Group(heading, words, [Line(plain_line(one.key), one.taken) for one in imported.of(fate)])
+        for fate, heading, words in FATES
+    ]
+
+
+def _dropped(event: QDropEvent) -> Path | None:
+    """The recipe or config that is dropped; None for anything else, and for several files."""
+    urls = event.mimeData().urls()
+    path = Path(urls[0].toLocalFile()) if len(urls) == 1 else Path()
+    return path if path.suffix.lower() == ".toml" or is_config(path) else None

@@ -8,9 +8,12 @@ from PySide6.QtCore import Qt, Signal
 from PySide6.QtGui import QDragEnterEvent, QDropEvent
 from PySide6.QtWidgets import QComboBox, QFileDialog, QHBoxLayout, QLineEdit, QVBoxLayout
 
-from studio.draft import DraftModel, DraftSource
+from studio.draft import DraftModel, Reading
+from studio.draft_source import DraftSource
 from studio.jobs import Jobs
+from studio.pages.train.catalogue import HubSets
 from studio.pages.train.check import DatasetCheck
+from studio.pages.train.fit import FitCard
 from studio.pages.train.preview import Preview
 from studio.pages.train.sources import FILES, SourceLine, TestChooser
 from studio.pages.train.step import Step
@@ -18,6 +21,7 @@ from studio.theme import SPACE, Theme
 from studio.widgets.card import Card
 from studio.widgets.mixture import MixtureBar
 from studio.widgets.text import button, label
+from workers.protocol.browse import Opening
 from workers.protocol.catalogue import builtin_sets
 from workers.protocol.licences import clashes
 from workers.protocol.recipe import Source
@@ -40,6 +44,8 @@ class DataStep(Step):
         self.builtin = QComboBox()
         self.builtin.setObjectName("builtin")
         self.builtin.setAccessibleName("Built-in dataset")
+        self.hub_sets = HubSets(self._theme)
+        self.hub_sets.added.connect(self.add)
         self.path = QLineEdit()
         self.path.setObjectName("data-path")
         self.path.setPlaceholderText(
@@ -49,8 +55,11 @@ class DataStep(Step):
         self._list = QVBoxLayout()
         self._empty = label("Nothing chosen yet. Add a built-in set or a file of your own.",
                             "muted", wrap=True)  # fmt: skip
-        self.preview = Preview(jobs)
+        self.preview = Preview(jobs, theme)
         self.preview.counted.connect(self._on_counted)
+        self.preview.opened.connect(self._on_opened)
+        self.preview.mapped.connect(self._on_mapped)
+        self.fit = FitCard(model, theme)
         self.check = DatasetCheck(jobs, model, theme)
         self.mixture = MixtureBar(theme)
         self.clashes = label("", "", wrap=True, select=True)
@@ -59,6 +68,7 @@ class DataStep(Step):
         self.body.addWidget(label("What to learn from", "heading"))
         self.body.addLayout(self._adders())
         self.body.addWidget(self._chosen_card())
+        self.body.addWidget(self.fit)
         self.body.addWidget(self.preview)
         self.body.addWidget(self.check)
         self.body.addWidget(self.test)
@@ -90,6 +100,7 @@ class DataStep(Step):
         column.setSpacing(SPACE)
         column.addLayout(files)
         column.addLayout(builtins)
+        column.addWidget(self.hub_sets)
         return column
 
     # What is shown
@@ -116,6 +127,7 @@ class DataStep(Step):
         self.builtin.clear()
         self.builtin.addItems(builtin_sets(stage))
         self.builtin.setCurrentIndex(max(0, self.builtin.findText(present)))
+        self.hub_sets.offer(stage)
         self.test.offer(builtin_sets(stage, test=True))
 
     def _show_sources(self, sources: tuple[DraftSource, ...]) -> None:
@@ -129,7 +141,9 @@ class DataStep(Step):
         self._empty.setVisible(not sources)
         self._show_mixture(sources)
         last = sources[-1].given if sources else None
-        self.preview.show_source(last and Source(source=last.source, mapping=last.mapping))
+        self.preview.show_source(
+            last and Source(source=last.source, mapping=last.mapping, documents=last.documents)
+        )
         if before != [line.source for line in self.lines]:
             self.check.offer([line.source for line in self.lines])
 
@@ -145,6 +159,9 @@ class DataStep(Step):
         line = SourceLine(draft, self._theme)
         line.remove.clicked.connect(lambda: self.remove(line.source))
         line.look_asked.connect(lambda: self.look_asked.emit(line.value))
+        line.documents_chosen.connect(
+            lambda rule: self.draft_model.become(self.draft.with_documents(line.source, rule))
+        )
         line.edited.connect(lambda field, text: self._on_edited(line.source, field, text))
         self.lines.append(line)
         self._list.addWidget(line)
@@ -179,6 +196,13 @@ class DataStep(Step):
     def _on_counted(self) -> None:
         self.draft_model.change(rows=dict(self.preview.counts))
 
+    def _on_opened(self, source: str, opening: Opening) -> None:
+        known = Reading(tuple(opening.stages), "" if opening.format else opening.why)
+        self.draft_model.change(readings={**self.draft.readings, source: known})
+
+    def _on_mapped(self, source: Source) -> None:
+        self.draft_model.become(self.draft.with_mapping(source.source, source.mapping))
+
     def _on_add(self) -> None:
         self.add(self.path.text().strip())
         self.path.clear()
@@ -189,11 +213,18 @@ class DataStep(Step):
             self.add(path)
 
     def dragEnterEvent(self, event: QDragEnterEvent) -> None:
-        if event.mimeData().hasUrls():
+        if event.mimeData().hasUrls() and not _are_recipes(event):
             event.acceptProposedAction()
+        else:
+            event.ignore()  # the page opens recipes
 
     def dropEvent(self, event: QDropEvent) -> None:
         for url in event.mimeData().urls():
             self.add(url.toLocalFile())
         event.setDropAction(Qt.DropAction.CopyAction)
         event.accept()
+
+
+def _are_recipes(event: QDropEvent) -> bool:
+    names = [url.fileName().lower() for url in event.mimeData().urls()]
+    return all(name.endswith((".toml", ".yaml", ".yml")) for name in names)

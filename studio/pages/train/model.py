@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from PySide6.QtCore import QSignalBlocker
+from PySide6.QtCore import QSignalBlocker, Qt
 from PySide6.QtWidgets import (
     QComboBox,
     QFileDialog,
@@ -14,9 +14,11 @@ from PySide6.QtWidgets import (
 
 from studio.draft import BaseKind, DraftModel, method
 from studio.draft_faults import warning
+from studio.pages.train.catalogue import CatalogueChooser
 from studio.pages.train.step import Step
 from studio.theme import SPACE, Theme
 from studio.widgets.card import Choices
+from studio.widgets.templates import TemplateBox
 from studio.widgets.text import button, label
 
 BASES = [
@@ -41,6 +43,10 @@ METHODS = [
 ]  # fmt: skip
 
 
+TEMPLATE = (
+    "How a conversation becomes one text. auto is the model's own, chatml where it has none; under "
+    "Data you see what each makes of your rows, and write your own."
+)
 DETAILS: dict[BaseKind, int] = {"hub": 1, "folder": 2, "run": 3}
 """Bases that ask for more, to the place of what asks."""
 
@@ -70,6 +76,10 @@ class ModelStep(Step):
         for widget in (QWidget(), self.hub, self._folder_line(theme), self.runs):
             self._details.addWidget(widget)
         self._details.setMaximumHeight(40)
+        self.catalogue = CatalogueChooser()
+        self.catalogue.chosen.connect(self.hub.setText)
+        self.template = TemplateBox("model-template")
+        self.template.chosen.connect(lambda template: model.change(template=template))
         self.warning = label("", "muted", wrap=True)
         self.warning.hide()
         for edited in (self.bases.changed, self.hub.textChanged, self.folder.textChanged,
@@ -79,9 +89,13 @@ class ModelStep(Step):
         self.body.addWidget(label("What to start from", "heading"))
         self.body.addWidget(self.bases)
         self.body.addWidget(self._details)
+        self.body.addWidget(self.catalogue)
         self.body.addWidget(self.warning)
         self.body.addWidget(label("How to train it", "heading"))
         self.body.addWidget(self.methods)
+        self.body.addWidget(label("Chat template", "heading"))
+        self.body.addWidget(self.template, 0, Qt.AlignmentFlag.AlignLeft)
+        self.body.addWidget(label(TEMPLATE, "muted", wrap=True))
         self.body.addStretch(1)
         self.show_draft()
 
@@ -132,6 +146,11 @@ class ModelStep(Step):
             self._show_base(base.kind, base.name)
         self._details.setCurrentIndex(DETAILS.get(base.kind, 0))
         self._details.setVisible(base.kind in DETAILS)
+        self.catalogue.setVisible(base.kind == "hub")
+        if base.kind == "hub":
+            self.catalogue.show_model(base.name)
+        if self.template.template != self.draft.template:
+            self.template.choose(self.draft.template)
         self.warning.setText(warning(self.draft))
         self.warning.setVisible(bool(self.warning.text()))
 

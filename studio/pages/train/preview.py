@@ -5,13 +5,16 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
 from PySide6.QtCore import QTimer, Signal
 
 from studio.jobs import Jobs
 from studio.session import Ending, Session
-from studio.theme import set_look
+from studio.theme import Theme, set_look
 from studio.widgets.card import Card
+from studio.widgets.proposal import ProposalView
 from studio.widgets.text import label
+from workers.protocol.audit import counted as words_for
 from workers.protocol.browse import Opening, RowView
 from workers.protocol.events import Event, Opened, Phase, RowsCounted, RowsShown
 from workers.protocol.jobs import Browse
@@ -29,20 +32,28 @@ class Preview(Card):
     """Reads once it is to be seen, and lets the worker go as soon as the rows are counted."""
 
     counted = Signal()
+    opened = Signal(str, object)
+    """A dataset, and the `Opening` that says what it was taken for."""
+    mapped = Signal(object)
+    """The `Source` with the columns that were proposed."""
 
-    def __init__(self, jobs: Jobs) -> None:
+    def __init__(self, jobs: Jobs, theme: Theme) -> None:
         super().__init__("First rows")
         self.counts: dict[str, int] = {}
         """Rows of every source that was read to its end."""
         self._jobs = jobs
         self._session: Session | None = None
         self._source: Source | None = None
+        self._opening: Opening | None = None
         self._due = False
         self._left: set[type[Event]] = set()
         """What the worker is still to say."""
         self.state = label("", "muted", wrap=True, select=True)
         self.rows = label("", "", wrap=True, select=True)
+        self.proposal = ProposalView(theme)
+        self.proposal.taken.connect(self._on_taken)
         self.body.addWidget(self.state)
+        self.body.addWidget(self.proposal)
         self.body.addWidget(self.rows)
         self.show_source(None)
 
@@ -52,7 +63,7 @@ class Preview(Card):
         if source == self._source:
             return
         self.leave()
-        self._source = source
+        self._source, self._opening = source, None
         self._due = source is not None and not on_hub(source.source)
         self._say("Reading…" if self._due else 'It is on the hub; "Look at it" fetches its rows.')
         self._begin_soon()
@@ -81,8 +92,12 @@ class Preview(Card):
         self._session.on(RowsCounted, self._on_counted).on(Ending, self._on_ended)
 
     def _on_opened(self, opened: Opened) -> None:
-        self._say(_shape(opened.opening), fault=opened.opening.format is None)
-        assert self._session is not None
+        opening = self._opening = opened.opening
+        self._say(_shape(opening), fault=opening.format is None)
+        self.proposal.show_proposal(opening.proposal)
+        self.opened.emit(opening.source, opening)
+        if self._session is None:  # what was opened led to another source
+            return
         try:
             self._session.send(ShowRows(first=0, count=ROWS))
         except Refusal as refusal:
@@ -95,6 +110,9 @@ class Preview(Card):
 
     def _on_counted(self, counted: RowsCounted) -> None:
         if counted.complete and self._source is not None:
+            if self._opening is not None and self._opening.documents:
+                told = words_for(counted.rows, self._opening.documents)
+                self.state.setText(f"{self._source.source}: {told}.")
             self.counts[self._source.source] = counted.rows
             self._done(RowsCounted)
             self.counted.emit()
@@ -103,6 +121,10 @@ class Preview(Card):
         self._session = None
         words = f"{ending.cause} {ending.remedy}".strip()
         self._say(words or "It could not be read.", fault=True)
+
+    def _on_taken(self, mapping: dict[str, Any]) -> None:
+        if self._source is not None:
+            self.mapped.emit(msgspec.structs.replace(self._source, mapping=mapping))
 
     def _done(self, kind: type[Event]) -> None:
         self._left.discard(kind)
@@ -115,6 +137,7 @@ class Preview(Card):
         self.state.setText(f"{name}: {words}")
         set_look(self.state, role="fault" if fault else "muted")
         self.rows.hide()
+        self.proposal.show_proposal(None)
 
     def leave(self) -> None:
         """Ends the worker."""
@@ -125,7 +148,8 @@ class Preview(Card):
 
 def _shape(opening: Opening) -> str:
     shape = (opening.format or "unknown shape").replace("_", " ")
-    return f"{shape}. {opening.why}".strip()
+    split = f" Documents: {opening.documents}." if opening.documents else ""
+    return f"{shape}. {opening.why}{split}".strip()
 
 
 def _words(row: RowView) -> str:

@@ -15,11 +15,12 @@ from studio.widgets.text import label
 from workers.protocol.options import Option
 
 HEADINGS = {
+    "model": "Thinking",
     "rl": "Learning from its own answers",
     "preference": "Preferences",
     "distill": "Distillation",
 }
-"""Of the cards with settings that some stages alone look at, by their table."""
+"""Of the cards with settings that some stages or models alone look at, by their table."""
 
 
 class SettingsStep(Step):

@@ -2,19 +2,29 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from PySide6.QtCore import QSignalBlocker, Signal
 from PySide6.QtWidgets import QFileDialog, QHBoxLayout, QLineEdit, QVBoxLayout, QWidget
 
-from studio.draft import DraftSource
+from studio.draft_source import DraftSource
 from studio.theme import SPACE, Theme
 from studio.widgets.card import Card
 from studio.widgets.combo import ComboBox
 from studio.widgets.text import button, label
 from workers.protocol.catalogue import catalogued_licence
-from workers.protocol.recipe import Source
-from workers.protocol.sources import BUILTIN, PATTERNS
+from workers.protocol.recipe import Documents, Source
+from workers.protocol.sources import BUILTIN, PATTERNS, kind_of_file
 
 FILES = f"Data ({PATTERNS})"
+DOCUMENTS: dict[Documents, str] = {
+    "auto": "as the file says",
+    "blank_lines": "end at blank lines",
+    "endoftext": "end at <|endoftext|>",
+    "lines": "one a line",
+    "file": "one a file",
+}
+"""Where a text file's documents end, in words."""
 
 
 class SourceLine(QWidget):
@@ -23,6 +33,8 @@ class SourceLine(QWidget):
     edited = Signal(str, str)
     """The name of a field of `DraftSource`, and what was typed."""
     look_asked = Signal()
+    documents_chosen = Signal(str)
+    """The rule by which a text file is split."""
 
     def __init__(self, draft: DraftSource, theme: Theme) -> None:
         super().__init__()
@@ -41,10 +53,21 @@ class SourceLine(QWidget):
         self.look.clicked.connect(self.look_asked)
         self.remove = button("Remove", theme, "x", kind="quiet", name=f"remove:{self.source}")
         self._notes = label("", "muted", wrap=True)
+        self.documents = self._documents_box()
         self._lay_out()
         for field, edit in self._edits.items():
             edit.textChanged.connect(lambda text, field=field: self.edited.emit(field, text))
         self.show_source(draft)
+
+    def _documents_box(self) -> ComboBox | None:
+        """Where a text file's documents end; no other file has any."""
+        if kind_of_file(Path(self.source)) != "text":
+            return None
+        box = ComboBox(f"documents:{self.source}", f"Documents of {self.source}")
+        for rule, words in DOCUMENTS.items():
+            box.addItem(words, rule)
+        box.activated.connect(lambda: self.documents_chosen.emit(box.currentData()))
+        return box
 
     def _lay_out(self) -> None:
         name, fields = QHBoxLayout(), QHBoxLayout()
@@ -55,6 +78,9 @@ class SourceLine(QWidget):
         for words, edit in parts:
             fields.addWidget(label(words, "muted"))
             fields.addWidget(edit)
+        if self.documents is not None:
+            fields.addWidget(label("documents", "muted"))
+            fields.addWidget(self.documents)
         fields.addStretch(1)
         column = QVBoxLayout(self)
         column.setContentsMargins(0, 0, 0, SPACE)
@@ -73,6 +99,8 @@ class SourceLine(QWidget):
             if edit.text() != text:
                 with QSignalBlocker(edit):
                     edit.setText(text)
+        if self.documents is not None:
+            self.documents.setCurrentIndex(self.documents.findData(draft.given.documents))
         self._show_notes()
 
     def _show_notes(self) -> None:

@@ -18,6 +18,7 @@ from studio.theme import Theme
 from studio.widgets.wizard import Wizard
 from workers.protocol.refusal import Refusal
 from workers.protocol.stages import talks
+from workers.protocol.templates import saved_templates
 
 
 class RecipeWizard(Wizard):
@@ -56,6 +57,7 @@ class RecipeWizard(Wizard):
     def offer_runs(self) -> None:
         self.model.offer_runs([(row.id, row.name) for row in self._trained(talking=True)])
         self._offer_reward_models()
+        self.model.template.offer_saved(saved_templates(self._jobs.home.root))
 
     def _offer_reward_models(self) -> None:
         models = [(f"run:{row.id}", row.name) for row in self._trained(talking=False)]

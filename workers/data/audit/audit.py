@@ -21,9 +21,9 @@ from numpy.typing import NDArray
 from workers.data.audit.dedup import TestOverlap, words_of
 from workers.data.audit.findings import EXCERPT, Findings
 from workers.data.audit.languages import is_wordy, language_guesser
-from workers.data.audit.pairs import Pairs
+from workers.data.audit.pairs import Labels, Pairs
 from workers.data.audit.repeats import Repeats
-from workers.data.audit.row_checks import check_answer, check_text
+from workers.data.audit.row_checks import check_answer, check_reference, check_text
 from workers.data.audit.row_text import completion_of, prompt_of, text_of
 from workers.data.audit.token_statistics import Lengths
 from workers.data.mix import held_out_below, split_hash
@@ -31,7 +31,7 @@ from workers.data.reader import Row, serves
 from workers.data.tokenize.encode import encode
 from workers.data.tokenize.token_counts import Length, TokenCounter
 from workers.protocol.audit import AuditFinding, TokenStatistics
-from workers.protocol.recipe import Stage, TooLong
+from workers.protocol.recipe import Reasoning, Stage, TooLong
 from workers.protocol.refusal import Refusal
 from workers.protocol.stages import spec_of
 
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 BATCH_LETTERS = 1_000_000
 """Rows are looked at in batches of about so many letters."""
 MOST_TEST_ROWS = 10_000
-"""Held-out rows that are looked for among the others: those that a run would measure first."""
+"""Held-out rows that are looked for among the others."""
 PROBED_ROWS = 64
 """Rows that are encoded in full, to look at their last tokens in the loss."""
 LANGUAGE_ROWS = 400
@@ -64,6 +64,8 @@ class Audit:
         stops_at: token ids at which generation stops, beside the tokenizer's own.
         folder: where a file may lie as long as the audit runs.
         too_long: what the run does with rows whose answers do not fit into `max_length`.
+        max_rows: held-out rows at most.
+        reasoning: what the run does with thinking in answers.
     """
 
     def __init__(
@@ -77,6 +79,8 @@ class Audit:
         stops_at: Sequence[int] = (),
         folder: Path | None = None,
         too_long: TooLong = "cut",
+        max_rows: int = MOST_TEST_ROWS,
+        reasoning: Reasoning = "learn",
     ) -> None:
         self._all = rows
         self._tokenizer = tokenizer
@@ -84,7 +88,8 @@ class Audit:
         self._spec = spec_of(stage)
         eos: Any = tokenizer.eos_token_id
         self._stops_at: set[int | None] = {*stops_at, eos}
-        self._counter = TokenCounter(tokenizer, stage, max_length, too_long)
+        self._counter = TokenCounter(tokenizer, stage, max_length, too_long, reasoning)
+        self._reasoning: Reasoning = reasoning
         plain = self._spec.supervision == "text"
         self._own = str(tokenizer.chat_template or "") if plain else None
         self._served, places = _placed(rows, stage)
@@ -92,10 +97,12 @@ class Audit:
         self._findings = Findings(lambda at: int(self._numbers[at]))
         self._lengths = Lengths(self._spec, max_length, self._findings, too_long)
         self._pairs = Pairs(self._findings)
+        self._labels = Labels(self._findings)
         self._repeats = Repeats(self._findings, self._row, folder)
         if test is None:
-            self._apart = places < held_out_below(places, holdout)
-            self._test = [prompt_of(self._row(at)) for at in _foremost(self._apart, places)]
+            self._apart = _held_out(places, held_out_below(places, holdout), max_rows)
+            apart = np.flatnonzero(self._apart)
+            self._test = [prompt_of(self._row(at)) for at in apart[:MOST_TEST_ROWS].tolist()]
             self._findings.soften("test_overlap")  # rows of one kind share forms of words
         else:
             self._apart = np.zeros(len(places), bool)
@@ -116,6 +123,7 @@ class Audit:
             self._end_of_turn()
             self._languages()
             self._pairs.end()
+            self._labels.end()
             self._repeats.end()
             self._test_overlap()
         return self._audited()
@@ -151,6 +159,10 @@ class Audit:
             self._lengths.look(at, row, length)
             check_text(self._findings, at, text, numerals, self._own)
             self._repeats.look(row, text)
+            if self._spec.policy:
+                check_reference(self._findings, at, row)
+            if self._stage == "kto":
+                self._labels.look(at, row)
             if row.completion:
                 check_answer(self._findings, at, row)
             if row.rejected:
@@ -172,7 +184,7 @@ class Audit:
         for at in _spread(len(self._numbers), PROBED_ROWS):
             row = self._row(at)
             try:
-                end = encode(row, self._stage, self._tokenizer)[0].end
+                end = encode(row, self._stage, self._tokenizer, reasoning=self._reasoning)[0].end
             except Exception:  # counted as `template_refuses` where lengths were counted
                 continue
             looked += 1
@@ -218,11 +230,11 @@ def _placed(rows: Iterable[Row], stage: Stage) -> tuple[NDArray[np.bool_], NDArr
     return np.array(served, bool), np.array(places)
 
 
-def _foremost(apart: NDArray[np.bool_], places: NDArray[np.float64]) -> list[int]:
-    """The rows held out, or those of the least positions where they are many; in order."""
-    held_out = np.flatnonzero(apart)
-    least = np.argsort(places[held_out], kind="stable")[:MOST_TEST_ROWS]
-    return np.sort(held_out[least]).tolist()
+def _held_out(places: NDArray[np.float64], bound: float, most: int) -> NDArray[np.bool_]:
+    """Which rows are held out: of those below the bound the `most` of the least positions, and
+    what stands at the last one's."""
+    below = np.sort(places[places < bound])
+    return places <= below[most - 1] if len(below) > most else places < bound
 
 
 @contextmanager
@@ -242,7 +254,7 @@ def _batches(rows: Iterable[Row]) -> Iterator[list[Row]]:
     letters = 0
     for row in rows:
         batch.append(row)
-        letters += len(row.text) + sum(
+        letters += len(row.plain) + sum(
             [len(turn["content"]) for turn in (*row.prompt, *row.completion, *row.rejected)]
         )
         if letters >= BATCH_LETTERS:

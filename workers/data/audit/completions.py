@@ -7,18 +7,31 @@ from collections.abc import Sequence
 
 from workers.answers import boxes, is_right
 from workers.data.schema.messages import Message
+from workers.data.schema.row import Row
 
 NOTHING = {"nan", "null", "none", "undefined", "[deleted]", "[removed]", "..."}
 """What exports from spreadsheets and forums write where nothing is."""
 NO_ANSWER = NOTHING - {"none", "null", "undefined"}
 """Without what may well be the right answer."""
 SHORT = 16
+TELLING = 3
+"""Characters from which a reference answer in a question tells something."""
 
 
 def asks_something(prompt: Sequence[Message]) -> bool:
     """Whether a prompt ends with a question, and not with what stands for nothing."""
     text = prompt[-1]["content"].strip() if prompt else ""
     return bool(text) and not (len(text) < SHORT and text.casefold() in NOTHING)
+
+
+def in_question(row: Row) -> bool:
+    """Whether the reference answer stands, as words of its own, in what is asked last; a letter or
+    a number of two digits stands anywhere by chance."""
+    answer = " ".join(row.answer.split()).casefold()
+    if len(answer) < TELLING or not row.prompt:
+        return False
+    asked = " ".join(row.prompt[-1]["content"].split()).casefold()
+    return re.search(rf"(?<!\w){re.escape(answer)}(?!\w)", asked) is not None
 
 
 def is_empty(text: str) -> bool:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import msgspec
 
 from workers.data.audit.kinds import KINDS
-from workers.data.reader import BadRow
-from workers.protocol.audit import AuditExample, AuditFinding, BadLine
+from workers.data.reader import BadRow, Table
+from workers.protocol.audit import AuditExample, AuditFinding, BadLine, Groups
 
 EXAMPLES = 3
 EXCERPT = 160
@@ -20,8 +20,8 @@ LEVELS = ("advice", "warning", "alarm")
 class Count:
     """The rows that one kind was found in."""
 
-    def __init__(self) -> None:
-        self.rows = 0
+    def __init__(self, rows: int = 0) -> None:
+        self.rows = rows
         self.examples: list[AuditExample] = []
 
     def add(self, row: int, text: str = "") -> None:
@@ -97,11 +97,23 @@ def finding(kind: str, count: Count, of: int, *, gentle: bool = False) -> AuditF
     )  # fmt: skip
 
 
+def unread_flags(unread: Mapping[str, int], rows: int) -> list[AuditFinding]:
+    """That turns carry keys which nothing looks at, by the rows that each key stands in."""
+    if not unread:
+        return []
+    count = Count()
+    count.rows = max(unread.values())
+    found = finding("unread_flags", count, rows)
+    named = ", ".join(f"{key} ({number:,} rows)" for key, number in sorted(unread.items()))
+    return [msgspec.structs.replace(found, meaning=f"{found.meaning} They are {named}.")]
+
+
 class BadLines:
     """Lines that cannot be used: the first ones, and how many there are of each kind."""
 
     def __init__(self) -> None:
         self.first: list[BadLine] = []
+        self.groups = Groups()
         self._total = 0
         self._counts: dict[str, Count] = {}
 
@@ -110,14 +122,24 @@ class BadLines:
 
     def append(self, row: BadRow) -> None:
         self._total += 1
+        line = BadLine(row.line, row.reason, row.file)
+        self.groups.add(line)
         if self._total <= MOST_BAD:
-            self.first.append(BadLine(row.line, row.reason, row.file))
+            self.first.append(line)
         if row.kind in KINDS:
             self._counts.setdefault(row.kind, Count()).add(row.line, row.reason)
 
     def findings(self, rows: int) -> list[AuditFinding]:
         """What is wrong with them where it is more than their form, beside so many usable rows."""
         return [finding(kind, count, rows + self._total) for kind, count in self._counts.items()]
+
+
+def of_reading(table: Table) -> list[AuditFinding]:
+    """What reading a dataset has to tell of its usable rows."""
+    rows = {"goes_on": table.questions, "by_windows": len(table.rows) if table.windows else 0}
+    counts = {kind: Count(number) for kind, number in rows.items() if number}
+    found = [finding(kind, count, len(table.rows)) for kind, count in counts.items()]
+    return [*found, *unread_flags(table.unread, len(table.rows))]
 
 
 def merged(found: list[AuditFinding], more: list[AuditFinding]) -> list[AuditFinding]:

@@ -82,6 +82,19 @@ KINDS: dict[str, Kind] = {
         "Correct whichever is wrong; training would teach the completion, rewards the answer.",
         0.0, 0.1,
     ),
+    "one_label": Kind(
+        "All labels are of one kind: there is nothing to tell good answers from bad ones by.",
+        "Bring answers with the other label too, some hundreds of each, or take SFT on good ones.",
+        0.0, 0.9,
+    ),
+    "answer_in_question": Kind(
+        "The reference answer of these rows stands in their own question, where it can be copied.",
+        "Remove it from the questions, unless it is one of several to choose from.", 0.2,
+    ),
+    "unread_flags": Kind(
+        "The turns of these rows carry keys that nothing looks at.",
+        "See whether they change what the rows mean; remove the keys if not.", 2.0,
+    ),
     "exact_duplicates": Kind(
         "These rows stand in the dataset before, word for word.",
         "Remove them, unless they are meant to weigh more.", 0.05, 0.5,
@@ -108,6 +121,15 @@ KINDS: dict[str, Kind] = {
         "that their answers cannot be told apart. The examples say why.",
         'Choose another template, model.template = "chatml" for example, or leave these rows out '
         'with bad_rows = "skip".', 0.0, 0.1,
+    ),
+    "goes_on": Kind(
+        "These conversations go on behind their last answer; what nobody answers is left out.",
+        "Nothing has to be done; bring the missing answers to learn from them too.", 2.0,
+    ),
+    "by_windows": Kind(
+        "The text is not UTF-8 and is read as cp1252, as Excel on Windows saves CSV.",
+        "Look at letters such as é and ö in the rows; save the file as CSV UTF-8 if they are "
+        "wrong.", 2.0,
     ),
     "roles": Kind(
         "The turns of these rows are no conversation.",

@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
-from workers.data.audit.completions import agrees, asks_something, is_empty, is_unclosed
+from workers.data.audit.completions import (
+    agrees,
+    asks_something,
+    in_question,
+    is_empty,
+    is_unclosed,
+)
 from workers.data.audit.findings import Findings
 from workers.data.audit.text_checks import personal_data, placeholder
 from workers.data.schema.row import Row
@@ -22,6 +28,13 @@ def check_text(findings: Findings, at: int, text: str, digits: int, own: str | N
         findings.add("template_literal", at, f"{blank}: {text}")
     if kind := personal_data(text, digits):
         findings.add("personal_data", at, kind)  # not the data itself
+
+
+def check_reference(findings: Findings, at: int, row: Row) -> None:
+    """Looks whether a row's question gives its reference answer away."""
+    if in_question(row):
+        asked = row.prompt[-1]["content"]
+        findings.add("answer_in_question", at, f"{row.answer} stands in: {asked}")
 
 
 def check_answer(findings: Findings, at: int, row: Row) -> None:

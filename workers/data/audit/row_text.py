@@ -7,16 +7,16 @@ from workers.data.schema.row import Row
 
 def text_of(row: Row) -> str:
     """Everything that user and assistant say, or the plain text."""
-    if row.text:
-        return row.text
+    if not row.prompt:
+        return row.plain
     turns = [*row.prompt, *row.completion, *row.rejected]
     return "\n".join([turn["content"] for turn in turns if turn["role"] != "system"])
 
 
 def prompt_of(row: Row) -> str:
     """What user and assistant say before the answer, or the plain text."""
-    if row.text:
-        return row.text
+    if not row.prompt:
+        return row.plain
     return "\n".join([turn["content"] for turn in row.prompt if turn["role"] != "system"])
 
 

@@ -20,8 +20,8 @@ import msgspec
 
 from workers.data.browse.line_index import IndexedRow, LineIndex
 from workers.data.read.fault import RowFault
-from workers.data.read.files import DataFiles, RawRow
-from workers.data.read.jsonl import UTF8_MARK
+from workers.data.read.files import READ_BYTES, DataFiles, RawRow
+from workers.data.read.jsonl import UTF8_MARK, ends_with_returns
 from workers.protocol.refusal import Refusal
 from workers.protocol.sources import kind_of_file
 
@@ -93,15 +93,17 @@ def open_rows(found: DataFiles, folder: Path) -> Rows:
 
 
 def _is_lines(found: DataFiles) -> bool:
-    """Whether the dataset is one file of JSON lines, neither packed nor a JSON document."""
+    """Whether the dataset is one file of JSON lines, with line feeds between them, neither packed
+    nor a JSON document."""
     if found.files != (found.path,) or ".json" in [s.lower() for s in found.path.suffixes]:
         return False
     with found.path.open("rb") as file:
-        head = file.read(64)
+        head = file.read(READ_BYTES)
     begun = head.removeprefix(UTF8_MARK).lstrip()[:1]
     kind = kind_of_file(found.path)
     named = kind == "json" and begun != b"["
-    return (named or (kind is None and begun == b"{")) and not head.startswith(PACKED)
+    lines = named or (kind is None and begun == b"{")
+    return lines and not head.startswith(PACKED) and not ends_with_returns(head)
 
 
 class IndexedRows:

@@ -19,17 +19,22 @@ from typing import Any, NamedTuple
 import msgspec
 
 from workers.data.read import hub
+from workers.data.read.conversations import by_conversation
 from workers.data.read.hub import split_of
-from workers.data.read.jsonl import NumberedRow, json_rows
-from workers.data.read.tabular import arrow_rows, csv_rows, parquet_rows, text_rows
+from workers.data.read.jsonl import NumberedRow, ends_with_returns, json_rows
+from workers.data.read.tabular import arrow_rows, csv_rows, parquet_rows
+from workers.data.read.text import LOOKED_BYTES, WORDS, rule_of, text_rows
 from workers.folders import sha256_of, sha256_of_files
 from workers.protocol.assets import builtin_dataset
+from workers.protocol.recipe import Documents
 from workers.protocol.refusal import Refusal
 from workers.protocol.sources import ACCEPTED, BUILTIN, Kind, kind_of_file
 
 ABOUT = {"dataset_info.json", "dataset_infos.json", "dataset_dict.json", "state.json"}
 """Files that `datasets` writes beside the rows."""
 READ_BYTES = 1 << 16
+TABLES: tuple[Kind, ...] = ("csv", "parquet", "arrow")
+"""Kinds of files that may hold a turn a row."""
 
 Say = Callable[[str], None]
 
@@ -39,10 +44,12 @@ def silent(text: str) -> None:
 
 
 class ReadProgress:
-    """How far a dataset is read: bytes of its files as they lie on the disk."""
+    """How far a dataset is read, in bytes of its files as they lie on the disk, and how."""
 
     def __init__(self) -> None:
         self.bytes = 0
+        self.windows: list[str] = []
+        """Files that are not UTF-8 and are read as what Windows writes."""
 
 
 class DataFiles(msgspec.Struct, frozen=True):
@@ -52,13 +59,22 @@ class DataFiles(msgspec.Struct, frozen=True):
     path: Path
     """A file, or the folder that holds the files."""
     files: tuple[Path, ...]
+    documents: Documents = "auto"
+    """How text files are split."""
+
+    @property
+    def documents_words(self) -> str:
+        """How its text files are split into documents; empty where it has none."""
+        rules = {text_rule(file, self.documents) for file in self.files
+                 if kind_of_file(file) == "text"}  # fmt: skip
+        return " or ".join(words for rule, words in WORDS.items() if rule in rules)
 
     def items(self, place: ReadProgress | None = None) -> Iterator[RawRow]:
         """All rows in order, the bad ones among them; `place` is moved on as they are read."""
         place, done = place or ReadProgress(), 0
         for file in self.files:
             name = "" if file == self.path else str(file.relative_to(self.path))
-            for row in read_rows(file, place):
+            for row in read_rows(file, place, self.documents):
                 yield RawRow(name, *row)
             done += file.stat().st_size
             place.bytes = done  # some kinds are not read from their beginning to their end
@@ -85,8 +101,12 @@ class RawRow(NamedTuple):
     excerpt: str = ""
 
 
-def find(source: str, say: Say = silent) -> DataFiles:
+def find(source: str, say: Say = silent, documents: Documents = "auto") -> DataFiles:
     """The files behind a recipe's `source`, fetched from the hub where they are there.
+
+    Args:
+        say: told when something slow begins.
+        documents: how text files are split.
 
     Raises:
         Refusal: there are none, or the hub does not give them.
@@ -96,13 +116,13 @@ def find(source: str, say: Say = silent) -> DataFiles:
         return DataFiles(source, path, (path,))
     path = Path(source).expanduser()
     if path.is_file():
-        return DataFiles(source, path, (path,))
+        return DataFiles(source, path, (path,), documents)
     if path.is_dir():
-        return DataFiles(source, path, _files_of(path))
+        return DataFiles(source, path, _files_of(path), documents)
     wanted = hub.parse(source)
     if wanted is not None and kind_of_file(path) is None:
         folder, files = hub.fetch(wanted, say)
-        return DataFiles(source, folder, tuple(files))
+        return DataFiles(source, folder, tuple(files), documents)
     raise Refusal(
         f"There is no dataset at {source}.",
         "The path may be misspelt, or the file was moved since the recipe was written.",
@@ -143,11 +163,16 @@ def _files_of(folder: Path) -> tuple[Path, ...]:
     return tuple(files)
 
 
-def read_rows(path: Path, place: ReadProgress | None = None) -> Iterator[NumberedRow]:
+def read_rows(
+    path: Path, place: ReadProgress | None = None, documents: Documents = "auto"
+) -> Iterator[NumberedRow]:
     """The rows of one file, the bad ones among them; raises `Refusal` where it cannot be read."""
     try:
-        with _opened(path, place or ReadProgress()) as stream:
-            yield from _reader(path, stream)(stream, str(path))
+        place = place or ReadProgress()
+        with _opened(path, place) as stream:
+            read = _reader(path, stream, documents, place)
+            rows = read(_with_line_feeds(stream), str(path))
+            yield from by_conversation(rows) if kind_of_file(path) in TABLES else rows
     except (gzip.BadGzipFile, zlib.error, EOFError) as fault:
         raise _broken(path, f"{fault}") from fault
     except OSError as fault:
@@ -168,15 +193,26 @@ def _broken(path: Path, fault: str) -> Refusal:
     )
 
 
-def _reader(path: Path, stream: io.BufferedReader) -> Callable[[Any, str], Iterator[NumberedRow]]:
+def text_rule(path: Path, asked: Documents) -> Documents:
+    """How a text file is split into documents, by what was asked or else by its beginning."""
+    if asked != "auto":
+        return asked
+    with _opened(path, ReadProgress()) as stream:
+        return rule_of(_with_line_feeds(stream).read(LOOKED_BYTES))
+
+
+def _reader(
+    path: Path, stream: io.BufferedReader, documents: Documents, place: ReadProgress
+) -> Callable[[Any, str], Iterator[NumberedRow]]:
     suffixes = [suffix.lower() for suffix in path.suffixes]
     match kind_of_file(path) or _kind_by_content(path, stream):
         case "json":
             return functools.partial(json_rows, document=".json" in suffixes)
         case "csv":
-            return functools.partial(csv_rows, delimiter="\t" if ".tsv" in suffixes else "")
+            delimiter = "\t" if ".tsv" in suffixes else ""
+            return functools.partial(csv_rows, delimiter=delimiter, by_windows=place.windows.append)
         case "text":
-            return text_rows
+            return functools.partial(text_rows, rule=text_rule(path, documents))
         case "parquet":
             return _whole(parquet_rows, path)
         case "arrow":
@@ -212,6 +248,27 @@ def _whole(reader: Callable[[Any, str], Iterator[NumberedRow]], path: Path) -> A
             yield from reader(mapped, name)
 
     return read
+
+
+def _with_line_feeds(stream: io.BufferedReader) -> io.BufferedReader:
+    """The stream, or one with line feeds where its lines end with carriage returns alone."""
+    returns = ends_with_returns(stream.peek(READ_BYTES))
+    return io.BufferedReader(_LineFeeds(stream)) if returns else stream
+
+
+class _LineFeeds(io.RawIOBase):
+    """Text whose lines end with carriage returns alone, with line feeds in their place."""
+
+    def __init__(self, stream: io.BufferedReader) -> None:
+        self._stream = stream
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        data = self._stream.read(len(buffer)).replace(b"\r", b"\n")
+        buffer[: len(data)] = data
+        return len(data)
 
 
 class _Counted(io.FileIO):

@@ -140,14 +140,36 @@ def parse(text: str, decoder: Strict) -> Any:
 
 def not_utf8(data: bytes) -> str:
     """The fault of bytes that are not UTF-8, with the encoding that they look like."""
+    return f"not UTF-8 text; it reads like {encoding_of(data)}, save it again as UTF-8"
+
+
+WINDOWS = "cp1252 (Windows)"
+LATIN = "Latin-1"
+MANY = re.compile(rb"[\x80-\xff]{4}")
+"""What hardly stands in words of Latin letters."""
+
+
+def encoding_of(data: bytes) -> str:
+    """The encoding that bytes which are not UTF-8 look like."""
     high = [byte for byte in data if byte >= 0x80]
     if len(high) > max(4, 0.4 * len(data)):
-        guess = "an encoding such as GB18030 or Shift JIS"
-    elif any(0x80 <= byte < 0xA0 for byte in high):
-        guess = "cp1252 (Windows)"
-    else:
-        guess = "Latin-1"
-    return f"not UTF-8 text; it reads like {guess}, save it again as UTF-8"
+        return "an encoding such as GB18030 or Shift JIS"
+    return WINDOWS if any(0x80 <= byte < 0xA0 for byte in high) else LATIN
+
+
+def is_by_windows(line: bytes) -> bool:
+    """Whether a line that is not UTF-8 was saved by a program such as Excel on Windows: it has the
+    line end, or a quotation mark or a dash of its encoding, and reads like Latin letters."""
+    named = encoding_of(line)
+    if MANY.search(line) or named not in (WINDOWS, LATIN):
+        return False
+    return named == WINDOWS or line.endswith(b"\r\n")
+
+
+def ends_with_returns(head: bytes) -> bool:
+    """Whether lines end with carriage returns alone, as old Macs' and some exports' do, by the
+    beginning of a file."""
+    return b"\r" in head.rstrip(b"\r") and b"\n" not in head and b"\0" not in head
 
 
 def _reason(fault: json.JSONDecodeError, text: str) -> str:

@@ -1,15 +1,11 @@
-"""Reads files that are not JSON into rows: CSV and TSV, Parquet, Arrow and plain text.
-
-A text file gives one row a paragraph, that is one between blank lines: a whole book as one row
-would be truncated at the max sequence length, and all but its beginning lost.
-"""
+"""Reads tables that are not JSON into rows: CSV and TSV, Parquet and Arrow."""
 
 from __future__ import annotations
 
 import csv
 import io
 import itertools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from workers.data.read.fault import RowFault
@@ -17,7 +13,7 @@ from workers.data.read.jsonl import (
     EXCERPT,
     MAX_ROW_BYTES,
     NumberedRow,
-    lines,
+    is_by_windows,
     not_utf8,
     start,
 )
@@ -27,43 +23,23 @@ BATCH_ROWS = 512
 DELIMITERS = ",;\t|"
 
 
-def text_rows(stream: io.BufferedReader, name: str) -> Iterator[NumberedRow]:
-    """Paragraphs, each with the line that it begins on."""
-    start(stream, name)
-    held: list[bytes | None] = []
-    begun = 1
-    for number, line in enumerate(itertools.chain(lines(stream), [b""]), start=1):
-        if line is None or line.strip():
-            begun = begun if held else number
-            held.append(line)
-        elif held:
-            yield _paragraph(begun, held)
-            held = []
-
-
-def _paragraph(begun: int, held: list[bytes | None]) -> NumberedRow:
-    whole = [line for line in held if line is not None]
-    data = b"\n".join(whole)
-    if len(whole) < len(held) or len(data) > MAX_ROW_BYTES:
-        limit = f"{MAX_ROW_BYTES >> 20} MiB"
-        return NumberedRow(
-            begun, RowFault("size", f"it is longer than {limit}; blank lines end a paragraph")
-        )
-    try:
-        return NumberedRow(begun, {"text": data.decode()})
-    except UnicodeDecodeError:
-        return NumberedRow(
-            begun, RowFault("encoding", not_utf8(data)), data[:EXCERPT].decode("latin-1")
-        )
-
-
 # CSV
 
 
-def csv_rows(stream: io.BufferedReader, name: str, delimiter: str = "") -> Iterator[NumberedRow]:
-    """Rows under a header line; `delimiter` is found out where none is given."""
+def csv_rows(
+    stream: io.BufferedReader,
+    name: str,
+    delimiter: str = "",
+    by_windows: Callable[[str], None] = lambda name: None,
+) -> Iterator[NumberedRow]:
+    """Rows under a header line.
+
+    Args:
+        delimiter: found out where none is given.
+        by_windows: told the name where the text is read as cp1252, being no UTF-8.
+    """
     start(stream, name)
-    text = (line.decode("utf-8", "surrogateescape") for line in stream)
+    text = _decoded(stream, lambda: by_windows(name))
     first = next(text, "")
     if not first.strip():
         return
@@ -82,6 +58,32 @@ def csv_rows(stream: io.BufferedReader, name: str, delimiter: str = "") -> Itera
             continue
         if fields:
             yield _csv_row(begun, header, fields, delimiter)
+
+
+def _decoded(stream: Iterable[bytes], by_windows: Callable[[], None]) -> Iterator[str]:
+    """Lines as text, with lone surrogates for bytes that are none.
+
+    From the first line on that Windows has written in cp1252, as Excel does, lines that are not
+    UTF-8 are read so; not in a file that has shown letters in UTF-8 before.
+    """
+    windows = utf8 = False
+    for line in stream:
+        try:
+            text = line.decode()
+            utf8 = utf8 or not text.isascii()
+        except UnicodeDecodeError:
+            if not windows and not utf8 and is_by_windows(line):
+                windows = True
+                by_windows()
+            text = _as_windows(line) if windows else line.decode("utf-8", "surrogateescape")
+        yield text
+
+
+def _as_windows(line: bytes) -> str:
+    try:
+        return line.decode("cp1252")
+    except UnicodeDecodeError:  # five bytes stand for nothing in it
+        return line.decode("utf-8", "surrogateescape")
 
 
 def _header(reader: Any, name: str) -> list[str]:
@@ -158,8 +160,12 @@ def _numbered(batches: Any, name: str) -> Iterator[NumberedRow]:
     number = 0
     try:
         for batch in batches():
+            _check_names(batch.schema.names, name)
+            types = {field.name: field.type for field in batch.schema}
+            nested = [name for name, kind in types.items() if pyarrow.types.is_nested(kind)]
+            long = [name for name, kind in types.items() if not pyarrow.types.is_primitive(kind)]
             for at in range(0, batch.num_rows, BATCH_ROWS):
-                for row in batch.slice(at, BATCH_ROWS).to_pylist():
+                for row in _rows_of(batch.slice(at, BATCH_ROWS), nested, long):
                     number += 1
                     yield NumberedRow(number, row)
     except (pyarrow.ArrowException, OSError, UnicodeDecodeError) as fault:
@@ -168,3 +174,39 @@ def _numbered(batches: Any, name: str) -> Iterator[NumberedRow]:
             f"{str(fault).splitlines()[0] if str(fault) else type(fault).__name__}.",
             "The file may be cut off or of another kind than its name says; fetch it again.",
         ) from fault
+
+
+def _check_names(names: list[str], source: str) -> None:
+    if len(set(names)) < len(names):
+        twice = next(name for name in names if names.count(name) > 1)
+        raise Refusal(
+            f"The dataset {source} has two columns called {twice}.",
+            "Which of them is meant cannot be told.",
+            "Rename one of them.",
+        )
+
+
+def _rows_of(batch: Any, nested: list[str], long: list[str]) -> Iterator[Any]:
+    """The rows of a batch, those that are too large as faults.
+
+    Args:
+        nested: columns of lists and objects.
+        long: columns of values of any length.
+    """
+    texts = batch.select(long) if long and batch.nbytes > MAX_ROW_BYTES else None
+    for at, row in enumerate(batch.to_pylist()):
+        if texts is not None and texts.slice(at, 1).nbytes > MAX_ROW_BYTES:
+            yield RowFault("size", f"it is longer than {MAX_ROW_BYTES >> 20} MiB")
+            continue
+        for name in nested:
+            row[name] = _without_padding(row[name])
+        yield row
+
+
+def _without_padding(value: Any) -> Any:
+    """A value without the nulls that Arrow fills objects with, so that all have the same keys."""
+    if isinstance(value, list):
+        return [_without_padding(one) for one in value]
+    if isinstance(value, dict):
+        return {key: _without_padding(one) for key, one in value.items() if one is not None}
+    return value

@@ -6,7 +6,7 @@ import difflib
 from collections.abc import Collection, Mapping
 from typing import Any
 
-from workers.data.schema.columns import ColumnStatistics, columns_of, picked
+from workers.data.schema.columns import ColumnStatistics, columns_of, listed, picked
 from workers.data.schema.detected import Detected
 from workers.data.schema.schemas import Schema, by_telling
 from workers.protocol.recipe import Column
@@ -60,6 +60,6 @@ def check_columns(mapping: Mapping[str, Column], rows: list[dict[str, Any]], sou
             close = difflib.get_close_matches(theirs, present, n=1)
             raise Refusal(
                 f"The dataset {source} has no column {theirs}, which its mapping names.",
-                f"Its columns are {', '.join(sorted(present)) or 'none'}.",
+                f"Its columns are {listed(present)}.",
                 f"Did you mean {close[0]}?" if close else "Name one of those.",
             )

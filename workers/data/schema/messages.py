@@ -1,7 +1,8 @@
 """Conversations as the world writes them, brought to one form and checked turn by turn.
 
-Known are role and content (OpenAI), from and value (ShareGPT), content in parts, calls of tools
-with what they gave, and transcripts of "Human:" and "Assistant:".
+Known are role and content (OpenAI), from and value (ShareGPT), a question with its answer in one
+object (ms-swift), content in parts (OpenAI, LLaMA-Factory, Anthropic), calls of tools with what
+they gave, and flags that weigh a turn in the loss.
 """
 
 from __future__ import annotations
@@ -9,70 +10,107 @@ from __future__ import annotations
 import itertools
 import json
 import re
-from collections.abc import Collection
 from typing import Any
 
 from workers.data.read.fault import RowFault
+from workers.data.schema import loss_flags
+from workers.data.schema.media import check_media, filled
+from workers.data.schema.remarks import Remarks
+from workers.data.schema.tool_calls import calls_of, take_calls
 
 Message = dict[str, Any]
 """A turn: `role` and `content`, both text; of an assistant perhaps its `reasoning_content`, the
 thinking beside its content, and `tool_calls`; of a tool perhaps the `name` and the `tool_call_id`
-that it answers."""
+that it answers; `train`, where an answer is not in the loss, or another turn is."""
 ROLES = ("system", "user", "assistant", "tool")
-PLAIN, SHARED = {"role", "content"}, {"from", "value"}
-"""The keys of a turn that says nothing beyond its text, by OpenAI and ShareGPT."""
-SPEAKERS = {
+PLAIN, SHARED, PAIRED = {"role", "content"}, {"from", "value"}, {"human", "assistant"}
+"""The keys of a turn that says nothing beyond its text, by OpenAI and ShareGPT, and of ms-swift's
+two turns in one."""
+ALSO = {
+    "developer": "system",
     "human": "user",
-    "user": "user",
     "gpt": "assistant",
-    "chatgpt": "assistant",
-    "assistant": "assistant",
     "model": "assistant",
-    "bot": "assistant",
-    "system": "system",
-    "tool": "tool",
+    "function_call": "assistant",
+    "tool_call": "assistant",
+    "function": "tool",
     "observation": "tool",
     "function_response": "tool",
-    "function_call": "assistant",
+    "tool_response": "tool",
 }
-"""Whom ShareGPT's `from` names."""
-MEDIA = frozenset(("image", "images", "audio", "audios", "video", "videos"))
-"""Columns of a row, and keys of a turn, with what goes beside the text."""
+"""Other words for roles: OpenAI's newer and older ones, Gemma's, ShareGPT's, ms-swift's."""
+SPEAKERS = {"chatgpt": "assistant", "bot": "assistant"} | ALSO
+"""Whom ShareGPT's `from` names, in capitals or not."""
+CALLS = ("function_call", "tool_call")
+"""Roles of turns that are nothing but calls."""
 REASONING = ("reasoning_content", "reasoning", "thinking")
 """Keys of a turn, and types of its parts, that hold thinking: by DeepSeek's and vLLM's API, by
 OpenRouter's, by OpenAI's gpt-oss."""
-FLAGS = ("train", "weight", "loss", "loss_weight")
-"""Keys of a turn that weigh it in the loss, by Axolotl, OpenAI, ms-swift and LLaMA-Factory."""
+TEXTS = ("text", "input_text", "output_text", "refusal")
+"""Types of parts that are text, by OpenAI's two APIs."""
+LISTED = re.compile(r"\s*\[\s*\{")
+"""How a list of objects begins in JSON."""
+READ = frozenset((
+    "role", "content", "from", "value", "human", "assistant", "tool_calls", "function_call",
+    "refusal", "train_detail", *loss_flags.FLAGS, *REASONING,
+))  # fmt: skip
+"""Keys of a turn that are looked at, whoever speaks."""
 
 
-def check_conversation(messages: Any, name: str = "messages") -> list[Message]:
-    """A usable conversation: known roles, no empty turn, roles in turn, ending with an answer."""
+def check_conversation(
+    messages: Any,
+    name: str = "messages",
+    remarks: Remarks | None = None,
+    *,
+    tools: bool = False,
+    asks: bool = False,
+) -> list[Message]:
+    """A usable conversation: known roles, no empty turn, roles in turn, ending with an answer.
+
+    Turns behind the last answer are left out. Two system turns at the head become one.
+
+    Args:
+        name: the column's, for faults.
+        remarks: told of what is passed over.
+        tools: whether the row defines tools, so that marks of calls in its text are calls.
+        asks: whether the conversation is to end with a question instead.
+    """
     if isinstance(messages, str):
-        messages = _unpacked(messages)
+        messages = unpacked(messages)
     if not isinstance(messages, list) or not messages:
         raise RowFault("value", f'"{name}" must be a list with at least one message')
-    turns = [_turn(number, message) for number, message in enumerate(messages, start=1)]
-    _check_order(turns)
+    remarks = remarks or Remarks()
+    turns: list[Message] = []
+    for number, message in enumerate(messages, start=1):
+        plain = _plain(message) if isinstance(message, dict) else None
+        for turn in [plain] if plain else _turns(number, message, remarks):
+            _add(turns, turn)
+    take_calls(turns, tools=tools)
+    if not asks:
+        _leave_out_questions(turns, remarks)
+    _check_order(turns, "user" if asks else "assistant")
     return turns
 
 
 def turns_of(value: Any, role: str, name: str) -> list[Any]:
-    """Text as one turn of `role`; a list of turns as it is."""
+    """Text as one turn of `role`; one turn, or a list of turns, as they are."""
     if isinstance(value, str):
-        unpacked = _unpacked(value)
-        return unpacked if isinstance(unpacked, list) else [{"role": role, "content": value}]
+        found = unpacked(value)
+        return found if isinstance(found, list) else [{"role": role, "content": value}]
+    if isinstance(value, dict) and {"role", "from"} & value.keys():
+        return [value]
     if isinstance(value, list):
         return value
     raise RowFault("value", f'"{name}" must be text or a list of messages')
 
 
-def _unpacked(text: str) -> Any:
+def unpacked(text: str) -> Any:
     """A list of messages that stands as JSON in text, as a CSV cell has to hold it."""
-    if not text.lstrip().startswith("[{"):
+    if not LISTED.match(text):
         return text
     try:
         found = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return text
     turns = isinstance(found, list) and all(
         isinstance(turn, dict) and {"role", "from"} & turn.keys() for turn in found
@@ -80,19 +118,30 @@ def _unpacked(text: str) -> Any:
     return found if turns else text
 
 
-def transcript(text: str) -> list[Message] | None:
-    """The turns of a text that reads "Human: ... Assistant: ...", as Anthropic's HH-RLHF does."""
-    if not text.startswith("\n\nHuman:"):
-        return None
-    parts = re.split(r"\n\n(Human|Assistant):", text)[1:]
-    roles = {"Human": "user", "Assistant": "assistant"}
-    return [
-        {"role": roles[who], "content": said.strip()}
-        for who, said in zip(parts[::2], parts[1::2], strict=True)
-    ]
+def _add(turns: list[Message], turn: Message) -> None:
+    """Puts a turn behind the others, or into the last one where the two are one: system's texts,
+    and calls behind what led to them, which ms-swift and ShareGPT write as turns of their own."""
+    last = turns[-1] if turns else {"role": ""}
+    called = turn.pop("called") if "called" in turn else False
+    if called and last["role"] == "assistant":
+        calls = [*last.get("tool_calls", ()), *turn["tool_calls"]]
+        turns[-1] = turn | last | {"tool_calls": calls}
+    elif turn["role"] == "system" and last["role"] == "system" and len(turns) == 1:
+        turns[-1] = last | {"content": f"{last['content']}\n\n{turn['content']}"}
+    else:
+        turns.append(turn)
 
 
-def _check_order(turns: list[Message]) -> None:
+def _leave_out_questions(turns: list[Message], remarks: Remarks) -> None:
+    """Takes away what follows the last answer, where there is one: nobody answers it."""
+    answers = [at for at, turn in enumerate(turns) if turn["role"] == "assistant"]
+    behind = turns[answers[-1] + 1 :] if answers else []
+    if behind and all(turn["role"] in ("user", "tool") for turn in behind):
+        del turns[-len(behind) :]
+        remarks.questions += 1
+
+
+def _check_order(turns: list[Message], last: str) -> None:
     roles = [turn["role"] for turn in turns]
     if "system" in roles[1:]:
         raise RowFault("roles", "a system message must come first")
@@ -101,8 +150,8 @@ def _check_order(turns: list[Message]) -> None:
         raise RowFault("roles", "the first message must be the user's")
     for one, other in itertools.pairwise(spoken):
         _check_pair(one, other)
-    if spoken[-1]["role"] != "assistant":
-        raise RowFault("roles", "the last message must be the assistant's")
+    if spoken[-1]["role"] != last and not (last == "user" and spoken[-1]["role"] == "tool"):
+        raise RowFault("roles", f"the last message must be the {last}'s")
 
 
 def _check_pair(one: Message, other: Message) -> None:
@@ -117,92 +166,74 @@ def _check_pair(one: Message, other: Message) -> None:
         raise RowFault("roles", "user and assistant must take turns")
 
 
-def _turn(number: int, message: Any) -> Message:
+# One turn
+
+
+def _turns(number: int, message: Any, remarks: Remarks) -> list[Message]:
+    """The turn that an object is; two where it is a question with its answer, and one for each
+    tool that answers in Anthropic's parts."""
     if not isinstance(message, dict):
         raise RowFault("value", f"message {number} must be an object")
-    if message.keys() == PLAIN and _is_sound(message):
-        return message
+    keys = message.keys()
+    if keys >= PAIRED and not {"role", "from"} & keys:
+        question, answer = message["human"], message["assistant"]
+        pair = {"role": "user", "content": question}, {"role": "assistant", "content": answer}
+        return [_turn(number, turn, remarks) for turn in pair]
+    return [_turn(number, turn, remarks) for turn in _without_results(message)]
+
+
+def _plain(message: dict[str, Any]) -> Message | None:
+    """A turn that is a role and text and nothing else, as most are; None where more has to be
+    looked at."""
+    keys = message.keys()
+    if keys == PLAIN:
+        role, content, turn = message["role"], message["content"], message
+    elif keys == SHARED and message["from"] not in CALLS:
+        role, content = message["from"], message["value"]
+        role = SPEAKERS.get(role, role) if isinstance(role, str) else role
+        turn = {"role": role, "content": content}
+    else:
+        return None
+    return turn if role in ROLES and isinstance(content, str) and content.strip() else None
+
+
+def _turn(number: int, message: dict[str, Any], remarks: Remarks) -> Message:
     shared = message.get("role") is None and "from" in message
-    role = message.get("from") if shared else message.get("role")
+    said = message.get("from") if shared else message.get("role")
+    role = _role(number, said, SPEAKERS if shared else ALSO)
     content = message.get("content" if message.get("content") is not None else "value")
-    called = shared and role == "function_call"
-    if shared and isinstance(role, str):
-        role = SPEAKERS.get(role.lower(), role)
-    if role not in ROLES:
-        raise RowFault(
-            "roles", f"message {number} has the role {role!r}; known are {', '.join(ROLES)}"
-        )
+    turn: Message = {"role": role, "content": ""}
     if message.keys() != SHARED:
-        _check_extras(number, role, message)
-    thought = _reasoning(number, role, message, content)
-    if called:
-        return _called(number, content) | thought
-    calls = message.get("tool_calls") if role == "assistant" else None
-    text = _content(number, content, optional=bool(calls))
-    turn: Message = {"role": role, "content": text} | thought
-    if calls:
-        turn["tool_calls"] = [_call(number, call) for call in _listed(number, calls)]
+        check_media(message)
+        remarks.unread |= _unread(role, message)
+    turn |= _reasoning(number, role, message, content)
+    if said in CALLS:
+        turn |= {"tool_calls": calls_of(number, content), "called": True}
+    elif calls := _calls(number, role, message, content):
+        turn["tool_calls"] = calls
+    if said not in CALLS:
+        content = message.get("refusal") if content is None else content
+        turn["content"] = _content(number, content, role, optional="tool_calls" in turn)
     if role == "tool":
         turn |= {key: message[key] for key in ("name", "tool_call_id") if message.get(key)}
-    return turn
+    train = loss_flags.trained(number, role, message)
+    return turn if train == (role == "assistant") else turn | {"train": train}
 
 
-def _is_sound(message: dict[str, Any]) -> bool:
-    """Whether a turn of role and content alone is as it has to be: most are, and it is quick."""
-    content = message["content"]
-    return message["role"] in ROLES and isinstance(content, str) and bool(content.strip())
+def _role(number: int, said: Any, others: dict[str, str]) -> str:
+    role = others.get(said.lower(), said.lower()) if isinstance(said, str) else said
+    if role not in ROLES:
+        raise RowFault(
+            "roles", f"message {number} has the role {said!r}; known are {', '.join(ROLES)}"
+        )
+    return role
 
 
-def check_media(holder: dict[str, Any], known: Collection[str] = ()) -> None:
-    """Refuses pictures, sound and video beside the text, by the name of their column.
-
-    The column decides and not the text: a marker such as <image> stands for a picture where one
-    comes along, and is a word like any other where somebody asks about HTML.
-
-    Args:
-        holder: a row or a turn.
-        known: columns that are mapped, so that what they hold is text.
-    """
-    for name in sorted(MEDIA & holder.keys()):
-        if name not in known and _filled(holder[name]):
-            raise RowFault(
-                "media", f'"{name}" holds more than the text, and only text can be learnt so far'
-            )
-
-
-def _filled(value: Any) -> bool:
-    """Whether anything is in a value; Arrow pads lists and objects with nulls."""
-    if isinstance(value, dict):
-        value = list(value.values())
-    return any(map(_filled, value)) if isinstance(value, list) else bool(value)
-
-
-def _check_extras(number: int, role: str, message: dict[str, Any]) -> None:
-    """Refuses what would change the meaning if it were passed over."""
-    check_media(message)
-    _check_flags(number, message, trained=role == "assistant")
-    if message.get("function_call"):
-        raise RowFault("tools", f'message {number} has "function_call"; write it as "tool_calls"')
-
-
-def _check_flags(number: int, message: dict[str, Any], *, trained: bool) -> None:
-    """Refuses flags that ask for anything but what happens: answers are in the loss in full, the
-    other turns not at all. OpenAI's weight is of answers alone."""
-    for key in FLAGS:
-        value = message.get(key)
-        if value is not None and value != trained and (trained or key != "weight"):
-            raise _unlike(number, key, value)
-    for part in message.get("train_detail") or ():
-        if not isinstance(part, dict) or bool(part.get("train")) != trained:
-            raise _unlike(number, "train_detail", part)
-
-
-def _unlike(number: int, key: str, value: Any) -> RowFault:
-    return RowFault(
-        "loss_flags",
-        f'message {number} has "{key}": {json.dumps(value, default=str)}; '
-        "answers are learnt in full, and the other turns not at all",
-    )
+def _unread(role: str, message: dict[str, Any]) -> set[str]:
+    """Keys of a turn that nothing looks at."""
+    known = READ | {"name", "tool_call_id"} if role == "tool" else READ
+    keys = {key for key in message.keys() - known if filled(message[key])}
+    return keys | loss_flags.unread(role, message)
 
 
 def _reasoning(number: int, role: str, message: dict[str, Any], content: Any) -> Message:
@@ -236,14 +267,17 @@ def _thought(number: int, part: dict[str, Any]) -> str:
     return text
 
 
-def _content(number: int, content: Any, *, optional: bool) -> str:
+def _content(number: int, content: Any, role: str, *, optional: bool) -> str:
     if isinstance(content, list):
-        content = "".join(_part(number, part) for part in content if not _thinks(part))
+        parts = (part for part in content if not _thinks(part) and not _calls_in(part))
+        content = "".join(_part(number, part) for part in parts)
+    if isinstance(content, dict) and role == "tool":
+        content = json.dumps(content, ensure_ascii=False)
     if content is None and optional:
         return ""
     if not isinstance(content, str):
         raise RowFault("value", f"message {number} has no text content")
-    if not content.strip() and not optional:
+    if not content.strip() and not optional and role != "tool":
         kind = "missing_prompt" if number == 1 else "empty_answer"
         raise RowFault(kind, f"message {number} is empty")
     return content
@@ -251,62 +285,62 @@ def _content(number: int, content: Any, *, optional: bool) -> str:
 
 def _part(number: int, part: Any) -> str:
     kind = part.get("type") if isinstance(part, dict) else type(part).__name__
-    text = part.get("text", part.get("value")) if kind == "text" else None
-    if isinstance(text, str):
-        return text
+    keys = ("text", "value", "content", "refusal")
+    if kind in TEXTS:
+        text = next((part[key] for key in keys if part.get(key) is not None), None)
+        if isinstance(text, str):
+            return text
     raise RowFault(
         "media", f"message {number} holds a part of type {kind!r}; only text can be learnt so far"
     )
 
 
-# Tools
+# Tools in a turn
 
 
-def _called(number: int, content: Any) -> Message:
-    """ShareGPT's function_call, whose value is the call as JSON."""
-    try:
-        call = json.loads(content) if isinstance(content, str) else content
-    except ValueError:
-        raise _not_json(number) from None
-    return {"role": "assistant", "content": "", "tool_calls": [_call(number, call)]}
-
-
-def _not_json(number: int) -> RowFault:
-    return RowFault("tools", f"message {number} calls a tool with what is not JSON")
-
-
-def _listed(number: int, calls: Any) -> list[Any]:
+def _calls(number: int, role: str, message: dict[str, Any], content: Any) -> list[dict[str, Any]]:
+    """The calls of an answer, wherever they stand in it."""
+    if role != "assistant":
+        return []
+    calls = message.get("tool_calls") or []
     if not isinstance(calls, list):
         raise RowFault("tools", f'message {number} has "tool_calls" that are no list')
-    return calls
+    found = calls_of(number, calls) if calls else []
+    if message.get("function_call"):
+        found += calls_of(number, message["function_call"])
+    for part in content if isinstance(content, list) else ():
+        if (call := _calls_in(part)) is not None:
+            found += calls_of(number, call)
+    return found
 
 
-def _call(number: int, call: Any) -> dict[str, Any]:
-    """One call, with its arguments as an object: templates write them as JSON themselves."""
-    function = call.get("function", call) if isinstance(call, dict) else None
-    if not isinstance(function, dict) or not isinstance(function.get("name"), str):
-        raise RowFault("tools", f"message {number} calls a tool without a name")
-    arguments = function.get("arguments", {})
-    if isinstance(arguments, str):
-        try:
-            arguments = json.loads(arguments or "{}")
-        except ValueError:
-            raise RowFault(
-                "tools", f"message {number} calls a tool with what is not JSON"
-            ) from None
-    if not isinstance(arguments, dict):
-        raise RowFault("tools", f"message {number} calls a tool with arguments that are no object")
-    made = {"type": "function", "function": {"name": function["name"], "arguments": arguments}}
-    return made | ({"id": call["id"]} if call.get("id") else {})
+def _calls_in(part: Any) -> Any:
+    """The calls in a part of an answer, by LLaMA-Factory and by Anthropic; None in any other."""
+    kind = part.get("type") if isinstance(part, dict) else None
+    if kind in ("tool_call", "tool_calls"):
+        return part.get("value")
+    if kind == "tool_use":
+        return {
+            "name": part.get("name"),
+            "arguments": part.get("input") or {},
+            "id": part.get("id"),
+        }
+    return None
 
 
-def tools_of(value: Any) -> list[dict[str, Any]]:
-    """Definitions of tools, as a list or as JSON in text."""
-    if isinstance(value, str):
-        try:
-            value = json.loads(value or "[]")
-        except ValueError:
-            raise RowFault("tools", '"tools" is not JSON') from None
-    if not isinstance(value, list) or not all(isinstance(tool, dict) for tool in value):
-        raise RowFault("tools", '"tools" must be a list of objects')
-    return value
+def _without_results(message: dict[str, Any]) -> list[dict[str, Any]]:
+    """A turn with what tools gave, which Anthropic has as parts of the user's, as turns before."""
+    parts = message.get("content")
+    if not isinstance(parts, list) or not any(map(_is_result, parts)):
+        return [message]
+    turns = [
+        {"role": "tool", "content": part.get("content"), "tool_call_id": part.get("tool_use_id")}
+        for part in parts
+        if _is_result(part)
+    ]
+    rest = [part for part in parts if not _is_result(part)]
+    return [*turns, message | {"content": rest}] if rest else turns
+
+
+def _is_result(part: Any) -> bool:
+    return isinstance(part, dict) and part.get("type") == "tool_result"

@@ -7,13 +7,16 @@ from typing import Any
 import msgspec
 
 from workers.data.read.fault import RowFault
-from workers.data.schema.columns import columns_of, picked, statistics_of
+from workers.data.schema.columns import columns_of, listed, picked, statistics_of
 from workers.data.schema.detect import detect
 from workers.data.schema.detected import Detected
 from workers.data.schema.fields import Fields
-from workers.data.schema.messages import MEDIA, check_media
+from workers.data.schema.remarks import RemarkCount
 from workers.data.schema.row import Row
 from workers.data.schema.schemas import SCHEMAS
+from workers.data.schema.unlearnable import SUSPECT, check_learnable, name_of
+
+OPTIONAL = ("system", "tools", "history")
 
 
 class RowParser:
@@ -24,6 +27,7 @@ class RowParser:
         self._fixed = fixed
         self._known: dict[frozenset[str], Detected | None] = {}
         self.detected = fixed
+        self.remarks = RemarkCount()
         self._settled = False
 
     def settle(self) -> None:
@@ -36,10 +40,15 @@ class RowParser:
             raise value
         if not isinstance(value, dict):
             raise RowFault("schema", f"a row must be an object, this is {type(value).__name__}")
+        suspect = not SUSPECT.isdisjoint(value)
+        if suspect and self._fixed is None and (reason := name_of(value)):
+            raise RowFault("schema", reason)
         found = self._fixed or self._detect(value)
-        if not MEDIA.isdisjoint(value):
-            check_media(value, found.mapping)
-        made = SCHEMAS[found.format].read(Fields(value, found))
+        if suspect:
+            check_learnable(value, found.mapping, by_hand=self._fixed is not None)
+        fields = Fields(value, found)
+        made = SCHEMAS[found.format].read(fields)
+        self.remarks.add(fields.remarks)
         if not self._settled:
             self._remember(found)
         return made
@@ -50,26 +59,31 @@ class RowParser:
             self._known[filled] = detect(filled, self._statistics)
         found = self._known[filled] or detect(item.keys(), self._statistics)
         if found is None:
-            keys = ", ".join(sorted(map(str, item))) or "none"
-            missing = self._missing(item)
-            raise RowFault("schema", f"{missing}its keys are {keys}")
+            raise RowFault("schema", f"{self._missing(item)}its keys are {listed(map(str, item))}")
         first = self.detected
         if first is None:
             return found
         if found.format != first.format:
             raise RowFault(
-                "schema", f"it is {found.format} where the rows before are {first.format}"
+                "schema",
+                f"{self._missing(item)}it is {found.format} where the rows before are "
+                f"{first.format}",
             )
+        if found.mapping.keys() <= first.mapping.keys():
+            return found
         theirs = {column: name for name, column in first.mapping.items()}
         for name, column in found.mapping.items():
-            if name not in first.mapping and column in theirs and theirs[column] not in item:
+            if name in first.mapping or column not in theirs:
+                continue
+            if picked(item, theirs[column]) is None and theirs[column] not in item:
                 raise RowFault("schema", f'it has no column "{theirs[column]}" but "{name}"')
         return found
 
     def _missing(self, item: dict[str, Any]) -> str:
         if self.detected is None:
             return ""
-        gone = [name for name in self.detected.mapping if picked(item, name) is None]
+        needed = (name for name, column in self.detected.mapping.items() if column not in OPTIONAL)
+        gone = [name for name in needed if picked(item, name) is None]
         return f"the column {' and '.join(gone)} is missing; " if gone else ""
 
     def _remember(self, found: Detected) -> None:

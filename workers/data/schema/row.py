@@ -9,6 +9,14 @@ import msgspec
 from workers.data.schema.messages import Message
 
 
+class Segment(msgspec.Struct, frozen=True, kw_only=True):
+    """A piece of text that stands in a row as it is, special tokens and all."""
+
+    text: str
+    trained: bool
+    """Whether it is in the loss."""
+
+
 class Row(msgspec.Struct, frozen=True, kw_only=True):
     """One row, whatever its schema was: prompt, completion, and what is right.
 
@@ -28,11 +36,27 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
     text: str = ""
     tools: list[dict[str, Any]] = []
     """Definitions of the tools that the conversation may call."""
+    segments: list[Segment] = []
+    """Pieces of text without a template, in order; then there is nothing else in the row."""
 
     @property
     def messages(self) -> list[Message]:
         """The whole conversation."""
         return [*self.prompt, *self.completion]
+
+    @property
+    def thinks(self) -> bool:
+        """Whether an answer comes with thinking, beside it or at its head."""
+        answers = [turn for turn in (*self.messages, *self.rejected) if turn["role"] == "assistant"]
+        return any(
+            turn.get("reasoning_content") or turn["content"].lstrip().startswith("<think>")
+            for turn in answers
+        )
+
+    @property
+    def plain(self) -> str:
+        """What a row says that is no conversation: its text, or its segments in one."""
+        return self.text or "".join([segment.text for segment in self.segments])
 
     @property
     def uses_tools(self) -> bool:

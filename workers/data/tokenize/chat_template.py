@@ -1,22 +1,36 @@
 """Chat templates by name: how a conversation becomes the one text that a model reads.
 
 Written from the formats as their makers describe them. Each turn is written behind what came
-before and changes none of it, so that the tokens of every answer can be told apart. Knows
-tokenizers, but no weights.
+before and changes none of it, so that the tokens of every answer can be told apart. Where a
+tokenizer lacks the token that ends an answer in a template, its own end token takes that place.
+Knows tokenizers, but no weights.
 """
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from datetime import date, datetime
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from jinja2.exceptions import TemplateError
 
 from workers.data.schema.messages import Message
+from workers.data.schema.row import Row
 from workers.data.tokenize.reasoning import as_handed
-from workers.protocol.recipe import Template
+from workers.data.tokenize.template_head import (
+    check_switches,
+    defaults_of,
+    for_answers,
+    switches_of,
+    values_for,
+    with_defaults,
+    without_defaults,
+)
+from workers.data.tokenize.template_traits import traits_of
+from workers.protocol.recipe import Effort, Reasoning, Stage, Template, Thinking
 from workers.protocol.refusal import Refusal
+from workers.protocol.stages import spec_of
 from workers.protocol.templates import template_label, template_text
 
 if TYPE_CHECKING:
@@ -36,12 +50,20 @@ OTHER_TEMPLATE = (
 """What helps wherever the model's own template does not go with a row."""
 
 
+BEGIN, END = "{{ bos_token }}", "{{ eos_token }}"
+
+
 class ChatTemplate(NamedTuple):
     """A template as Jinja text, and the token that ends an answer in it."""
 
     text: str
     end: str
     """Empty where the model's own end token is written."""
+
+    def variants(self) -> set[str]:
+        """Every text that `written_for` may give."""
+        texts = {self.text, self.text.replace(self.end, END)} if self.end else {self.text}
+        return texts | {BEGIN + text for text in texts}
 
 
 CHATML = (
@@ -114,22 +136,100 @@ TEMPLATES: dict[Template, ChatTemplate] = {
 """Every name of `workers.protocol.templates.OURS`."""
 
 
-def set_chat_template(tokenizer: PreTrainedTokenizerBase, template: Template = "auto") -> str:
+def set_chat_template(
+    tokenizer: PreTrainedTokenizerBase,
+    template: Template = "auto",
+    thinking: Thinking = "auto",
+    effort: Effort = "",
+) -> str:
     """Gives a tokenizer a template, and tells its name.
 
-    `auto` keeps the model's own and gives ChatML where there is none.
+    Args:
+        template: auto keeps the model's own and gives ChatML where there is none.
+        thinking: whether the model thinks; auto keeps what an earlier run has set.
+        effort: how long it thinks; empty keeps the same.
 
     Raises:
-        Refusal: there is no template by that name, or its file cannot be read.
+        Refusal: there is no template by that name, its file cannot be read, or it has no switch
+            for what is asked.
     """
-    if template in TEMPLATES:
-        tokenizer.chat_template = TEMPLATES[template].text
+    former = tokenizer.chat_template
+    if template in TEMPLATES or (template == "auto" and former is None):
+        chosen = TEMPLATES["chatml" if template == "auto" else template]
+        tokenizer.chat_template = written_for(chosen, tokenizer)
     elif template != "auto":
         tokenizer.chat_template = template_text(template)
-        return template_label(template)
-    elif tokenizer.chat_template is None:
-        tokenizer.chat_template = CHATML
-    return name_of(tokenizer.chat_template)
+    said = defaults_of(former).date if isinstance(former, str) else ""
+    today = date.fromisoformat(said) if said else datetime.now().date()
+    check_switches(tokenizer.get_chat_template(), thinking, effort)
+    rewrite_template(tokenizer, lambda text: with_defaults(text, thinking, effort, today))
+    known = template == "auto" or template in TEMPLATES
+    return name_of(tokenizer.chat_template) if known else template_label(template)
+
+
+def rewrite_template(tokenizer: PreTrainedTokenizerBase, change: Callable[[str], str]) -> None:
+    """Changes the text of a tokenizer's template; of each where it has several by name."""
+    held: Any = tokenizer.chat_template
+    several = isinstance(held, dict)
+    changed = {name: change(one) for name, one in held.items()} if several else change(held)
+    tokenizer.chat_template = changed
+
+
+def think_by_data(
+    tokenizer: PreTrainedTokenizerBase,
+    rows: Iterable[Row],
+    stage: Stage,
+    reasoning: Reasoning = "learn",
+) -> str:
+    """Lets the model think where the answers to learn do; tells what was set against the
+    template's own mode, and is empty where nothing was.
+
+    Of stages that learn no answers the template stays as it is.
+    """
+    former: str = tokenizer.get_chat_template()
+    if not spec_of(stage).learns_answers or not switches_of(without_defaults(former)).thinking:
+        return ""
+    thought = reasoning != "drop" and any(row.thinks for row in rows)
+    rewrite_template(tokenizer, lambda text: for_answers(text, thought=thought))
+    if defaults_of(tokenizer.get_chat_template()).thinking == defaults_of(former).thinking:
+        return ""
+    if thought:
+        return (
+            "Answers in the data come with thinking, so the model is asked to think, here and in "
+            "every exported file. Set model.thinking = 'off' to ask it without."
+        )
+    return (
+        "No answer in the data comes with thinking, so the model is asked to answer without, here "
+        "and in every exported file. Set model.thinking = 'on' to let it think all the same."
+    )
+
+
+def written_for(template: ChatTemplate, tokenizer: PreTrainedTokenizerBase) -> str:
+    """A template's text for one tokenizer.
+
+    It begins with the begin token where the tokenizer begins every text so. Where the token that
+    ends an answer would be spelt in pieces, at which no generation stops, the tokenizer's own end
+    token stands for it.
+    """
+    text = template.text
+    if begins_documents(tokenizer) and BEGIN not in text:
+        text = BEGIN + text
+    if template.end and tokenizer.eos_token and not is_one_token(tokenizer, template.end):
+        text = text.replace(template.end, END)
+    return text
+
+
+def replaced_end(tokenizer: PreTrainedTokenizerBase) -> str:
+    """The mark for which the tokenizer's own end token stands in its template; empty for none."""
+    known = TEMPLATES.get(cast("Template", name_of(tokenizer.chat_template)))
+    replaced = known and known.end and known.end not in cast("str", tokenizer.chat_template)
+    return known.end if known and replaced else ""
+
+
+def begins_documents(tokenizer: PreTrainedTokenizerBase) -> bool:
+    """Whether the tokenizer begins every text with its begin token, as Llama's and Gemma's do."""
+    begin = tokenizer.bos_token_id
+    return begin is not None and tokenizer("a")["input_ids"][:1] == [begin]  # type: ignore[index]
 
 
 def render(
@@ -138,20 +238,24 @@ def render(
     *,
     generation: bool = False,
     tools: Tools = (),
+    thinking: Thinking = "auto",
 ) -> str:
     """The text that the model sees; `generation` adds the head of the answer to come.
 
-    Thinking is handed on as the template reads it.
+    Thinking in turns is handed on as the template reads it; `thinking` asks for it, or for none,
+    against what the template is set to.
 
     Raises:
         Refusal: the template does not take the conversation, a system turn for example.
     """
+    none = [] if traits_of(tokenizer.get_chat_template()).empty_tools else None
     try:
         return tokenizer.apply_chat_template(  # type: ignore[return-value]
-            as_handed(messages, tokenizer), tools=list(tools) or None, tokenize=False,
+            as_handed(messages, tokenizer), tools=list(tools) or none, tokenize=False,
             add_generation_prompt=generation,
+            **values_for(str(tokenizer.get_chat_template()), thinking),
         )  # fmt: skip
-    except (TemplateError, TypeError, KeyError) as fault:
+    except (TemplateError, TypeError, KeyError, ValueError, AttributeError) as fault:
         raise Refusal(
             f"The model's chat template does not take this conversation: {fault}.",
             "Some templates know no system turn, or no turns but the user's and the assistant's.",
@@ -192,12 +296,30 @@ def turn_end(tokenizer: PreTrainedTokenizerBase, known: Iterable[int] = ()) -> i
     marks = {*tokenizer.all_special_ids, *tokenizer.added_tokens_decoder}
     run = list(itertools.takewhile(marks.__contains__, ids))
     stops = [*known, tokenizer.eos_token_id]
-    return next((token for token in run if token in stops), run[0] if run else None)
+    named = next((token for token in run if token in stops), None)
+    if named is None:
+        followed = _followed(spoken, tokenizer)
+        named = next((token for token in ids if token in stops and token in followed), None)
+    return named if named is not None or not run else run[0]
+
+
+def _followed(spoken: list[Message], tokenizer: PreTrainedTokenizerBase) -> list[int]:
+    """What stands behind an answer that a question follows: Phi's end of a document does not,
+    Kimi's end of a turn does, with words before it."""
+    try:
+        text = cast("str", tokenizer.apply_chat_template(
+            [*spoken, spoken[0]], tokenize=False, add_generation_prompt=True
+        ))  # fmt: skip
+    except Exception:  # templates raise what they like
+        return []
+    behind = text.rpartition(PROBE)[2]
+    return cast("list[int]", tokenizer(behind, add_special_tokens=False)["input_ids"])
 
 
 def name_of(text: Any) -> str:
     """The name of a template by its text; `own` for one that is none of ours."""
-    return next((name for name, written in TEMPLATES.items() if written.text == text), OWN)
+    bare = without_defaults(text) if isinstance(text, str) else text
+    return next((name for name, known in TEMPLATES.items() if bare in known.variants()), OWN)
 
 
 def is_one_token(tokenizer: PreTrainedTokenizerBase, mark: str) -> bool:

@@ -5,7 +5,8 @@ the loss and -100 where it is masked (PyTorch's `ignore_index`). What a row beco
 stage's supervision:
 
     text          the document between its begin and end tokens, all of it in the loss
-    completions   the conversation; every answer in the loss, its end-of-turn token included
+    completions   the conversation, every answer in the loss, its end-of-turn token included; or one
+                  sequence for each answer, see `spans`; or its segments one behind the other
     pairs         prompt + chosen, prompt + rejected; all behind the prompt that they share
     labels        prompt + completion, once or for both answers of a pair; all behind the prompt
     prompts       the prompt as rendered for generation; nothing in the loss
@@ -21,8 +22,12 @@ import msgspec
 
 from workers.data.schema.messages import Message
 from workers.data.schema.row import Row
-from workers.data.tokenize.chat_template import render
-from workers.data.tokenize.spans import Span, render_with_spans, shared_length
+from workers.data.tokenize.answers import is_separable
+from workers.data.tokenize.chat_template import begins_documents, render
+from workers.data.tokenize.completeness import check_tools
+from workers.data.tokenize.rendered import Conversation, Rendered, Span, shared_length
+from workers.data.tokenize.spans import by_answer, conversation, renderings
+from workers.data.tokenize.thought import Reasoning, any_thinks
 from workers.protocol.recipe import Stage, TooLong
 from workers.protocol.stages import spec_of
 
@@ -30,6 +35,8 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 IGNORED = -100
+TAIL = 8
+"""Letters at a prompt's end, among which are those that its last tokens depend on."""
 END_TOKENS = 3
 """An answer's end token is looked for among so many: some templates put a line break behind it."""
 
@@ -74,6 +81,14 @@ class Encoding(msgspec.Struct, frozen=True):
     """Which answer of a pair: chosen or rejected; empty otherwise."""
     desirable: bool | None = None
     """The completion's label (KTO)."""
+    mask_source: str = ""
+    """Which way the mask was made: "generation" by the template's own marks, "spans" in the text of
+    the whole conversation, "per answer" in a text for each, "segments" by the row's own pieces;
+    empty where nothing is masked."""
+    differences: tuple[str, ...] = ()
+    """Where it differs from what the model reads and writes at inference, in sentences."""
+    thoughts: tuple[Span, ...] = ()
+    """Where in the text answers think."""
 
     def truncate(self, max_length: int, start: int = 0) -> Example:
         """At most `max_length` tokens, from the token at `start` on."""
@@ -98,6 +113,7 @@ def encode(
     *,
     assistant_only: bool = True,
     document_end: int | None = None,
+    reasoning: Reasoning = "learn",
 ) -> list[Encoding]:
     """The sequences that a stage makes of a row, none of them truncated.
 
@@ -105,27 +121,31 @@ def encode(
         assistant_only: of `completions`, whether the answers alone are in the loss or all turns.
         document_end: of `text`, the token that ends a document; the tokenizer's end token where it
             is left out.
+        reasoning: whether the thinking of answers is in the loss, masked, or taken out.
 
     Raises:
-        Refusal: the template refuses the conversation, rewrites earlier turns, so that answers
-            cannot be told apart, or leaves out a part of an answer or tools that were called.
+        Refusal: the template refuses the conversation, or leaves out a part of an answer or tools
+            that were called.
     """
     match spec_of(stage).supervision:
         case "text":
             return [_document(row.text, tokenizer, document_end)]
         case "prompts":
             return [_prompt(row, tokenizer)]
+        case "completions" if row.segments:
+            return [_segments(row, tokenizer, assistant_only=assistant_only)]
         case "completions":
-            return [_conversation(row, tokenizer, assistant_only=assistant_only)]
+            talk = conversation(row.messages, tokenizer, row.tools, reasoning=reasoning)
+            return _answers(talk, reasoning) if assistant_only else [_whole(talk)]
         case "pairs":
-            return _pair(row, tokenizer)
+            return _pair(row, tokenizer, reasoning)
         case "labels":
-            return _labelled(row, tokenizer)
+            return _labelled(row, tokenizer, reasoning)
 
 
 def units(encodings: list[Encoding], stage: Stage) -> list[list[Encoding]]:
-    """A row's sequences by what stays or goes together: completions with labels stand alone."""
-    alone = spec_of(stage).supervision == "labels"
+    """A row's sequences by what stays or goes together: pairs do; answers stand alone."""
+    alone = spec_of(stage).supervision in ("labels", "completions")
     return [[one] for one in encodings] if alone else [encodings]
 
 
@@ -170,18 +190,27 @@ def _document(text: str, tokenizer: Any, end: int | None) -> Encoding:
     return Encoding(text, ids, ids, offsets)
 
 
-def begins_documents(tokenizer: PreTrainedTokenizerBase) -> bool:
-    """Whether the tokenizer begins every text with its begin token, as Llama's and Gemma's do."""
-    begin = tokenizer.bos_token_id
-    return begin is not None and tokenizer("a")["input_ids"][:1] == [begin]  # type: ignore[index]
-
-
 def _windows(document: Encoding, max_length: int) -> list[Example]:
     """Each window begins with the last token of the one before, so that every token is predicted
     exactly once: a sequence's first one never is."""
     starts = range(0, max(1, len(document.input_ids) - 1), max_length - 1)
     first, *others = [document.truncate(max_length, start) for start in starts]
     return [first, *(Example(one.input_ids, [IGNORED, *one.labels[1:]]) for one in others)]
+
+
+def _segments(row: Row, tokenizer: PreTrainedTokenizerBase, *, assistant_only: bool) -> Encoding:
+    """Each segment in tokens by itself and nothing around any, as Axolotl's input_output has it."""
+    ids: list[int] = []
+    labels: list[int] = []
+    offsets: list[Span] = []
+    letters = 0
+    for segment in row.segments:
+        tokens, places = tokenize(segment.text, tokenizer)
+        ids += tokens
+        labels += tokens if segment.trained or not assistant_only else [IGNORED] * len(tokens)
+        offsets += [(begin + letters, end + letters) for begin, end in places]
+        letters += len(segment.text)
+    return Encoding(row.plain, ids, labels, offsets, mask_source="segments")
 
 
 # Conversations
@@ -193,20 +222,46 @@ def _prompt(row: Row, tokenizer: PreTrainedTokenizerBase) -> Encoding:
     return Encoding(text, ids, [IGNORED] * len(ids), offsets, row.prompt)
 
 
-def _conversation(
-    row: Row, tokenizer: PreTrainedTokenizerBase, *, assistant_only: bool
-) -> Encoding:
-    text, spans = render_with_spans(row.messages, tokenizer, row.tools)
-    ids, offsets = tokenize(text, tokenizer)
-    labels = _mask(ids, offsets, spans) if assistant_only else list(ids)
-    return Encoding(text, ids, labels, offsets, row.messages)
+def _answers(talk: Conversation, reasoning: Reasoning) -> list[Encoding]:
+    """All answers in one sequence where it can be, else one sequence for each."""
+    texts = renderings(talk)
+    made = [_encoded(talk, one, reasoning) for one in texts]
+    if len(made) == 1 and texts[0].turns is None and parts_better(talk, texts[0], made[0].offsets):
+        return [_encoded(talk, one, reasoning) for one in by_answer(talk)]
+    return made
 
 
-def _pair(row: Row, tokenizer: PreTrainedTokenizerBase) -> list[Encoding]:
+def _whole(talk: Conversation) -> Encoding:
+    """The conversation with all of its turns in the loss."""
+    text = talk.through(len(talk.messages))
+    check_tools(talk.messages, talk.tools, text)
+    ids, offsets = tokenize(text, talk.tokenizer)
+    return Encoding(text, ids, list(ids), offsets, talk.messages)
+
+
+def _encoded(talk: Conversation, rendered: Rendered, reasoning: Reasoning, **more: Any) -> Encoding:
+    ids, offsets = tokenize_apart(rendered, talk.tokenizer)
+    labels = _mask(ids, offsets, rendered.spans)
+    if reasoning == "read":
+        thought = _mask(ids, offsets, list(rendered.thoughts))
+        labels = [IGNORED if masked != IGNORED else label
+                  for label, masked in zip(labels, thought, strict=True)]  # fmt: skip
+    return Encoding(
+        rendered.text, ids, labels, offsets, talk.messages[: rendered.turns],
+        mask_source=rendered.source, differences=rendered.differences, thoughts=rendered.thoughts,
+        **more,
+    )  # fmt: skip
+
+
+def _pair(row: Row, tokenizer: PreTrainedTokenizerBase, reasoning: Reasoning) -> list[Encoding]:
     """Both answers behind the one prompt that they share: templates may write more before one of
     them, an empty thought for example, which is then a part of it."""
-    chosen = _completion(row, row.completion, tokenizer, "chosen")
-    rejected = _completion(row, row.rejected, tokenizer, "rejected")
+    sides = {"chosen": row.completion, "rejected": row.rejected}
+    thinks = any_thinks(sides.values(), reasoning)
+    chosen, rejected = (
+        _completion(row, answer, tokenizer, reasoning, thinks=thinks, side=side)
+        for side, answer in sides.items()
+    )
     shared = shared_length(
         chosen.input_ids[: _begin(chosen.labels)], rejected.input_ids[: _begin(rejected.labels)]
     )
@@ -216,13 +271,13 @@ def _pair(row: Row, tokenizer: PreTrainedTokenizerBase) -> list[Encoding]:
     ]
 
 
-def _labelled(row: Row, tokenizer: PreTrainedTokenizerBase) -> list[Encoding]:
+def _labelled(row: Row, tokenizer: PreTrainedTokenizerBase, reasoning: Reasoning) -> list[Encoding]:
     """One completion with its label, or both of a pair: the chosen one is desirable."""
     if not row.rejected:
-        return [_completion(row, row.completion, tokenizer, "", row.label)]
+        return [_completion(row, row.completion, tokenizer, reasoning, desirable=row.label)]
     return [
-        _completion(row, row.completion, tokenizer, "chosen", True),
-        _completion(row, row.rejected, tokenizer, "rejected", False),
+        _completion(row, row.completion, tokenizer, reasoning, side="chosen", desirable=True),
+        _completion(row, row.rejected, tokenizer, reasoning, side="rejected", desirable=False),
     ]
 
 
@@ -230,16 +285,21 @@ def _completion(
     row: Row,
     answer: list[Message],
     tokenizer: PreTrainedTokenizerBase,
-    side: str,
-    desirable: bool | None = None,
+    reasoning: Reasoning,
+    *,
+    thinks: bool = False,
+    **more: Any,
 ) -> Encoding:
     """A prompt with one answer, everything from the answer's first token on in the loss, a line
     break behind its end-of-turn token included, as TRL lays it out."""
-    messages = [*row.prompt, *answer]
-    text, spans = render_with_spans(messages, tokenizer, row.tools, last_only=True)
-    ids, offsets = tokenize(text, tokenizer)
-    labels = _behind(_begin(_mask(ids, offsets, spans)), ids)
-    return Encoding(text, ids, labels, offsets, messages, side, desirable)
+    talk = conversation([*row.prompt, *answer], tokenizer, row.tools, reasoning=reasoning)
+    talk.thinks = thinks
+    (rendered,) = renderings(talk, last_only=True)
+    made = _encoded(talk, rendered, reasoning, **more)
+    if parts_better(talk, rendered, made.offsets):
+        apart = rendered._replace(apart=rendered.spans[0][0])
+        made = _encoded(talk, apart, reasoning, **more)
+    return msgspec.structs.replace(made, labels=_behind(_begin(made.labels), made.input_ids))
 
 
 # Tokens
@@ -249,6 +309,40 @@ def tokenize(text: str, tokenizer: PreTrainedTokenizerBase) -> tuple[list[int], 
     """Token ids of a text without special tokens around it, and where in it each stands."""
     encoded = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
     return encoded["input_ids"], encoded["offset_mapping"]  # type: ignore[return-value]
+
+
+def tokenize_apart(
+    rendered: Rendered, tokenizer: PreTrainedTokenizerBase
+) -> tuple[list[int], list[Span]]:
+    """As `tokenize`, a prompt that is to be apart by itself."""
+    cut = rendered.apart
+    if not cut:
+        return tokenize(rendered.text, tokenizer)
+    ids, offsets = tokenize(rendered.text[:cut], tokenizer)
+    more, behind = tokenize(rendered.text[cut:], tokenizer)
+    return ids + more, offsets + [(begin + cut, end + cut) for begin, end in behind]
+
+
+def parts_better(talk: Conversation, rendered: Rendered, offsets: list[Span]) -> bool:
+    """Whether the tokens of a prompt are others than at inference because an answer follows, and
+    tokenizing it apart would help."""
+    if rendered.apart or not is_separable(talk.tokenizer):
+        return False
+    starts = {begin for begin, _ in offsets}
+    return any(
+        begin not in starts or not stands_alone(rendered.text[:begin], talk.tokenizer)
+        for begin, _ in rendered.spans
+    )
+
+
+def stands_alone(prompt: str, tokenizer: PreTrainedTokenizerBase) -> bool:
+    """Whether a prompt's last tokens stay the same where a letter follows: GPT-2's tokenizer parts
+    two line breaks then."""
+    tail = prompt[-TAIL:]
+    alone, _ = tokenize(tail, tokenizer)
+    followed, offsets = tokenize(tail + "A", tokenizer)
+    before = [token for token, (_, end) in zip(followed, offsets, strict=True) if end <= len(tail)]
+    return alone[-2:] == before[-2:]
 
 
 def _mask(ids: list[int], offsets: list[Span], spans: list[Span]) -> list[int]:

@@ -9,9 +9,10 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING
 
 from workers.data.schema.messages import Message
+from workers.data.tokenize.template_traits import as_taken, rendered
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -39,10 +40,11 @@ Form = Callable[[Message, str], Message]
 
 def as_handed(messages: list[Message], tokenizer: PreTrainedTokenizerBase) -> list[Message]:
     """The turns as the tokenizer's template reads them, without the keys that are ours alone."""
-    if not any(key in turn for turn in messages for key in OURS):
-        return messages
-    form = form_of(tokenizer.get_chat_template())
-    return [_handed(turn, form) for turn in messages]
+    template = tokenizer.get_chat_template()
+    if any(key in turn for turn in messages for key in OURS):
+        form = form_of(template)
+        messages = [_handed(turn, form) for turn in messages]
+    return as_taken(messages, template)
 
 
 def _handed(turn: Message, form: Form) -> Message:
@@ -68,20 +70,6 @@ def _shows(template: str, form: Form, probe: list[Message]) -> bool:
     question, answer = probe
     text = rendered(template, [question, form(answer, THOUGHT)])
     return THOUGHT in text and SAID in text
-
-
-def rendered(template: str, messages: list[Message], **variables: Any) -> str:
-    """A conversation in a template's text alone, without special tokens; empty where it fails."""
-    from transformers.utils.chat_template_utils import render_jinja_template
-
-    tokens: dict[str, Any] = {"bos_token": "", "eos_token": ""}
-    try:
-        texts, _ = render_jinja_template(
-            conversations=cast("Any", [messages]), chat_template=template, **tokens | variables
-        )
-    except Exception:  # templates raise what they like
-        return ""
-    return texts[0]
 
 
 def _beside(name: str) -> Form:

@@ -1,169 +1,183 @@
-"""Where the answers of a conversation stand in the text that its chat template renders.
+"""The texts that train a conversation, and where in them the answers stand.
+
+All answers are trained in one text where that is what the model reads at inference before each of
+them: there every beginning of the conversation, rendered for the next answer, begins the whole.
+Else there is one text for each answer (see `answers`): where the template rewrites earlier turns
+(Qwen3 drops their thinking), opens or skips a thought in the prompt, or ends no answer. A template
+that marks answers itself, with {% generation %}, says where they end.
 
 Knows text alone: which tokens lie in a span is for `encode`.
 """
 
 from __future__ import annotations
 
-import itertools
-import json
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+import re
+from typing import TYPE_CHECKING, Any, cast
 
 from workers.data.schema.messages import Message
-from workers.data.tokenize.chat_template import OTHER_TEMPLATE, PROBE, Tools, render
+from workers.data.tokenize.answers import answer_of, end_of, oddities, thought_in
+from workers.data.tokenize.chat_template import Tools
+from workers.data.tokenize.completeness import check_answer, check_tools
+from workers.data.tokenize.reasoning import as_handed
+from workers.data.tokenize.rendered import Conversation, Rendered, Span, is_trained
+from workers.data.tokenize.thought import Reasoning, as_learnt
 from workers.protocol.refusal import Refusal
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-Span = tuple[int, int]
-"""From the first character to the one behind the last."""
+MARKED = re.compile(r"\{%-?\s*generation\s*-?%\}")
+"""How a template marks what the assistant says."""
 
 
-class Rendered(NamedTuple):
-    """A conversation as text, and where in it the answers stand that are in the loss."""
-
-    text: str
-    spans: list[Span]
-
-
-def render_with_spans(
+def conversation(
     messages: list[Message],
     tokenizer: PreTrainedTokenizerBase,
     tools: Tools = (),
     *,
-    last_only: bool = False,
-) -> Rendered:
-    """A conversation and the spans of its answers.
+    reasoning: Reasoning = "learn",
+) -> Conversation:
+    """A conversation as it is trained, with its thinking or without."""
+    return Conversation(as_learnt(messages, reasoning, tokenizer), tokenizer, tools)
+
+
+def renderings(talk: Conversation, *, last_only: bool = False) -> list[Rendered]:
+    """The texts that train a conversation's answers: one, or one for each of them.
 
     Args:
-        last_only: the last turn alone counts, with all that the template writes behind it, as TRL
-            lays out preference data; else every answer up to its end-of-turn token.
+        last_only: the last turn alone counts, with the white space behind its end, as TRL lays out
+            preference data; else every turn that is trained, up to its end-of-turn token.
 
     Raises:
-        Refusal: the template does not take the conversation, rewrites earlier turns, so that
-            answers cannot be told apart, or leaves out a part of an answer or tools that were
-            called.
+        Refusal: the template does not take the conversation, or leaves out a part of an answer or
+            tools that were called; or no turn is to be trained.
     """
-    text = render(messages, tokenizer, tools=tools)
-    check_tools(messages, tools, text)
     if last_only:
-        return Rendered(text, [completion_span(messages, text, tokenizer, tools)])
-    return Rendered(text, assistant_spans(messages, text, tokenizer, tools))
-
-
-def check_tools(messages: list[Message], tools: Tools, text: str) -> None:
-    """Refuses a template that leaves out the tools, their calls or what they gave."""
-    calls = [call for message in messages for call in message.get("tool_calls", ())]
-    named = [called["function"]["name"] for called in calls]
-    named += [tool.get("function", tool).get("name", "") for tool in tools]
-    given = [message["content"].strip() for message in messages if message["role"] == "tool"]
-    shown = all(name in text for name in named) and all(
-        one in text or json.dumps(one, ensure_ascii=False)[1:-1] in text for one in given
-    )
-    if not shown:
+        return [_last(talk)]
+    if not any(map(is_trained, talk.messages)):
         raise Refusal(
-            "The model's chat template leaves out tools that the data calls.",
-            f"The call of {named[0] if named else 'a tool'}, or what it gave, is not in the text "
-            "that the model would read.",
-            "Choose a model whose template knows tools, or take those rows out.",
+            "No turn of this row is to be trained.",
+            "Its flags take all of its answers out of the loss.",
+            "Take the row out, or the flags.",
         )
+    try:
+        together = in_one(talk)
+    except Refusal:
+        together = None
+    return [together] if together else by_answer(talk)
 
 
-def assistant_spans(
-    messages: list[Message], text: str, tokenizer: PreTrainedTokenizerBase, tools: Tools = ()
-) -> list[Span]:
-    """Where each answer stands in the rendered text, from its first letter to its end-of-turn.
+def in_one(talk: Conversation) -> Rendered | None:
+    """One text for all answers; None where it is not what the model reads before each of them.
 
     Raises:
-        Refusal: an answer cannot be told apart, or the template leaves out a part of it.
+        Refusal: the template does not take the conversation, or leaves out a part of it.
     """
+    messages = talk.messages
+    text = talk.through(len(messages))
+    check_tools(messages, talk.tools, text)
     spans: list[Span] = []
+    thoughts: list[Span] = []
+    differences = list(talk.differences)
     for index, message in enumerate(messages):
-        if message["role"] != "assistant":
+        if not is_trained(message):
             continue
-        through = text
-        if index + 1 < len(messages):
-            through = render(messages[: index + 1], tokenizer, tools=tools)
-        if not text.startswith(through):
-            raise Refusal(
-                "The model's chat template rewrites earlier turns when later ones follow.",
-                "The tokens of each answer cannot be told apart in the whole conversation.",
-                "Split conversations so that each row has one answer. " + OTHER_TEMPLATE,
-            )
-        start = completion_start(messages[:index], message, text, tokenizer, tools)
-        end = _without_trailing_space(through, message["content"])
-        _check_whole(message, text[start:end])
-        spans.append((start, end))
-    return spans
+        span = _span(talk, index, text)
+        if span is None:
+            return None
+        spans.append(span)
+        differences += oddities(talk, index, text[slice(*span)])
+        thoughts += thought_in(text, span, message)
+    marked = _marked(talk, text, spans)
+    return Rendered(
+        text, marked or spans, "generation" if marked else "spans", thoughts=tuple(thoughts),
+        differences=tuple(differences),
+    )  # fmt: skip
 
 
-def completion_start(
-    prompt: list[Message],
-    answer: Message,
-    text: str,
-    tokenizer: PreTrainedTokenizerBase,
-    tools: Tools = (),
-) -> int:
-    """Where in the rendered text the answer to a prompt begins.
+def _span(talk: Conversation, index: int, text: str) -> Span | None:
+    message = talk.messages[index]
+    if message["role"] != "assistant":
+        return _asked_span(message, text, talk.tokenizer)
+    through, prompt = talk.through(index + 1), talk.asked(index)
+    if not (text.startswith(through) and through.startswith(prompt)):
+        return None
+    end, missing = end_of(through, len(prompt), message, talk.tokenizer)
+    check_answer(message, through[len(prompt) : end])
+    return None if missing else (len(prompt), end)
 
-    That is where the prompt as rendered for generation ends. Some templates write more there than
-    stands before an answer that is given, such as an empty thought (Gemma 4) or the opening of one
-    (DeepSeek-R1): then it is where the two begin to differ.
+
+def _asked_span(message: Message, text: str, tokenizer: Any) -> Span:
+    """Where a turn stands that is no answer and is trained all the same, with the end of turn
+    directly behind it."""
+    said = message["content"].strip()
+    if text.count(said) != 1:
+        raise Refusal(
+            f"A turn of the {message['role']} that is to be trained cannot be told apart.",
+            "The chat template changes its text, or the text stands there more than once.",
+            'Take its flag ("train", "weight" or "loss") out.',
+        )
+    begin = text.index(said)
+    end = begin + len(said)
+    mark = tokenizer.eos_token or ""
+    return begin, end + len(mark) * text.startswith(mark, end)
+
+
+def by_answer(talk: Conversation) -> list[Rendered]:
+    """One text for each answer that is trained.
+
+    Other turns that are trained are so with the next answer, whose history they belong to.
 
     Raises:
-        Refusal: they differ before the question is at its end.
+        Refusal: as `renderings`.
     """
-    asked = render(prompt, tokenizer, generation=True, tools=tools)
-    if text.startswith(asked):
-        return len(asked)
-    probe = render([*prompt, answer | {"content": PROBE}], tokenizer, tools=tools)
-    start = shared_length(asked, probe)
-    question = prompt[-1]["content"].strip() if prompt else ""
-    if not text.startswith(asked[:start]) or (question in asked and question not in asked[:start]):
-        raise Refusal(
-            "The model's chat template writes a question otherwise once it is answered.",
-            "Where the answer begins cannot be told.",
-            OTHER_TEMPLATE,
-        )
-    return start
+    made: list[Rendered] = []
+    waiting: list[Message] = []
+    for index, message in enumerate(talk.messages):
+        if not is_trained(message):
+            continue
+        if message["role"] != "assistant":
+            waiting.append(message)
+            continue
+        found = answer_of(talk, index)
+        asked = [_asked_span(one, found.text, talk.tokenizer) for one in waiting]
+        made.append(found._replace(spans=[*asked, *found.spans]))
+        waiting = []
+    if waiting:
+        text = talk.through(len(talk.messages))
+        spans = [_asked_span(one, text, talk.tokenizer) for one in waiting]
+        made.append(Rendered(text, spans, differences=talk.differences))
+    return made
 
 
-def shared_length(one: Sequence[Any], other: Sequence[Any]) -> int:
-    """How many items two sequences begin with in common."""
-    pairs = zip(one, other, strict=False)
-    return sum(1 for _ in itertools.takewhile(lambda pair: pair[0] == pair[1], pairs))
+def _last(talk: Conversation) -> Rendered:
+    """The last answer behind its prompt; one text as the template writes it where that begins with
+    the prompt."""
+    found = answer_of(talk, len(talk.messages) - 1, last_only=True)
+    if found.differences != talk.differences or not talk.through(len(talk.messages)).startswith(
+        found.text
+    ):
+        return found
+    return found._replace(source="spans", apart=0, turns=None)
 
 
-def completion_span(
-    messages: list[Message], text: str, tokenizer: PreTrainedTokenizerBase, tools: Tools = ()
-) -> Span:
-    """Where the last turn, an answer, stands in the rendered text, with all that follows it."""
-    *prompt, answer = messages
-    start = completion_start(prompt, answer, text, tokenizer, tools)
-    _check_whole(answer, text[start:])
-    return start, len(text)
+def _marked(talk: Conversation, text: str, spans: list[Span]) -> list[Span]:
+    """The spans as far as the template's own marks reach; none where it has no marks, or they miss
+    an answer or its end."""
+    template = talk.tokenizer.get_chat_template()
+    if not MARKED.search(template):
+        return []
+    from transformers.utils.chat_template_utils import render_jinja_template
 
-
-def _check_whole(answer: Message, shown: str) -> None:
-    """Refuses a template that drops a part of an answer, its thinking most often."""
-    parts = [answer["content"], answer.get("reasoning_content", "")]
-    if not all(_letters(part) in _letters(shown) for part in parts):
-        raise Refusal(
-            "The model's chat template leaves out or changes a part of the answer.",
-            "Thinking between <think> and </think> is what templates drop most often.",
-            "Take the thinking out of the answers to train without it. " + OTHER_TEMPLATE,
-        )
-
-
-def _letters(text: str) -> str:
-    """A text without white space and capitals, which templates may change."""
-    return "".join(text.split()).casefold()
-
-
-def _without_trailing_space(through: str, content: str) -> int:
-    """The end of the turn, without the line break that some templates put after its end token."""
-    end = len(through.rstrip())
-    said = content.rstrip()
-    return len(through) if said and through[:end].endswith(said) else end
+    handed = cast("Any", [as_handed(talk.messages, talk.tokenizer)])
+    texts, marks = render_jinja_template(
+        conversations=handed, tools=list(talk.tools) or None, chat_template=template,
+        return_assistant_tokens_mask=True, **talk.tokenizer.special_tokens_map,
+    )  # fmt: skip
+    if texts[0] != text:
+        return []
+    found = cast("list[Span]", marks[0])
+    reach = [[end for begin, end in found if begin < stop <= end] for _, stop in spans]
+    if not all(reach):
+        return []
+    return [(start, max(ends)) for (start, _), ends in zip(spans, reach, strict=True)]

@@ -106,11 +106,10 @@ class TemplateTrial:
         return self._pipe
 
 
-def check_renders(template: str, name: str) -> None:
+def check_renders(template: str, name: str, trial: TemplateTrial) -> None:
     """Refuses a template that does not render one question and its answer in time."""
     messages = [{"role": "user", "content": "?"}, {"role": "assistant", "content": "!"}]
-    with TemplateTrial() as trial:
-        (found,) = trial.render(template, [Call(messages)], STAND_INS)
+    (found,) = trial.render(template, [Call(messages)], STAND_INS)
     if found.fault:
         where = f" (line {found.line})" if found.line else ""
         raise Refusal(

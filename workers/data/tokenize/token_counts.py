@@ -3,7 +3,7 @@
 A fast path behind `encode` and `fit`, held equal to them by tests: the same counts without lists of
 ids and labels for every row. The tokenizer's own index says where an answer's first and last tokens
 are. A chat template is rendered once for each order of roles and its gaps are filled in; where that
-would not give the template's own text, the template is rendered row by row. With it the audit of a
+would not give the template's own texts, the template is rendered row by row. With it the audit of a
 dataset runs at 0.94 of the bare tokenizer's speed (tests/benchmarks/README.md).
 """
 
@@ -14,10 +14,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from workers.data.schema.messages import Message
 from workers.data.schema.row import Row
-from workers.data.tokenize.chat_template import Tools, render
-from workers.data.tokenize.encode import begins_documents
-from workers.data.tokenize.spans import Rendered, Span, render_with_spans, shared_length
-from workers.protocol.recipe import Stage, TooLong
+from workers.data.tokenize.answers import is_separable
+from workers.data.tokenize.chat_template import Tools, begins_documents, render
+from workers.data.tokenize.encode import IGNORED, TAIL, encode, stands_alone
+from workers.data.tokenize.rendered import Rendered, Span, shared_length
+from workers.data.tokenize.spans import conversation, renderings
+from workers.data.tokenize.thought import any_thinks
+from workers.protocol.recipe import Reasoning, Stage, TooLong
 from workers.protocol.refusal import Refusal
 from workers.protocol.stages import spec_of
 
@@ -59,12 +62,14 @@ class Sized(NamedTuple):
 
 
 class Skeleton(NamedTuple):
-    """What a template writes around the contents of one order of roles."""
+    """What a template writes around the contents of one order of roles, in one text."""
 
     pieces: list[str]
     """One more than there are messages."""
     spans: list[tuple[int, int, int]]
     """Of each answer: its message, and how far its span goes beyond the content on either side."""
+    model: Rendered
+    """That of placeholders."""
 
 
 class TokenCounter:
@@ -76,15 +81,19 @@ class TokenCounter:
         stage: Stage,
         max_length: int,
         too_long: TooLong = "cut",
+        reasoning: Reasoning = "learn",
     ) -> None:
         self._tokenizer = tokenizer
         self._spec = spec_of(stage)
         self._max_length = max_length
+        self._skeletons: dict[tuple[str, ...], list[Skeleton] | None] = {}
         self._too_long = too_long
-        self._skeletons: dict[tuple[str, ...], Skeleton | None] = {}
         self._seen: dict[tuple[str, ...], int] = {}
+        self._alone: dict[str, bool] = {}
+        self._separable = is_separable(tokenizer)
         self._backend: Any = getattr(tokenizer, "backend_tokenizer", None)
-        self._thinks = "think" in str(tokenizer.chat_template)
+        self._reasoning: Reasoning = reasoning
+        self._thinks = reasoning != "learn" or "think" in str(tokenizer.chat_template)
         self._around = begins_documents(tokenizer) + (tokenizer.eos_token_id is not None)
         """Tokens that begin and end a document."""
         if self._backend is None:
@@ -98,9 +107,15 @@ class TokenCounter:
         """Each row's length, or why the template refuses it; the tokenizer spreads the rows over
         all cores."""
         rendered = [self._rendered(row) for row in rows]
-        texts = [one.text for row in rendered if not isinstance(row, str) for one in row]
-        encoded = iter(self._backend.encode_batch(texts, add_special_tokens=False))
-        return [row if isinstance(row, str) else self._length(row, encoded) for row in rendered]
+        parts = [
+            part for row in rendered if not isinstance(row, str) for one in row
+            for part in _parts(one)
+        ]  # fmt: skip
+        encoded = iter(self._backend.encode_batch(parts, add_special_tokens=False))
+        return [
+            made if isinstance(made, str) else self._length(row, made, encoded)
+            for row, made in zip(rows, rendered, strict=True)
+        ]
 
     # Text
 
@@ -113,26 +128,32 @@ class TokenCounter:
                 case "prompts":
                     asked = render(row.prompt, self._tokenizer, generation=True, tools=row.tools)
                     return [Rendered(asked, [])]
+                case "completions" if row.segments:
+                    return []
                 case "completions":
                     answers = [row.completion]
                 case _:
                     answers = [row.completion, *([row.rejected] if row.rejected else [])]
-            if row.uses_tools:
-                return [self._render([*row.prompt, *answer], row.tools) for answer in answers]
-            return [self._conversation([*row.prompt, *answer]) for answer in answers]
+            talks = [[*row.prompt, *answer] for answer in answers]
+            thinks = self._spec.supervision == "pairs" and any_thinks(answers)
+            if row.uses_tools or thinks:
+                made = [self._render(talk, row.tools, thinks=thinks) for talk in talks]
+            else:
+                made = [self._conversation(talk) for talk in talks]
+            return [one for texts in made for one in texts]
         except Refusal as refusal:
             return refusal.what
         except Exception as fault:  # templates raise what they like, TemplateError mostly
             return f"{type(fault).__name__}: {fault}"[:300]
 
-    def _conversation(self, messages: list[Message]) -> Rendered:
+    def _conversation(self, messages: list[Message]) -> list[Rendered]:
         order = tuple([message["role"] for message in messages])
         if order not in self._skeletons:
             self._skeletons[order] = self._learn(order)
-        skeleton = self._skeletons[order]
-        if skeleton is None or not self._plain(messages):
+        skeletons = self._skeletons[order]
+        if skeletons is None or not self._plain(messages):
             return self._render(messages)
-        filled = _fill(skeleton, messages)
+        filled = [_fill(skeleton, messages) for skeleton in skeletons]
         seen = self._seen[order] = self._seen.get(order, 0) + 1
         if seen <= CHECKED_FIRST or seen % CHECKED_EVERY == 0:
             truly = self._render(messages)
@@ -152,46 +173,35 @@ class TokenCounter:
                 return False
         return True
 
-    def _render(self, messages: list[Message], tools: Tools = ()) -> Rendered:
-        return render_with_spans(messages, self._tokenizer, tools, last_only=self._spec.preference)
+    def _render(
+        self, messages: list[Message], tools: Tools = (), *, thinks: bool = False
+    ) -> list[Rendered]:
+        talk = conversation(messages, self._tokenizer, tools, reasoning=self._reasoning)
+        talk.thinks = thinks
+        return renderings(talk, last_only=self._spec.preference)
 
-    def _learn(self, order: tuple[str, ...]) -> Skeleton | None:
-        """The skeleton, by rendering placeholders for contents; None where they do not all come
-        back once and in order, or the template refuses them: it may yet take real contents."""
+    def _learn(self, order: tuple[str, ...]) -> list[Skeleton] | None:
+        """What the template writes, by rendering placeholders for contents; None where they do not
+        all come back once and in order, or the template refuses them: it may yet take real ones."""
         marks = [f"\ue000{number}\ue001" for number in range(len(order))]
         probe = [
             {"role": role, "content": mark} for role, mark in zip(order, marks, strict=True)
         ]  # fmt: skip
         try:
-            text, spans = self._render(probe)
+            found = [_skeleton(one, marks, order) for one in self._render(probe)]
         except Refusal:
             return None
-        pieces: list[str] = []
-        at = 0
-        for mark in marks:
-            found = text.find(mark, at)
-            if found < 0 or text.count(mark) != 1:
-                return None
-            pieces.append(text[at:found])
-            at = found + len(mark)
-        answers = [number for number, role in enumerate(order) if role == "assistant"]
-        answers = answers[-len(spans) :]
-        around = [
-            (number, start - text.index(marks[number]),
-             end - text.index(marks[number]) - len(marks[number]))
-            for number, (start, end) in zip(answers, spans, strict=True)
-        ]  # fmt: skip
-        return Skeleton([*pieces, text[at:]], around)
+        return None if None in found else [one for one in found if one]
 
     # Tokens
 
-    def _length(self, row: list[Rendered], encoded: Iterator[Any]) -> Length:
+    def _length(self, row: Row, rendered: list[Rendered], encoded: Iterator[Any]) -> Length:
         """Takes the encodings of the row's sequences off `encoded`."""
         limit = self._max_length
         if self._spec.supervision == "text":  # split into windows, none of it is lost
             count = len(next(encoded)) + self._around
             return Length(count, count, count, False, False)
-        sized = self._sized(row, encoded)
+        sized = self._sized(row, rendered, encoded)
         return Length(
             tokens=sum([one.tokens for one in sized]),
             kept=sum([min(one.tokens, limit) for one in sized]),
@@ -212,26 +222,104 @@ class TokenCounter:
             return sum(trained) if all(trained) and whole else 0
         return sum(trained)
 
-    def _sized(self, row: list[Rendered], encoded: Iterator[Any]) -> list[Sized]:
-        sequences = [next(encoded) for _ in row]
-        runs = [
-            [_tokens_of(one, start, end) for start, end in rendered.spans]
-            for rendered, one in zip(row, sequences, strict=True)
-        ]
+    def _sized(self, row: Row, rendered: list[Rendered], encoded: Iterator[Any]) -> list[Sized]:
+        sequences = [Tokens.of(one, encoded) for one in rendered]
+        if row.segments or not all(map(self._alike, rendered, sequences)):
+            return self._exactly(row)
         if not self._spec.preference:
-            return [Sized(len(one), spans) for one, spans in zip(sequences, runs, strict=True)]
-        begins = [
-            first if first < last else len(one)
-            for one, ((first, last),) in zip(sequences, runs, strict=True)
-        ]
+            return [Sized(one.length, one.runs) for one in sequences]
+        begins = [one.runs[0][0] if one.runs[0] != (0, 0) else one.length for one in sequences]
         if self._spec.supervision == "pairs":
             one, other = sequences
-            shared = shared_length(one.ids[: begins[0]], other.ids[: begins[1]])
+            shared = shared_length(one.ids(begins[0]), other.ids(begins[1]))
             begins = [shared, shared]
         return [
-            Sized(len(one), [(begin, len(one))])
+            Sized(one.length, [(begin, one.length)])
             for one, begin in zip(sequences, begins, strict=True)
         ]
+
+    def _alike(self, rendered: Rendered, tokens: Tokens) -> bool:
+        """Whether `encode` makes the same tokens of a text: whether its prompts stand alone, most
+        of which end alike."""
+        if not self._separable or rendered.apart:
+            return not tokens.asked
+        tails = [rendered.text[max(0, at - TAIL) : at] for at, _ in rendered.spans]
+        for tail in tails:
+            if tail not in self._alone:
+                self._alone[tail] = stands_alone(tail, self._tokenizer)
+        return not tokens.shares_a_token and all(map(self._alone.__getitem__, tails))
+
+    def _exactly(self, row: Row) -> list[Sized]:
+        """By the labels themselves."""
+        made = encode(row, self._spec.id, self._tokenizer)
+        return [Sized(len(one.labels), _runs(one.labels)) for one in made]
+
+
+class Tokens(NamedTuple):
+    """One sequence in tokens, its prompt apart where it is tokenized so."""
+
+    parts: list[Any]
+    runs: list[Span]
+    shares_a_token: bool = False
+    """Whether an answer's first letters share a token with the prompt."""
+    asked: bool = False
+    """Whether a part of a prompt that is tokenized apart is in the loss; it is not counted here."""
+
+    @classmethod
+    def of(cls, rendered: Rendered, encoded: Iterator[Any]) -> Tokens:
+        parts = [next(encoded) for _ in _parts(rendered)]
+        before, letters = sum([len(part) for part in parts[:-1]]), rendered.apart
+        spans = [(start - letters, end - letters) for start, end in rendered.spans]
+        if spans and spans[0][0] < 0:  # a question in the loss too
+            return cls(parts, [], asked=True)
+        runs = [_tokens_of(parts[-1], start, end) for start, end in spans]
+        shares = not letters and any(_begins_before(parts[-1], start) for start, _ in spans)
+        return cls(parts, [(first + before, last + before) for first, last in runs], shares)
+
+    @property
+    def length(self) -> int:
+        return sum([len(part) for part in self.parts])
+
+    def ids(self, count: int) -> list[int]:
+        return [token for part in self.parts for token in part.ids][:count]
+
+
+def _parts(rendered: Rendered) -> list[str]:
+    cut = rendered.apart
+    return [rendered.text[:cut], rendered.text[cut:]] if cut else [rendered.text]
+
+
+def _begins_before(encoding: Any, letter: int) -> bool:
+    token = encoding.char_to_token(letter)
+    return token is None or encoding.token_to_chars(token)[0] < letter
+
+
+def _runs(labels: list[int]) -> list[Span]:
+    """Tokens in the loss, from the first to the one behind the last."""
+    trained = [at for at, label in enumerate(labels) if label != IGNORED]
+    begins = [at for at in trained if at == 0 or labels[at - 1] == IGNORED]
+    ends = [at + 1 for at in trained if at + 1 == len(labels) or labels[at + 1] == IGNORED]
+    return list(zip(begins, ends, strict=True))
+
+
+def _skeleton(found: Rendered, marks: list[str], order: tuple[str, ...]) -> Skeleton | None:
+    text, held = found.text, marks[: found.turns]
+    pieces: list[str] = []
+    at = 0
+    for mark in held:
+        place = text.find(mark, at)
+        if place < 0 or text.count(mark) != 1:
+            return None
+        pieces.append(text[at:place])
+        at = place + len(mark)
+    answers = [number for number, role in enumerate(order[: found.turns]) if role == "assistant"]
+    answers = answers[-len(found.spans) :]
+    around = [
+        (number, start - text.index(marks[number]),
+         end - text.index(marks[number]) - len(marks[number]))
+        for number, (start, end) in zip(answers, found.spans, strict=True)
+    ]  # fmt: skip
+    return Skeleton([*pieces, text[at:]], around, found)
 
 
 def _fill(skeleton: Skeleton, messages: list[Message]) -> Rendered:
@@ -248,7 +336,9 @@ def _fill(skeleton: Skeleton, messages: list[Message]) -> Rendered:
         (begins[number] + before, begins[number] + len(messages[number]["content"]) + after)
         for number, before, after in skeleton.spans
     ]
-    return Rendered("".join(parts), spans)
+    model = skeleton.model
+    apart = spans[0][0] - (model.spans[0][0] - model.apart) if model.apart else 0
+    return model._replace(text="".join(parts), spans=spans, apart=apart)
 
 
 def _tokens_of(encoding: Any, start: int, end: int) -> tuple[int, int]:

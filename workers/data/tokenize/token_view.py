@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 from workers.data.reader import Message, Row, serves
 from workers.data.tokenize.chat_template import (
-    TEMPLATES,
     end_turns,
-    is_one_token,
     render,
+    replaced_end,
+    rewrite_template,
     set_chat_template,
 )
 from workers.data.tokenize.encode import IGNORED, Encoding, encode, fit, units
+from workers.data.tokenize.template_head import for_answers
 from workers.data.tokenize.template_marks import template_marks
 from workers.protocol.browse import LONGEST_SHOWN, Piece, TokenView
 from workers.protocol.recipe import Stage, Template, TooLong
@@ -27,6 +28,16 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 
+MASKS = {
+    "generation": "The chat template itself marks what the assistant says.",
+    "spans": "The answers were found in the text of the whole conversation.",
+    "per answer": "Each answer is trained by itself, behind the prompt that the model reads at "
+    "inference.",
+    "segments": "The row's own segments say which of them are learnt.",
+}
+"""By what `Encoding.mask_source` calls it."""
+
+
 class TokenViewer:
     """Shows rows with one tokenizer and one template."""
 
@@ -35,6 +46,8 @@ class TokenViewer:
         tokenizer: PreTrainedTokenizerBase,
         template: Template = "auto",
         stops_at: Iterable[int] = (),
+        *,
+        thought: bool = False,
     ) -> None:
         """Gives the tokenizer the template; it is the viewer's from then on.
 
@@ -42,6 +55,7 @@ class TokenViewer:
             tokenizer: as it lies in its folder, without a template from us.
             template: as a recipe names it.
             stops_at: end tokens of generation, besides the tokenizer's own.
+            thought: whether answers of the dataset come with thinking.
         """
         self._own: Any = tokenizer.chat_template
         self._template: Template = template
@@ -49,6 +63,8 @@ class TokenViewer:
         self.name = set_chat_template(tokenizer, template)
         end_turns(tokenizer, stops_at)
         self._tokenizer: Any = tokenizer
+        self._set: Any = tokenizer.chat_template
+        self._thought = thought
         self._stops_at = {*stops_at, self._tokenizer.eos_token_id}
         added = self._tokenizer.added_tokens_decoder.items()
         self._special = {number for number, token in added if token.special}
@@ -57,7 +73,7 @@ class TokenViewer:
     def views(
         self, row: Row, number: int, stage: Stage, max_length: int, too_long: TooLong = "cut"
     ) -> list[TokenView]:
-        """One view of a row, or two of a pair.
+        """One view of a row, two of a pair, or one of each answer.
 
         Raises:
             Refusal: the stage cannot learn from the row, or training would refuse it.
@@ -69,17 +85,27 @@ class TokenViewer:
                 "Choose another stage.",
             )
         spec = spec_of(stage)
+        self._tokenizer.chat_template = self._set
+        if spec.learns_answers:
+            rewrite_template(self._tokenizer, lambda text: for_answers(text, thought=self._thought))
         encodings = encode(row, stage, self._tokenizer, document_end=self._document_end)
         taken = [
             (one, bool(fit(unit, stage, max_length, too_long)))
             for unit in units(encodings, stage)
             for one in unit
         ]
-        return [self._view(one, row, number, spec, max_length, taken=kept) for one, kept in taken]
+        titles = [
+            one.side or (f"answer {at} of {len(taken)}" if len(taken) > 1 else "")
+            for at, (one, _) in enumerate(taken, start=1)
+        ]
+        return [
+            self._view(one, row, number, spec, max_length, title=title, taken=kept)
+            for title, (one, kept) in zip(titles, taken, strict=True)
+        ]
 
     def _view(
         self, encoding: Encoding, row: Row, number: int, spec: StageSpec, max_length: int, *,
-        taken: bool,
+        title: str, taken: bool,
     ) -> TokenView:  # fmt: skip
         if spec.supervision == "text":
             max_length = len(encoding.input_ids)  # split into windows, none of it is truncated
@@ -87,12 +113,13 @@ class TokenViewer:
         trained = example.trained_tokens if taken else 0
         return TokenView(
             row=number,
-            title=encoding.side,
+            title=title,
             pieces=list(self._pieces(encoding)),
             tokens=len(encoding.input_ids),
             trained=trained,
             truncated_at=max_length if example.truncated else None,
-            template="" if spec.supervision == "text" else self.name,
+            template=self.name if encoding.messages else "",
+            mask=MASKS.get(encoding.mask_source, ""),
             warnings=list(self._warnings(encoding, row, spec, max_length, trained)),
         )
 
@@ -100,20 +127,22 @@ class TokenViewer:
         """Tokens as text that reads as the row does; the further bytes of a letter are empty."""
         shown = 0
         of = zip(encoding.input_ids, encoding.labels, encoding.offsets, strict=True)
-        for _, (token, label, (_, last)) in zip(range(LONGEST_SHOWN), of, strict=False):
+        for _, (token, label, (first, last)) in zip(range(LONGEST_SHOWN), of, strict=False):
             text = encoding.text[shown:last]
             shown = max(shown, last)
             special = token in self._special
             if not text and special:  # the end mark of plain text stands in no text
                 text = str(self._tokenizer.convert_ids_to_tokens(token))
-            yield Piece(text, label != IGNORED, special)
+            thinks = any(begin <= first and last <= end for begin, end in encoding.thoughts)
+            yield Piece(text, label != IGNORED, special, thinks)
 
     # Warnings
 
     def _warnings(
         self, encoding: Encoding, row: Row, spec: StageSpec, max_length: int, trained: int
     ) -> Iterator[str]:
-        if spec.supervision != "text":
+        yield from encoding.differences
+        if encoding.messages:
             yield from self._of_template(encoding.messages)
             yield from _left_out(encoding.messages, encoding.text)
         yield from self._of_marks(encoding, row, spec)
@@ -131,9 +160,9 @@ class TokenViewer:
                 f"The template {self.name} writes this row otherwise than the model's own, which "
                 "the model has learnt."
             )
-        end = TEMPLATES[self.name].end if self.name in TEMPLATES else ""
-        if end and not is_one_token(self._tokenizer, end):
-            yield f"The end mark {end} is no token of this model: it is spelt in pieces."
+        if end := replaced_end(self._tokenizer):
+            own = self._tokenizer.eos_token
+            yield f"The end mark {end} is no token of this model: {own} ends answers instead."
 
     def _differs(self, messages: list[Message]) -> bool:
         ours = self._tokenizer.chat_template
@@ -147,8 +176,8 @@ class TokenViewer:
             self._tokenizer.chat_template = ours
 
     def _of_marks(self, encoding: Encoding, row: Row, spec: StageSpec) -> Iterator[str]:
-        plain = spec.supervision == "text"
-        texts = [row.text] if plain else [message["content"] for message in encoding.messages]
+        plain = not row.prompt
+        texts = [row.plain] if plain else [message["content"] for message in encoding.messages]
         own = str(self._own or "") if plain else None
         family = next(filter(None, (template_marks(text, own) for text in texts)), None)
         if family:

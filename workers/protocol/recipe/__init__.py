@@ -24,6 +24,7 @@ from workers.protocol.recipe.reading import (
 from workers.protocol.recipe.schema import Recipe, sections
 from workers.protocol.recipe.sections import (
     Column,
+    Documents,
     Effort,
     Engine,
     Evaluation,
@@ -45,6 +46,7 @@ __all__ = [
     "RL",
     "Column",
     "Distill",
+    "Documents",
     "Effort",
     "Engine",
     "Evaluation",

@@ -63,7 +63,7 @@ class Model(Section, frozen=True):
         Effort,
         option(
             "Reasoning effort",
-            "How long it thinks, where its chat template has levels; empty is the template's own.",
+            "How long it thinks, where its chat template has levels; unset is the template's own.",
             advanced=True,
         ),
     ] = ""
@@ -115,8 +115,14 @@ Column = Literal[
     "text",
     "system",
     "tools",
+    "history",
+    "segments",
 ]
 """What a column of a dataset can be to us."""
+
+
+Documents = Literal["auto", "blank_lines", "endoftext", "lines", "file"]
+"""Where a text file's documents end."""
 
 
 class Source(Section, frozen=True):
@@ -156,10 +162,19 @@ class Source(Section, frozen=True):
         option(
             "Columns",
             "Their columns to ours (messages, prompt, completion, chosen, rejected, answer, label, "
-            "text, system, tools), instead of detection.",
+            "text, system, tools, history, segments), instead of detection.",
             advanced=True,
         ),
     ] = {}
+    documents: Annotated[
+        Documents,
+        option(
+            "Documents",
+            "Where a text file's documents end: blank_lines, endoftext (<|endoftext|>), lines, "
+            "or file for all of it as one; auto goes by the file.",
+            advanced=True,
+        ),
+    ] = "auto"
     bad_rows: Annotated[
         Literal["refuse", "skip"],
         option(
@@ -327,7 +342,12 @@ class Gate(Section, frozen=True):
 class Evaluation(Section, frozen=True):
     holdout: Annotated[
         float,
-        option("Held-out share", "Share of the rows kept apart to measure on.", ge=0, lt=0.9),
+        option(
+            "Held-out share",
+            "Share of the rows kept apart to measure on, up to the held-out rows at most.",
+            ge=0,
+            lt=0.9,
+        ),
     ] = 0.1
     every_steps: Annotated[
         int,
@@ -344,11 +364,10 @@ class Evaluation(Section, frozen=True):
         int,
         option(
             "Held-out rows at most",
-            "Bounds the time that a measurement takes.",
+            "No more rows than these are held out and measured; all others are learnt from.",
             unit="rows",
             ge=1,
             advanced=True,
-            on_resume=True,
         ),
     ] = 64
 

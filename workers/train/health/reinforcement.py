@@ -126,6 +126,19 @@ def length_explosion(history: History, _: Setting) -> Finding | None:
     return None
 
 
+def cut_thinking(history: History, _: Setting) -> Finding | None:
+    share = history.now("cut_thinking_rate")
+    if share is None or share < SOME_TRUNCATED:
+        return None
+    return Finding(
+        kind="cut_thinking", level="warning", step=history.step, metric="cut_thinking_rate",
+        meaning=f"{share:.0%} of the answers are truncated while the model is still thinking, so "
+        "that nothing is answered.",
+        remedy="Raise rl.max_completion_tokens, lower model.reasoning_effort where the model has "
+        "levels, or set model.thinking = 'off'.",
+    )  # fmt: skip
+
+
 def reward_hacking(history: History, setting: Setting) -> Finding | None:
     """Form up while right answers stand still, or reward up while held-out accuracy falls."""
     reward = history.values("reward")
@@ -190,6 +203,6 @@ def negative_explained_variance(history: History, _: Setting) -> Finding | None:
 
 
 RULES: tuple[Rule, ...] = (
-    entropy_collapse, zero_variance_groups, kl_drift, length_explosion, reward_hacking,
-    unscored_samples, negative_explained_variance,
+    entropy_collapse, zero_variance_groups, kl_drift, length_explosion, cut_thinking,
+    reward_hacking, unscored_samples, negative_explained_variance,
 )  # fmt: skip
