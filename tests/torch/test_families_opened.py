@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 import torch
 from safetensors.torch import load_file
 
+from tests.torch.test_loss_check import STAGES, learner
 from tests.torch.tiny_families import (
     OPTIONS,
     WHOLE,
@@ -34,8 +37,10 @@ from workers.engines.merged import merged_base
 from workers.engines.tokenizer import read_tokenizer
 from workers.engines.transformers import load_for_training
 from workers.fetch import Located
+from workers.protocol.events import Failed, Finished
 from workers.protocol.recipe import Lora, Model, Recipe, Training
 from workers.protocol.refusal import Refusal
+from workers.protocol.rewards import RewardModel
 
 IDS = torch.arange(3, 27).view(2, 12)
 FP32: dict[str, Any] = {"dtype": torch.float32}
@@ -368,3 +373,44 @@ def test_text_is_split_as_tokenizer_json_says(tiny: Path, tmp_path: Path) -> Non
     out = save(merge(Located("base", folder)), tmp_path / "out", torch.float16, folder)
     named = json.loads((out / "tokenizer_config.json").read_text())["tokenizer_class"]
     assert named != "LlamaTokenizerFast"
+
+
+def run_of(stage: str, base: Path, data: str = "") -> Recipe:
+    return learner(stage, str(base), data or STAGES[stage], max_length=128)
+
+
+def ended(events: list[Any]) -> list[Any]:
+    return [event for event in events if isinstance(event, Failed | Finished)]
+
+
+@pytest.mark.parametrize(
+    ("name", "stage"),
+    [
+        ("mistral3", "sft"),
+        *(pytest.param(name, stage, marks=pytest.mark.slow)
+          for name in ("mistral3", "gpt_oss", "qwen3_5", "granitemoehybrid")
+          for stage in ("dpo", "grpo", "kto")),
+    ],
+)  # fmt: skip
+def test_a_run_trains_it(
+    name: str, stage: str, tmp_path: Path, tiny: Path, train_here: Callable[..., list[Any]]
+) -> None:
+    base = snapshot(name, tmp_path / "base", tiny)
+    data = str(tiny / "sums.jsonl") if stage == "sft" else ""
+    assert [type(event) for event in ended(train_here(run_of(stage, base, data)))] == [Finished]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["granite", "mistral3", "gpt_oss"])
+def test_its_reward_model_teaches_it(
+    name: str, tmp_path: Path, tiny: Path, train_here: Callable[..., list[Any]]
+) -> None:
+    """By RLOO and by PPO, whose value model begins as the reward model."""
+    base = snapshot(name, tmp_path / "base", tiny)
+    assert [type(event) for event in ended(train_here(run_of("reward", base)))] == [Finished]
+    scored_by = RewardModel(model=f"run:{next(tmp_path.glob('jobs/reward-*')).name}")
+    for algorithm in ("rloo", "ppo"):
+        recipe = msgspec.structs.replace(run_of("rlhf", base), rewards=[scored_by])
+        how = msgspec.structs.replace(recipe.rl, algorithm=algorithm, group_size=4)
+        events = train_here(msgspec.structs.replace(recipe, rl=how, name=algorithm))
+        assert [type(event) for event in ended(events)] == [Finished]
