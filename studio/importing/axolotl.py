@@ -242,3 +242,6 @@ def _carry_targets(account: Account) -> None:
     elif account.get("lora_target_linear") is not None:
         account.keep("lora_target_linear", "off")
     carry_targets(account, "lora_target_modules", linear, ("all-linear",))
+    parameters = account.names("lora_target_parameters")
+    if any("experts" in name for name in parameters):
+        account.carry("lora_target_parameters", "lora.experts", "on")

@@ -105,9 +105,9 @@ def _carry_family(account: Account, key: str, count: int) -> None:
     """The template that a preference type brings along."""
     if account.get("chat_template") is not None:
         return
-    kinds = [account.text(f"{key}[{n}].type") if not isinstance(account.get(f"{key}[{n}].type"),
-             dict) else "" for n in range(count)]  # fmt: skip
-    families = {FAMILIES[kind.split(".")[0]] for kind in kinds if kind.split(".")[0] in FAMILIES}
+    kinds = [account.get(f"{key}[{number}].type") for number in range(count)]
+    heads = {kind.partition(".")[0] for kind in kinds if isinstance(kind, str)}
+    families = {FAMILIES[head] for head in heads & FAMILIES.keys()}
     if len(families) == 1:
         account.change(f"{key}[0].type", "it writes this template itself", "model.template",
                        families.pop())  # fmt: skip

@@ -152,6 +152,9 @@ chat_template: chatml
 datasets:
   - path: acme/pairs
     type: chat_template.argilla
+lora_target_parameters:
+  - mlp.experts.gate_up_proj
+  - mlp.experts.down_proj
 adapter: lora
 lora_r: 16
 lora_alpha: 32

@@ -122,7 +122,8 @@ def test_every_key_is_told_once_and_the_recipe_is_read_back(
                 "training.gradient_accumulation": 4,
             },
         ),
-        ("AXOLOTL_ORPO", {"stage": "orpo", "preference.beta": 0.1, "model.template": "chatml"}),
+        ("AXOLOTL_ORPO", {"stage": "orpo", "preference.beta": 0.1, "model.template": "chatml",
+                           "lora.experts": "on"}),
         (
             "AXOLOTL_GRPO",
             {
