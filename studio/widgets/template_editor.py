@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from PySide6.QtCore import Qt, Signal
-from PySide6.QtGui import QColor, QTextCharFormat, QTextCursor
+from PySide6.QtCore import Qt, QTimer, Signal
+from PySide6.QtGui import QColor, QResizeEvent, QTextCharFormat, QTextCursor
 from PySide6.QtWidgets import (
     QDialog,
     QHBoxLayout,
@@ -183,8 +183,17 @@ class TemplateEditor(QDialog):
             item.setData(LINE, one.line)
             self.findings.addItem(item)
         self.findings.setVisible(bool(findings))
-        rows = sum(self.findings.sizeHintForRow(row) + SPACE // 2 for row in range(len(findings)))
-        self.findings.setFixedHeight(min(rows + SPACE, HIGHEST_LIST))
+        QTimer.singleShot(0, self, self._fit_findings)  # once it has its width
+
+    def _fit_findings(self) -> None:
+        """As high as what stands in it, up to a bound."""
+        rows = range(self.findings.count())
+        height = sum(self.findings.sizeHintForRow(row) + SPACE // 2 for row in rows)
+        self.findings.setFixedHeight(min(height + SPACE, HIGHEST_LIST))
+
+    def resizeEvent(self, event: QResizeEvent) -> None:
+        super().resizeEvent(event)
+        self._fit_findings()
 
     def _on_finding(self, item: QListWidgetItem) -> None:
         if line := item.data(LINE):
