@@ -275,6 +275,15 @@ SHAPES: dict[str, Shape] = {
         {"prompt": PROMPT, "completion": turns("Hi", "Yes"), "label": True, "rating": 5.0},
         "feedback", KTO, "kto",
     ),
+    # Unsloth
+    "Unsloth: standardized ShareGPT": Shape(
+        {"conversations": turns("Hi", "Yes"), "source": "a", "score": 5.2}, "chat",
+        Row(prompt=PROMPT, completion=GOOD), "sft",
+    ),
+    "Unsloth: GRPO": Shape(
+        {"prompt": LED, "answer": "3", "question": "1+2?"}, "prompt_answer",
+        Row(prompt=LED, answer="3"), "grpo",
+    ),
     # OpenAI
     "OpenAI: chat": Shape(
         {"messages": [{"role": "developer", "content": "Be brief."}, *PROMPT,
