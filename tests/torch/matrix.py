@@ -69,9 +69,9 @@ class Outcome(msgspec.Struct, kw_only=True):
     model_type: str = ""
     inspect: str = ""
     masks: list[str] = []
-    """Which ways the answers were told apart."""
+    """Which ways the answers were told apart; none where that was not looked at."""
     loss: str = ""
-    """`fast`, or `plain` where TRL's faster one was found wrong."""
+    """`fast`, or `plain` where TRL's faster one was found wrong; empty as above."""
     train: str = ""
     merge: str = ""
     gguf: str = ""
