@@ -246,8 +246,9 @@ def test_a_chain_through_a_thinking_template_keeps_its_masks(
     notes = [event.text for event in events if isinstance(event, Note)]
     assert any("Each answer is an example of its own" in text for text in notes)
     run = next(tmp_path.glob("jobs/taught-*")).name
+    worse = [{"role": "assistant", "content": "No."}]
     choices = [{"prompt": [{"role": "user", "content": f"Hi {n}"}], "chosen": [said[1]],
-                "rejected": [{"role": "assistant", "content": "No."}]} for n in range(9)]  # fmt: skip
+                "rejected": worse} for n in range(9)]  # fmt: skip
     asked = learner("dpo", f"run:{run}", write(tmp_path / "d.jsonl", choices), batch_size=4)
     with opened(asked, tmp_path) as context:
         row = _stage(asked).build_trainer(context).train_dataset[0]  # type: ignore[index]
