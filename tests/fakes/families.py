@@ -150,7 +150,7 @@ FAMILIES: dict[str, Family] = {
             "head_dim": 16, "num_local_experts": 4, "num_experts_per_tok": 2,
             "sliding_window": 128, "rope_parameters": {
                 "rope_type": "yarn", "rope_theta": 150000.0, "factor": 32.0, "beta_fast": 32.0,
-                "beta_slow": 1.0, "truncate": False, "original_max_position_embeddings": 64},
+                "beta_slow": 1.0, "truncate": True, "original_max_position_embeddings": 64},
         },
         "llama-bpe", "trl:gptoss", eos="<|return|>", pad="<|endoftext|>", bos="<|startoftext|>",
         stops=("<|endoftext|>", "<|call|>"),
@@ -355,7 +355,7 @@ FAMILIES: dict[str, Family] = {
         "Cohere2Config",
         {
             "head_dim": 16, "sliding_window": 128, "rotary_pct": 1.0, "logit_scale": 0.25,
-            "layer_types": ["sliding_attention", "full_attention"],
+            "num_hidden_layers": 4, "layer_types": [*["sliding_attention"] * 3, "full_attention"],
         },
         "command-r", "trl:cohere2", eos="<|END_OF_TURN_TOKEN|>", pad="<PAD>", bos="<BOS_TOKEN>",
         special=("<|START_RESPONSE|>", "<|END_RESPONSE|>"), tokenizer="CohereTokenizer",
@@ -376,7 +376,7 @@ FAMILIES: dict[str, Family] = {
         "Exaone4Config",
         {
             "head_dim": 16, "sliding_window": 128,
-            "layer_types": ["sliding_attention", "full_attention"],
+            "num_hidden_layers": 4, "layer_types": [*["sliding_attention"] * 3, "full_attention"],
             "rope_parameters": {
                 "rope_type": "llama3", "rope_theta": 1e6, "factor": 16.0, "low_freq_factor": 1.0,
                 "high_freq_factor": 4.0, "original_max_position_embeddings": 1024},
@@ -392,7 +392,9 @@ distillation of R1 into Llama, `llama3` Llama 3.2, `qwen2` Qwen2.5.
 Stand-ins: Llama 3's vocabulary for every byte-level one that llama.cpp's folder lacks (gpt-oss,
 Granite 4, SmolLM3, tekken, OLMo, LFM2, MiniCPM5, Apertus, Nemotron 3, Falcon-H1, GLM-4, Seed-OSS,
 EXAONE 4), GPT-2's for Phi-4-mini, Llama 2's SentencePiece for Mistral 7B v0.3, ERNIE 4.5, Gemma 2
-and Gemma 3. GLM-4 speaks with GLM-4.5's template.
+and Gemma 3. GLM-4 speaks with GLM-4.5's template. gpt-oss has the bounds of its YaRN rounded, as
+llama.cpp rounds them: between so few dimensions that makes another model. SmolLM3, Command R7B and
+EXAONE 4 have four layers, since llama.cpp takes every fourth for another kind.
 """
 
 

@@ -273,9 +273,7 @@ def table(record: dict[str, Outcome]) -> str:
     for name, outcome in record.items():
         steps = {step: getattr(outcome, step) for step in STEPS} | outcome.stages
         shown = [MARKS.get(steps[step], "no") for step in STEPS]
-        further = ", ".join(
-            f"{one} {MARKS.get(said, 'no')}" for one, said in outcome.stages.items()
-        )
+        further = [f"{one} {MARKS.get(said, 'no')}" for one, said in outcome.stages.items()]
         rows.append([name, outcome.model_type, ", ".join(outcome.masks), outcome.loss, *shown,
                      ", ".join(further)])  # fmt: skip
         reasons += [f"- **{name}**, {step}: {said}" for step, said in steps.items()

@@ -11,27 +11,20 @@ from tests.torch.matrix import MANY_STAGES, OK, TABLE, Journey, read_record, tab
 
 CHEAP = ("granite", "mistral")
 """Small vocabularies; the one learns by the plain loss, the other has a SentencePiece model."""
-REVIEWED = {
-    "qwen2", "qwen3", "qwen3_5", "qwen3_moe", "llama", "smollm3", "gemma2", "gemma3_text", "gemma3",
-    "gemma4", "mistral", "mistral3", "olmo2", "olmo3", "lfm2", "lfm2_moe", "apertus", "phi3",
-    "granite", "granitemoehybrid", "gpt_oss", "nemotron_h", "falcon_h1",
-}  # fmt: skip
-"""Kinds of models that have to be in the record, among others."""
+NOT_TAKEN: tuple[str, ...] = ()
+"""Families that have not been taken the whole way yet."""
 
 
 def test_every_family_is_written_down_and_in_the_table() -> None:
     record = read_record()
-    assert list(record) == list(FAMILIES)
-    kinds = {outcome.model_type.removesuffix("_text") for outcome in record.values()}
-    assert {kind.removesuffix("_text") for kind in REVIEWED} <= kinds
-    assert len(kinds) >= 24
+    assert list(record) == [name for name in FAMILIES if name not in NOT_TAKEN]
     assert TABLE.read_text() == table(record)
 
 
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize(
     "name",
-    [pytest.param(name, marks=() if name in CHEAP else pytest.mark.slow) for name in FAMILIES],
+    [pytest.param(name, marks=() if name in CHEAP else pytest.mark.slow) for name in read_record()],
 )
 def test_a_family_comes_as_far_as_is_written_down(
     name: str, tmp_path: Path, llama_models: Path
