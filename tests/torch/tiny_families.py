@@ -89,10 +89,11 @@ WHOLE: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
 
 
 def configuration(name: str) -> PreTrainedConfig:
+    kind: Any = CONFIG_MAPPING[name]
     if name in OPTIONS:
-        return CONFIG_MAPPING[name](**SIZE | OPTIONS[name])
+        return kind(**SIZE | OPTIONS[name])
     text, vision = WHOLE[name]
-    return CONFIG_MAPPING[name](text_config=SIZE | text, vision_config=vision)
+    return kind(text_config=SIZE | text, vision_config=vision)
 
 
 def random_model(name: str, dtype: torch.dtype = torch.float32) -> PreTrainedModel:
