@@ -20,6 +20,7 @@ from workers.data.reader import BadRow, Row, read, read_table, stages_of
 from workers.data.row_store import RowStore
 from workers.data.schema.parser import RowParser
 from workers.data.tokenize.chat_template import CHATML
+from workers.data.tokenize.encode import encode
 from workers.data.tokenize.token_counts import TokenCounter
 from workers.protocol.recipe import Stage
 
@@ -78,18 +79,22 @@ def test_lengths_are_those_of_training(template: str, tokenizer: Any) -> None:
     for limit in (1024, 40, 20):
         lengths = TokenCounter(tokenizer, "sft", limit).count(rows)
         for one, length in zip(rows, lengths, strict=True):
-            example = example_of(one.messages, tokenizer, limit)
+            examples = [made.truncate(limit) for made in encode(one, "sft", tokenizer)]
             assert not isinstance(length, str)
             assert (length.kept, length.trained, length.truncated) == (
-                len(example.input_ids), example.trained_tokens, example.truncated,
-            ), one  # fmt: skip
+                sum(len(example.input_ids) for example in examples),
+                sum(example.trained_tokens for example in examples),
+                any(example.truncated for example in examples),
+            ), one
 
 
-def test_an_end_of_turn_that_is_not_learnt_is_named(audit: Any, tokenizer: Any) -> None:
+def test_an_end_of_turn_that_the_template_lacks_is_named(audit: Any, tokenizer: Any) -> None:
     tokenizer.chat_template = TEMPLATES["no end"]
-    found = named(audit(clean(), tokenizer=tokenizer))["end_of_turn_masked"]
-    assert (found.level, found.count, found.share) == ("alarm", 60, 1.0)
-    assert "never stop" in found.meaning
+    found = named(audit(clean(), tokenizer=tokenizer))
+    assert "end_of_turn_masked" not in found  # it is added, and learnt
+    told = found["unlike_inference"]
+    assert (told.level, told.count, told.share) == ("warning", 60, 1.0)
+    assert "would never stop" in told.examples[0].text
 
 
 def test_an_end_that_generation_does_not_know_is_named(audit: Any, tokenizer: Any) -> None:
@@ -104,7 +109,7 @@ def test_an_end_that_generation_does_not_know_is_named(audit: Any, tokenizer: An
 
 def test_a_row_that_the_template_refuses_is_named(audit: Any, tokenizer: Any) -> None:
     tokenizer.chat_template = (
-        "{% if messages[0].role == 'system' %}{{ raise_exception('No system role') }}{% endif %}"
+        "{% if 'Brief' in messages[0].content %}{{ raise_exception('No brevity') }}{% endif %}"
         + CHATML
     )
     rows = clean()
@@ -112,7 +117,7 @@ def test_a_row_that_the_template_refuses_is_named(audit: Any, tokenizer: Any) ->
                   completion=rows[7].completion)  # fmt: skip
     found = named(audit(rows, tokenizer=tokenizer))["template_refuses"]
     assert [example.row for example in found.examples] == [8]
-    assert "No system role" in found.examples[0].text
+    assert "No brevity" in found.examples[0].text
 
 
 def test_tools_that_the_template_does_not_show_are_named(audit: Any) -> None:

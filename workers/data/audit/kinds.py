@@ -44,6 +44,11 @@ KINDS: dict[str, Kind] = {
         "The token that ends the answer is none that generation stops at.",
         "Name it as eos_token in the tokenizer or in generation_config.json.", 0.0,
     ),
+    "unlike_inference": Kind(
+        "The chat template makes these rows differ in training from what the model reads and "
+        "writes at inference.",
+        "Look at one of them in the token view; another chat template may do without.", 0.5,
+    ),
     "wrong_template": Kind(
         "The text holds marks of a chat template, which the model's own template would wrap again.",
         "Bring plain turns, in messages or prompt and completion, without any template.", 0.0, 0.1,

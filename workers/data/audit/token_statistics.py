@@ -37,6 +37,8 @@ class Lengths:
             self._findings.add("template_refuses", at, length)
             return
         self._tokens.append(length.tokens)
+        if length.difference:
+            self._findings.add("unlike_inference", at, length.difference)
         if self._left_out(length):
             self._findings.add("too_long", at, f"{length.tokens} tokens: {text_of(row)}")
             self._trained += length.trained  # of the answer that stays, where there are two

@@ -43,6 +43,8 @@ class Length(NamedTuple):
     truncated: bool
     completion_truncated: bool
     """Some token of an answer is lost, its end-of-turn at least."""
+    difference: str = ""
+    """Where training differs from inference, in a sentence; empty where it does not."""
 
 
 class Sized(NamedTuple):
@@ -135,7 +137,7 @@ class TokenCounter:
                 case _:
                     answers = [row.completion, *([row.rejected] if row.rejected else [])]
             talks = [[*row.prompt, *answer] for answer in answers]
-            thinks = self._spec.supervision == "pairs" and any_thinks(answers)
+            thinks = self._spec.supervision == "pairs" and any_thinks(answers, self._reasoning)
             if row.uses_tools or thinks:
                 made = [self._render(talk, row.tools, thinks=thinks) for talk in talks]
             else:
@@ -208,6 +210,7 @@ class TokenCounter:
             trained=self._trained(sized),
             truncated=any(one.tokens > limit for one in sized),
             completion_truncated=any(one.loses_answer(limit) for one in sized),
+            difference=next((one.differences[0] for one in rendered if one.differences), ""),
         )
 
     def _trained(self, sized: list[Sized]) -> int:
@@ -251,7 +254,7 @@ class TokenCounter:
 
     def _exactly(self, row: Row) -> list[Sized]:
         """By the labels themselves."""
-        made = encode(row, self._spec.id, self._tokenizer)
+        made = encode(row, self._spec.id, self._tokenizer, reasoning=self._reasoning)
         return [Sized(len(one.labels), _runs(one.labels)) for one in made]
 
 
