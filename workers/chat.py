@@ -161,9 +161,11 @@ class GgufChatModel:
         )
 
         llama: Any = self._llama
-        marks = [llama.detokenize([token], special=True).decode() if token >= 0 else ""
-                 for token in (llama.token_eos(), llama.token_bos())]  # fmt: skip
-        form = Jinja2ChatFormatter(self._template, *marks, stop_token_ids=[llama.token_eos()])
+        end, begin = (
+            llama.detokenize([token], special=True).decode() if token >= 0 else ""
+            for token in (llama.token_eos(), llama.token_bos())
+        )
+        form = Jinja2ChatFormatter(self._template, end, begin, stop_token_ids=[llama.token_eos()])
 
         def formatted(**given: Any) -> Any:
             made = form(**given, **values_for(self._template, say.thinking))

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from PySide6.QtCore import Qt, Signal
-from PySide6.QtGui import QColor, QTextCharFormat, QTextCursor
+from PySide6.QtCore import QRect, Qt, Signal
+from PySide6.QtGui import QColor, QResizeEvent, QTextCharFormat, QTextCursor
 from PySide6.QtWidgets import (
     QDialog,
     QHBoxLayout,
@@ -183,8 +183,20 @@ class TemplateEditor(QDialog):
             item.setData(LINE, one.line)
             self.findings.addItem(item)
         self.findings.setVisible(bool(findings))
-        rows = sum(self.findings.sizeHintForRow(row) + SPACE // 2 for row in range(len(findings)))
-        self.findings.setFixedHeight(min(rows + SPACE, HIGHEST_LIST))
+        self._fit_findings()
+
+    def _fit_findings(self) -> None:
+        """As high as what stands in it, up to a bound. Qt's own hint for a row that wraps is that
+        of the width which the list had before."""
+        room = QRect(0, 0, self.width() - 10 * SPACE, HIGHEST_LIST)
+        rows = [self.findings.item(row).text() for row in range(self.findings.count())]
+        metrics, wrap = self.findings.fontMetrics(), Qt.TextFlag.TextWordWrap
+        heights = (metrics.boundingRect(room, wrap, row).height() + SPACE for row in rows)
+        self.findings.setFixedHeight(min(sum(heights) + SPACE, HIGHEST_LIST))
+
+    def resizeEvent(self, event: QResizeEvent) -> None:
+        super().resizeEvent(event)
+        self._fit_findings()
 
     def _on_finding(self, item: QListWidgetItem) -> None:
         if line := item.data(LINE):

@@ -28,8 +28,8 @@ class TemplateBox(ComboBox):
 
     chosen = Signal(str)
 
-    def __init__(self, name: str) -> None:
-        super().__init__(name, "Chat template")
+    def __init__(self, name: str, least_letters: int = 0) -> None:
+        super().__init__(name, "Chat template", least_letters)
         self.setSizeAdjustPolicy(self.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
         self._saved: list[str] = []
         self._present = AUTO

@@ -35,7 +35,7 @@ class TokensView(QWidget):
         self._make_choosers(theme)
         self.warnings = label("", "", wrap=True, select=True)
         self.counts = label("", "label", wrap=True)
-        self.mask = label("", "muted", wrap=True)
+        self.mask_told = label("", "muted", wrap=True)
         self.tokens = TokenText(theme)
         column = QVBoxLayout(self)
         column.setContentsMargins(SPACE, 2 * SPACE, 0, 0)
@@ -43,7 +43,7 @@ class TokensView(QWidget):
         column.addLayout(self._choosers())
         column.addWidget(self.warnings)
         column.addWidget(self.counts)
-        column.addWidget(self.mask)
+        column.addWidget(self.mask_told)
         column.addWidget(self.tokens, 1)
         column.addWidget(Legend(theme), 0, Qt.AlignmentFlag.AlignLeft)
         self.say("Choose a row to see it as the model will.")
@@ -141,8 +141,8 @@ class TokensView(QWidget):
 
     def _tell_mask(self, ways: Iterable[str]) -> None:
         """How it was told which tokens are in the loss."""
-        self.mask.setText(" ".join(ways))
-        self.mask.setVisible(bool(self.mask.text()))
+        self.mask_told.setText(" ".join(ways))
+        self.mask_told.setVisible(bool(self.mask_told.text()))
 
     def _warn(self, warnings: list[str]) -> None:
         self.warnings.setText("\n".join(f"⚠ {words}" for words in warnings))

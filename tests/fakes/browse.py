@@ -28,16 +28,17 @@ from workers.protocol.refusal import Refusal
 
 MILLION = 1_000_000
 
-
 SERVED = {
     "chosen": ["dpo", "ipo", "simpo", "cpo", "orpo", "kto", "reward"],
-    "label": ["kto"], "completion": ["sft", "dpo", "distill"], "messages": ["sft", "distill"],
-    "prompt": ["grpo", "rlhf"], "text": ["cpt"],
+    "label": ["kto"], "completion": ["sft", "dpo"], "messages": ["sft", "distill"],
+    "prompt": ["grpo", "rlhf", "distill"], "text": ["cpt"],
 }  # fmt: skip
 """The stages that a column serves; completions serve DPO as well, for the token view's sides."""
 
 
-def stages_of(columns: set[str]) -> list[str]:
+def stages_of(columns: set[str], *, builtin: bool) -> list[str]:
+    """Of a file with completions what they serve alone, of a built-in set all that it serves."""
+    columns = columns if builtin or "completion" not in columns else {"completion"}
     return [stage for column, stages in SERVED.items() if column in columns for stage in stages]
 
 
@@ -79,12 +80,14 @@ class Look:
         found = {column: column for column in first if column in known}
         mapping = self.mapping or found
         shape = "prompt_completion" if mapping else None
+        name = self.task.source.source
         sidecar = self.path.with_suffix(".json")
         version = json.loads(sidecar.read_text()) if sidecar.is_file() else {}
         self.host.emit(events.Opened(opening=Opening(
-            source=self.task.source.source, path=str(self.path), format=shape,
+            source=name, path=str(self.path), format=shape,
             why="It has a prompt." if mapping else "No column is a prompt.", mapping=mapping,
-            columns=list(first), stages=stages_of(set(mapping.values())), licence="MIT",
+            columns=list(first), licence="MIT",
+            stages=stages_of(set(mapping.values()), builtin=name.startswith("builtin:")),
             proposal=None if mapping else proposal_of(first),
             licence_from="the fake", version_of=version.get("source", ""),
         )))  # fmt: skip

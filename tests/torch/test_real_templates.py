@@ -225,3 +225,37 @@ def test_a_template_that_knows_no_system_turn_says_so_in_our_words(speaking: Spe
     tokenizer = load_tokenizer(Located("gemma", speaking("gemma", [])))
     with pytest.raises(Refusal, match=r"does not take this conversation.*[Ss]ystem role"):
         render([{"role": "system", "content": "Be brief."}], tokenizer)
+
+
+# Chains
+
+
+@pytest.mark.slow
+def test_a_chain_through_a_thinking_template_keeps_its_masks(
+    tmp_path: Path, speaking: Speaking, train_here: Run
+) -> None:
+    base = speaking("qwen3", *MARKS["qwen3"])
+    said = [{"role": "user", "content": "Hi"},
+            {"role": "assistant", "content": "Hello.", "reasoning_content": "Greet."},
+            {"role": "user", "content": "Bye"},
+            {"role": "assistant", "content": "Bye.", "reasoning_content": "Part."}]  # fmt: skip
+    rows = [{"messages": [{"role": "user", "content": f"Hi {n}"}, *said[1:]]} for n in range(9)]
+    taught = _full(learner("sft", str(base), write(tmp_path / "s.jsonl", rows)), name="taught")
+    events = train_here(taught)
+    assert any(isinstance(event, Finished) for event in events)
+    notes = [event.text for event in events if isinstance(event, Note)]
+    assert any("Each answer is an example of its own" in text for text in notes)
+    run = next(tmp_path.glob("jobs/taught-*")).name
+    worse = [{"role": "assistant", "content": "No."}]
+    choices = [{"prompt": [{"role": "user", "content": f"Hi {n}"}], "chosen": [said[1]],
+                "rejected": worse} for n in range(9)]  # fmt: skip
+    asked = learner("dpo", f"run:{run}", write(tmp_path / "d.jsonl", choices), batch_size=4)
+    with opened(asked, tmp_path) as context:
+        row = _stage(asked).build_trainer(context).train_dataset[0]  # type: ignore[index]
+        tokenizer: Any = context.loaded.tokenizer
+    learnt = shown(tokenizer, row["chosen_ids"])
+    assert learnt == "<think>\nGreet.\n</think>\n\nHello.<|im_end|>"
+    prompt = render([{"role": "user", "content": "Hi 0"}], tokenizer, generation=True)
+    assert tokenizer.decode(row["prompt_ids"]).partition("Hi")[0] == prompt.partition("Hi")[0]
+    assert prompt.endswith("<|im_start|>assistant\n")
+    assert tokenizer.decode(row["prompt_ids"]).endswith("<|im_start|>assistant\n")

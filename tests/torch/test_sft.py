@@ -22,6 +22,7 @@ from workers.protocol.events import Artifact, Evaluated, Finished, Metrics, Note
 from workers.protocol.jobs import Train
 from workers.protocol.recipe import Evaluation, Lora, Model, Recipe, Source, Training
 from workers.protocol.resume import for_less_memory, with_settings
+from workers.protocol.templates import fingerprint
 
 Follow = Callable[..., JobRow]
 
@@ -108,6 +109,30 @@ def test_accumulation_of_small_batches_equals_one_large_one(
     assert list(losses(real, parts).values()) == pytest.approx(
         list(losses(real, whole).values()), abs=2e-3
     )
+
+
+@pytest.mark.slow
+def test_a_template_of_ones_own_is_copied_pinned_and_saved(
+    real: Jobs, tiny: Path, tmp_path: Path, follow: Follow
+) -> None:
+    path = tmp_path / "mine.jinja"
+    text = "{% for m in messages %}[{{ m.role }}] {{ m.content }}<|im_end|>\n{% endfor %}"
+    ask = "{% if add_generation_prompt %}[assistant] {% endif %}"
+    path.write_text(text + ask)
+    recipe = learner(tiny, training={"max_steps": 1})
+    model = msgspec.structs.replace(recipe.model, template=str(path))
+    run = real.train(msgspec.structs.replace(recipe, model=model))
+    path.unlink()  # what the run learns with is its own copy
+    row = follow(real, run)
+    assert row.status == "finished", f"{row.cause} {row.remedy}"
+    folder = real.folder(run)
+    assert (folder / "chat_template.jinja").read_text() == text + ask
+    resolved = wire.read_job(folder).resolved
+    assert resolved is not None
+    assert resolved.model["template"] == str(path)
+    saved = (folder / "model" / "chat_template.jinja").read_text()
+    assert saved.endswith(text + ask)
+    assert resolved.model["template_sha256"] == fingerprint(saved)
 
 
 def test_checkpointing_and_packing_train(real: Jobs, tiny: Path, follow: Follow) -> None:

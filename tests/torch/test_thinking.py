@@ -70,7 +70,7 @@ def taught(train_here: Run, tmp_path: Path) -> tuple[Located, list[Any]]:
     events = train_here(recipe)
     assert _all(events, Failed) == []
     (run,) = (tmp_path / "jobs").glob("plain*")
-    return Located(str(base), base, [run / "adapter"]), events
+    return Located(str(base), base, (run / "adapter",)), events
 
 
 def test_a_model_taught_plain_answers_is_asked_for_plain_answers_ever_after(

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from tests.workers.audited import THINGS, Rows, clean, named, row
-from workers.data.audit.findings import unread_flags
+from workers.data.audit.findings import Findings, unread_flags
+from workers.data.audit.row_checks import check_answer
 from workers.data.audit.text_checks import personal_data, placeholder
 from workers.data.reader import Row
 from workers.data.tokenize.chat_template import CHATML
@@ -127,6 +128,16 @@ def test_answers_that_say_nothing_are_named(audit: Any) -> None:
     rows[0] = row("Well?", "<think>Let me see.</think>\n")
     rows[1] = row("And?", "NaN")
     assert named(audit(rows))["empty_answer"].count == 2
+
+
+def test_an_answer_that_calls_a_tool_is_not_empty() -> None:
+    called = {"type": "function", "function": {"name": "add", "arguments": {}}}
+    made = row("1+2?", "")
+    made.completion[0]["tool_calls"] = [called]
+    for expected, one in (([], made), (["empty_answer"], row("1+2?", ""))):
+        findings = Findings(lambda at: at + 1)
+        check_answer(findings, 0, one)
+        assert [found.kind for found in findings.all(1)] == expected
 
 
 def test_one_answer_to_everything_is_named(audit: Any) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 from typing import Any
 
@@ -9,13 +10,16 @@ import pytest
 
 from tests.conversations import row_of
 from tests.fakes.templates import template_paths, tokenizer_for
+from workers.data.schema.row import Row
+from workers.data.tokenize.chat_template import end_turns
 from workers.data.tokenize.encode import IGNORED, Encoding, encode
 from workers.data.tokenize.template_head import with_defaults
 from workers.data.tokenize.token_counts import TokenCounter
 from workers.data.tokenize.token_view import TokenViewer
-from workers.engines.tokenizer import read_tokenizer
+from workers.engines.tokenizer import load_tokenizer, read_tokenizer
 from workers.fetch import Located
 from workers.protocol.assets import assets_folder
+from workers.protocol.recipe import Stage
 from workers.protocol.refusal import Refusal
 
 STARTER = Located("starter", assets_folder() / "starter" / "model")
@@ -30,8 +34,9 @@ def tokenizer_of(name: str, thinking: Any = "off") -> Any:
 
 def turns(*said: str, **flags: Any) -> list[dict[str, Any]]:
     """Turns of the user and the assistant; flags by number, as `turn_2=False`."""
-    made = [
-        {"role": ("user", "assistant")[at % 2], "content": text} for at, text in enumerate(said)
+    roles = itertools.cycle(("user", "assistant"))
+    made: list[dict[str, Any]] = [
+        {"role": role, "content": text} for role, text in zip(roles, said, strict=False)
     ]
     for name, trained in flags.items():
         made[int(name.removeprefix("turn_"))]["train"] = trained
@@ -86,10 +91,8 @@ INLINE = turns("Who?", "<think>A thought.</think>An answer.")
 @pytest.mark.parametrize("messages", [THOUGHT, INLINE], ids=["beside", "inline"])
 @pytest.mark.parametrize("name", ["qwen2_5", "qwen3", "gemma4", "deepseek_r1_distill", "gptoss"])
 def test_thinking_is_learnt_read_or_dropped(name: str, messages: list[dict[str, Any]]) -> None:
-    tokenizer, row = (
-        tokenizer_of(name, "on" if "qwen3" in name or name == "gemma4" else "auto"),
-        (row_of(messages)),
-    )
+    tokenizer = tokenizer_of(name, "on" if name in ("qwen3", "gemma4") else "auto")
+    row = row_of(messages)
     (learnt,), (read,), (dropped,) = (
         encode(row, "sft", tokenizer, reasoning=way) for way in ("learn", "read", "drop")
     )
@@ -146,3 +149,20 @@ def test_a_prompt_keeps_its_own_tokens_where_an_answer_follows() -> None:
     (count,) = TokenCounter(tokenizer, "sft", 512).count([row])
     assert not isinstance(count, str)
     assert count.tokens == len(first.input_ids) + len(second.input_ids)
+
+
+@pytest.mark.parametrize("name", ["qwen3", "gemma4"])
+def test_a_saved_tokenizer_masks_as_the_run_did(tmp_path: Path, name: str) -> None:
+    """A chain goes on with what the stage before has saved, its switch and its end of turn too."""
+    tokenizer = tokenizer_of(name, "on")
+    end_turns(tokenizer)
+    rows = [row_of([*THOUGHT, *turns("Why?", "Another.")]), row_of(THOUGHT)]
+    tokenizer.save_pretrained(tmp_path)
+    again = load_tokenizer(Located("run:before", tmp_path))
+    pair = Row(prompt=THOUGHT[:1], completion=THOUGHT[1:], rejected=turns("", "No.")[1:])
+    asked: list[tuple[Stage, Row]] = [("sft", rows[0]), ("sft", rows[1]), ("dpo", pair)]
+    for stage, row in asked:
+        before, after = (encode(row, stage, one) for one in (tokenizer, again))
+        assert [(one.input_ids, one.labels) for one in after] == [
+            (one.input_ids, one.labels) for one in before
+        ]

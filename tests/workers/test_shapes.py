@@ -8,7 +8,9 @@ fine-tuning guides (supervised, direct preference, reinforcement); the cards of 
 
 from __future__ import annotations
 
+import itertools
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,7 +18,9 @@ import msgspec
 import pytest
 
 from tests.workers.chats import BAD, CHAT, GOOD, PROMPT, write
+from workers.data.read.fault import RowFault
 from workers.data.reader import Row, read_table
+from workers.data.schema.messages import ROLES
 from workers.data.schema.parser import RowParser
 from workers.data.schema.row import Segment
 from workers.protocol.refusal import Refusal
@@ -270,6 +274,15 @@ SHAPES: dict[str, Shape] = {
     "KTO mix, completions whole": Shape(
         {"prompt": PROMPT, "completion": turns("Hi", "Yes"), "label": True, "rating": 5.0},
         "feedback", KTO, "kto",
+    ),
+    # Unsloth
+    "Unsloth: standardized ShareGPT": Shape(
+        {"conversations": turns("Hi", "Yes"), "source": "a", "score": 5.2}, "chat",
+        Row(prompt=PROMPT, completion=GOOD), "sft",
+    ),
+    "Unsloth: GRPO": Shape(
+        {"prompt": LED, "answer": "3", "question": "1+2?"}, "prompt_answer",
+        Row(prompt=LED, answer="3"), "grpo",
     ),
     # OpenAI
     "OpenAI: chat": Shape(
@@ -554,3 +567,48 @@ def test_reading_changes_nothing_in_the_file_as_it_is_shown() -> None:
         before = json.dumps(shape.row)
         RowParser([shape.row]).row(shape.row)
         assert json.dumps(shape.row) == before
+
+
+JUNK: tuple[Any, ...] = (
+    None, 0, 1.5, True, "", "a", "[", "[{", [], [None], [[]], {}, {"role": 3}, {"from": None},
+    [{"role": "user"}], [{"type": "tool_call"}], {"name": 1}, "<tool_call>", float("nan"), -1,
+)  # fmt: skip
+
+
+def _spots(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    """Where in a row a value stands."""
+    inner = value.items() if isinstance(value, dict) else enumerate(value)
+    for key, one in inner:
+        yield (*path, key)
+        if isinstance(one, dict | list):
+            yield from _spots(one, (*path, key))
+
+
+def _changed(row: Any, path: tuple[Any, ...], junk: Any) -> Any:
+    made = json.loads(json.dumps(row))
+    inner = made
+    for key in path[:-1]:
+        inner = inner[key]
+    inner[path[-1]] = junk
+    return made
+
+
+def test_no_value_crashes_the_parser() -> None:
+    """Whatever stands wherever in a row: it is read into sound turns, or refused with a reason."""
+    published = [*(shape.row for shape in SHAPES.values()), *(row for row, _ in REFUSED.values())]
+    changes = ((row, spot, junk) for row in published for spot in _spots(row) for junk in JUNK)
+    read, reasons = 0, set[str]()
+    for row, spot, junk in itertools.islice(changes, 0, None, 3):
+        item = _changed(row, spot, junk)
+        try:
+            made = RowParser([item]).row(item)
+        except RowFault as fault:
+            reasons.add(str(fault))
+            continue
+        read += 1
+        for turn in (*made.messages, *made.rejected):
+            assert turn["role"] in ROLES
+            assert all(isinstance(turn.get(key, ""), str) for key in ("content", "name"))
+            assert turn.get("train", turn["role"] == "assistant") in (True, False)
+    assert read > 500
+    assert all(3 < len(reason) < 600 for reason in reasons)

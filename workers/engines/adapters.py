@@ -38,6 +38,8 @@ adapter on them learns would be passed by. PEFT refuses `out_proj` for some of t
 ROUTERS_AND_HEADS = ("router", "score")
 """Linear layers that choose experts, or score: the first stay as they are, the second is trained
 whole."""
+ROOT = "base_model.model."
+"""What PEFT puts before the names of an adapter's layers."""
 PACKING = "support_avx512bf16_for_cpu"
 """What bitsandbytes calls a layer's leave to be packed."""
 
@@ -163,6 +165,13 @@ def target_parameters(recipe: Recipe, model: PreTrainedModel, tell: Tell) -> lis
         if fused:
             tell(f"The experts get no adapter, the other layers do. {reason}")
         return None
+    if not recipe.training.gradient_checkpointing:
+        size = sum(weight.nbytes for weight in fused_experts(model).values()) / 2**30
+        tell(
+            f"With an adapter on the experts each step keeps a second copy of them, {size:.1f} GB; "
+            "training.gradient_checkpointing = true keeps that of one layer at a time, and "
+            "lora.experts = 'off' none."
+        )
     return fused
 
 
@@ -200,14 +209,31 @@ def merged_adapter(model: PreTrainedModel, adapter: Path, *, scoring: bool = Fal
     Raises:
         Refusal: weights of the adapter have no place in the model.
     """
-    config = PeftConfig.from_pretrained(str(adapter))
+    config: Any = PeftConfig.from_pretrained(str(adapter))
     if scoring and config.task_type != "SEQ_CLS":
         config.task_type = None  # its layers are the body's; it was trained to speak
     moved = _moved(model)
     mapping = {rf"^{re.escape(old)}": new for old, new in moved.items()}
-    on: Any = PeftModel.from_pretrained(model, str(adapter), config=config, key_mapping=mapping)
-    _require_placed(on, adapter, moved)
+    if isinstance(config.target_modules, set):
+        config.target_modules = {_renamed(name, moved) for name in config.target_modules}
+    try:
+        on: Any = PeftModel.from_pretrained(model, str(adapter), config=config, key_mapping=mapping)
+    except (ValueError, RuntimeError) as fault:  # no layer of those names, or of another shape
+        raise _unfit(adapter, " ".join(str(fault).split())[:200]) from fault
+    lost, of = _without_place(on, adapter, moved)
+    if lost:
+        example = f"for example {lost[0].removeprefix(ROOT)}"
+        raise _unfit(adapter, f"{len(lost)} of its {of} weights have no layer there, {example}")
     return on.merge_and_unload()
+
+
+def _unfit(adapter: Path, cause: str) -> Refusal:
+    return Refusal(
+        f"The adapter in {adapter.parent.name} does not fit its base model.",
+        f"{cause}.",
+        "The base may have changed, or another engine wrote the adapter: train it again on this "
+        "base.",
+    )
 
 
 def _moved(model: PreTrainedModel) -> dict[str, str]:
@@ -218,22 +244,19 @@ def _moved(model: PreTrainedModel) -> dict[str, str]:
     return {f"{outer}.layers.": f"{name}.layers."} if inner == "language_model" and outer else {}
 
 
-def _require_placed(on: Any, adapter: Path, moved: dict[str, str]) -> None:
-    """PEFT passes over weights of an adapter for which the model has no layer, without a word."""
-    root = "base_model.model."
+def _renamed(name: str, moved: dict[str, str]) -> str:
+    old = next((old for old in moved if name.startswith(old)), "")
+    return moved[old] + name.removeprefix(old) if old else name
+
+
+def _without_place(on: Any, adapter: Path, moved: dict[str, str]) -> tuple[list[str], int]:
+    """Stored weights for which the model has no layer, which PEFT passes over without a word; and
+    how many are stored."""
     with safe_open(adapter / "adapter_model.safetensors", framework="pt") as file:
-        stored = {name for name in file.keys() if ".lora_" in name}  # noqa: SIM118
-    for old, new in moved.items():
-        stored = {name.replace(root + old, root + new, 1) for name in stored}
-    lost = sorted(stored - set(get_peft_model_state_dict(on, save_embedding_layers=False)))
-    if lost:
-        raise Refusal(
-            f"The adapter in {adapter.parent.name} does not fit its base model.",
-            f"{len(lost)} of its {len(stored)} weights have no layer there, for example "
-            f"{lost[0].removeprefix(root)}.",
-            "The base may have changed, or another engine wrote the adapter: train it again on "
-            "this base.",
-        )
+        names = [name for name in file.keys() if ".lora_" in name]  # noqa: SIM118
+    stored = {ROOT + _renamed(name.removeprefix(ROOT), moved) for name in names}
+    placed = get_peft_model_state_dict(on, save_embedding_layers=False)
+    return sorted(stored - set(placed)), len(stored)
 
 
 def _prepare_four_bits(model: PreTrainedModel, recipe: Recipe, tell: Tell) -> None:

@@ -57,7 +57,7 @@ def open_speaking(folder: Path, tell: Tell, **options: Any) -> PreTrainedModel:
         Refusal: no class writes text with this model, or weights are missing.
     """
     config = _config(folder, tell)
-    candidates = list(_speaking(config))
+    candidates = list(speaking_classes(config))
     if not candidates or getattr(config, "is_encoder_decoder", False):
         raise Refusal(
             f"The model in {folder.name} does not continue a text.",
@@ -84,7 +84,7 @@ def scoring_class(config: PreTrainedConfig) -> Any:
     if type(config) in MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING:
         return MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING[type(config)]
     body: Any = MODEL_MAPPING.get(type(config), None)
-    if body is None or body in (one.cls for one in _speaking(config)):
+    if body is None or body in (one.cls for one in speaking_classes(config)):
         raise Refusal(
             f"A model of type '{config.model_type}' cannot become a reward model.",
             "Transformers has no body of it without its output layer.",
@@ -119,7 +119,7 @@ def _config(folder: Path, tell: Tell) -> PreTrainedConfig:
     return config
 
 
-def _speaking(config: PreTrainedConfig) -> Iterator[Candidate]:
+def speaking_classes(config: PreTrainedConfig) -> Iterator[Candidate]:
     """What may speak with this model, the whole one first; then its language model alone."""
     mappings = (
         MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING,

@@ -40,7 +40,7 @@ def merged_base(located: Located, home: Path, say: Callable[[str], None]) -> Loc
         )
         merged = merge(located)
         # Of the two 16-bit types float16 keeps three bits more of an update.
-        largest = max(float(weight.abs().max()) for weight in merged.model.parameters())
+        largest = max(float(weight.detach().abs().max()) for weight in merged.model.parameters())
         fits = located.adapters and largest < LARGEST_FLOAT16
         dtype = torch.float16 if fits else torch.bfloat16
         save(merged, target, dtype, located.folder)

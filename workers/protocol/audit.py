@@ -49,8 +49,14 @@ class BadGroup(msgspec.Struct, frozen=True):
 
     @property
     def words(self) -> str:
-        """As `line 2: …`."""
-        return f"{self.where}: {self.reason}"
+        """As `line 2: …` or `line 2: … (and 299 more lines: 3, 4, …)`."""
+        first = f"{_at(self.places[0])}: {self.reason}"
+        if self.count == 1:
+            return first
+        others = self.places[1:]
+        more = ", …" if self.count > len(self.places) else ""
+        lines = "line" if self.count == 2 else "lines"
+        return f"{first} (and {self.count - 1:,} more {lines}: {', '.join(others)}{more})"
 
 
 def _at(place: str) -> str:

@@ -78,7 +78,7 @@ class ModelStep(Step):
         self._details.setMaximumHeight(40)
         self.catalogue = CatalogueChooser()
         self.catalogue.chosen.connect(self.hub.setText)
-        self.template = TemplateBox("model-template")
+        self.template = TemplateBox("model-template", least_letters=28)
         self.template.chosen.connect(lambda template: model.change(template=template))
         self.warning = label("", "muted", wrap=True)
         self.warning.hide()

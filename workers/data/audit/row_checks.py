@@ -46,7 +46,7 @@ def check_answer(findings: Findings, at: int, row: Row) -> None:
         findings.add("missing_prompt", at, text)
     if "think>" in text and is_unclosed(text):
         findings.add("unclosed_thinking", at, text)
-    if is_empty(text):
+    if is_empty(text) and "tool_calls" not in row.completion[-1]:
         findings.add("empty_answer", at, text)
     if row.answer and "\\boxed" in text and not agrees(text, row.answer):
         findings.add("answer_not_in_completion", at, f"{row.answer} is not in: {text}")

@@ -45,9 +45,9 @@ def text_rows(
     numbered = enumerate(lines(stream), start=1)
     match rule:
         case "lines":
-            documents: Iterable[list[Line]] = ([line] for line in numbered)
+            documents: Iterable[Iterable[Line]] = ([line] for line in numbered)
         case "file":
-            documents = [numbered]  # type: ignore[list-item]
+            documents = [numbered]
         case "endoftext":
             documents = _separated(numbered)
         case _:

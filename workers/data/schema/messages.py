@@ -215,7 +215,7 @@ def _turn(number: int, message: dict[str, Any], remarks: Remarks) -> Message:
         content = message.get("refusal") if content is None else content
         turn["content"] = _content(number, content, role, optional="tool_calls" in turn)
     if role == "tool":
-        turn |= {key: message[key] for key in ("name", "tool_call_id") if message.get(key)}
+        turn |= {key: str(message[key]) for key in ("name", "tool_call_id") if message.get(key)}
     train = loss_flags.trained(number, role, message)
     return turn if train == (role == "assistant") else turn | {"train": train}
 

@@ -73,7 +73,9 @@ def _prompt(fields: Fields) -> list[Any] | None:
     if fields.get("messages") is None:
         return None
     turns = fields.talk()
-    last = turns[-1] if isinstance(turns, list) and turns else None
+    if not isinstance(turns, list):
+        raise RowFault("value", f'"{fields.name("messages")}" must be a list of messages')
+    last = turns[-1] if turns else None
     if isinstance(last, dict) and not begins([last]) and _said(last) == _said(fields.get("chosen")):
         return turns[:-1]
     return turns

@@ -99,8 +99,8 @@ def propose(rows: Sequence[Any]) -> Proposal | None:
     by_content: Proposal | None = None
     for needed, optional, words in KINDS:
         found = _assigned(needed, optional, columns)
-        made = found and _proposal(items, columns, found, words)
-        if made and made.sure:
+        made = None if found is None else _proposal(items, columns, found, words)
+        if made is not None and made.sure:
             return made
         by_content = by_content or made
     return by_content
@@ -169,9 +169,10 @@ def _is_number(value: Any) -> bool:
 
 def _assigned(needed: Need, optional: Need, columns: Sequence[Facts]) -> dict[Column, Match] | None:
     """A column for each of ours, the best matches first; None where a needed one has none."""
-    pairs = [
+    wanted: Need = (*needed, *optional)
+    pairs: list[tuple[Match, Column]] = [
         (match, ours)
-        for ours in (*needed, *optional)
+        for ours in wanted
         for facts in columns
         if (match := _match(ours, facts)) is not None
     ]
@@ -179,12 +180,12 @@ def _assigned(needed: Need, optional: Need, columns: Sequence[Facts]) -> dict[Co
     for match, ours in sorted(pairs, key=lambda pair: -pair[0].score):
         if ours not in found and all(match.column is not one.column for one in found.values()):
             found[ours] = match
-    by_content = [ours for ours in needed if ours not in found]
+    by_content: list[Column] = [ours for ours in needed if ours not in found]
     if by_content and needed in (("prompt", "completion"), ("text",)):
         _by_content(found, by_content, needed, columns)
     if not all(ours in found for ours in needed):
         return None
-    return {ours: found[ours] for ours in (*needed, *optional) if ours in found}
+    return {ours: found[ours] for ours in wanted if ours in found}
 
 
 def _match(ours: Column, facts: Facts) -> Match | None:

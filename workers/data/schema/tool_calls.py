@@ -61,7 +61,7 @@ def _call(number: int, call: Any) -> Call:
         "type": "function",
         "function": {"name": function["name"], "arguments": arguments},
     }
-    return made | ({"id": call["id"]} if call.get("id") else {})
+    return made | ({"id": str(call["id"])} if call.get("id") else {})
 
 
 def as_calls(value: Any) -> list[Call] | None:
