@@ -118,7 +118,7 @@ def forked_converter() -> Iterator[None]:
     """Lets the converter run in a fork of this process, where the libraries that it needs are
     imported already: half the time of a family whose vocabulary is small."""
 
-    def run(command: list[str], **_: Any) -> subprocess.CompletedProcess[str]:
+    def run(command: list[str], **_: object) -> subprocess.CompletedProcess[str]:
         with tempfile.TemporaryFile("w+") as said:
             child = os.fork()
             if child == 0:

@@ -11,7 +11,7 @@ from tests.torch.matrix import MANY_STAGES, OK, TABLE, Journey, read_record, tab
 
 CHEAP = ("granite", "mistral")
 """Small vocabularies; the one learns by the plain loss, the other has a SentencePiece model."""
-NOT_TAKEN: tuple[str, ...] = ()
+NOT_TAKEN = ("gemma4", "qwen3_5_vision", "lfm2_moe", "minicpm5", "apertus", "granite_4_1")
 """Families that have not been taken the whole way yet."""
 
 
@@ -38,8 +38,8 @@ def test_a_family_comes_as_far_as_is_written_down(
     for step in ("inspect", "train", "merge", "gguf", "parity", "chat"):
         now, then = getattr(outcome, step), getattr(written, step)
         assert (now == OK) == (then == OK), f"{step}: {now}; written down: {then}"
-    for what, now in outcome.stages.items():
-        assert (now == OK) == (written.stages[what] == OK), f"{what}: {now}"
+    for what, then in written.stages.items() if further else ():
+        assert (outcome.stages[what] == OK) == (then == OK), f"{what}: {outcome.stages[what]}"
 
 
 @pytest.mark.slow

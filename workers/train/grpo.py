@@ -265,7 +265,7 @@ class Logged:
         """Completions up to the first token that ends them; GRPO's come with log-probabilities."""
         made = super()._generate_single_turn(*args, **kwargs)  # type: ignore[misc]
         ids, *others = made if isinstance(made, tuple) else (made,)
-        named = self._context.loaded.tokenizer.eos_token_id
+        named: Any = self._context.loaded.tokenizer.eos_token_id
         ids = [ended(one, self._ends, named) for one in ids]
         return (ids, *others) if others else ids
 
