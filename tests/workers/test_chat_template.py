@@ -139,7 +139,7 @@ def test_the_models_own_token_ends_answers_where_it_lacks_the_templates(name: Te
     assert replaced_end(base) == replaced
     assert turn_end(base) == base.convert_tokens_to_ids("<eos>" if replaced else end)
     trained = [one for one in example_of(TALK, base, 512).labels if one != IGNORED]
-    assert trained.count(turn_end(base)) == 2
+    assert trained.count(base.eos_token_id) == 2
 
 
 @pytest.mark.parametrize("name", NAMED)
