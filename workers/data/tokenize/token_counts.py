@@ -227,7 +227,8 @@ class TokenCounter:
 
     def _sized(self, row: Row, rendered: list[Rendered], encoded: Iterator[Any]) -> list[Sized]:
         sequences = [Tokens.of(one, encoded) for one in rendered]
-        if row.segments or not all(map(self._alike, rendered, sequences)):
+        masked = self._reasoning == "read" and any(one.thoughts for one in rendered)
+        if row.segments or masked or not all(map(self._alike, rendered, sequences)):
             return self._exactly(row)
         if not self._spec.preference:
             return [Sized(one.length, one.runs) for one in sequences]
