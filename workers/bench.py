@@ -76,7 +76,8 @@ def _sampled(host: Host, recipe: Recipe, rows: list[Row], samples: int) -> list[
     """Groups of answers of the start model, sampled as the run would; groups stand together."""
     from transformers import set_seed
 
-    from workers.engines.transformers import load_for_speaking
+    from workers.engines.tokenizer import tokenizer_for
+    from workers.engines.transformers import load_for_speaking, stop_at_end
     from workers.evaluate import Generator
     from workers.fetch import locate_model
 
@@ -85,11 +86,13 @@ def _sampled(host: Host, recipe: Recipe, rows: list[Row], samples: int) -> list[
         recipe.model.base, Path(host.job.home), lambda text: host.emit(Phase(name=text))
     )
     loaded = load_for_speaking(located)
+    tokenizer = tokenizer_for(recipe.model, located, recipe.stage)
+    stop_at_end(loaded.model, tokenizer)
     set_seed(recipe.training.seed)
     group = recipe.rl.group_size
     asked = [row for row in rows[: max(1, samples // group)] for _ in range(group)]
     host.emit(Phase(name=f"Sampling {len(asked)} answers"))
-    generator = Generator(loaded.model, loaded.tokenizer, loaded.device, loaded.dtype)
+    generator = Generator(loaded.model, tokenizer, loaded.device, loaded.dtype)
     completions = generator.complete(
         [row.prompt for row in asked], recipe.rl.max_completion_tokens, recipe.rl.temperature,
         tools=[row.tools for row in asked],

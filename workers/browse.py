@@ -44,7 +44,6 @@ from workers.protocol.events import (
     VersionSaved,
 )
 from workers.protocol.jobs import Browse
-from workers.protocol.mapping import Proposal
 from workers.protocol.recipe import Column, Stage
 from workers.protocol.refusal import Refusal
 from workers.protocol.requests import (
@@ -227,11 +226,10 @@ class Browser:
             licence_from=licence_from,
             version_of=version.source if version else "",
             documents=self._found.documents_words,
-            proposal=self._proposal() if detected is None and not mapping else None,
+            proposal=propose([kept.value for kept in self._sample])
+            if detected is None and not mapping
+            else None,
         )
-
-    def _proposal(self) -> Proposal | None:
-        return propose([kept.value for kept in self._sample])
 
     def _missing(self) -> str:
         first = self._sample[0]

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 from workers.data.tokenize.template_head import mode_of, values_for
+from workers.data.tokenize.template_traits import rendered
 from workers.data.tokenize.thought import head_of
 from workers.fetch import Located, locate_run
 from workers.host import Host, serve
@@ -22,6 +23,8 @@ from workers.protocol.requests import Say
 
 CONTEXT_TOKENS = 4096
 GGUF_MAGIC = b"GGUF"
+QUESTION = [{"role": "user", "content": "?"}]
+"""Shows whether a template opens a thought in every prompt, as DeepSeek-R1's does."""
 
 
 class Ended(NamedTuple):
@@ -127,12 +130,14 @@ class GgufChatModel:
         self.detail = f"{weights:,} weights, llama.cpp {llama_cpp.__version__}"
         self._template = self._llama.metadata.get("tokenizer.chat_template", "")
         self.thinking = mode_of(self._template)
+        asked = rendered(self._template, QUESTION, add_generation_prompt=True)
+        self._opens = head_of(asked).state == "open"
 
     def answer(
         self, say: Say, show: Callable[[str], None], interrupted: Callable[[], bool]
     ) -> Ended:
         finish, tokens = "stop", 0
-        if self.thinking:
+        if self.thinking or self._opens:
             self._ask_with(say, show)
         stream: Any = self._llama.create_chat_completion(
             messages=say.messages,  # type: ignore[arg-type]

@@ -24,6 +24,7 @@ from tests.torch.tiny_families import (
     without_weights,
 )
 from workers.engines.adapters import (
+    WITH_TOWERS,
     experts,
     linear_layers,
     merged_adapter,
@@ -152,6 +153,7 @@ def test_experts_are_found_by_their_shape(name: str, fused: list[str]) -> None:
     model = without_weights(name)
     assert experts(model) == fused
     assert (target_parameters(recipe_of(), model, silent) or []) == fused
+    assert (target_parameters(recipe_of(targets=WITH_TOWERS), model, silent) or []) == fused
     assert target_parameters(recipe_of(experts="off"), model, silent) is None
     assert target_parameters(recipe_of(targets="q_proj"), model, silent) is None
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
+from datetime import date
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import msgspec
@@ -15,7 +17,7 @@ from tests.torch.test_export import Exported, _all, export  # noqa: F401
 from tests.workers.test_reasoning import shipped
 from workers.chat import ChatModel, GgufChatModel, TransformersChatModel
 from workers.data.tokenize.chat_template import CHATML, render
-from workers.data.tokenize.template_head import Defaults, defaults_of
+from workers.data.tokenize.template_head import Defaults, defaults_of, with_defaults
 from workers.engines.tokenizer import load_tokenizer
 from workers.fetch import Located
 from workers.protocol import wire
@@ -25,6 +27,8 @@ from workers.protocol.recipe import RL, Evaluation, Model, Recipe, Source, Train
 from workers.protocol.requests import Say
 from workers.protocol.rewards import Format
 from workers.protocol.rollouts import Rollouts, path_of
+from workers.protocol.templates import fingerprint
+from workers.train.context import settle_template
 
 Run = Callable[..., list[Any]]
 TURNS = [{"role": "user", "content": "What is 12 + 30?"}]
@@ -81,6 +85,9 @@ def test_a_model_taught_plain_answers_is_asked_for_plain_answers_ever_after(
     assert not any("<think>" in one.completion for one in _all(events, Sampled))
     tokenizer = load_tokenizer(located)
     assert defaults_of(str(tokenizer.chat_template)) == Defaults("off")
+    resolved = wire.read_job(located.adapters[0].parent).resolved
+    assert resolved is not None
+    assert resolved.model["template_sha256"] == fingerprint(str(tokenizer.chat_template))
     assert render(TURNS, tokenizer, generation=True).endswith(CLOSED)
     trained = TransformersChatModel(located)
     assert trained.thinking == "off"
@@ -101,6 +108,43 @@ def test_the_exported_file_asks_as_the_model_was_trained(
     assert file.thinking == "off"
     assert said(file) == said(trained)
     assert said(file, thinking="on") == said(trained, thinking="on")
+
+
+@pytest.mark.slow  # it converts a model
+def test_a_file_whose_template_opens_every_thought_shows_where_it_begins(
+    train_here: Run,
+    export: Exported,  # noqa: F811
+    tmp_path: Path,
+) -> None:
+    base = starter(tmp_path / "base", CHATML.replace("assistant\n{%", "assistant\n<think>\n{%"))
+    rows = [{"prompt": f"{n} + 1?", "completion": f"<think>\n{n}\n</think>\n\n{n + 1}"}
+            for n in range(9)]  # fmt: skip
+    train_here(
+        Recipe(
+            name="opens", model=Model(base=str(base)), data=written(tmp_path / "d.jsonl", rows),
+            training=Training(**TINY | {"batch_size": 4}),  # type: ignore[arg-type]
+            evaluation=Evaluation(holdout=0.0),
+        )
+    )  # fmt: skip
+    (run,) = (tmp_path / "jobs").glob("opens*")
+    export(run, "gguf:f16")
+    file = GgufChatModel(next(run.rglob("*.gguf")))
+    assert file.thinking == ""
+    assert said(file).startswith("<think>\n")
+    trained = TransformersChatModel(Located(str(base), base, (run / "adapter",)))
+    assert said(file) == said(trained)
+
+
+def test_a_run_that_goes_on_keeps_the_day_on_which_it_began(tmp_path: Path) -> None:
+    dated = "{{ strftime_now('%d %B %Y') }}" + CHATML
+    begun = with_defaults(dated, today=date(2026, 1, 31))
+    (tmp_path / "chat_template.jinja").write_text(begun)
+    tokenizer = SimpleNamespace(chat_template=with_defaults(dated, today=date(2026, 2, 1)))
+    context: Any = SimpleNamespace(
+        recipe=Recipe(name="dated"), loaded=SimpleNamespace(tokenizer=tokenizer)
+    )
+    settle_template(context, tmp_path)
+    assert tokenizer.chat_template == begun
 
 
 @pytest.fixture

@@ -25,6 +25,7 @@ from workers.engines.tokenizer import load_tokenizer, read_tokenizer
 from workers.fetch import Located
 from workers.protocol.assets import assets_folder
 from workers.protocol.recipe import Template
+from workers.protocol.refusal import Refusal
 from workers.protocol.templates import OURS
 
 STARTER = Located("starter", assets_folder() / "starter" / "model")
@@ -179,3 +180,9 @@ def test_auto_keeps_the_models_own_and_gives_chatml_where_there_is_none(tmp_path
     assert load_tokenizer(Located("base", tmp_path)).chat_template == TEMPLATES["chatml"].text
     assert name_of(load_tokenizer(Located("base", tmp_path), "alpaca").chat_template) == "alpaca"
     assert load_tokenizer(Located("base", tmp_path)).pad_token == own.eos_token
+
+
+def test_whatever_a_template_raises_is_a_refusal(tokenizer: Any) -> None:
+    tokenizer.chat_template = "{{ 1 // (messages | length - 1) }}"
+    with pytest.raises(Refusal, match="does not take this conversation"):
+        render(TALK[:1], tokenizer)

@@ -50,6 +50,15 @@ def test_a_thought_that_the_model_opens_stays_as_it_is(tokenizer: Any) -> None:
     assert said(f"{text}<|im_end|>", tokenizer) == text
 
 
+def test_thinking_stays_where_its_marks_are_special_tokens(tokenizer: Any) -> None:
+    tokenizer.add_special_tokens({"additional_special_tokens": ["<think>", "</think>"]})
+    text = "<think>\n2+2\n</think>\n\n4"
+    tokenizer.chat_template = shipped("qwen3")
+    assert said(f"{text}<|im_end|>", tokenizer) == text
+    tokenizer.chat_template = shipped("nemotron_3_nano")  # which opens it in the prompt
+    assert said(text.removeprefix("<think>\n"), tokenizer) == text
+
+
 def test_channels_come_out_as_thinking_and_answer(tokenizer: Any) -> None:
     tokenizer.add_special_tokens({"additional_special_tokens": list(HARMONY)})
     tokenizer.chat_template = shipped("gptoss")

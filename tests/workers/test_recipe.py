@@ -151,6 +151,8 @@ def test_impossible_combinations_are_refused() -> None:
         'name = "x"\n',
         GOOD + '[model]\nmethod = "qlora"\n[training]\nprecision = "fp32"\n',
         'name = " "\n[[data]]\nsource = "a"\n',
+        GOOD + '[training]\nreasoning = "read"\nassistant_only_loss = false\n',
+        GOOD + '[model]\nengine = "unsloth"\n[lora]\nexperts = "on"\n',
     ):
         with pytest.raises(Refusal):
             parse_recipe(text)

@@ -11,10 +11,14 @@ from typing import Any
 
 import pytest
 
+from tests.workers.test_reasoning import STARTER, shipped
 from workers.answers import boxes, equal_as_mathematics, final_answer, is_right
+from workers.data.schema.row import Row
+from workers.data.tokenize.encode import encode
+from workers.engines.tokenizer import read_tokenizer
 from workers.protocol import rewards as asked
 from workers.protocol.refusal import Refusal
-from workers.rewards import Rewards, Sample
+from workers.rewards import Rewards, Sample, models
 from workers.rewards.sandbox import Outcome
 
 Score = Callable[..., float | None]
@@ -220,3 +224,24 @@ def test_the_sum_is_weighted_and_one_fault_takes_the_sample_out(tmp_path: Path) 
     ]
     samples = [Sample([], "", "", 0)] * 2
     assert rewards.score(samples).totals == [1.5, None]
+
+
+@pytest.mark.parametrize("name", ["phi3_5", "gemma4", "deepseek_r1_distill", "glm4moe"])
+def test_a_reward_model_reads_what_it_learnt_from(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """These templates write the last answer otherwise than behind the prompt of inference."""
+    read: list[list[int]] = []
+    monkeypatch.setattr(models, "scores", lambda _, __, ids: read.extend(ids) or [0.0])
+    scorer = models.TrainedModel.__new__(models.TrainedModel)
+    scorer.model, scorer.tokenizer = None, read_tokenizer(STARTER)
+    scorer.tokenizer.chat_template = shipped(name)
+    completion = "<think>\n2+2\n</think>\n\nFour."
+    prompt = [{"role": "user", "content": "Two and two?"}]
+    scorer.score([Sample(prompt, completion, "", 1)])
+    pair = Row(
+        prompt=prompt, completion=[{"role": "assistant", "content": completion}],
+        rejected=[{"role": "assistant", "content": "<think>\nno\n</think>\n\nFive."}],
+    )  # fmt: skip
+    learnt, _ = encode(pair, "reward", scorer.tokenizer)
+    assert read == [learnt.input_ids]

@@ -153,7 +153,8 @@ def target_parameters(recipe: Recipe, model: PreTrainedModel, tell: Tell) -> lis
     """
     lora = recipe.lora
     fused = experts(model)
-    if lora.experts == "off" or (lora.experts == "auto" and lora.targets != ALL_LINEAR):
+    all_linear = lora.targets in (ALL_LINEAR, WITH_TOWERS)
+    if lora.experts == "off" or (lora.experts == "auto" and not all_linear):
         return None
     reason = _no_experts(recipe, fused)
     if reason and lora.experts == "on":

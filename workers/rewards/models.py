@@ -9,13 +9,18 @@ import urllib.request
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+from workers.data.schema.row import Row
+from workers.protocol.recipe import Reasoning
 from workers.protocol.refusal import Refusal
 from workers.protocol.rewards import Judge, RewardModel
 from workers.rewards.sample import Sample, Scorer
 from workers.rewards.sandbox import Outcome
+
+if TYPE_CHECKING:
+    from workers.data.tokenize.encode import Encoding
 
 LONGEST_REPLY = 1_000_000
 BATCH = 16
@@ -47,28 +52,47 @@ class TrainedModel:
         self.model: Any = model.to(device).eval()  # type: ignore[arg-type]
 
     def score(self, samples: Sequence[Sample]) -> list[Outcome]:
-        from workers.data.tokenize.chat_template import render
         from workers.data.tokenize.completion import answer_turn
 
-        texts = [
-            render([*s.prompt, answer_turn(s.completion, self.tokenizer)], self.tokenizer,
-                   tools=s.tools)
+        rows = [
+            Row(
+                prompt=s.prompt,
+                completion=[answer_turn(s.completion, self.tokenizer)],
+                tools=list(s.tools),
+            )
             for s in samples
-        ]  # fmt: skip
-        return [Outcome(value) for value in scores(self.model, self.tokenizer, texts)]
+        ]
+        ids = [as_trained(row, self.tokenizer).input_ids for row in rows]
+        return [Outcome(value) for value in scores(self.model, self.tokenizer, ids)]
 
 
-def scores(model: Any, tokenizer: Any, texts: Sequence[str]) -> list[float]:
-    """The classifier's one output for each rendered conversation, in order."""
+def as_trained(row: Row, tokenizer: Any, reasoning: Reasoning = "learn") -> Encoding:
+    """A conversation as reward models learn from it: the answer behind the prompt of inference, up
+    to its end. An answer that the template does not show whole stands as it shows it.
+
+    Raises:
+        Refusal: the template does not take the conversation.
+    """
+    from workers.data.tokenize.chat_template import render
+    from workers.data.tokenize.encode import Encoding, encode, tokenize
+
+    try:
+        return encode(row, "kto", tokenizer, reasoning=reasoning)[0]
+    except Refusal:
+        text = render(row.messages, tokenizer, tools=row.tools)
+        ids, offsets = tokenize(text, tokenizer)
+        return Encoding(text, ids, ids, offsets)
+
+
+def scores(model: Any, tokenizer: Any, conversations: Sequence[list[int]]) -> list[float]:
+    """The classifier's one output for the token ids of each conversation, in order."""
     import torch
 
     values: list[float] = []
-    for at in range(0, len(texts), BATCH):
-        inputs = tokenizer(
-            list(texts[at : at + BATCH]), padding=True, add_special_tokens=False,
-            return_tensors="pt",
-        ).to(model.device)  # fmt: skip
-        inputs.pop("token_type_ids", None)
+    for at in range(0, len(conversations), BATCH):
+        inputs = tokenizer.pad(
+            {"input_ids": conversations[at : at + BATCH]}, return_tensors="pt"
+        ).to(model.device)
         with torch.inference_mode():
             values += model(**inputs).logits[:, 0].float().tolist()
     return values

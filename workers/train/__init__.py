@@ -70,18 +70,18 @@ def _train(recipe: Recipe, host: Host, engine: EngineModule, closing: ExitStack)
     here = context.TrainingContext(
         recipe, host, loaded, located, rows.training, rows.held_out, closing
     )
+    resumed = checkpoints.last_whole(here.checkpoints)
+    context.settle_template(here, resumed[0] if resumed else None)
     context.resolve(here, rows.datasets)
     context.tell_end_of_turn(here)
 
     host.emit(Phase(name="Preparing"))
-    context.settle_thinking(here)
     here.held_out = presentable(here, here.held_out)
     trainer = build_checked(here, stage)
     context.tell_coverage(here, trainer)
     report = Report(here, stage, trainer)
     trainer.add_callback(report)
 
-    resumed = checkpoints.last_whole(here.checkpoints)
     if host.started_before:
         host.emit(Resumed(step=resumed[1] if resumed else 0))
     if resumed is None:

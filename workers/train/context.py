@@ -41,6 +41,8 @@ PINNED = (
     "torch", "transformers", "trl", "peft", "accelerate", "datasets", "bitsandbytes", "tokenizers",
     "math-verify", "unsloth", "vllm",
 )  # fmt: skip
+TEMPLATE = "chat_template.jinja"
+"""Where a checkpoint has its tokenizer's chat template."""
 SAMPLED_PROMPTS = 2
 SAMPLE_TOKENS = 96
 
@@ -170,14 +172,21 @@ def resolve(context: TrainingContext, datasets: list[dict[str, Any]]) -> None:
     host.emit(Resolved(versions=versions, details=details))
 
 
-def settle_thinking(context: TrainingContext) -> None:
-    """Lets the model think where the data's answers do, unless the recipe says whether it does."""
-    recipe = context.recipe
+def settle_template(context: TrainingContext, checkpoint: Path | None) -> None:
+    """Gives the tokenizer the chat template of the whole run.
+
+    It is that of a checkpoint where the run goes on, for it may hold the day on which the run
+    began. Else the model thinks where the data's answers do, unless the recipe says whether it
+    does.
+    """
+    recipe, tokenizer = context.recipe, context.loaded.tokenizer
+    begun = checkpoint / TEMPLATE if checkpoint else None
+    if begun and begun.is_file() and isinstance(tokenizer.chat_template, str):
+        tokenizer.chat_template = begun.read_text(encoding="utf-8")
+        return
     if recipe.model.thinking != "auto":
         return
-    told = think_by_data(
-        context.loaded.tokenizer, context.training, recipe.stage, recipe.training.reasoning
-    )
+    told = think_by_data(tokenizer, context.training, recipe.stage, recipe.training.reasoning)
     if told:
         context.host.emit(Note(text=told))
 

@@ -9,15 +9,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import msgspec
 import numpy as np
 from datasets import Dataset
 from transformers import Trainer
 from trl import RewardConfig, RewardTrainer
 
 from workers.data.mix import Rows
-from workers.data.tokenize.chat_template import render
+from workers.data.schema.row import Row
+from workers.data.tokenize.encode import Encoding
 from workers.evaluate import Measured
-from workers.rewards.models import scores
+from workers.protocol.refusal import Refusal
+from workers.rewards.models import as_trained, scores
 from workers.train.context import TrainingContext, common_arguments, evaluated
 from workers.train.loss_check import Compared, own_logits, trainers_measure
 from workers.train.preference import pairs
@@ -79,18 +82,17 @@ def measure(context: TrainingContext, trainer: Trainer) -> Measured:
 def _looked_at(context: TrainingContext, trainer: Trainer, rows: Rows) -> dict[str, float]:
     tokenizer: Any = context.loaded.tokenizer
     model: Any = trainer.model
-    sides = [
-        [
-            render([*row.prompt, *answer], tokenizer, tools=row.tools)
-            for row, answer in zip(rows, side, strict=True)
-        ]
-        for side in ([row.completion for row in rows], [row.rejected for row in rows])
-    ]
+    both = [pair for row in rows if (pair := _sides(context, row))]
+    if not both:
+        return {}
     was_training = model.training
     model.eval()
-    better, worse = (np.array(scores(model, tokenizer, side)) for side in sides)
+    better, worse = (
+        np.array(scores(model, tokenizer, [one.input_ids for one in side]))
+        for side in zip(*both, strict=True)
+    )
     model.train(was_training)
-    longer = np.array([len(one) - len(other) for one, other in zip(*sides, strict=True)])
+    longer = np.array([len(one.text) - len(other.text) for one, other in both])
     gaps = better - worse
     differ = longer != 0
     found = {"calibration_error": calibration_error(gaps)}
@@ -98,6 +100,18 @@ def _looked_at(context: TrainingContext, trainer: Trainer, rows: Rows) -> dict[s
         found["length_bias"] = float(((gaps > 0) == (longer > 0))[differ].mean())
         found["longer_chosen"] = float((longer > 0)[differ].mean())
     return found
+
+
+def _sides(context: TrainingContext, row: Row) -> list[Encoding] | None:
+    """Both conversations of a pair, whatever their length; None where the template refuses it,
+    which was told when the rows were made ready."""
+    reasoning = context.recipe.training.reasoning
+    turned = msgspec.structs.replace(row, completion=row.rejected)
+    alone = [msgspec.structs.replace(side, rejected=[]) for side in (row, turned)]
+    try:
+        return [as_trained(side, context.loaded.tokenizer, reasoning) for side in alone]
+    except Refusal:
+        return None
 
 
 def calibration_error(gaps: Sequence[float] | np.ndarray) -> float:

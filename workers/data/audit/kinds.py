@@ -27,8 +27,8 @@ KINDS: dict[str, Kind] = {
         "Raise training.max_length or split long rows.", 0.05, 0.5,
     ),
     "too_long": Kind(
-        "These rows are longer than the max sequence length and are left out: half an answer would "
-        "teach to break off.",
+        "These rows, or answers of theirs, are longer than the max sequence length and are left "
+        "out: half an answer would teach to break off.",
         "Raise training.max_length or split long rows.", 0.05, 0.5,
     ),
     "answer_cut_off": Kind(

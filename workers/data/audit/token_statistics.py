@@ -41,8 +41,8 @@ class Lengths:
             self._findings.add("unlike_inference", at, length.difference)
         if self._left_out(length):
             self._findings.add("too_long", at, f"{length.tokens} tokens: {text_of(row)}")
-            self._trained += length.trained  # of the answer that stays, where there are two
-            self._kept += length.trained
+            self._trained += length.trained  # of the answers that stay, where there are several
+            self._kept += length.kept
             return
         self._kept += length.kept
         self._trained += length.trained

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import msgspec
 
 from workers.data.schema.messages import Message
+
+THOUGHT = re.compile(r"\s*<think>(?!\s*</think>)")
+"""How an answer begins that has its thinking at its head; Qwen3 writes an empty one where it is
+asked not to think."""
 
 
 class Segment(msgspec.Struct, frozen=True, kw_only=True):
@@ -46,11 +51,11 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def thinks(self) -> bool:
-        """Whether an answer comes with thinking, beside it or at its head."""
+        """Whether an answer comes with thinking, beside it or at its head; an empty thought is
+        none."""
         answers = [turn for turn in (*self.messages, *self.rejected) if turn["role"] == "assistant"]
         return any(
-            turn.get("reasoning_content") or turn["content"].lstrip().startswith("<think>")
-            for turn in answers
+            turn.get("reasoning_content") or THOUGHT.match(turn["content"]) for turn in answers
         )
 
     @property

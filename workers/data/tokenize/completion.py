@@ -29,7 +29,7 @@ def completion_text(ids: list[int], prompt: str, tokenizer: PreTrainedTokenizerB
     """
     this: Any = tokenizer
     opening, closing, lead = marks_of(str(tokenizer.get_chat_template()))
-    if CLOSING in closing:
+    if CLOSING in closing and not _is_special(CLOSING, this):
         head = head_of(prompt)
         opened = prompt[len(head.text) :] if head.state == "open" else ""
         return opened + this.decode(ids, skip_special_tokens=True)
@@ -98,6 +98,12 @@ def _without_begun(thought: str, closing: str) -> str:
     lengths = range(min(len(closing), len(thought)), 0, -1)
     begun = next((n for n in lengths if thought.endswith(closing[:n])), 0)
     return thought[: len(thought) - begun]
+
+
+def _is_special(mark: str, tokenizer: PreTrainedTokenizerBase) -> bool:
+    """Whether a mark is lost where special tokens are left out, as in Phi-4's reasoning models."""
+    tokens = tokenizer.added_tokens_decoder.values()
+    return any(token.special and token.content == mark for token in tokens)
 
 
 def _bare(text: str, tokenizer: PreTrainedTokenizerBase) -> str:

@@ -92,7 +92,7 @@ def as_learnt(
     messages: list[Message], reasoning: Reasoning, tokenizer: PreTrainedTokenizerBase
 ) -> list[Message]:
     """The turns as they go to the template: without thinking where it is dropped, and with it
-    beside the content where the template reads it there."""
+    beside the content where the template reads it there, an empty thought left out."""
     if not any("</think>" in turn["content"] or KEY in turn for turn in messages):
         return messages
     if reasoning == "drop":
@@ -112,4 +112,4 @@ def _beside(turn: Message) -> Message:
     if turn["role"] != "assistant" or KEY in turn:
         return turn
     thought, said = split_thought(turn)
-    return turn | {"content": said, KEY: thought} if thought else turn
+    return turn | {"content": said} | ({KEY: thought} if thought else {})

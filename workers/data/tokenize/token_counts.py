@@ -37,7 +37,7 @@ class Length(NamedTuple):
     tokens: int
     """Before truncation."""
     kept: int
-    """At most the maximum length of each sequence."""
+    """At most the maximum length of each sequence that is not left out."""
     trained: int
     """In the loss, of what the trainer takes."""
     truncated: bool
@@ -204,30 +204,38 @@ class TokenCounter:
             count = len(next(encoded)) + self._around
             return Length(count, count, count, False, False)
         sized = self._sized(row, rendered, encoded)
+        gone = self._left_out(sized)
         return Length(
             tokens=sum([one.tokens for one in sized]),
-            kept=sum([min(one.tokens, limit) for one in sized]),
-            trained=self._trained(sized),
+            kept=sum([min(one.tokens, limit) for one in sized if one not in gone]),
+            trained=self._trained([one for one in sized if one not in gone]),
             truncated=any(one.tokens > limit for one in sized),
             completion_truncated=any(one.loses_answer(limit) for one in sized),
             difference=next((one.differences[0] for one in rendered if one.differences), ""),
         )
 
+    def _left_out(self, sized: list[Sized]) -> list[Sized]:
+        """The sequences that `fit` leaves out for their length; pairs go together."""
+        limit, pairs = self._max_length, self._spec.supervision == "pairs"
+        if pairs and not self._spec.talks:
+            gone = [one for one in sized if one.tokens > limit]
+        elif self._too_long == "drop":
+            gone = [one for one in sized if one.loses_answer(limit)]
+        else:
+            return []
+        return sized if pairs and gone else gone
+
     def _trained(self, sized: list[Sized]) -> int:
         """Tokens in the loss of what `fit` leaves."""
-        limit = self._max_length
-        trained = [one.trained(limit) for one in sized]
-        if self._too_long == "drop":
-            trained = [0 if one.loses_answer(limit) else count
-                       for one, count in zip(sized, trained, strict=True)]  # fmt: skip
-        if self._spec.supervision == "pairs":
-            whole = self._spec.talks or all(one.tokens <= limit for one in sized)
-            return sum(trained) if all(trained) and whole else 0
+        trained = [one.trained(self._max_length) for one in sized]
+        if self._spec.supervision == "pairs" and not all(trained):
+            return 0
         return sum(trained)
 
     def _sized(self, row: Row, rendered: list[Rendered], encoded: Iterator[Any]) -> list[Sized]:
         sequences = [Tokens.of(one, encoded) for one in rendered]
-        if row.segments or not all(map(self._alike, rendered, sequences)):
+        masked = self._reasoning == "read" and any(one.thoughts for one in rendered)
+        if row.segments or masked or not all(map(self._alike, rendered, sequences)):
             return self._exactly(row)
         if not self._spec.preference:
             return [Sized(one.length, one.runs) for one in sequences]

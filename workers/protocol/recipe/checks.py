@@ -55,6 +55,15 @@ def _four_bits(recipe: Recipe) -> Iterator[Problem]:
         )
 
 
+def _experts(recipe: Recipe) -> Iterator[Problem]:
+    if recipe.lora.experts == "on" and recipe.model.engine == "unsloth":
+        yield (
+            "lora.experts = 'on' with model.engine = 'unsloth'.",
+            "Unsloth chooses the layers of its adapters by name, fused experts not among them.",
+            "Set model.engine = 'transformers', or lora.experts = 'auto'.",
+        )
+
+
 def _preference(recipe: Recipe) -> Iterator[Problem]:
     if recipe.preference.loss == "robust" and recipe.preference.label_smoothing == 0:
         yield (
@@ -71,7 +80,16 @@ def _preference(recipe: Recipe) -> Iterator[Problem]:
 
 
 def _masked_thinking(recipe: Recipe) -> Iterator[Problem]:
-    if recipe.training.reasoning == "read" and spec_of(recipe.stage).preference:
+    if recipe.training.reasoning != "read":
+        return
+    spec = spec_of(recipe.stage)
+    if "training.assistant_only_loss" in spec.options and not recipe.training.assistant_only_loss:
+        yield (
+            "training.reasoning = 'read' with training.assistant_only_loss = false.",
+            "All that a conversation holds is in the loss then, thinking among it.",
+            "Set training.assistant_only_loss to true, or training.reasoning to 'learn' or 'drop'.",
+        )
+    if spec.preference:
         yield (
             f"training.reasoning = 'read' in stage '{recipe.stage}'.",
             "An answer is preferred as a whole, so no part of it can be masked.",
@@ -143,6 +161,6 @@ def _teacher(recipe: Recipe) -> Iterator[Problem]:
 
 
 RULES = (
-    _whole, _template, _four_bits, _preference, _masked_thinking, _reward_model, _reinforced,
-    _teacher,
+    _whole, _template, _four_bits, _experts, _preference, _masked_thinking, _reward_model,
+    _reinforced, _teacher,
 )  # fmt: skip
