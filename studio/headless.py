@@ -61,6 +61,8 @@ class Headless:
         """Another program's config as a recipe; says what is not the same here."""
         imported = import_config(path, data=data, model=model, root_of=self.jobs.root_of)
         self.terminal.say(f"{path.name} is a config of {imported.tool}.")
+        if carried := imported.fields()["carried"]:
+            self.terminal.say(f"Carried over: {', '.join(carried)}")
         for title, fate in SAID.items():
             for item in imported.of(fate):
                 self.terminal.say(f"{title}: {item.words}")

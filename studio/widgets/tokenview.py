@@ -126,7 +126,7 @@ class TokensView(QWidget):
         self._warn(warnings)
         self._tell_mask(dict.fromkeys(view.mask for view in views if view.mask))
         if len(views) == 1:
-            self.counts.setText(" · ".join(filter(None, (counted(views[0]), views[0].mask))))
+            self.counts.setText(counted(views[0]))
         else:
             told = f"{sum(view.tokens for view in views):,} tokens in {len(views)} answers"
             self.counts.setText(told if views else "")

@@ -91,6 +91,14 @@ def test_a_file_is_shown_row_by_row(page: DataPage, driver: Driver) -> None:
     assert page.browser.edit.reason.text() == "not valid JSON"
 
 
+def test_how_the_mask_was_made_is_told_once(page: DataPage) -> None:
+    way = "The answers were found in the text."
+    tokens = page.browser.tokens
+    tokens.show_views([TokenView(row=0, pieces=[], tokens=3, trained=2, mask=way)])
+    assert tokens.counts.text() == "3 tokens, 2 in the loss"
+    assert tokens.mask_told.text() == way
+
+
 def test_tokens_follow_the_row_the_stage_and_the_length(page: DataPage, driver: Driver) -> None:
     _choose(driver, page, 5)
     assert page.browser.tokens.tokens.text == "<|im_start|>Ask 5Say 5<|im_end|>"
