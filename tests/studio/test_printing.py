@@ -12,10 +12,11 @@ from workers.protocol.audit import AuditExample, AuditFinding, AuditResult
 
 
 def _said(capsys: pytest.CaptureFixture[str], **fields: Any) -> str:
-    known: dict[str, Any] = dict(
-        source="d.jsonl", format="chat", stages=["sft"], stage="sft", model="starter", rows=3,
-        bad=[], bad_total=0, findings=[], trained_token_share=None, tokens=None, seconds=0.1,
-    )  # fmt: skip
+    known: dict[str, Any] = {
+        "source": "d.jsonl", "format": "chat", "stages": ["sft"], "stage": "sft", "rows": 3,
+        "model": "starter", "bad": [], "bad_total": 0, "findings": [], "seconds": 0.1,
+        "trained_token_share": None, "tokens": None,
+    }  # fmt: skip
     terminal = Terminal(json=False)
     terminal.out.width = 400
     print_audit(terminal, AuditResult(**(known | fields)))
