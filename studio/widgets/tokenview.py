@@ -121,7 +121,7 @@ class TokensView(QWidget):
     def show_views(self, views: list[TokenView]) -> None:
         """What the row became: one view, the two sides of a pair, or one for each answer."""
         warnings = list(dict.fromkeys(words for view in views for words in view.warnings))
-        if self.template != "auto":
+        if self.template != "auto" and any(view.template for view in views):
             warnings.append(OTHER)
         self._warn(warnings)
         self._tell_mask(dict.fromkeys(view.mask for view in views if view.mask))
