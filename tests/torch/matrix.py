@@ -9,15 +9,9 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import runpy
-import subprocess
-import sys
 import tempfile
 import time
-import traceback
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -113,45 +107,6 @@ def recipe_of(base: str, data: Path, stage: str = "sft", method: str = "lora") -
     )  # fmt: skip
 
 
-@contextmanager
-def forked_converter() -> Iterator[None]:
-    """Lets the converter run in a fork of this process, where the libraries that it needs are
-    imported already: half the time of a family whose vocabulary is small."""
-
-    def run(command: list[str], **_: object) -> subprocess.CompletedProcess[str]:
-        with tempfile.TemporaryFile("w+") as said:
-            child = os.fork()
-            if child == 0:
-                _become(command[1:], said.fileno())
-            status = os.waitpid(child, 0)[1]
-            said.seek(0)
-            return subprocess.CompletedProcess(
-                command, os.waitstatus_to_exitcode(status), "", said.read()
-            )
-
-    with patch.object(subprocess, "run", run):
-        yield
-
-
-def _become(arguments: list[str], output: int) -> None:
-    """Runs a script to its end in the place of this process."""
-    code = 1
-    try:
-        os.dup2(output, 1)
-        os.dup2(output, 2)
-        sys.argv, sys.path[:0] = arguments, [str(Path(arguments[0]).parent)]
-        os.environ["HF_HUB_OFFLINE"] = "1"
-        runpy.run_path(arguments[0], run_name="__main__")
-        code = 0
-    except SystemExit as ended:
-        code = int(ended.code or 0)
-    except BaseException:
-        traceback.print_exc(file=os.fdopen(2, "w", closefd=False))
-    finally:
-        sys.stdout.flush()
-        os._exit(code)
-
-
 class Journey:
     """The jobs of one family in a home of its own."""
 
@@ -212,8 +167,7 @@ class Journey:
 
     def _export(self) -> None:
         run = self.home / "jobs" / "sft-lora"
-        with forked_converter():
-            events = self.run(Export(str(run), ["merged", "gguf:f16"]), "export")
+        events = self.run(Export(str(run), ["merged", "gguf:f16"]), "export")
         checks = {e.check: e for e in events if isinstance(e, Checked)}
         self.outcome.merge = told(checks, "merged: 16 bits")
         self.outcome.gguf = fault_of(events) or told(checks, "f16: loads")
