@@ -26,7 +26,7 @@ from studio.paths import ENVIRONMENT
 from studio.printing import failure_fields, number, print_audit, print_run
 from studio.records import JobRow
 from studio.terminal import Terminal, refusal_fields
-from workers.protocol.exports import EXPORTS, USUAL, differs, read_parity
+from workers.protocol.exports import EXPORTS, USUAL
 from workers.protocol.jobs import Inspect, Train
 from workers.protocol.mapping import mapping_of, with_mapping
 from workers.protocol.pipeline import with_rewards
@@ -246,7 +246,7 @@ def chat(
     """Talk to a run, or to a GGUF file."""
     said = prompt or say or (None if sys.stdin.isatty() else sys.stdin.read().strip())
     with open_headless(home, json=json) as headless:
-        chat_model = _chat_model(headless, model, adapter=adapter)
+        chat_model = headless.chat_model(model, adapter=adapter)
         headless.terminal.say(f"Talking to {chat_model}")
         with headless.conversation(chat_model) as talk:
             messages: list[dict[str, str]] = []
@@ -405,27 +405,6 @@ def _exit_unless_finished(row: JobRow, terminal: Terminal | None = None) -> None
     if terminal is not None:
         terminal.say(f"{row.cause} {row.remedy}")
     raise typer.Exit(1)
-
-
-def _chat_model(headless: Headless, named: str, *, adapter: bool) -> Path:
-    """The file or folder to talk to: a GGUF named or exported, else the run itself."""
-    path = Path(named).expanduser()
-    if path.suffix == ".gguf" or (path / "config.json").is_file():
-        return path.absolute()
-    run = headless.jobs.find(named)
-    folder = headless.jobs.folder(run.id)
-    return (None if adapter else _exported(headless, folder / "exports")) or folder
-
-
-def _exported(headless: Headless, exports: Path) -> Path | None:
-    """The newest GGUF that speaks like the run, telling why newer ones are left out."""
-    checked = read_parity(exports)
-    for path in sorted(exports.glob("*.gguf"), key=lambda p: p.stat().st_mtime, reverse=True):
-        reason = differs(checked.get(path.name))
-        if not reason:
-            return path
-        headless.terminal.say(f"{path.name} is left out: {reason}")
-    return None
 
 
 def _ask() -> str | None:

@@ -26,6 +26,7 @@ from workers.protocol import wire
 from workers.protocol.audit import AuditResult
 from workers.protocol.bench import BenchResult
 from workers.protocol.events import Answered, Artifact, Benched, Checked, Event, Inspected, Ready
+from workers.protocol.exports import differs, read_parity
 from workers.protocol.jobs import AnyTask, Chat, Export, Inspect
 from workers.protocol.pipeline import Pipeline, read_pipeline
 from workers.protocol.recipe import Recipe
@@ -61,6 +62,8 @@ class Headless:
         """Another program's config as a recipe; says what is not the same here."""
         imported = import_config(path, data=data, model=model, root_of=self.jobs.root_of)
         self.terminal.say(f"{path.name} is a config of {imported.tool}.")
+        if carried := imported.fields()["carried"]:
+            self.terminal.say(f"Carried over: {', '.join(carried)}")
         for title, fate in SAID.items():
             for item in imported.of(fate):
                 self.terminal.say(f"{title}: {item.words}")
@@ -178,6 +181,24 @@ class Headless:
         found: list[Inspected] = []
         row = self.watch(Session.start(self.jobs, task).on(Inspected, found.append))
         return row, found[0].result if found else None
+
+    def chat_model(self, named: str, *, adapter: bool) -> Path:
+        """The file or folder to talk to: a GGUF named or exported, else the run itself."""
+        path = Path(named).expanduser()
+        if path.suffix == ".gguf" or (path / "config.json").is_file():
+            return path.absolute()
+        folder = self.jobs.folder(self.jobs.find(named).id)
+        return (None if adapter else self._exported(folder / "exports")) or folder
+
+    def _exported(self, exports: Path) -> Path | None:
+        """The newest GGUF that speaks like the run, telling why newer ones are left out."""
+        checked = read_parity(exports)
+        for path in sorted(exports.glob("*.gguf"), key=lambda p: p.stat().st_mtime, reverse=True):
+            reason = differs(checked.get(path.name))
+            if not reason:
+                return path
+            self.terminal.say(f"{path.name} is left out: {reason}")
+        return None
 
     @contextmanager
     def conversation(self, model: Path) -> Iterator[Conversation]:

@@ -15,6 +15,8 @@ from workers.protocol.mapping import Proposal
 
 SHOWN_GROUPS = 10
 """Reasons of bad lines that are written out."""
+REASONS = ("template_refuses",)
+"""Findings whose examples say why."""
 
 
 def print_run(headless: Headless, row: JobRow, before: Sequence[JobRow] = ()) -> None:
@@ -54,7 +56,8 @@ def print_audit(terminal: Terminal, result: AuditResult) -> None:
         where = f"line {found.line}" if found.line else "template"
         terminal.say(f"{found.level}, {where}: {found.text} {found.remedy}".rstrip())
     if not result.findings:
-        terminal.say("No findings.")
+        if result.rows:
+            terminal.say("No findings.")
         return
     terminal.table(
         f"Findings: {len(result.findings)}",
@@ -77,8 +80,12 @@ def print_proposal(terminal: Terminal, proposal: Proposal) -> None:
 
 
 def _where(finding: AuditFinding) -> str:
+    """What was found, and in which rows; with the examples' words where they are the reason."""
     rows = ", ".join(str(example.row) for example in finding.examples)
-    return f"{finding.meaning} Rows {rows}." if rows else finding.meaning
+    told = f"{finding.meaning} Rows {rows}." if rows else finding.meaning
+    if finding.kind not in REASONS:
+        return told
+    return " ".join((told, *dict.fromkeys(example.text for example in finding.examples)))
 
 
 def failure_fields(row: JobRow) -> dict[str, str]:

@@ -121,12 +121,12 @@ class TokensView(QWidget):
     def show_views(self, views: list[TokenView]) -> None:
         """What the row became: one view, the two sides of a pair, or one for each answer."""
         warnings = list(dict.fromkeys(words for view in views for words in view.warnings))
-        if self.template != "auto":
+        if self.template != "auto" and any(view.template for view in views):
             warnings.append(OTHER)
         self._warn(warnings)
         self._tell_mask(dict.fromkeys(view.mask for view in views if view.mask))
         if len(views) == 1:
-            self.counts.setText(" · ".join(filter(None, (counted(views[0]), views[0].mask))))
+            self.counts.setText(counted(views[0]))
         else:
             told = f"{sum(view.tokens for view in views):,} tokens in {len(views)} answers"
             self.counts.setText(told if views else "")

@@ -88,6 +88,10 @@ GEMMA: dict[str, Any] = {
 }  # fmt: skip
 EXPERTS = {"num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 64}
 
+GEMMA_VISION: dict[str, Any] = {
+    **GEMMA,
+    "special": (*GEMMA["special"], "<start_of_image>", "<end_of_image>", "<image_soft_token>"),
+}
 TEKKEN = (
     "[INST]", "[/INST]", "[AVAILABLE_TOOLS]", "[/AVAILABLE_TOOLS]", "[TOOL_RESULTS]",
     "[/TOOL_RESULTS]", "[TOOL_CALLS]", "[IMG]", "[ARGS]", "[SYSTEM_PROMPT]", "[/SYSTEM_PROMPT]",
@@ -256,8 +260,8 @@ FAMILIES: dict[str, Family] = {
             "boi_token_index": "<start_of_image>", "eoi_token_index": "<end_of_image>",
             "image_token_index": "<image_soft_token>",
         },
-        template="trl:gemma3", **GEMMA | {"special": (*GEMMA["special"], "<start_of_image>",
-                                                      "<end_of_image>", "<image_soft_token>")},
+        template="trl:gemma3",
+        **GEMMA_VISION,
     ),
     "mistral_nemo": Family(
         "MistralConfig", {"head_dim": 16, "sliding_window": None},

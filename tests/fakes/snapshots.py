@@ -310,8 +310,10 @@ def _named(family: Family, ids: dict[str, int]) -> dict[str, Any]:
 def _config(family: Family, size: int, ids: dict[str, int]) -> Any:
     """The configuration; where an option named *_token_id or *_token_index is a token, its id."""
     common = {**SIZE, "vocab_size": size, **_named(family, ids)}
-    options = {name: ids[value] if isinstance(value, str) and "_token_i" in name else value
-               for name, value in family.options.items()}  # fmt: skip
+    options: dict[str, Any] = {
+        name: ids[value] if isinstance(value, str) and "_token_i" in name else value
+        for name, value in family.options.items()
+    }
     if "text_config" in options:
         text = {**common, "vocab_size_per_layer_input": size, **options["text_config"]}
         return getattr(transformers, family.config)(**options | {"text_config": text})

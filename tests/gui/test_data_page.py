@@ -91,6 +91,22 @@ def test_a_file_is_shown_row_by_row(page: DataPage, driver: Driver) -> None:
     assert page.browser.edit.reason.text() == "not valid JSON"
 
 
+def test_a_template_is_told_of_rows_that_it_renders(page: DataPage) -> None:
+    tokens = page.browser.tokens
+    tokens.templates.choose("chatml")
+    for template, told in (("chatml", True), ("", False)):  # text is learnt without one
+        tokens.show_views([TokenView(row=0, pieces=[], tokens=3, trained=2, template=template)])
+        assert ("in a recipe it is model.template" in tokens.warnings.text()) is told
+
+
+def test_how_the_mask_was_made_is_told_once(page: DataPage) -> None:
+    way = "The answers were found in the text."
+    tokens = page.browser.tokens
+    tokens.show_views([TokenView(row=0, pieces=[], tokens=3, trained=2, mask=way)])
+    assert tokens.counts.text() == "3 tokens, 2 in the loss"
+    assert tokens.mask_told.text() == way
+
+
 def test_tokens_follow_the_row_the_stage_and_the_length(page: DataPage, driver: Driver) -> None:
     _choose(driver, page, 5)
     assert page.browser.tokens.tokens.text == "<|im_start|>Ask 5Say 5<|im_end|>"

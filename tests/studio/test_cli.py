@@ -255,6 +255,7 @@ def test_another_programs_config_is_imported_and_trained(cli: Cli, tmp_path: Pat
     code, run, err = cli("train", str(config))
     assert (code, run["status"], run["steps"]) == (0, "finished", 8)
     assert "Not known: odd" in err
+    assert "Carried over: base_model, " in err
     config.write_text("what: ever")
     code, refused, _ = cli("import", str(config))
     assert code == 1

@@ -207,3 +207,4 @@ def test_a_template_of_ones_own_is_linted_and_used(tmp_path: Path, inspect: Verb
     assert code == 1
     assert "mine does not render (line 1)" in told["error"]
     assert inspect(data, "--template", "chatlm")[1]["cause"] == "Did you mean chatml?"
+    assert "'Mine'" in inspect(data, "--template", "Mine")[1]["error"]

@@ -123,7 +123,7 @@ def forked_converter() -> Iterator[None]:
             child = os.fork()
             if child == 0:
                 _become(command[1:], said.fileno())
-            _, status = os.waitpid(child, 0)
+            status = os.waitpid(child, 0)[1]
             said.seek(0)
             return subprocess.CompletedProcess(
                 command, os.waitstatus_to_exitcode(status), "", said.read()

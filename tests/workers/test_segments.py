@@ -95,7 +95,7 @@ def test_an_audit_finds_the_same_in_segments_as_in_turns(tokenizer: Any) -> None
     found = Audit(rows, tokenizer, "sft", 64, test=[]).run()
     kinds = {one.kind: one.count for one in found.findings}
     assert kinds["exact_duplicates"] == 3
-    assert kinds["end_of_turn_masked"] == 4
+    assert kinds["segments_without_end"] == 4
     assert found.tokens is not None
     assert 0 < found.tokens.trained < found.tokens.total
 

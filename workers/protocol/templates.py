@@ -64,7 +64,8 @@ def template_fault(template: str) -> tuple[str, str] | None:
 def check_template(template: str) -> None:
     """Refuses a name that no template has."""
     if found := template_fault(template):
-        raise Refusal(found[0].capitalize(), found[1], REMEDY)
+        what, cause = found
+        raise Refusal(what[0].upper() + what[1:], cause, REMEDY)
 
 
 def template_text(template: str) -> str:

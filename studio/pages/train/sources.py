@@ -106,9 +106,10 @@ class SourceLine(QWidget):
     def _show_notes(self) -> None:
         """What the recipe says of it beyond what is asked for here."""
         given = self._draft.given
-        notes = [", ".join(f"{theirs} is {ours}" for theirs, ours in given.mapping.items())]
+        mapped = ", ".join(f"{theirs} is {ours}" for theirs, ours in given.mapping.items())
+        notes = [f"columns: {mapped}"] if mapped else []
         notes += ["bad rows are left out"] if given.bad_rows == "skip" else []
-        words = "; ".join(note for note in notes if note)
+        words = "; ".join(notes)
         self._notes.setText(f"{words[:1].upper()}{words[1:]}." if words else "")
         self._notes.setVisible(bool(words))
 

@@ -192,6 +192,8 @@ class Audit:
             if self._stops_at & set(end):
                 continue
             kind = "end_of_turn_masked" if mark is None else "end_of_turn_unknown"
+            if row.segments:
+                kind = "segments_without_end"
             text = completion_of(row)[-EXCERPT:] if mark is None else self._tokenizer.decode([mark])
             self._findings.add(kind, at, str(text))
             found[kind] += 1

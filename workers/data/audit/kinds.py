@@ -40,6 +40,12 @@ KINDS: dict[str, Kind] = {
         "Give the tokenizer a chat template that ends each turn with its end token, or take the "
         "instruct version of the model.", 0.0, 0.1,
     ),
+    "segments_without_end": Kind(
+        "No end token stands at the end of what these segments teach: the model would never stop "
+        "talking.",
+        "Write the model's end token, such as </s> or <|im_end|>, into the last segment that is "
+        "learnt; nothing is added to segments.", 0.0, 0.1,
+    ),
     "end_of_turn_unknown": Kind(
         "The token that ends the answer is none that generation stops at.",
         "Name it as eos_token in the tokenizer or in generation_config.json.", 0.0,
