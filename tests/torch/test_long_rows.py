@@ -193,6 +193,18 @@ def test_rows_that_are_too_long_are_left_out_as_the_audit_says(
     assert not {"truncated", "answer_cut_off", "no_trained_tokens"} & {one.kind for one in found}
 
 
+def test_held_out_rows_that_are_all_too_long_are_told(tmp_path: Path, tiny: Path) -> None:
+    recipe = _unmeasured(learner("dpo", str(tiny), pairs(tmp_path), max_length=64, batch_size=2))
+    rows = list(read_table(pairs(tmp_path)).rows)
+    with opened(recipe, tmp_path) as context:
+        assert len(preference.pairs(context, rows[7:], held_out=True)) == 1
+        few = len(list(wire.read_events(context.host.folder)))
+        assert len(preference.pairs(context, rows[8:], held_out=True)) == 0
+        told: Any = [line.event for line in wire.read_events(context.host.folder)]
+    assert [event.level for event in told[few:]] == ["warning"]
+    assert told[-1].text.startswith("None of the 5 held-out pairs fits into 64 tokens")
+
+
 def _made(context: TrainingContext) -> int:
     """Examples that training takes."""
     if context.recipe.stage == "grpo":

@@ -385,6 +385,20 @@ def test_a_shape_is_read_as_its_makers_mean_it(tmp_path: Path, name: str) -> Non
     assert likeliest(table.detected.stages) == shape.stage
 
 
+@pytest.mark.parametrize("column", ["reasoning", "thinking", "chain_of_thought"])
+def test_a_column_of_thinking_goes_before_its_answer(tmp_path: Path, column: str) -> None:
+    item = {"question": "1+2?", column: "One and two.", "response": "It is 3."}
+    path = write(tmp_path / "d.jsonl", item, item | {column: None})
+    by_hand = {"question": "prompt", "response": "completion", column: "reasoning"}
+    known = column != "chain_of_thought"
+    for mapping in ({}, by_hand) if known else (by_hand,):
+        first, second = read_table(path, mapping=mapping).rows  # type: ignore[arg-type]
+        assert first.completion == [SAID | {"reasoning_content": "One and two."}]
+        assert second.completion == [SAID]
+    switch = write(tmp_path / "s.jsonl", item | {column: "on"})
+    assert read_table(switch).rows[0].completion == [SAID]
+
+
 def test_tools_of_a_pair_stand_beside_its_question(tmp_path: Path) -> None:
     row = {"input": {"messages": PROMPT, "tools": [ADD]}, "preferred_output": GOOD,
            "non_preferred_output": BAD}  # fmt: skip

@@ -169,7 +169,8 @@ def _tell_differences(context: TrainingContext, told: Counter[str], total: int) 
 
 
 def report_long(context: TrainingContext, what: str, found: Fitted) -> None:
-    """Says how many rows are truncated at training.max_length and how many are left out for it.
+    """Says how many rows are truncated at training.max_length and how many are left out for it; of
+    those held out, that none is left to measure on.
 
     Args:
         what: what the rows are called.
@@ -177,9 +178,15 @@ def report_long(context: TrainingContext, what: str, found: Fitted) -> None:
     Raises:
         Refusal: none is left to train on.
     """
+    options = context.recipe.training
+    if found.held_out and found.rows and not found.kept:
+        text = (
+            f"None of the {len(found.rows)} held-out {what} fits into {options.max_length} tokens: "
+            "no loss is measured on them. Raise training.max_length."
+        )
+        context.host.emit(Note(text=text, level="warning"))
     if found.held_out or not found.rows:
         return
-    options = context.recipe.training
     cuts = options.too_long == "cut" and spec_of(context.recipe.stage).talks
     if not found.kept:
         raise _none_fits(what, options.max_length, cuts=cuts)

@@ -12,6 +12,7 @@ from workers.data.schema.columns import (
     COMPLETIONS,
     NESTED_ANSWER,
     PROMPTS,
+    REASONING,
     TOOLS,
     ColumnStatistics,
     first_of,
@@ -52,9 +53,11 @@ def _answered(prompt: str, keys: Collection[str], statistics: ColumnStatistics) 
         NESTED_ANSWER if NESTED_ANSWER in keys else ""
     )
     mapping = prompt_columns(prompt, keys, statistics)
-    mapping |= mapped(completion=completion, answer=answer)
+    thinking = first_of(statistics.wordy & statistics.texts & set(keys), REASONING)
+    mapping |= mapped(completion=completion, answer=answer, reasoning=thinking)
     also = not answer and completion in ("answer", "solution") and completion not in statistics.long
     why = f"{prompt}{f' with {context}' if context else ''} is the prompt, {completion} the answer"
+    why += f" behind the thinking in {thinking}" if thinking else ""
     why += ", short enough to be compared with too." if also else " to learn."
     return Found(mapping=mapping, why=why, answer_too=also)
 
@@ -91,7 +94,18 @@ def answered_turns(fields: Fields) -> list[Message]:
         whole = fields.conversation(fields.led(said), "completion")
         fields.check_prompt(whole, "completion")
         return whole
-    return fields.conversation(fields.asked() + said)
+    return fields.conversation(fields.asked() + _thinking(fields, said))
+
+
+def _thinking(fields: Fields, said: list[Any]) -> list[Any]:
+    """A completion with the thinking of its own column; thinking that it has already counts."""
+    thought, last = fields.get("reasoning"), said[-1] if said else None
+    if thought is not None and not isinstance(thought, str):
+        raise RowFault("value", f'"{fields.name("reasoning")}" must be text')
+    content = last.get("content") if isinstance(last, dict) else None
+    if not thought or not isinstance(content, str) or "<think>" in content:
+        return said
+    return [*said[:-1], {"reasoning_content": thought} | said[-1]]
 
 
 def begins(turns: list[Any]) -> bool:

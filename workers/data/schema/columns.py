@@ -24,6 +24,8 @@ CONTEXTS = ("input", "context", "article")
 COMPLETIONS = (
     "completion", "response", "output", "generated_solution", "assistant", "target", "generation",
 )  # fmt: skip
+REASONING = ("reasoning_content", "reasoning", "thinking")
+"""Where the thinking before a completion stands, in words; elsewhere a switch goes by that name."""
 CALLED = "answers"
 """xLAM's calls of tools, beside their definitions."""
 ANSWERS = ("answer", "expected_answer", "final_answer", "ground_truth", "reference_answer")

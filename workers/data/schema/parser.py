@@ -16,7 +16,7 @@ from workers.data.schema.row import Row
 from workers.data.schema.schemas import SCHEMAS
 from workers.data.schema.unlearnable import SUSPECT, check_learnable, name_of
 
-OPTIONAL = ("system", "tools", "history")
+OPTIONAL = ("system", "tools", "history", "reasoning")
 
 
 class RowParser:

@@ -117,6 +117,7 @@ Column = Literal[
     "tools",
     "history",
     "segments",
+    "reasoning",
 ]
 """What a column of a dataset can be to us."""
 
@@ -162,7 +163,7 @@ class Source(Section, frozen=True):
         option(
             "Columns",
             "Their columns to ours (messages, prompt, completion, chosen, rejected, answer, label, "
-            "text, system, tools, history, segments), instead of detection.",
+            "text, system, tools, history, segments, reasoning), instead of detection.",
             advanced=True,
         ),
     ] = {}
