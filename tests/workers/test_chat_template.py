@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tokenizers import AddedToken
 
-from tests.conversations import example_of
+from tests.conversations import example_of, row_of
 from workers.data.tokenize.chat_template import (
     OWN,
     TEMPLATES,
@@ -20,7 +21,8 @@ from workers.data.tokenize.chat_template import (
     set_chat_template,
     turn_end,
 )
-from workers.data.tokenize.encode import IGNORED
+from workers.data.tokenize.encode import IGNORED, encode
+from workers.data.tokenize.token_counts import TokenCounter
 from workers.engines.tokenizer import load_tokenizer, read_tokenizer
 from workers.fetch import Located
 from workers.protocol.assets import assets_folder
@@ -138,9 +140,10 @@ def test_the_models_own_token_ends_answers_where_it_lacks_the_templates(name: Te
     assert set_chat_template(base, name) == name
     replaced = "" if is_one_token(base, end) else end
     assert replaced_end(base) == replaced
-    assert turn_end(base) == base.convert_tokens_to_ids("<eos>" if replaced else end)
+    ends = turn_end(base)
+    assert ends == base.convert_tokens_to_ids("<eos>" if replaced else end)
     trained = [one for one in example_of(TALK, base, 512).labels if one != IGNORED]
-    assert trained.count(base.eos_token_id) == 2
+    assert sum(one == ends for one in trained) == 2
 
 
 @pytest.mark.parametrize("name", NAMED)
@@ -186,3 +189,19 @@ def test_whatever_a_template_raises_is_a_refusal(tokenizer: Any) -> None:
     tokenizer.chat_template = "{{ 1 // (messages | length - 1) }}"
     with pytest.raises(Refusal, match="does not take this conversation"):
         render(TALK[:1], tokenizer)
+
+
+def test_an_end_token_that_takes_the_line_break_behind_it_is_learnt() -> None:
+    """As Phi-3's does."""
+    base: Any = read_tokenizer(STARTER)
+    base.add_special_tokens({"eos_token": AddedToken("<|end|>", rstrip=True, special=True)})
+    base.chat_template = (
+        "{% for m in messages %}<|{{ m.role }}|>\n{{ m.content }}<|end|>\n{% endfor %}"
+        "{% if add_generation_prompt %}<|assistant|>\n{% else %}{{ eos_token }}{% endif %}"
+    )
+    for messages in (TALK[1:3], TALK):
+        made = encode(row_of(messages), "sft", base)
+        assert [one.end[-1] for one in made] == [base.eos_token_id] * len(made)
+        (counted,) = TokenCounter(base, "sft", 512).count([row_of(messages)])
+        assert not isinstance(counted, str)
+        assert counted.trained == sum(one.truncate(512).trained_tokens for one in made)

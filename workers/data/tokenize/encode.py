@@ -241,9 +241,10 @@ def _whole(talk: Conversation) -> Encoding:
 
 def _encoded(talk: Conversation, rendered: Rendered, reasoning: Reasoning, **more: Any) -> Encoding:
     ids, offsets = tokenize_apart(rendered, talk.tokenizer)
-    labels = _mask(ids, offsets, rendered.spans)
+    mark = str(talk.tokenizer.eos_token)
+    labels = _mask(ids, offsets, rendered.spans, rendered.text, mark)
     if reasoning == "read":
-        thought = _mask(ids, offsets, list(rendered.thoughts))
+        thought = _mask(ids, offsets, list(rendered.thoughts), rendered.text, mark)
         labels = [IGNORED if masked != IGNORED else label
                   for label, masked in zip(labels, thought, strict=True)]  # fmt: skip
     return Encoding(
@@ -345,12 +346,18 @@ def stands_alone(prompt: str, tokenizer: PreTrainedTokenizerBase) -> bool:
     return alone[-2:] == before[-2:]
 
 
-def _mask(ids: list[int], offsets: list[Span], spans: list[Span]) -> list[int]:
-    """Labels: the id of every token that lies wholly inside a span, else `IGNORED`."""
+def _mask(
+    ids: list[int], offsets: list[Span], spans: list[Span], text: str, mark: str
+) -> list[int]:
+    """Labels: the id of every token that lies wholly inside a span, else `IGNORED`.
+
+    An end token may take the white space behind it with it, as Phi-3's does.
+    """
     labels = [IGNORED] * len(ids)
     for start, end in spans:
         for index, (first, last) in enumerate(offsets):
-            if start <= first and last <= end and first < last:
+            inside = last <= end or text[first:end] == mark
+            if start <= first < last and inside:
                 labels[index] = ids[index]
     return labels
 

@@ -233,7 +233,8 @@ class TokenCounter:
         return sum(trained)
 
     def _sized(self, row: Row, rendered: list[Rendered], encoded: Iterator[Any]) -> list[Sized]:
-        sequences = [Tokens.of(one, encoded) for one in rendered]
+        mark = str(self._tokenizer.eos_token)
+        sequences = [Tokens.of(one, encoded, mark) for one in rendered]
         masked = self._reasoning == "read" and any(one.thoughts for one in rendered)
         if row.segments or masked or not all(map(self._alike, rendered, sequences)):
             return self._exactly(row)
@@ -277,13 +278,21 @@ class Tokens(NamedTuple):
     """Whether a part of a prompt that is tokenized apart is in the loss; it is not counted here."""
 
     @classmethod
-    def of(cls, rendered: Rendered, encoded: Iterator[Any]) -> Tokens:
+    def of(cls, rendered: Rendered, encoded: Iterator[Any], mark: str) -> Tokens:
+        """One sequence; `mark` is the end token, which may take the white space behind it with
+        it."""
         parts = [next(encoded) for _ in _parts(rendered)]
         before, letters = sum([len(part) for part in parts[:-1]]), rendered.apart
         spans = [(start - letters, end - letters) for start, end in rendered.spans]
         if spans and spans[0][0] < 0:  # a question in the loss too
             return cls(parts, [], asked=True)
-        runs = [_tokens_of(parts[-1], start, end) for start, end in spans]
+        text = rendered.text[letters:]
+        runs = [
+            _tokens_of(
+                parts[-1], start, _past(parts[-1], end) if text.endswith(mark, 0, end) else end
+            )
+            for start, end in spans
+        ]
         shares = not letters and any(_begins_before(parts[-1], start) for start, _ in spans)
         return cls(parts, [(first + before, last + before) for first, last in runs], shares)
 
@@ -350,6 +359,12 @@ def _fill(skeleton: Skeleton, messages: list[Message]) -> Rendered:
     model = skeleton.model
     apart = spans[0][0] - (model.spans[0][0] - model.apart) if model.apart else 0
     return model._replace(text="".join(parts), spans=spans, apart=apart)
+
+
+def _past(encoding: Any, end: int) -> int:
+    """Where the token ends that the last letter before `end` belongs to."""
+    token = encoding.char_to_token(end - 1)
+    return end if token is None else max(end, encoding.token_to_chars(token)[1])
 
 
 def _tokens_of(encoding: Any, start: int, end: int) -> tuple[int, int]:
