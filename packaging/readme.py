@@ -40,7 +40,7 @@ def _default(option: Option) -> str:
 
 
 def _meaning(option: Option) -> str:
-    choices = f" One of: {', '.join(option.choices)}." if option.choices else ""
+    choices = f" One of: {', '.join(filter(None, option.choices))}." if option.choices else ""
     former = f" Formerly `{option.formerly}`." if option.formerly else ""
     return f"{option.help}{choices}{former}"
 
@@ -117,7 +117,8 @@ def _codes(names: Iterable[str]) -> str:
 
 
 def _table(heads: Sequence[str], rows: Rows) -> str:
-    return "\n".join(f"| {' | '.join(row)} |" for row in (heads, ["---"] * len(heads), *rows))
+    cells = ([cell.replace("|", "\\|") for cell in row] for row in rows)
+    return "\n".join(f"| {' | '.join(row)} |" for row in (heads, ["---"] * len(heads), *cells))
 
 
 TABLES: dict[str, Callable[[], str]] = {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import re
 from pathlib import Path
 
 from workers.protocol.exports import EXPORTS
@@ -25,6 +26,11 @@ def test_tables_are_written_from_the_declarations() -> None:
     spec.loader.exec_module(written)
     assert {place[2] for place in written.PLACE.finditer(README)} == set(written.TABLES)
     assert written.with_tables(README) == README
+
+
+def test_rows_of_tables_have_as_many_cells_as_their_heads() -> None:
+    for table in re.findall(r"(?:^\|.*\n)+", README, re.MULTILINE):
+        assert len({len(re.findall(r"(?<!\\)\|", row)) for row in table.splitlines()}) == 1
 
 
 def test_all_that_is_declared_stands_in_a_table() -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
 from workers.data import licences
+from workers.data.audit.row_text import completion_of
 from workers.data.browse.row_cache import CachedRow, Rows, open_rows
 from workers.data.browse.versions import place_of, save, unreadable_note, version_at
 from workers.data.read.files import DataFiles, RawRow, find
@@ -421,7 +422,7 @@ def _needed(request: AnyRequest) -> int:
 def _short(row: Row) -> tuple[str, str]:
     """What is asked and what is answered, in a line each."""
     asked = row.prompt[-1]["content"] if row.prompt else row.plain
-    said = row.completion[-1]["content"] if row.completion else row.answer
+    said = completion_of(row) if row.completion else row.answer
     return _in_a_line(asked), _in_a_line(said)
 
 

@@ -79,13 +79,8 @@ class AuditView(QWidget):
 
     def _finding(self, finding: AuditFinding) -> None:
         colour, icon = LEVELS.get(finding.level, LEVELS["advice"])
-        examples = "; ".join(
-            f"row {one.row}: {one_line(one.text, EXAMPLE)}" for one in finding.examples
-        )
         what = f"{finding.meaning} {finding.count} rows, {finding.share:.0%}."
-        self._line(
-            colour, icon, what, f"{finding.remedy}\n{examples[:1].upper()}{examples[1:]}".strip()
-        )
+        self._line(colour, icon, what, f"{finding.remedy}\n{examples_of(finding)}".strip())
         self._act(self._buttons(finding), self._reservation(finding))
 
     def _buttons(self, finding: AuditFinding) -> list[QPushButton]:
@@ -164,6 +159,18 @@ class AuditView(QWidget):
         row.addWidget(picture, 0, Qt.AlignmentFlag.AlignTop)
         row.addLayout(words, 1)
         self._column.addWidget(line)
+
+
+def examples_of(finding: AuditFinding) -> str:
+    """The rows that are named, each with its text; rows of one text together."""
+    rows: dict[str, list[str]] = {}
+    for one in finding.examples:
+        rows.setdefault(one_line(one.text, EXAMPLE), []).append(str(one.row))
+    told = "; ".join(
+        f"{'rows' if len(at) > 1 else 'row'} {', '.join(at)}{f': {text}' if text else ''}"
+        for text, at in rows.items()
+    )
+    return f"{told[:1].upper()}{told[1:]}"
 
 
 def headline(result: AuditResult) -> str:

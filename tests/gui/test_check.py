@@ -7,8 +7,10 @@ from pathlib import Path
 import pytest
 from PySide6.QtWidgets import QLabel
 
+from studio.widgets.audit import examples_of
 from tests.gui.conftest import Driver
 from workers.protocol import wire
+from workers.protocol.audit import AuditExample, AuditFinding
 from workers.protocol.jobs import Inspect
 from workers.protocol.recipe import Source
 
@@ -121,3 +123,12 @@ def test_the_card_is_there_only_with_data(driver: Driver) -> None:
     assert page.data.check.isVisible()
     driver.click("remove:builtin:arithmetic")
     assert not page.data.check.isVisible()
+
+
+def test_examples_of_one_text_are_told_together() -> None:
+    finding = AuditFinding(
+        kind="template_refuses", level="alarm", count=3, share=1.0, meaning="So.", remedy="Mend.",
+        examples=[AuditExample(row=1, text="No tools."), AuditExample(row=4, text="No tools."),
+                  AuditExample(row=6, text="")],
+    )  # fmt: skip
+    assert examples_of(finding) == "Rows 1, 4: No tools.; row 6"

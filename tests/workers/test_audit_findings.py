@@ -11,6 +11,7 @@ import pytest
 from tests.workers.audited import THINGS, Rows, clean, named, row
 from workers.data.audit.findings import Findings, unread_flags
 from workers.data.audit.row_checks import check_answer
+from workers.data.audit.row_text import completion_of, text_of
 from workers.data.audit.text_checks import personal_data, placeholder
 from workers.data.reader import Row
 from workers.data.tokenize.chat_template import CHATML
@@ -144,6 +145,23 @@ def test_one_answer_to_everything_is_named(audit: Any) -> None:
     rows = [row(one.prompt[0]["content"], "I cannot help with that.") for one in clean()]
     found = named(audit(rows))["identical_answers"]
     assert (found.count, found.level) == (60, "alarm")
+
+
+def test_answers_that_call_tools_otherwise_are_not_the_same(audit: Any) -> None:
+    rows = clean()
+    for number, one in enumerate(rows):
+        given = {"name": "add", "arguments": {"a": number}}
+        one.completion[0] |= {"content": "", "tool_calls": [{"function": given}]}
+    assert "identical_answers" not in named(audit(rows))
+    assert completion_of(rows[7]) == 'add {"a": 7}'
+
+
+def test_rows_that_differ_in_their_calls_alone_are_no_duplicates() -> None:
+    first, other = row("Add.", ""), row("Add.", "")
+    for one, number in ((first, 1), (other, 2)):
+        given = {"name": "add", "arguments": {"a": number}}
+        one.completion[0]["tool_calls"] = [{"type": "function", "function": given}]
+    assert text_of(first) != text_of(other)
 
 
 def test_thinking_left_open_is_named(audit: Any) -> None:

@@ -24,7 +24,7 @@ from workers.data.audit.languages import is_wordy, language_guesser
 from workers.data.audit.pairs import Labels, Pairs
 from workers.data.audit.repeats import Repeats
 from workers.data.audit.row_checks import check_answer, check_reference, check_text
-from workers.data.audit.row_text import completion_of, prompt_of, text_of
+from workers.data.audit.row_text import completion_of, prompt_of, said, text_of
 from workers.data.audit.token_statistics import Lengths
 from workers.data.mix import held_out_below, split_hash
 from workers.data.reader import Row, serves
@@ -166,7 +166,7 @@ class Audit:
             if row.completion:
                 check_answer(self._findings, at, row)
             if row.rejected:
-                self._pairs.look(at, completion_of(row), row.rejected[-1]["content"])
+                self._pairs.look(at, completion_of(row), said(row.rejected[-1]))
 
     # What only shows in all rows together
 
