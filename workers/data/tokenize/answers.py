@@ -18,6 +18,7 @@ writes it. Where a template ends no answer, the tokenizer's end token is added, 
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 from workers.data.schema.messages import Message
@@ -247,5 +248,10 @@ def thought_in(text: str, span: Span, message: Message) -> tuple[Span, ...]:
 def is_separable(tokenizer: Any) -> bool:
     """Whether a text gives the same tokens behind another one: SentencePiece's older models put a
     space before every text."""
+    return _is_separable(tokenizer, len(tokenizer))
+
+
+@lru_cache(maxsize=16)
+def _is_separable(tokenizer: Any, _size: int) -> bool:
     ids = tokenizer("a", add_special_tokens=False)["input_ids"]
     return not tokenizer.convert_ids_to_tokens(ids)[0].startswith("▁")

@@ -16,6 +16,7 @@ stage's supervision:
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -339,7 +340,12 @@ def parts_better(talk: Conversation, rendered: Rendered, offsets: list[Span]) ->
 def stands_alone(prompt: str, tokenizer: PreTrainedTokenizerBase) -> bool:
     """Whether a prompt's last tokens stay the same where a letter follows: GPT-2's tokenizer parts
     two line breaks then."""
-    tail = prompt[-TAIL:]
+    return _tail_stands_alone(prompt[-TAIL:], tokenizer, len(tokenizer))
+
+
+@lru_cache(maxsize=256)
+def _tail_stands_alone(tail: str, tokenizer: PreTrainedTokenizerBase, _size: int) -> bool:
+    """Kept for the few tails that prompts have; `_size` makes it anew where tokens were added."""
     alone, _ = tokenize(tail, tokenizer)
     followed, offsets = tokenize(tail + "A", tokenizer)
     before = [token for token, (_, end) in zip(followed, offsets, strict=True) if end <= len(tail)]

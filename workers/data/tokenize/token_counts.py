@@ -91,7 +91,6 @@ class TokenCounter:
         self._skeletons: dict[tuple[str, ...], list[Skeleton] | None] = {}
         self._too_long = too_long
         self._seen: dict[tuple[str, ...], int] = {}
-        self._alone: dict[str, bool] = {}
         self._separable = is_separable(tokenizer)
         self._backend: Any = getattr(tokenizer, "backend_tokenizer", None)
         self._reasoning: Reasoning = reasoning
@@ -255,11 +254,10 @@ class TokenCounter:
         of which end alike."""
         if not self._separable or rendered.apart:
             return not tokens.asked
-        tails = [rendered.text[max(0, at - TAIL) : at] for at, _ in rendered.spans]
-        for tail in tails:
-            if tail not in self._alone:
-                self._alone[tail] = stands_alone(tail, self._tokenizer)
-        return not tokens.shares_a_token and all(map(self._alone.__getitem__, tails))
+        return not tokens.shares_a_token and all(
+            stands_alone(rendered.text[max(0, at - TAIL) : at], self._tokenizer)
+            for at, _ in rendered.spans
+        )
 
     def _exactly(self, row: Row) -> list[Sized]:
         """By the labels themselves."""
