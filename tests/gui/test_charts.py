@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 import pytest
 from PySide6.QtCore import QEvent, QPoint, QPointF, QRect
-from PySide6.QtWidgets import QApplication, QLabel
+from PySide6.QtWidgets import QLabel
 
 from studio.pages.run import RunPage
 from studio.widgets import chart as charts
@@ -107,9 +107,15 @@ def test_the_step_under_the_mouse_is_never_cut(
     step = made.main.steps[-2]
     page.grid.ensureWidgetVisible(made)
     driver.wait(lambda: made._item is not None and not made.stale)
-    made._on_mouse_moved((made._item.vb.mapViewToScene(QPointF(step, made.main.values[-2])),))
-    QApplication.processEvents()
-    told = [found for found in _words(made) if f"step {step}" in found.text()]
+
+    def told_of_step() -> list[QLabel]:
+        """What is said with the mouse at the step; a layout may still be on its way."""
+        assert made._item is not None
+        made._on_mouse_moved((made._item.vb.mapViewToScene(QPointF(step, made.main.values[-2])),))
+        return [found for found in _words(made) if f"step {step}" in found.text()]
+
+    driver.wait(lambda: bool(told_of_step()))
+    told = told_of_step()
     assert len(told) == 1
     assert told[0].width() >= told[0].fontMetrics().horizontalAdvance(told[0].text())
     form = charts.percent if metric == "eval_accuracy" else charts.plain
