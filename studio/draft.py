@@ -21,7 +21,7 @@ from studio.advice import (
     with_sft_first,
 )
 from studio.draft_source import DraftSource, draft_source
-from workers.protocol.catalogue import ModelEntry, read_catalogue
+from workers.protocol.catalogue import read_catalogue
 from workers.protocol.options import Option, options_of
 from workers.protocol.pipeline import Pipeline, chain_of
 from workers.protocol.recipe import Method, Recipe, Source, Stage, sections
@@ -354,7 +354,6 @@ class DraftModel:
     def __init__(self, recipe_of: Callable[[str], Recipe | None]) -> None:
         self._recipe_of = recipe_of
         self._callbacks: list[Callable[[], object]] = []
-        self._models: list[ModelEntry] | None = None
         self._draft = RecipeDraft(base=self.base_of("starter", "starter"))
 
     @property
@@ -403,15 +402,14 @@ class DraftModel:
     def base_of(self, kind: BaseKind, name: str) -> Base:
         """A base model with what is known of it."""
         root, stages = chain_of(name, self._recipe_of)
-        if self._models is None:
-            self._models = read_catalogue().models
+        models = [] if root in PARAMETERS else read_catalogue().models  # not as the window starts
         return Base(
             kind=kind,
             name=name,
             root=root,
             parameters=PARAMETERS.get(root),
-            answers=answers(root, stages, self._models),
-            thinking=thinking_of(root, self._models),
+            answers=answers(root, stages, models),
+            thinking=thinking_of(root, models),
         )
 
 

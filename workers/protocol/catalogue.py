@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Literal, NamedTuple
 
 import msgspec
@@ -79,19 +80,25 @@ class Catalogue(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     builtin: list[BuiltinEntry] = []
 
 
+@cache
+def _read(name: str) -> Catalogue:
+    """One file of the catalogue; parsing the models' takes longer than a window may stand still."""
+    path = assets_folder() / "catalogue" / f"{name}.toml"
+    return msgspec.toml.decode(path.read_bytes(), type=Catalogue)
+
+
 def read_catalogue() -> Catalogue:
     """The catalogue that comes with the program."""
-    folder = assets_folder() / "catalogue"
-    models, datasets, builtin = (
-        msgspec.toml.decode((folder / f"{name}.toml").read_bytes(), type=Catalogue)
-        for name in ("models", "datasets", "builtin")
+    return Catalogue(
+        models=_read("models").models,
+        datasets=_read("datasets").datasets,
+        builtin=_read("builtin").builtin,
     )
-    return Catalogue(models=models.models, datasets=datasets.datasets, builtin=builtin.builtin)
 
 
 def known_model(base: str) -> ModelEntry | None:
     """The entry of a recipe's base model, if it is an id that the catalogue has."""
-    return next((entry for entry in read_catalogue().models if entry.id == base), None)
+    return next((entry for entry in _read("models").models if entry.id == base), None)
 
 
 class Memory(NamedTuple):
@@ -164,8 +171,8 @@ def known_dataset(source: Source) -> DatasetEntry | None:
     """The entry of a recipe's source, if it names one."""
     name = source.source.partition(":")[0]
     if name.count("/") != 1 or name.startswith("/"):
-        return None  # entries are org/name, and reading them all takes milliseconds
-    return next((entry for entry in read_catalogue().datasets if entry.id == name), None)
+        return None  # entries are org/name
+    return next((entry for entry in _read("datasets").datasets if entry.id == name), None)
 
 
 def source_of(entry: DatasetEntry) -> str:
@@ -178,7 +185,7 @@ def builtin_sets(stage: str, *, test: bool = False) -> list[str]:
     wanted = set(spec_of(stage).fields)
     return [
         entry.name
-        for entry in read_catalogue().builtin
+        for entry in _read("builtin").builtin
         if entry.test is test and wanted & set(entry.fields)
     ]
 
@@ -187,7 +194,7 @@ def catalogued_licence(source: Source) -> str:
     """A dataset's licence by the catalogue; empty where it does not know it."""
     if source.source.startswith(BUILTIN):
         name = source.source.removeprefix(BUILTIN)
-        known = (entry.licence for entry in read_catalogue().builtin if entry.name == name)
+        known = (entry.licence for entry in _read("builtin").builtin if entry.name == name)
         return next(known, "")
     entry = known_dataset(source)
     return entry.licence if entry else ""
