@@ -28,8 +28,8 @@ from workers.data.tokenize.chat_template import begins_documents, render
 from workers.data.tokenize.completeness import check_tools
 from workers.data.tokenize.rendered import Conversation, Rendered, Span, shared_length
 from workers.data.tokenize.spans import by_answer, conversation, renderings
-from workers.data.tokenize.thought import Reasoning, any_thinks
-from workers.protocol.recipe import Stage, TooLong
+from workers.data.tokenize.thought import any_thinks
+from workers.protocol.recipe import Reasoning, Stage, TooLong
 from workers.protocol.stages import spec_of
 
 if TYPE_CHECKING:

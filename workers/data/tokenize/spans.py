@@ -20,7 +20,8 @@ from workers.data.tokenize.chat_template import Tools
 from workers.data.tokenize.completeness import check_answer, check_tools
 from workers.data.tokenize.reasoning import as_handed
 from workers.data.tokenize.rendered import Conversation, Rendered, Span, is_trained
-from workers.data.tokenize.thought import Reasoning, as_learnt
+from workers.data.tokenize.thought import as_learnt
+from workers.protocol.recipe import Reasoning
 from workers.protocol.refusal import Refusal
 
 if TYPE_CHECKING:

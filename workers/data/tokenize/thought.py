@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from workers.data.schema.messages import Message
 from workers.data.tokenize.reasoning import KEY, at_head, form_of
+from workers.protocol.recipe import Reasoning
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -24,7 +25,6 @@ MARKS = (
     ("Here are my reasoning steps:", "[BEGIN FINAL RESPONSE]"),
 )
 """What templates write around thinking, from DeepSeek-R1's on; each as its template has it."""
-Reasoning = Literal["learn", "read", "drop"]
 State = Literal["none", "open", "closed"]
 
 
