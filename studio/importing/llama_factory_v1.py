@@ -9,6 +9,7 @@ from typing import Any
 
 from studio.importing.account import CHOOSE_DATA, Account, Plain, Unfit
 from studio.importing.datasets import found_beside, source_of
+from studio.importing.llama_factory import PREFERENCE
 from studio.importing.models import carry_base, not_text
 from studio.importing.reasons import COMMON, LLAMA_FACTORY_V1, NOT_GONE_ON_WITH
 from studio.importing.settings import (
@@ -33,12 +34,6 @@ ADAPTER = (
     Plain("peft_config.r", "lora.rank", "whole", 8),
     Plain("peft_config.lora_alpha", "lora.alpha", "whole", 16),
     Plain("peft_config.lora_dropout", "lora.dropout", "number", 0.0),
-)
-PREFERENCE = (
-    Plain("pref_beta", "preference.beta", "number", 0.1),
-    Plain("pref_ftx", "preference.rpo_alpha", "number"),
-    Plain("simpo_gamma", "preference.simpo_gamma", "number"),
-    Plain("dpo_label_smoothing", "preference.label_smoothing", "number"),
 )
 
 
