@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from PySide6.QtCore import Qt
-from PySide6.QtWidgets import QDialog, QGridLayout, QHBoxLayout, QVBoxLayout, QWidget
+from PySide6.QtWidgets import QDialog, QGridLayout, QWidget
 
 from studio.theme import SPACE, Theme, fixed_font
 from studio.widgets.card import Card
 from studio.widgets.notice import Banner
-from studio.widgets.page import centred, scrolling
+from studio.widgets.page import lay_out_dialog
 from studio.widgets.text import button, label
 from workers.protocol.refusal import Refusal
 
@@ -64,24 +64,8 @@ class ImportDialog(QDialog):
             banner.inform(lack.what, lack.cause, "Choose it in the wizard.")
 
     def _lay_out(self, what: str) -> None:
-        column = QVBoxLayout()
-        column.setContentsMargins(3 * SPACE, 2 * SPACE, 3 * SPACE, 2 * SPACE)
-        column.setSpacing(2 * SPACE)
-        column.addWidget(label(what, "heading", wrap=True))
-        column.addWidget(label(WORDS, "muted", wrap=True))
-        for widget in (*self.banners, *self.cards):
-            column.addWidget(widget)
-        column.addStretch(1)
-        buttons = QHBoxLayout()
-        buttons.setContentsMargins(3 * SPACE, SPACE, 3 * SPACE, 2 * SPACE)
-        buttons.addStretch(1)
-        buttons.addWidget(self.leave)
-        buttons.addWidget(self.go)
-        outer = QVBoxLayout(self)
-        outer.setContentsMargins(0, 0, 0, 0)
-        outer.setSizeConstraint(QVBoxLayout.SizeConstraint.SetNoConstraint)  # it scrolls
-        outer.addWidget(scrolling(centred(column)), 1)
-        outer.addLayout(buttons)
+        head = label(what, "heading", wrap=True), label(WORDS, "muted", wrap=True)
+        lay_out_dialog(self, (*head, *self.banners, *self.cards), (self.leave, self.go))
 
     @classmethod
     def ask(

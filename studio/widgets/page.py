@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from PySide6.QtCore import Qt, QTimer
-from PySide6.QtWidgets import QFrame, QHBoxLayout, QScrollArea, QVBoxLayout, QWidget
+from PySide6.QtWidgets import QDialog, QFrame, QHBoxLayout, QScrollArea, QVBoxLayout, QWidget
 from shiboken6 import isValid
 
 from studio.theme import SPACE
@@ -139,3 +141,23 @@ def scrolling(content: QWidget) -> QScrollArea:
     area.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
     area.setWidget(content)
     return area
+
+
+def lay_out_dialog(dialog: QDialog, content: Iterable[QWidget], buttons: Iterable[QWidget]) -> None:
+    """Fills a dialog with content that scrolls, and with buttons that stay below it."""
+    column = QVBoxLayout()
+    column.setContentsMargins(3 * SPACE, 2 * SPACE, 3 * SPACE, 2 * SPACE)
+    column.setSpacing(2 * SPACE)
+    for widget in content:
+        column.addWidget(widget)
+    column.addStretch(1)
+    row = QHBoxLayout()
+    row.setContentsMargins(3 * SPACE, SPACE, 3 * SPACE, 2 * SPACE)
+    row.addStretch(1)
+    for widget in buttons:
+        row.addWidget(widget)
+    outer = QVBoxLayout(dialog)
+    outer.setContentsMargins(0, 0, 0, 0)
+    outer.setSizeConstraint(QVBoxLayout.SizeConstraint.SetNoConstraint)  # it scrolls
+    outer.addWidget(scrolling(centred(column)), 1)
+    outer.addLayout(row)

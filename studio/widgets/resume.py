@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 import msgspec
-from PySide6.QtWidgets import QDialog, QHBoxLayout, QVBoxLayout, QWidget
+from PySide6.QtWidgets import QDialog, QWidget
 
-from studio.theme import SPACE, Theme
+from studio.theme import Theme
 from studio.widgets.form import OptionForm
 from studio.widgets.notice import Banner
-from studio.widgets.page import centred, scrolling
+from studio.widgets.page import lay_out_dialog
 from studio.widgets.text import button, label
 from workers.protocol.options import Option
 from workers.protocol.recipe import Recipe
@@ -42,24 +42,8 @@ class ResumeDialog(QDialog):
         self._lay_out(_words(proposal))
 
     def _lay_out(self, words: str) -> None:
-        column = QVBoxLayout()
-        column.setContentsMargins(3 * SPACE, 2 * SPACE, 3 * SPACE, 2 * SPACE)
-        column.setSpacing(2 * SPACE)
-        column.addWidget(label("Resume with other settings", "heading"))
-        column.addWidget(label(words, "muted", wrap=True))
-        column.addWidget(self.banner)
-        column.addWidget(self.form)
-        column.addStretch(1)
-        buttons = QHBoxLayout()
-        buttons.setContentsMargins(3 * SPACE, SPACE, 3 * SPACE, 2 * SPACE)
-        buttons.addStretch(1)
-        buttons.addWidget(self.leave)
-        buttons.addWidget(self.go)
-        outer = QVBoxLayout(self)
-        outer.setContentsMargins(0, 0, 0, 0)
-        outer.setSizeConstraint(QVBoxLayout.SizeConstraint.SetNoConstraint)  # it scrolls
-        outer.addWidget(scrolling(centred(column)), 1)
-        outer.addLayout(buttons)
+        head = label("Resume with other settings", "heading"), label(words, "muted", wrap=True)
+        lay_out_dialog(self, (*head, self.banner, self.form), (self.leave, self.go))
 
     @classmethod
     def ask(cls, proposal: Proposal, theme: Theme, parent: QWidget) -> dict[str, Any] | None:
