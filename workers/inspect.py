@@ -5,6 +5,7 @@ wrong with it. Loads a tokenizer, never weights.
 from __future__ import annotations
 
 import time
+from contextlib import closing
 from pathlib import Path
 from typing import get_args
 
@@ -122,7 +123,7 @@ def _linted(template: str) -> list[TemplateFinding]:
     if template in (AUTO, *OURS):
         return []
     text = template_text(template)
-    with TemplateTrial() as trial:
+    with closing(TemplateTrial()) as trial:
         check_renders(text, template_label(template), trial)
         return lint(text, trial, STAND_INS)
 

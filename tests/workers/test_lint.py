@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import closing
 
 import pytest
 
@@ -19,7 +20,7 @@ SOUND = TURNS + ASK
 
 @pytest.fixture(scope="module")
 def trial() -> Iterator[TemplateTrial]:
-    with TemplateTrial() as made:
+    with closing(TemplateTrial()) as made:
         yield made
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import closing
 from importlib.metadata import distribution
 from pathlib import Path
 from typing import Any
@@ -45,7 +46,7 @@ LOOP = "{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% end
 
 @pytest.fixture(scope="module")
 def trial() -> Iterator[TemplateTrial]:
-    with TemplateTrial() as made:
+    with closing(TemplateTrial()) as made:
         yield made
 
 

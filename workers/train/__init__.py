@@ -5,7 +5,7 @@ Read `_train` from top to bottom: rows, model, measurement, training, saving, me
 
 from __future__ import annotations
 
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -125,7 +125,7 @@ def _with_own_template(recipe: Recipe, folder: Path) -> Recipe:
     copy = folder / COPY
     if not copy.is_file():  # a job that was written by hand
         wire.write_atomically(copy, read_template(Path(template)).encode())
-    with TemplateTrial() as trial:
+    with closing(TemplateTrial()) as trial:
         check_renders(read_template(copy), template_label(template), trial)
     return msgspec.structs.replace(
         recipe, model=msgspec.structs.replace(recipe.model, template=str(copy))

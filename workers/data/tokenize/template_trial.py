@@ -11,7 +11,6 @@ import sys
 from collections.abc import Sequence
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
-from types import TracebackType
 from typing import Any, NamedTuple
 
 from workers.protocol.refusal import Refusal
@@ -53,15 +52,6 @@ class TemplateTrial:
     def __init__(self) -> None:
         self._child: Any = None
         self._pipe: Connection | None = None
-
-    def __enter__(self) -> TemplateTrial:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, fault: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:  # fmt: skip
-        self.close()
 
     def close(self) -> None:
         if self._child is not None and self._pipe is not None:
