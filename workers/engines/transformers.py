@@ -46,13 +46,13 @@ def load_for_training(recipe: Recipe, located: Located, tell: Tell = _silent) ->
     if recipe.training.gradient_checkpointing:
         model.config.use_cache = False
     if full:
-        _train_language_model(model)
+        train_language_model(model)
     else:
         model = with_adapter(model, recipe, tell, four_bit=four_bit)
     return Loaded(model, tokenizer, device, dtype)
 
 
-def _train_language_model(model: PreTrainedModel) -> None:
+def train_language_model(model: PreTrainedModel) -> None:
     """Every weight but those of towers, which text does not reach; PEFT freezes what adapters were
     merged into."""
     model.requires_grad_(False)
@@ -73,7 +73,7 @@ def load_reward_model_for_training(
     model = load_reward_model(located, torch.float32 if full else dtype, tell)
     set_padding(model, tokenizer.pad_token_id)
     if full:
-        _train_language_model(model)
+        train_language_model(model)
     else:
         model = with_adapter(model, recipe, tell, four_bit=False, task="SEQ_CLS")
     return Loaded(model, tokenizer, device, dtype)
