@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from importlib import import_module
@@ -11,6 +12,7 @@ from typing import Any
 import msgspec
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
+from trl.models.utils import disable_gradient_checkpointing
 
 from workers.engines import Loaded
 from workers.engines.tokenizer import load_tokenizer
@@ -22,9 +24,11 @@ from workers.protocol.recipe import Recipe
 from workers.protocol.rewards import Format
 from workers.protocol.stages import spec_of
 from workers.simulate import models
+from workers.simulate.contents import Contents, CudaPrecision
 from workers.simulate.steps import Batch, rows_of
 from workers.simulate.storages import LiveStorages
 from workers.train.context import TrainingContext
+from workers.train.ppo import SAMPLED_AT_ONCE
 
 PRECISIONS = {"auto": torch.bfloat16, "bf16": torch.bfloat16, "fp16": torch.bfloat16,
               "fp32": torch.float32}  # fmt: skip
@@ -49,6 +53,8 @@ class FakeRun:
         self._tokenizer: Any = load_tokenizer(locate_model("starter", folder, lambda _: None))
         self._closing = closing
         closing.enter_context(FakeTensorMode(allow_non_fake_inputs=True))
+        closing.enter_context(Contents(self._number, self.batch.true_of))
+        closing.enter_context(CudaPrecision())
         closing.enter_context(models.replacing_weights())
         self._others: dict[str, Any] = {}
         """Models beside the one that learns, by part."""
@@ -127,6 +133,36 @@ class FakeRun:
             optimizer.step()
         return counter.peak, counter.parts
 
+    @torch.no_grad()
+    def generate(self) -> Phase:
+        """The peak of sampling completions: of reading the prompts, and of the last token."""
+        policy = getattr(self.trainer.model, "policy", self.trainer.model)
+        policy.eval()
+        rows, options = self._sampled_at_once(), self.recipe.rl
+        sampling = {"do_sample": True, "temperature": options.temperature, "top_p": options.top_p,
+                    "max_new_tokens": 1, "return_dict_in_generate": True, "use_cache": True,
+                    "pad_token_id": self._tokenizer.pad_token_id}  # fmt: skip
+        with self._counting() as counter, disable_gradient_checkpointing(policy):
+            states = self.trainer.optimizer.optimizer.state.values()
+            counter.name("optimizer", (state for one in states for state in one.values()))
+            prompts = torch.ones(rows, self.batch.prompt, dtype=torch.long)
+            counter.restart()
+            mask = torch.ones_like(prompts)
+            cache = policy.generate(input_ids=prompts, attention_mask=mask, **sampling).past_key_values
+            for layer in cache.layers:
+                _lengthen(layer, self.batch.longest - 1)
+                counter.name("generation_cache", [layer.keys, layer.values])
+            ids = torch.ones(rows, self.batch.longest, dtype=torch.long)
+            mask = torch.ones_like(ids)
+            policy.generate(input_ids=ids, attention_mask=mask, past_key_values=cache, **sampling)
+        return counter.peak, counter.parts
+
+    def _sampled_at_once(self) -> int:
+        """Completions that are generated together."""
+        options = self.recipe.training
+        at_once = options.batch_size * options.gradient_accumulation
+        return min(at_once, SAMPLED_AT_ONCE) if self.spec.value_model else at_once
+
     def _inputs(self) -> Any:
         self.trainer._prepare_inputs = lambda inputs: inputs
         if self.spec.policy:
@@ -136,15 +172,17 @@ class FakeRun:
     @contextmanager
     def _counting(self) -> Iterator[LiveStorages]:
         vocabulary = self.model.config.get_text_config().vocab_size
-        with LiveStorages(vocabulary, self._answer) as counter:
+        with LiveStorages(vocabulary) as counter:
             own = "weights" if self.recipe.model.method == "full" else "adapter"
             counter.name("weights", models.frozen_storages(self.model))
             counter.name(own, (one for one in self.model.parameters() if one.requires_grad))
-            for part, model in self._others.items():
+            reference = getattr(self.trainer, "ref_model", None)
+            others = self._others | ({"reference": reference} if reference is not None else {})
+            for part, model in others.items():
                 counter.name(part, [*model.parameters(), *models.frozen_storages(model)])
             yield counter
 
-    def _answer(self, tensor: torch.Tensor) -> Any:
+    def _number(self, tensor: torch.Tensor) -> Any:
         """What a single number is taken for that the code reads: counts are of tokens, and rows
         that are asked for being alike are so where none is padded."""
         if tensor.dtype == torch.bool:
@@ -152,11 +190,27 @@ class FakeRun:
         return 1.0 if tensor.dtype.is_floating_point else self.batch.tokens
 
 
+def _lengthen(layer: Any, length: int) -> None:
+    """A layer's cache as it is after so many tokens; a sliding window keeps the last alone."""
+    window = getattr(layer, "sliding_window", None)
+    kept = min(length, window - 1) if window else length
+    for name in ("keys", "values"):
+        held = getattr(layer, name)
+        setattr(layer, name, held.new_empty((*held.shape[:2], kept, held.shape[3])))
+    if hasattr(layer, "cumulative_length"):
+        layer.cumulative_length = length
+
+
 def _pinned(recipe: Recipe, micro: int, longest: int, *, checkpointing: bool) -> Recipe:
     """The recipe with these, which the run would find out, and without what takes no memory."""
     options = recipe.training
+    spec, group = spec_of(recipe.stage, recipe.rl.algorithm), recipe.rl.group_size
+    accumulation = options.gradient_accumulation
+    if spec.grouped:  # whole groups are sampled together
+        whole = group // math.gcd(micro, group)
+        accumulation = -(-accumulation // whole) * whole
     training = msgspec.structs.replace(
-        options, batch_size=micro, gradient_checkpointing=checkpointing, max_length=longest,
+        options, batch_size=micro, gradient_accumulation=accumulation, gradient_checkpointing=checkpointing, max_length=longest,
         max_steps=1, precision="bf16" if options.precision == "fp16" else options.precision,
     )  # fmt: skip
     model = msgspec.structs.replace(recipe.model, template="auto", base="starter")

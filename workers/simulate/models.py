@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
+from torch._subclasses.fake_tensor import unset_fake_temporarily
 from transformers import CONFIG_MAPPING, BitsAndBytesConfig, PreTrainedConfig, PreTrainedModel
 
 from workers.engines.adapters import with_adapter
@@ -85,7 +86,8 @@ def pack(model: PreTrainedModel) -> None:
     kept = {id(model.get_output_embeddings())}
     head = [name for name, module in model.named_modules() if id(module) in kept]
     biases = {name: one.bias for name, one in model.named_modules() if isinstance(one, torch.nn.Linear)}
-    replace_with_bnb_linear(model, modules_to_not_convert=head, quantization_config=options)
+    with unset_fake_temporarily():  # its weights are a class of their own, which none fake is
+        replace_with_bnb_linear(model, modules_to_not_convert=head, quantization_config=options)
     for name, module in four_bit_layers(model):
         if biases[name] is not None:
             module.bias = biases[name]

@@ -48,6 +48,15 @@ class Batch:
     def tokens(self) -> int:
         return self.rows * self.longest
 
+    def true_of(self, mask: torch.Tensor) -> int:
+        """How much of a mask is true: of one for each row half, of one for each token those of the
+        completions."""
+        if mask.ndim == 1 and len(mask) == self.rows:
+            return -(-self.rows // 2)
+        if mask.ndim == 2 and abs(mask.shape[1] - self.longest) <= 1:
+            return mask.shape[0] * self.completion
+        return mask.numel()
+
     def features(self) -> list[dict[str, Any]]:
         """The rows of a dataset as the stage's trainer takes them."""
         return [self._feature(shorter=int(row > 0)) for row in range(self.rows)]
