@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from transformers import BitsAndBytesConfig, PreTrainedModel, PreTrainedTokenizerBase
 
+from workers.device import best_device
 from workers.engines import Loaded
 from workers.engines.adapters import language_model, merged_adapter, with_adapter
 from workers.engines.classes import Tell, open_scoring, open_speaking, set_padding
@@ -126,12 +127,6 @@ def load_weights(
     for adapter in located.adapters:
         model = merged_adapter(model, adapter)
     return model
-
-
-def best_device() -> str:
-    if torch.cuda.is_available():
-        return "cuda"
-    return "mps" if torch.backends.mps.is_available() else "cpu"
 
 
 def computing_dtype(precision: str, device: str) -> torch.dtype:

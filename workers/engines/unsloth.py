@@ -13,15 +13,12 @@ from typing import Any
 
 from unsloth import FastLanguageModel
 
+from workers.device import best_device
 from workers.engines import Loaded
 from workers.engines.adapters import ALL_LINEAR, named_layers
 from workers.engines.classes import Tell
 from workers.engines.tokenizer import tokenizer_for
-from workers.engines.transformers import (
-    best_device,
-    computing_dtype,
-    stop_at_end,
-)
+from workers.engines.transformers import computing_dtype, stop_at_end
 from workers.fetch import Located
 from workers.protocol.recipe import Recipe
 from workers.protocol.refusal import Refusal

@@ -35,13 +35,9 @@ class TrainedModel:
     """A sequence classifier with one output: its value is the reward."""
 
     def __init__(self, base: str, home: Path) -> None:
+        from workers.device import best_device
         from workers.engines.classes import set_padding
-        from workers.engines.transformers import (
-            best_device,
-            computing_dtype,
-            load_reward_model,
-            load_tokenizer,
-        )
+        from workers.engines.transformers import computing_dtype, load_reward_model, load_tokenizer
         from workers.fetch import locate_model
 
         located = locate_model(base, home, lambda text: None, reward_model=True)
