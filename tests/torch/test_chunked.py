@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from datasets import Dataset
+from peft import LoraConfig, get_peft_model
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 
 from tests.torch.tiny_families import SIZE
@@ -50,7 +50,8 @@ def family(name: str, words: int = 61) -> PreTrainedModel:
     from transformers import CONFIG_MAPPING
 
     torch.manual_seed(0)
-    config = CONFIG_MAPPING[name](**SIZE | {"vocab_size": words} | FAMILIES[name])
+    kind: Any = CONFIG_MAPPING[name]
+    config = kind(**SIZE | {"vocab_size": words} | FAMILIES[name])
     model = AutoModelForCausalLM.from_config(config).eval()
     with torch.no_grad():
         model.get_output_embeddings().weight.mul_(20)
@@ -58,8 +59,18 @@ def family(name: str, words: int = 61) -> PreTrainedModel:
 
 
 @pytest.fixture(autouse=True)
-def _small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
+def made(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Chunks are small; of how many tokens logits were made each time."""
+    sizes: list[int] = []
+    make = chunked.Source.logits
+
+    def logits(source: chunked.Source, hidden: torch.Tensor) -> torch.Tensor:
+        sizes.append(len(hidden))
+        return make(source, hidden)
+
     monkeypatch.setattr(chunked, "CHUNK", 7)
+    monkeypatch.setattr(chunked.Source, "logits", logits)
+    return sizes
 
 
 @pytest.mark.parametrize("name", FAMILIES)
@@ -92,3 +103,110 @@ def assert_same_gradients(model: Any, found: torch.Tensor, expected: torch.Tenso
         assert (mine is None) == (theirs is None)
         if mine is not None:
             torch.testing.assert_close(mine / largest, theirs / largest, atol=CLOSE, rtol=0)
+
+
+PAIRS = {
+    "prompt_ids": [[5, 6, 7], [8, 9], [10, 11, 12, 13]],
+    "chosen_ids": [[20, 21, 22, 2], [23, 2], [24, 25, 2]],
+    "rejected_ids": [[30, 2], [31, 32, 33, 34, 2], [35, 2]],
+}
+ANSWERS = {
+    "prompt_ids": PAIRS["prompt_ids"],
+    "completion_ids": PAIRS["chosen_ids"],
+    "label": [True, False, True],
+}
+KINDS: dict[str, tuple[Any, Any, dict[str, Any]]] = {
+    "dpo": (TokenizedDPO, DPOConfig, {}),
+    "kto": (TokenizedKTO, KTOConfig, {}),
+    "cpo": (TokenizedCPO, CPOConfig, {"cpo_alpha": 1.0, "loss_type": "sigmoid"}),
+    "simpo": (TokenizedCPO, CPOConfig, {"cpo_alpha": 0.0, "loss_type": "simpo"}),
+    "orpo": (TokenizedORPO, ORPOConfig, {}),
+}
+
+
+def trainer_of(kind: str, model: Any, folder: Path, tiny: Path, **options: Any) -> Any:
+    """A preference trainer, with a reference that is a little different where there is one."""
+    cls, config, fixed = KINDS[kind]
+    reference = {}
+    if kind in ("dpo", "kto"):
+        reference["ref_model"] = copy.deepcopy(model)
+        with torch.no_grad():
+            for weight in reference["ref_model"].parameters():
+                weight.add_(torch.randn_like(weight), alpha=0.02)
+    rows = Dataset.from_dict(ANSWERS if kind == "kto" else PAIRS)
+    return cls(
+        model=model,
+        args=config(
+            output_dir=str(folder), use_cpu=True, bf16=False, report_to="none", beta=0.3,
+            per_device_train_batch_size=3, max_length=64, gradient_checkpointing=False,
+            **fixed | options,
+        ),
+        train_dataset=rows,
+        eval_dataset=rows,
+        processing_class=AutoTokenizer.from_pretrained(tiny),
+        **reference,
+    )  # fmt: skip
+
+
+def assert_same_by_chunks(trainer: Any, made: list[int]) -> None:
+    """The loss of a batch, its gradients, and the metrics that are shown."""
+    batch = next(iter(trainer.get_train_dataloader()))
+    losses, metrics = [], []
+    for by_chunks in (True, False):
+        trainer.chunked = by_chunks
+        losses.append(trainer.compute_loss(trainer.model, dict(batch)))
+        found: dict[str, float] = {}
+        trainer.log(found)
+        assert made if by_chunks else not made
+        assert max(made, default=0) <= chunked.CHUNK
+        made.clear()
+        metrics.append({name: value for name, value in found.items() if "logits/" not in name})
+    torch.testing.assert_close(*losses, atol=CLOSE, rtol=CLOSE)
+    assert metrics[0] == pytest.approx(metrics[1], abs=1e-4)
+    assert_same_gradients(trainer.model, *losses)
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+def test_every_preference_loss_is_the_same_by_chunks(
+    tmp_path: Path, tiny: Path, made: list[int], loss: str
+) -> None:
+    trainer = trainer_of("dpo", family("llama"), tmp_path, tiny, label_smoothing=0.1,
+                         loss_type=[loss, "sft"], loss_weights=[1.0, 0.5])  # fmt: skip
+    assert_same_by_chunks(trainer, made)
+
+
+@pytest.mark.parametrize("name", ["llama", "gemma2", "granite"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_preference_stage_is_the_same_by_chunks(
+    tmp_path: Path, tiny: Path, made: list[int], kind: str, name: str
+) -> None:
+    assert_same_by_chunks(trainer_of(kind, family(name), tmp_path, tiny), made)
+
+
+@pytest.mark.parametrize(
+    "how",
+    [
+        {"target_modules": ["q_proj", "lm_head"]},
+        {"target_modules": ["q_proj"], "modules_to_save": ["lm_head"]},
+    ],
+)
+def test_a_head_with_an_adapter_is_called_as_it_was(
+    tmp_path: Path, tiny: Path, made: list[int], how: dict[str, Any]
+) -> None:
+    """The reference is the model with the adapter off, also where the head has one."""
+    model: Any = get_peft_model(family("llama"), LoraConfig(r=4, **how)).eval()
+    with torch.no_grad():
+        for weight in model.parameters():
+            if weight.requires_grad:
+                weight.add_(torch.randn_like(weight), alpha=0.05)
+    cls, config, _ = KINDS["dpo"]
+    rows = Dataset.from_dict(PAIRS)
+    trainer = cls(
+        model=model,
+        args=config(output_dir=str(tmp_path), use_cpu=True, bf16=False, report_to="none",
+                    per_device_train_batch_size=3, max_length=64, gradient_checkpointing=False),
+        train_dataset=rows,
+        processing_class=AutoTokenizer.from_pretrained(tiny),
+    )  # fmt: skip
+    model.delete_adapter("ref")  # TRL's copy, as in `drop_reference_copy`
+    assert_same_by_chunks(trainer, made)

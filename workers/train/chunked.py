@@ -226,7 +226,8 @@ class DeferredLogits:
         if function is torch.tanh and not named:
             return args[0]._then(torch.tanh)
         if function is cross_entropy and not any(map(named.get, REWEIGHING)):
-            return _cross_entropy(*args, named["ignore_index"], named["reduction"])
+            logits, labels = args[:2]
+            return _cross_entropy(logits, labels, named["ignore_index"], named["reduction"])
         given = [one.tensor() if isinstance(one, cls) else one for one in args]
         also = {name: one.tensor() if isinstance(one, cls) else one for name, one in named.items()}
         return function(*given, **also)

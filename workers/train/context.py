@@ -9,7 +9,7 @@ import importlib.metadata
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import msgspec
 import torch
@@ -41,6 +41,9 @@ PINNED = (
     "torch", "transformers", "trl", "peft", "accelerate", "datasets", "bitsandbytes", "tokenizers",
     "math-verify", "unsloth", "vllm",
 )  # fmt: skip
+LossPath = Literal["trl", "chunked", "plain"]
+"""By TRL's own shortcut where a stage has one, by the model's own head for some tokens at a time,
+or over all logits at once."""
 TEMPLATE = "chat_template.jinja"
 """Where a checkpoint has its tokenizer's chat template."""
 SAMPLED_PROMPTS = 2
@@ -59,8 +62,8 @@ class TrainingContext:
     held_out: Rows
     closing: ExitStack
     """What is to be ended with the run, for example the rewards' sandbox."""
-    plain_loss: bool = False
-    """Take the model's own loss instead of TRL's faster one."""
+    loss: LossPath = "trl"
+    """How the trainer comes to its loss; each is tried where the one before it is found wrong."""
     _rewards: Rewards | None = None
 
     @property

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -73,6 +74,7 @@ def build_trainer(context: TrainingContext) -> Trainer:
     reference = copy.deepcopy(policy) if full else None  # else the policy without its adapter
     value_model = load_value_model(context, rewards)
     models = PolicyAndValue(policy, value_model, context.recipe.rl.temperature)
+    models.chunked = context.loss != "plain"
     if context.recipe.training.gradient_checkpointing:
         models.checkpoint_gradients(adapters=not full)
     return PPOTrainer(context, models, reference, prompts, rewards)
@@ -86,7 +88,10 @@ def compare(context: TrainingContext, trainer: Trainer) -> Compared:
     width, temperature = len(ids) // 2, context.recipe.rl.temperature
     given = torch.tensor([ids], device=trainer.args.device)  # (1, tokens)
     seen = torch.ones_like(given, dtype=torch.bool)
-    ours = log_probabilities(trainer.models.policy, given, seen, width, temperature)
+    models = trainer.models
+    ours = log_probabilities(
+        models.policy, given, seen, width, temperature, chunked=models.chunked
+    )
     own = own_log_probabilities(context.loaded.model, ids, temperature)
     return Compared("log-probability", float(ours.sum()), float(own[-width:].sum()))
 
@@ -338,11 +343,12 @@ class PPOTrainer(Trainer):
     ) -> torch.Tensor:
         """Of the model that training began with, (B, T)."""
         policy, temperature = self.models.policy, self._options.temperature
-        with self.accelerator.autocast():
-            if self._reference is not None:
-                return log_probabilities(self._reference, ids, seen, width, temperature)
-            with policy.disable_adapter():
-                return log_probabilities(policy, ids, seen, width, temperature)
+        model = policy if self._reference is None else self._reference
+        other = policy.disable_adapter() if self._reference is None else nullcontext()
+        with self.accelerator.autocast(), other:
+            return log_probabilities(
+                model, ids, seen, width, temperature, chunked=self.models.chunked
+            )
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Adds the step's metrics, under their names on the wire."""
