@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -11,11 +12,13 @@ import torch
 from datasets import Dataset
 from peft import LoraConfig, get_peft_model
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
+from trl import GRPOConfig, RLOOConfig
 
 from tests.torch.tiny_families import SIZE
 from workers.protocol.options import options_of
 from workers.protocol.recipe import Preference
 from workers.train import chunked
+from workers.train.grpo import LoggedGRPOTrainer, LoggedRLOOTrainer
 from workers.train.tokenized import (
     CPOConfig,
     DPOConfig,
@@ -26,6 +29,7 @@ from workers.train.tokenized import (
     TokenizedKTO,
     TokenizedORPO,
 )
+from workers.train.value_model import log_probabilities
 
 CLOSE = 1e-5
 FAMILIES: dict[str, dict[str, Any]] = {
@@ -148,9 +152,9 @@ def trainer_of(kind: str, model: Any, folder: Path, tiny: Path, **options: Any) 
     )  # fmt: skip
 
 
-def assert_same_by_chunks(trainer: Any, made: list[int]) -> None:
+def assert_same_by_chunks(trainer: Any, made: list[int], batch: Any = None) -> None:
     """The loss of a batch, its gradients, and the metrics that are shown."""
-    batch = next(iter(trainer.get_train_dataloader()))
+    batch = batch or next(iter(trainer.get_train_dataloader()))
     losses, metrics = [], []
     for by_chunks in (True, False):
         trainer.chunked = by_chunks
@@ -210,3 +214,48 @@ def test_a_head_with_an_adapter_is_called_as_it_was(
     )  # fmt: skip
     model.delete_adapter("ref")  # TRL's copy, as in `drop_reference_copy`
     assert_same_by_chunks(trainer, made)
+
+
+@pytest.mark.parametrize("name", ["llama", "gemma2", "granite"])
+@pytest.mark.parametrize("kind", [LoggedGRPOTrainer, LoggedRLOOTrainer])
+def test_policy_gradients_are_the_same_by_chunks(
+    tmp_path: Path, tiny: Path, made: list[int], kind: Any, name: str
+) -> None:
+    model, tokenizer = family(name), AutoTokenizer.from_pretrained(tiny)
+    functions = SimpleNamespace(functions=[lambda **_: [0.0]], rewards=None)
+    context = SimpleNamespace(loaded=SimpleNamespace(model=model, tokenizer=tokenizer))
+    config = GRPOConfig if kind is LoggedGRPOTrainer else RLOOConfig
+    trainer = kind(
+        context,
+        functions,
+        model=model,
+        args=config(output_dir=str(tmp_path), use_cpu=True, bf16=False, report_to="none",
+                    temperature=0.7, beta=0.0, num_generations=2, per_device_train_batch_size=4,
+                    gradient_checkpointing=False),
+        train_dataset=Dataset.from_dict({"prompt": ["a", "b"]}),
+        processing_class=tokenizer,
+    )  # fmt: skip
+    prompts, completions = torch.randint(3, 61, (4, 5)), torch.randint(3, 61, (4, 9))
+    mask = torch.ones_like(completions)
+    mask[1, 4:] = 0
+    old = torch.full((4, 9), -3.0)
+    batch = {
+        "prompt_ids": prompts, "prompt_mask": torch.ones_like(prompts),
+        "completion_ids": completions, "completion_mask": mask,
+        "advantages": torch.tensor([1.0, -0.5, 0.3, -2.0]), "num_items_in_batch": mask.sum(),
+        "old_per_token_logps": old, "old_logps": old.sum(1),
+    }  # fmt: skip
+    assert_same_by_chunks(trainer, made, batch)
+
+
+@pytest.mark.parametrize("name", ["llama", "gemma2", "granite"])
+def test_ppos_log_probabilities_are_the_same_by_chunks(made: list[int], name: str) -> None:
+    model, ids = family(name), torch.randint(3, 61, (3, 12))
+    seen = torch.ones_like(ids, dtype=torch.bool)
+    seen[0, :3] = False
+    by_chunks, plain = (
+        log_probabilities(model, ids, seen, 8, 0.9, chunked=chunked) for chunked in (True, False)
+    )
+    assert made
+    torch.testing.assert_close(by_chunks, plain, atol=CLOSE, rtol=0)
+    assert_same_gradients(model, by_chunks.square().sum(), plain.square().sum())

@@ -27,7 +27,7 @@ from transformers import Trainer, TrainingArguments
 
 from workers.data.reader import Row
 from workers.data.tokenize.completion import completion_text, cut_while_thinking
-from workers.evaluate import Measured, turn_ends
+from workers.evaluate import OWN_DISTRIBUTION, Measured, turn_ends
 from workers.protocol.coverage import coverage
 from workers.protocol.refusal import Refusal
 from workers.protocol.rollouts import Group, Rollouts
@@ -46,9 +46,6 @@ SAMPLED_AT_ONCE = 64
 """Completions generated together, as in TRL."""
 HEAD = 16
 """Tokens at the end of a prompt, among which a thought may be opened."""
-UNCHANGED: dict[str, Any] = {"top_k": 0, "top_p": 1.0, "repetition_penalty": 1.0}
-"""Samples from the policy's own distribution, whatever the model's generation_config says."""
-
 Prompt = tuple[Row, list[int]]
 """A row and its rendered prompt's token ids."""
 
@@ -57,11 +54,9 @@ def build_trainer(context: TrainingContext) -> Trainer:
     """The loop below on the recipe's prompts and rewards.
 
     Raises:
-        Refusal: the tokenizer has no padding of its own, there are fewer prompts than a batch
-            takes, or the value model does not fit.
+        Refusal: there are fewer prompts than a batch takes, or the value model does not fit.
     """
     rewards = context.open_rewards()
-    _require_padding(context.loaded.tokenizer)
     prompts = fitting_prompts(context)
     batch = _batch_size(context)
     if len(prompts) < batch:
@@ -101,15 +96,6 @@ def measure(context: TrainingContext, trainer: Trainer) -> Measured:
     assert isinstance(trainer, PPOTrainer)
     longest = context.recipe.rl.max_completion_tokens
     return evaluate_rewards(context, trainer, trainer.rewards, longest)
-
-
-def _require_padding(tokenizer: Any) -> None:
-    if tokenizer.pad_token_id is None or tokenizer.pad_token_id == tokenizer.eos_token_id:
-        raise Refusal(
-            "The model has no token for padding beside its end token.",
-            "PPO finds the end of an answer by its padding, so the end itself would not be learnt.",
-            "Set pad_token in the tokenizer to an unused token, or set rl.algorithm = 'rloo'.",
-        )
 
 
 def _batch_size(context: TrainingContext) -> int:
@@ -329,7 +315,9 @@ class PPOTrainer(Trainer):
                     attention_mask=shown.long(),
                     do_sample=True,
                     temperature=self._options.temperature,
-                    **UNCHANGED,
+                    top_k=0,
+                    top_p=1.0,
+                    **OWN_DISTRIBUTION,
                     max_new_tokens=self._options.max_completion_tokens,
                     eos_token_id=sorted(self._ends),
                     pad_token_id=padding,
