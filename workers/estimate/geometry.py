@@ -32,7 +32,7 @@ class Family(NamedTuple):
     """Whether attention scores are held whole, for want of a kernel that takes the family's."""
     double_norm: bool = False
     """Whether a norm computes on in 32 bits after it has been scaled by its weight."""
-    defaults: Mapping[str, Any] = {}  # noqa: RUF012
+    defaults: Mapping[str, Any] = {}
     """What its config.json may leave out."""
 
 
@@ -270,6 +270,11 @@ def _tower(vision: Mapping[str, Any] | None, text: Mapping[str, Any], kind: str)
 def _published() -> dict[str, dict[str, Any]]:
     path = assets_folder() / "catalogue" / "geometries.json"
     return json.loads(path.read_bytes())
+
+
+def known_models() -> list[str]:
+    """The hub ids whose sizes are known here."""
+    return list(_published())
 
 
 def known_config(model: str) -> dict[str, Any] | None:

@@ -125,9 +125,7 @@ def _with_overhead(counted: dict[str, int]) -> Estimate:
         "context": (context_low + context_high) // 2,
         "fragmentation": (slack_low + slack_high) // 2,
     }
-    return Estimate(
-        parts, subtotal + context_low + slack_low, subtotal + context_high + slack_high
-    )
+    return Estimate(parts, subtotal + context_low + slack_low, subtotal + context_high + slack_high)
 
 
 def _shape(recipe: Recipe, micro: int, longest: int, *, checkpointing: bool) -> Shape:
@@ -156,7 +154,7 @@ def _resident(recipe: Recipe, geometry: Geometry, beside: Beside) -> dict[str, i
         "weights": weights,
         "adapter": 0 if full else SINGLE * trained,
         "gradients": SINGLE * trained,
-        "optimizer": optimizer_bytes(trained, recipe.training.optimizer),
+        "optimizer": optimizer_bytes(trained, _optimizer(recipe)),
         "reference": weights if full and _holds_reference(recipe) else 0,
     }
     if beside.teacher:
@@ -182,7 +180,7 @@ def _scoring(geometry: Geometry) -> int:
 def _value_bytes(recipe: Recipe, geometry: Geometry) -> int:
     """The value model with its adapter, gradients and optimizer."""
     trained = trained_weights(geometry, recipe)
-    states = SINGLE * trained + optimizer_bytes(trained, recipe.training.optimizer)
+    states = SINGLE * trained + optimizer_bytes(trained, _optimizer(recipe))
     if recipe.model.method == "full":
         return SINGLE * _scoring(geometry) + states
     return HALF * _scoring(geometry) + SINGLE * trained + states
@@ -234,3 +232,7 @@ def _sampling(recipe: Recipe, geometry: Geometry, together: int, longest: int) -
     """While completions are sampled: keys and values of all tokens so far, and the next logits."""
     cache = HALF * 2 * geometry.key * geometry.layers * longest * together
     return {"generation_cache": cache, "logits": together * 4 * SINGLE * geometry.vocabulary}
+
+
+def _optimizer(recipe: Recipe) -> str:
+    return getattr(recipe.training, "optimizer", "auto")
