@@ -60,7 +60,7 @@ FAMILIES: dict[str, Family] = {
     "apertus": Family(query_norm="head", gated=False),
     "gpt_oss": Family(query_bias=True, output_bias=True, eager=True),
 }
-"""By `model_type`, as Transformers 5.17 builds them. Others are unknown here: they are simulated."""
+"""By `model_type`, as Transformers 5.17 builds them. Others are unknown here and are simulated."""
 WHOLE = {"gemma3": "gemma3_text", "mistral3": "mistral"}
 """Models with a tower for pictures, and the language model in them where they do not name it."""
 
