@@ -39,6 +39,8 @@ class Overlay:
     space_bytes: int
     use: str
     """How it is chosen, once it is there."""
+    over: tuple[str, ...] = ()
+    """Other overlays whose packages it sees before those of .venv, where they are there."""
     require: Callable[[], None] = nothing
     """Raises SetupError where it cannot be had."""
 
@@ -78,6 +80,7 @@ KNOWN = {
         arguments=("--no-deps", "-r"),
         proof="from unsloth import FastLanguageModel; import workers.protocol, trl",
         space_bytes=1 * GB,
+        over=("vllm",),  # for its fast inference
         use="Choose it with model.engine = 'unsloth'.",
     ),
     "vllm": Overlay(
@@ -113,8 +116,11 @@ def make_overlay(overlay: Overlay) -> None:
     call(PYTHON, "-m", "venv", "--without-pip", overlay.folder)
     base = packages()
     own = overlay.folder.joinpath(*base.parts[-2 if WINDOWS else -3 :])
-    line = f"import site; site.addsitedir({str(base)!r})"  # after its own, with their .pth files
-    (own / "finetune_studio.pth").write_text(f"{line}\n", "utf-8")
+    inner = own.relative_to(overlay.folder)
+    below = [*(str(KNOWN[name].folder / inner) for name in overlay.over), str(base)]
+    # Behind its own, and with what their .pth files name.
+    lines = [f"import site; site.addsitedir({folder!r})\n" for folder in below]
+    (own / "finetune_studio.pth").write_text("".join(lines), "utf-8")
     call(overlay.python, "-m", "pip", "--disable-pip-version-check", "--no-input", "install",
          *overlay.arguments, overlay.pins)  # fmt: skip
     call(overlay.python, "-c", overlay.proof)

@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import unsloth  # noqa: F401  isort: skip
 
+import importlib.util
+import os
 from typing import Any
 
 from unsloth import FastLanguageModel
@@ -50,6 +52,7 @@ def load_for_training(recipe: Recipe, located: Located, tell: Tell) -> Loaded:
         full_finetuning=full,
         float32_mixed_precision=full or None,  # small steps are lost in 16-bit weights
         trust_remote_code=False,
+        **_fast_inference(recipe, device),
     )
     if not full:
         every = recipe.lora.targets.startswith(ALL_LINEAR)
@@ -68,6 +71,21 @@ def load_for_training(recipe: Recipe, located: Located, tell: Tell) -> Loaded:
 
 PROJECTIONS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
 """Unsloth's kernels know these by name; `all-linear` means all of them."""
+
+
+def _fast_inference(recipe: Recipe, device: str) -> dict[str, Any]:
+    """Unsloth's own vLLM over the very weights that are trained, where completions are sampled and
+    vLLM is in its environment. It takes four-bit weights too."""
+    if (
+        recipe.stage != "grpo"
+        or recipe.model.method == "full"
+        or recipe.rl.fast_generation == "transformers"
+        or device != "cuda"
+        or importlib.util.find_spec("vllm") is None
+    ):
+        return {}
+    os.environ.setdefault("UNSLOTH_VLLM_STANDBY", "1")  # its cache is given back between batches
+    return {"fast_inference": True, "max_lora_rank": recipe.lora.rank}
 
 
 def longest_sequence(recipe: Recipe) -> int:

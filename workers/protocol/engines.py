@@ -15,10 +15,11 @@ def may_sample_with_vllm(recipe: Recipe) -> bool:
     """Whether vLLM could write a run's completions.
 
     It holds the policy's weights in 16 bits and is given the trained ones, adapter merged, after
-    each step: four-bit weights would be rounded again each time, and lose what is learnt.
+    each step: four-bit weights would be rounded again each time, and lose what is learnt. Unsloth's
+    own vLLM reads the very weights that learn, four-bit ones too.
     """
     return (
         spec_of(recipe.stage, recipe.rl.algorithm).grouped
         and recipe.rl.fast_generation != "transformers"
-        and recipe.model.method != "qlora"
+        and (recipe.model.method != "qlora" or recipe.model.engine == "unsloth")
     )
