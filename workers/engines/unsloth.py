@@ -23,6 +23,7 @@ from workers.engines.classes import Tell
 from workers.engines.tokenizer import tokenizer_for
 from workers.engines.transformers import computing_dtype, stop_at_end
 from workers.fetch import Located, model_type
+from workers.protocol.batches import with_checkpointing
 from workers.protocol.recipe import Recipe
 from workers.protocol.stages import spec_of
 
@@ -39,8 +40,9 @@ def load_for_training(recipe: Recipe, located: Located, tell: Tell) -> Loaded:
     Raises:
         Refusal: for fp16 on a family that overflows in it.
     """
-    options = recipe.training
     device = best_device()
+    recipe = with_checkpointing(recipe, device)
+    options = recipe.training
     dtype = computing_dtype(options.precision, device, model_type(located.folder))
     full = recipe.model.method == "full"
     tokenizer = tokenizer_for(recipe.model, located, recipe.stage)

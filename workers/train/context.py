@@ -24,12 +24,19 @@ from workers.fetch import Located, fingerprint
 from workers.folders import write_folder
 from workers.host import Host
 from workers.protocol import jobs
+from workers.protocol.batches import (
+    Batches,
+    checkpointing,
+    divided,
+    effective_batch,
+    with_effective_batch,
+)
 from workers.protocol.checkpoints import CHECKPOINTS
 from workers.protocol.coverage import coverage
 from workers.protocol.events import Evaluated, Metrics, Note, Phase, Resolved, Sampled
 from workers.protocol.metrics import METRICS
 from workers.protocol.recipe import Recipe
-from workers.protocol.stages import spec_of
+from workers.protocol.stages import TINY, spec_of
 from workers.protocol.templates import fingerprint as fingerprint_of_text
 from workers.protocol.wire import finite
 from workers.rewards import Rewards
@@ -45,6 +52,8 @@ TEMPLATE = "chat_template.jinja"
 """Where a checkpoint has its tokenizer's chat template."""
 SAMPLED_PROMPTS = 2
 SAMPLE_TOKENS = 96
+AT_ONCE = 8
+"""Examples at once where memory was not looked at."""
 
 
 @dataclass
@@ -59,9 +68,20 @@ class TrainingContext:
     held_out: Rows
     closing: ExitStack
     """What is to be ended with the run, for example the rewards' sandbox."""
+    batches: Batches = Batches(0, 0)  # noqa: RUF009 (a tuple)
+    """What each step really consists of."""
+    checkpointing: bool = False
+    """Whether activations are computed anew instead of kept."""
     plain_loss: bool = False
     """Take the model's own loss instead of TRL's faster one."""
     _rewards: Rewards | None = None
+
+    def __post_init__(self) -> None:
+        self.checkpointing = checkpointing(self.recipe, self.loaded.device)
+        parameters = self.loaded.model.num_parameters()
+        largest = effective_batch(self.recipe, parameters) if parameters < TINY else AT_ONCE
+        self.batches = divided(self.recipe, largest, parameters)
+        self.recipe = with_effective_batch(self.recipe, self.batches.effective)
 
     @property
     def checkpoints(self) -> Path:
@@ -111,9 +131,9 @@ def common_arguments(context: TrainingContext) -> dict[str, Any]:
         "warmup_steps": options.warmup_ratio,  # below 1 it is a share of the steps
         "weight_decay": options.weight_decay,
         "max_grad_norm": options.max_grad_norm,
-        "per_device_train_batch_size": options.batch_size,
-        "gradient_accumulation_steps": options.gradient_accumulation,
-        "gradient_checkpointing": options.gradient_checkpointing,
+        "per_device_train_batch_size": context.batches.micro,
+        "gradient_accumulation_steps": context.batches.accumulation,
+        "gradient_checkpointing": context.checkpointing,
         "seed": options.seed,
         "data_seed": options.seed,
         "save_strategy": "steps" if options.save_every_steps else "no",
@@ -157,6 +177,11 @@ def resolve(context: TrainingContext, datasets: list[dict[str, Any]]) -> None:
             p.numel() for p in loaded.model.parameters() if p.requires_grad
         ),
     }  # fmt: skip
+    micro, accumulation = context.batches
+    batch = {
+        "effective": micro * accumulation, "micro": micro, "accumulation": accumulation,
+        "checkpointing": int(context.checkpointing),
+    }  # fmt: skip
     resolved = jobs.Resolved(
         versions=versions,
         device=loaded.device,
@@ -165,10 +190,11 @@ def resolve(context: TrainingContext, datasets: list[dict[str, Any]]) -> None:
         model=model,
         datasets=datasets,
         seeds={"training": recipe.training.seed},
+        batch=batch,
     )
     host.resolve(msgspec.structs.replace(host.job, resolved=resolved))
     details = {"model": model, "datasets": datasets, "device": resolved.device,
-               "precision": resolved.precision}  # fmt: skip
+               "precision": resolved.precision, "batch": batch}  # fmt: skip
     host.emit(Resolved(versions=versions, details=details))
 
 

@@ -67,13 +67,13 @@ def build_trainer(context: TrainingContext) -> Trainer:
         raise Refusal(
             f"There are {len(prompts)} prompts for batches of {batch}.",
             "PPO takes a whole batch of different prompts in each step.",
-            "Lower training.batch_size or gradient_accumulation, or bring more prompts.",
+            "Lower training.effective_batch_size, or bring more prompts.",
         )
     policy, full = context.loaded.model, context.recipe.model.method == "full"
     reference = copy.deepcopy(policy) if full else None  # else the policy without its adapter
     value_model = load_value_model(context, rewards)
     models = PolicyAndValue(policy, value_model, context.recipe.rl.temperature)
-    if context.recipe.training.gradient_checkpointing:
+    if context.checkpointing:
         models.checkpoint_gradients(adapters=not full)
     return PPOTrainer(context, models, reference, prompts, rewards)
 
@@ -108,7 +108,7 @@ def _require_padding(tokenizer: Any) -> None:
 
 
 def _batch_size(context: TrainingContext) -> int:
-    return context.recipe.training.batch_size * context.recipe.training.gradient_accumulation
+    return context.batches.effective
 
 
 def _arguments(context: TrainingContext, prompts: int) -> TrainingArguments:
@@ -184,7 +184,7 @@ class PPOTrainer(Trainer):
             reference.to(self.args.device).eval().requires_grad_(False)
         self._context = context
         self._options = context.recipe.rl
-        self._at_once = context.recipe.training.batch_size
+        self._at_once = context.batches.micro
         self._tokenizer: Any = context.loaded.tokenizer
         self._ends = turn_ends(context.loaded.model, context.loaded.tokenizer)
         self._values: dict[str, float] = {}

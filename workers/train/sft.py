@@ -46,7 +46,7 @@ def build_trainer(context: TrainingContext) -> SFTTrainer:
         args=SFTConfig(
             **common_arguments(context),
             **NO_ROUTER_LOSS,
-            per_device_eval_batch_size=options.batch_size,
+            per_device_eval_batch_size=context.batches.micro,
             max_length=options.max_length,
             packing=options.packing,
             loss_type="nll" if context.plain_loss else "chunked_nll",
