@@ -6,7 +6,7 @@ a usual batch is taken here.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -71,13 +71,22 @@ class CudaPrecision(TorchFunctionMode):
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
-        if func is torch.Tensor.backward:  # what is checkpointed computes again in there
-            with self:
-                return torch.autograd.backward(args[0])
+        if func is torch.Tensor.backward:
+            return self._backward([args[0]], [torch.ones_like(args[0])])
+        if func is torch.autograd.backward:
+            return self._backward(*args)
         if func in IN_32_BITS and torch.is_autocast_enabled("cpu"):
             args = tuple(_wide(one) for one in args)
             kwargs = {name: _wide(one) for name, one in kwargs.items()}
         return func(*args, **kwargs)
+
+    def _backward(self, losses: Sequence[torch.Tensor], grads: Sequence[torch.Tensor]) -> None:
+        """The backward pass in this mode, for what is checkpointed computes again in there;
+        PyTorch's own function would leave it."""
+        with self:
+            engine: Any = torch.autograd.graph._engine_run_backward
+            engine(tuple(losses), tuple(grads), False, False, (), allow_unreachable=True,
+                   accumulate_grad=True)  # fmt: skip
 
 
 def _wide(given: Any) -> Any:

@@ -56,6 +56,7 @@ class FakeRun:
         closing.enter_context(Contents(self._number, self.batch.true_of))
         closing.enter_context(CudaPrecision())
         closing.enter_context(models.replacing_weights())
+        self._true = not self.batch.padded
         self._others: dict[str, Any] = {}
         """Models beside the one that learns, by part."""
 
@@ -138,6 +139,7 @@ class FakeRun:
         """The peak of sampling completions: of reading the prompts, and of the last token."""
         policy = getattr(self.trainer.model, "policy", self.trainer.model)
         policy.eval()
+        self._true = True  # all completions have ended
         rows, options = self._sampled_at_once(), self.recipe.rl
         sampling = {"do_sample": True, "temperature": options.temperature, "top_p": options.top_p,
                     "max_new_tokens": 1, "return_dict_in_generate": True, "use_cache": True,
@@ -186,7 +188,7 @@ class FakeRun:
         """What a single number is taken for that the code reads: counts are of tokens, and rows
         that are asked for being alike are so where none is padded."""
         if tensor.dtype == torch.bool:
-            return not self.batch.padded
+            return self._true
         return 1.0 if tensor.dtype.is_floating_point else self.batch.tokens
 
 
