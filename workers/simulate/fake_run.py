@@ -15,10 +15,12 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from trl.models.utils import disable_gradient_checkpointing
 
 from workers.engines import Loaded
+from workers.engines.adapters import train_in_32_bits
 from workers.engines.tokenizer import load_tokenizer
 from workers.fetch import locate_model
 from workers.host import Host
 from workers.protocol import wire
+from workers.protocol.batches import effective_batch
 from workers.protocol.jobs import Job, Train
 from workers.protocol.recipe import Recipe
 from workers.protocol.rewards import Format
@@ -76,13 +78,16 @@ class FakeRun:
             self._others["reward_model"] = models.scoring(reward or config, self.dtype, padding)
         if self.spec.value_model:
             value = models.scoring(reward or config, weights, padding)
-            self._others["value_model"] = models.trained(value, self.recipe, task="SEQ_CLS")
+            value = models.trained(value, self.recipe, task="SEQ_CLS")
+            adapted = hasattr(value, "get_base_model")
+            self._others["value_model"] = value.get_base_model() if adapted else value
         self.model: Any = model
         self.trainer: Any = self._trainer()
 
     def _trainer(self) -> Any:
         loaded = Loaded(self.model, self._tokenizer, "cpu", self.dtype)
         located = locate_model("starter", self._host.folder, lambda _: None)
+        self.model.config._name_or_path = str(located.folder)  # TRL reads a reference from there
         rows = rows_of(max(8, self.batch.rows * self.recipe.training.gradient_accumulation))
         context = TrainingContext(
             self.recipe, self._host, loaded, located, rows, [], self._closing
@@ -92,9 +97,7 @@ class FakeRun:
             trainer = stage.build_trainer(context)
         trainer._prepare_for_training(1, None, None)
         trainer.current_gradient_accumulation_steps = trainer.args.gradient_accumulation_steps
-        for weight in trainer.model.parameters():
-            if weight.requires_grad:
-                weight.data = weight.data.float()
+        train_in_32_bits(trainer.model)
         if self.recipe.training.gradient_checkpointing and self.spec.trainer != "ppo":
             trainer.model.gradient_checkpointing_enable()
         return trainer
@@ -129,7 +132,7 @@ class FakeRun:
                 counter.name("gradients", [weight.grad])
                 weight.register_post_accumulate_grad_hook(lambda one: counter.name("gradients", [one.grad]))
             counter.restart()
-            trainer.training_step(trainer.model_wrapped, inputs, None)
+            self._forward_and_backward(inputs)
             trainer.accelerator.clip_grad_norm_(trained, 1.0)
             optimizer.step()
         return counter.peak, counter.parts
@@ -165,8 +168,18 @@ class FakeRun:
         at_once = options.batch_size * options.gradient_accumulation
         return min(at_once, SAMPLED_AT_ONCE) if self.spec.value_model else at_once
 
+    def _forward_and_backward(self, inputs: Any) -> None:
+        trainer = self.trainer
+        if not self.spec.value_model:
+            trainer._prepare_inputs = lambda given: given  # GRPO's samples completions
+            trainer.training_step(trainer.model_wrapped, inputs, None)
+            return
+        trainer.model_wrapped.train()
+        trainer.accelerator.backward(trainer.losses(trainer.model_wrapped, inputs)["loss"])
+
     def _inputs(self) -> Any:
-        self.trainer._prepare_inputs = lambda inputs: inputs
+        if self.spec.value_model:
+            return self.batch.of_ppo()
         if self.spec.policy:
             return self.batch.sampled(reference=bool(self.recipe.rl.kl_coefficient))
         return dict(self.trainer.data_collator(self.batch.features()))
@@ -205,15 +218,17 @@ def _lengthen(layer: Any, length: int) -> None:
 
 def _pinned(recipe: Recipe, micro: int, longest: int, *, checkpointing: bool) -> Recipe:
     """The recipe with these, which the run would find out, and without what takes no memory."""
-    options = recipe.training
     spec, group = spec_of(recipe.stage, recipe.rl.algorithm), recipe.rl.group_size
-    accumulation = options.gradient_accumulation
+    accumulation = max(1, effective_batch(recipe) // micro)
     if spec.grouped:  # whole groups are sampled together
         whole = group // math.gcd(micro, group)
         accumulation = -(-accumulation // whole) * whole
+    options = recipe.training
     training = msgspec.structs.replace(
-        options, batch_size=micro, gradient_accumulation=accumulation, gradient_checkpointing=checkpointing, max_length=longest,
-        max_steps=1, precision="bf16" if options.precision == "fp16" else options.precision,
+        options, effective_batch_size=micro * accumulation, batch_size=micro,
+        gradient_accumulation=accumulation, gradient_checkpointing=checkpointing,
+        max_length=longest, max_steps=1,
+        precision="bf16" if options.precision == "fp16" else options.precision,
     )  # fmt: skip
     model = msgspec.structs.replace(recipe.model, template="auto", base="starter")
     return msgspec.structs.replace(
