@@ -14,7 +14,7 @@ from typing import Any
 
 import msgspec
 
-from workers.folders import sha256_of, sha256_of_files, write_folder
+from workers.folders import Hashes, sha256_of, sha256_of_files, write_folder
 from workers.protocol import wire
 from workers.protocol.assets import assets_folder
 from workers.protocol.jobs import Train
@@ -26,6 +26,9 @@ from workers.snapshot import original_of, quantized_by, require_trainable
 HUB_FILES = ["*.json", "*.safetensors", "*.jinja", "tokenizer.model", "merges.txt", "vocab.txt"]
 SMOLLM2_FILE = "SmolLM2-135M-Instruct.Q4_1.gguf"
 MANIFEST = "manifest.json"
+HASHES = "hashes.json"
+MISTRALS = "consolidated*.safetensors"
+"""The same weights once more, under names that Transformers does not read."""
 CARD = "README.md"
 
 
@@ -121,7 +124,7 @@ def _checked(folder: Path) -> Path:
             "It holds no config.json.",
             "Name the folder that holds config.json and the .safetensors files.",
         )
-    if not any(folder.glob("*.safetensors")):
+    if all(path.match(MISTRALS) for path in folder.glob("*.safetensors")):
         raise Refusal(
             f"The model in {folder} has no .safetensors file.",
             "Older .bin weights are pickles, which can run code when opened, and are not read.",
@@ -246,7 +249,9 @@ def _from_hub(repository: str, say: Callable[[str], None]) -> Path:
     try:
         first = Path(snapshot_download(repository, allow_patterns=["config.json", CARD]))
         _require_configured(first, repository)
-        return Path(snapshot_download(repository, allow_patterns=HUB_FILES))
+        return Path(
+            snapshot_download(repository, allow_patterns=HUB_FILES, ignore_patterns=[MISTRALS])
+        )
     except GatedRepoError as fault:
         raise Refusal(
             f"{repository} asks for consent before it can be fetched.",
@@ -268,6 +273,17 @@ def _from_hub(repository: str, say: Callable[[str], None]) -> Path:
         ) from fault
 
 
-def fingerprint(folder: Path) -> str:
-    """One SHA-256 over the weights in a folder: their names and contents, in order."""
-    return sha256_of_files(sorted(folder.glob("*.safetensors")), folder)
+def fingerprint(folder: Path, home: Path | None = None) -> str:
+    """One SHA-256 over the weights in a folder: their names and contents, in order.
+
+    Args:
+        home: the studio's home, where the hash of a file is kept and found again by the file's path,
+            size and time of change; without it every file is read.
+    """
+    files = sorted(folder.glob("*.safetensors"))
+    if home is None:
+        return sha256_of_files(files, folder)
+    known = Hashes(home / "models" / HASHES)
+    found = sha256_of_files(files, folder, known.sha256_of)
+    known.keep()
+    return found

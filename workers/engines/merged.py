@@ -29,7 +29,7 @@ def merged_base(located: Located, home: Path, say: Callable[[str], None]) -> Loc
     packed = is_packed(located.folder)
     if not located.adapters and not packed:
         return located
-    parts = [fingerprint(folder) for folder in (located.folder, *located.adapters)]
+    parts = [fingerprint(folder, home) for folder in (located.folder, *located.adapters)]
     name = hashlib.sha256("".join(parts).encode()).hexdigest()[:16]
     target = home / "models" / f"merged-{name}"
     if not (target / MANIFEST).is_file():

@@ -23,6 +23,7 @@ Field = Literal["text", "completion", "rejected", "label", "prompt", "segments"]
 
 S = TypeVar("S", bound=str)
 METHOD = "model.method"
+ALGORITHM = "rl.algorithm"
 TINY = 10_000_000
 """Parameters below which a model counts as tiny: adapters on it learn little at usual rates."""
 PARAMETERS = {"starter": 2_590_464, "smollm2": 134_515_008}
@@ -38,11 +39,17 @@ class Default(msgspec.Struct, frozen=True, kw_only=True):
     """The paper, the library or the measurement that they come from."""
     methods: tuple[str, ...] = ()
     """Training methods for which they hold; empty for all."""
+    algorithms: tuple[str, ...] = ()
+    """Values of rl.algorithm for which they hold; empty for all."""
     tiny: bool = False
     """Whether they hold for tiny models alone."""
 
-    def holds(self, method: str, tiny: bool) -> bool:
-        return (not self.methods or method in self.methods) and (tiny or not self.tiny)
+    def holds(self, method: str, tiny: bool, algorithm: str = "") -> bool:
+        return (
+            (not self.methods or method in self.methods)
+            and (not self.algorithms or algorithm in self.algorithms)
+            and (tiny or not self.tiny)
+        )
 
 
 class Variant(msgspec.Struct, frozen=True, kw_only=True):
@@ -183,6 +190,25 @@ _GROUPS = (
     *_RL, "rl.group_size", "rl.clip_epsilon_high", "rl.scale_rewards",
     "rl.mask_truncated_completions", "rl.top_p", "rl.fast_generation",
 )  # fmt: skip
+_CLIPS = (
+    Default(
+        values={"rl.clip_epsilon": 3e-4, "rl.clip_epsilon_high": 4e-4},
+        source="Zheng et al. 2025 (GSPO), 5.1", algorithms=("gspo",),
+    ),
+    Default(
+        values={"rl.clip_epsilon": 2e-3, "rl.clip_epsilon_high": 2.5e-3},
+        source="TRL's page on the LUSPO paper, 5.1", algorithms=("luspo",),
+    ),
+    Default(
+        values={"rl.scale_rewards": "none"}, source="Liu et al. 2025 (Dr. GRPO), 3.2",
+        algorithms=("dr_grpo",),
+    ),
+    Default(
+        values={"rl.scale_rewards": "none"}, source="Ahmadian et al. 2024 (RLOO), equation 7",
+        algorithms=("rloo",),
+    ),
+)  # fmt: skip
+"""What an algorithm was published with, where the options' own defaults are another's."""
 _VALUES = (*_RL, "rl.value_coefficient", "rl.gae_lambda")
 
 _PREFERENCE_RATES = (
@@ -264,7 +290,7 @@ _DECLARED = (
         rewards_words="Every answer earns the sum of these, each times its weight. The model does "
         "more of whatever earns most, so try them before training.",
         options=_GROUPS,
-        defaults=(_TRIES_FULL, *_RL_RATES, _TINY_GROUPS, _TINY_ANSWERS),
+        defaults=(_TRIES_FULL, *_RL_RATES, *_CLIPS, _TINY_GROUPS, _TINY_ANSWERS),
         charts=GRPO_CHARTS,
         trainer="grpo",
         amount="Questions whose answers can be checked. 500 to 20,000 are usual; of each, some "
@@ -508,6 +534,7 @@ _DECLARED = (
                 methods=("qlora",),
             ),
             _RL_RATES[0],
+            *_CLIPS,
             _tiny(1e-3, 32, max_steps=24),
             _TINY_FULL_PREFERENCE,
             _TINY_ANSWERS,
@@ -608,8 +635,10 @@ def defaults_for(
     tiny = model_parameters is not None and model_parameters < TINY
     declared = STAGES[stage].defaults
     chosen = method or _merged([one for one in declared if one.holds("", tiny)]).get(METHOD, "lora")
-    values = {METHOD: chosen} | _merged([one for one in declared if one.holds(chosen, tiny)])
-    said = {METHOD: method, "rl.algorithm": algorithm}
+    usual = _merged([one for one in declared if one.holds(chosen, tiny)])
+    by = algorithm or usual.get(ALGORITHM, "grpo")
+    values = {METHOD: chosen} | _merged([one for one in declared if one.holds(chosen, tiny, by)])
+    said = {METHOD: method, ALGORITHM: algorithm}
     return {path: value for path, value in values.items() if said.get(path) is None}
 
 

@@ -148,7 +148,7 @@ def resolve(context: TrainingContext, datasets: list[dict[str, Any]]) -> None:
     model = {
         "base": located.base,
         "folder": str(located.folder),
-        "sha256": fingerprint(located.folder),
+        "sha256": fingerprint(located.folder, Path(host.job.home)),
         "adapters": [str(adapter) for adapter in located.adapters],
         "template": asked.recipe.model.template,
         "template_sha256": fingerprint_of_text(str(loaded.tokenizer.chat_template)),

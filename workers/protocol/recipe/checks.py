@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from workers.protocol.recipe.schema import Recipe
 from workers.protocol.refusal import Refusal
 from workers.protocol.rewards import RewardModel
-from workers.protocol.stages import spec_of
+from workers.protocol.stages import applies, spec_of
 from workers.protocol.templates import REMEDY, template_fault
 
 Problem = tuple[str, str, str]
@@ -64,12 +64,24 @@ def _experts(recipe: Recipe) -> Iterator[Problem]:
         )
 
 
+SMOOTHED = {
+    "robust": ("Robust DPO corrects for a share of pairs that are the wrong way round.", 0.1),
+    "exo_pair": (
+        "EXO takes the logarithm of the share of pairs that are the wrong way round.",
+        1e-3,
+    ),
+}
+"""Why a loss needs preference.label_smoothing above 0, and a usual value."""
+
+
 def _preference(recipe: Recipe) -> Iterator[Problem]:
-    if recipe.preference.loss == "robust" and recipe.preference.label_smoothing == 0:
+    loss, smoothing = recipe.preference.loss, recipe.preference.label_smoothing
+    if loss in SMOOTHED and smoothing == 0 and applies("preference.loss", recipe.stage):
+        cause, usual = SMOOTHED[loss]
         yield (
-            "preference.loss = 'robust' with preference.label_smoothing = 0.",
-            "Robust DPO corrects for a share of pairs that are the wrong way round.",
-            "Set preference.label_smoothing to that share, for example 0.1.",
+            f"preference.loss = '{loss}' with preference.label_smoothing = 0.",
+            cause,
+            f"Set preference.label_smoothing to that share, for example {usual}.",
         )
     if recipe.training.batch_size < spec_of(recipe.stage).smallest_batch:
         yield (
