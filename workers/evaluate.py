@@ -104,8 +104,8 @@ class Generator:
         )
         with torch.no_grad(), casting:
             output = self._model.generate(
-                **encoded, **sampling, **PLAIN, max_new_tokens=longest, pad_token_id=tokenizer.pad_token_id,
-                eos_token_id=sorted(self._ends),
+                **encoded, **sampling, **PLAIN, max_new_tokens=longest,
+                pad_token_id=tokenizer.pad_token_id, eos_token_id=sorted(self._ends),
             )  # fmt: skip
         width = encoded["input_ids"].shape[1]
         return list(map(self._completion, output[:, width:].tolist(), texts))

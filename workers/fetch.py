@@ -277,8 +277,8 @@ def fingerprint(folder: Path, home: Path | None = None) -> str:
     """One SHA-256 over the weights in a folder: their names and contents, in order.
 
     Args:
-        home: the studio's home, where the hash of a file is kept and found again by the file's path,
-            size and time of change; without it every file is read.
+        home: the studio's home, where a file's hash is kept and found again by its path, size and
+            time of change; without it every file is read.
     """
     files = sorted(folder.glob("*.safetensors"))
     if home is None:

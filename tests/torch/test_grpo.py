@@ -29,7 +29,7 @@ from workers.train.grpo import warnings
 
 Run = Callable[..., list[Any]]
 ALGORITHMS = [
-    algorithm
+    pytest.param(algorithm, marks=pytest.mark.slow) if algorithm == "gspo" else algorithm
     for option in options_of(RL)
     if option.key == "algorithm"
     for algorithm in option.choices or ()
