@@ -211,6 +211,13 @@ _CLIPS = (
 """What an algorithm was published with, where the options' own defaults are another's."""
 _VALUES = (*_RL, "rl.value_coefficient", "rl.gae_lambda")
 
+_OFFLOAD, _BY_LENGTH = "training.activation_offloading", "training.group_by_length"
+_TEXTS = (
+    _OFFLOAD, _BY_LENGTH, "training.packing", "training.packing_strategy",
+    "training.neftune_noise_alpha", "training.torch_compile",
+)  # fmt: skip
+"""Options of the stages that train on tokens, one after the other."""
+
 _PREFERENCE_RATES = (
     Default(values={"training.learning_rate": 1e-5}, source=_TRL_DPO),
     Default(values={"training.learning_rate": 1e-6}, source=_TRL_DPO, methods=("full",)),
@@ -264,7 +271,7 @@ _DECLARED = (
         supervision="completions",
         fields=("completion", "segments"),
         bring="Bring answers to learn: a chat, or a prompt with a completion.",
-        options=("training.packing", "training.assistant_only_loss", *_ANSWERS),
+        options=(*_TEXTS, "training.assistant_only_loss", *_ANSWERS),
         defaults=(_tiny(4e-3, 16), _TINY_FULL),
         charts=SFT_CHARTS,
         measures=("loss", "entropy", "token_accuracy"),
@@ -311,8 +318,8 @@ _DECLARED = (
         bring=_PAIRS,
         reference=True,
         options=(
-            "preference.beta", "preference.loss", "preference.label_smoothing",
-            "preference.rpo_alpha", *_ANSWERS,
+            _OFFLOAD, _BY_LENGTH, "preference.beta", "preference.loss",
+            "preference.label_smoothing", "preference.rpo_alpha", *_ANSWERS,
         ),
         defaults=(
             *_PREFERENCE_RATES,
@@ -342,7 +349,7 @@ _DECLARED = (
         bring="Bring answers with a label that is true or false, or pairs.",
         smallest_batch=2,
         reference=True,
-        options=("preference.beta", *_ANSWERS),
+        options=(_OFFLOAD, "preference.beta", *_ANSWERS),
         defaults=(
             *_PREFERENCE_RATES,
             _tiny(1e-3, 32),
@@ -370,7 +377,8 @@ _DECLARED = (
         bring=_PAIRS,
         reference=True,
         options=(
-            "preference.beta", "preference.label_smoothing", "preference.rpo_alpha",
+            _OFFLOAD, _BY_LENGTH, "preference.beta", "preference.label_smoothing",
+            "preference.rpo_alpha",
             *_ANSWERS,
         ),
         defaults=(
@@ -399,7 +407,7 @@ _DECLARED = (
         supervision="pairs",
         fields=("rejected",),
         bring=_PAIRS,
-        options=("preference.beta", "preference.simpo_gamma", *_ANSWERS),
+        options=(_BY_LENGTH, "preference.beta", "preference.simpo_gamma", *_ANSWERS),
         defaults=(
             Default(values={"preference.beta": 2.0}, source="Meng et al. 2024"),
             *_PREFERENCE_RATES,
@@ -422,7 +430,7 @@ _DECLARED = (
         fields=("rejected",),
         bring=_PAIRS,
         options=(
-            "preference.beta", "preference.label_smoothing", "preference.rpo_alpha",
+            _BY_LENGTH, "preference.beta", "preference.label_smoothing", "preference.rpo_alpha",
             *_ANSWERS,
         ),
         defaults=(
@@ -446,7 +454,7 @@ _DECLARED = (
         supervision="pairs",
         fields=("rejected",),
         bring=_PAIRS,
-        options=("preference.beta", *_ANSWERS),
+        options=(_BY_LENGTH, "preference.beta", *_ANSWERS),
         defaults=(_tiny(2e-3, 16), _TINY_FULL),
         charts=PREFERENCE_CHARTS,
         measures=_PAIR_MEASURES,
@@ -467,7 +475,7 @@ _DECLARED = (
         supervision="text",
         fields=("text",),
         bring="Bring plain text, in a text column.",
-        options=("training.packing",),
+        options=_TEXTS,
         defaults=(
             Default(
                 values={"training.packing": True},
@@ -495,7 +503,9 @@ _DECLARED = (
         fields=("rejected",),
         bring=_PAIRS,
         talks=False,
-        options=("preference.center_rewards_coefficient", *_ANSWERS),
+        options=(
+            _OFFLOAD, _BY_LENGTH, "preference.center_rewards_coefficient", *_ANSWERS,
+        ),
         defaults=(
             _tiny(5e-4, 16, max_steps=80),
         ),

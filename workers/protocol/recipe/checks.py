@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from workers.protocol.recipe.method_checks import METHOD_RULES, Problem
 from workers.protocol.recipe.schema import Recipe
 from workers.protocol.refusal import Refusal
 from workers.protocol.rewards import RewardModel
 from workers.protocol.stages import applies, spec_of
 from workers.protocol.templates import REMEDY, template_fault
-
-Problem = tuple[str, str, str]
-"""What cannot be, the cause, and what to write instead."""
 
 
 def check_recipe(recipe: Recipe, where: str = "the recipe") -> None:
@@ -174,5 +172,5 @@ def _teacher(recipe: Recipe) -> Iterator[Problem]:
 
 RULES = (
     _whole, _template, _four_bits, _experts, _preference, _masked_thinking, _reward_model,
-    _reinforced, _teacher,
+    _reinforced, _teacher, *METHOD_RULES,
 )  # fmt: skip
