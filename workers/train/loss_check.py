@@ -14,6 +14,7 @@ import torch
 from datasets import Dataset
 from transformers import Trainer
 
+from workers.engines.adapters import train_in_32_bits
 from workers.protocol.events import Note
 from workers.protocol.refusal import Refusal
 from workers.protocol.stages import spec_of
@@ -51,14 +52,14 @@ def build_checked(context: TrainingContext, stage: Stage) -> Trainer:
     Raises:
         Refusal: that one is wrong too, or there is no other.
     """
-    trainer = stage.build_trainer(context)
+    trainer = _built(context, stage)
     found = _compare(context, stage, trainer)
     if found is None or not found.differs(context.loaded.dtype):
         return trainer
     if spec_of(context.recipe.stage).trainer == "sft":
         restore_forward(context.loaded.model)
         context.plain_loss = True
-        trainer = stage.build_trainer(context)
+        trainer = _built(context, stage)
         again = _compare(context, stage, trainer)
         if again is None or not again.differs(context.loaded.dtype):
             text = (
@@ -74,6 +75,13 @@ def build_checked(context: TrainingContext, stage: Stage) -> Trainer:
         "wrong from its first step.",
         "Choose another base model, or set model.engine = 'transformers' if it is another.",
     )
+
+
+def _built(context: TrainingContext, stage: Stage) -> Trainer:
+    trainer = stage.build_trainer(context)
+    assert trainer.model is not None
+    train_in_32_bits(trainer.model)
+    return trainer
 
 
 def _compare(context: TrainingContext, stage: Stage, trainer: Trainer) -> Compared | None:
