@@ -40,6 +40,8 @@ class Located(msgspec.Struct, frozen=True):
     adapters: tuple[Path, ...] = ()
     four_bit: bool = False
     """The last adapter was trained over a base in four bits."""
+    continued: Path | None = None
+    """An adapter that is not merged but trained further."""
 
 
 def locate_model(
@@ -101,10 +103,30 @@ def locate_run(
             "It has not ended yet, or it failed before it could save.",
             "Wait for it, or choose another run.",
         )
-    under = locate_model(job.task.recipe.model.base, home, say)
+    model = job.task.recipe.model
+    under = locate_model(model.base, home, say)
+    earlier = under.adapters[:-1] if model.continue_adapter else under.adapters
     return Located(
-        f"run:{job.id}", under.folder, (*under.adapters, folder / "adapter"),
-        four_bit=job.task.recipe.model.method == "qlora",
+        f"run:{job.id}", under.folder, (*earlier, folder / "adapter"),
+        four_bit=model.method == "qlora",
+    )  # fmt: skip
+
+
+def continued(located: Located) -> Located:
+    """A base whose last adapter is not merged but trained further.
+
+    Raises:
+        Refusal: it has none.
+    """
+    if not located.adapters:
+        raise Refusal(
+            f"{located.base} has no adapter that could be trained further.",
+            "It was trained in full.",
+            "Set model.continue_adapter to false.",
+        )
+    *earlier, last = located.adapters
+    return msgspec.structs.replace(
+        located, adapters=tuple(earlier), continued=last, four_bit=False
     )  # fmt: skip
 
 

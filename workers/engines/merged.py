@@ -46,7 +46,7 @@ def merged_base(located: Located, home: Path, say: Callable[[str], None]) -> Loc
         save(merged, target, dtype, located.folder)
         manifest = {"base": located.base, "sha256": parts}
         wire.write_atomically(target / MANIFEST, msgspec.json.encode(manifest))
-    return Located(located.base, target)
+    return Located(located.base, target, continued=located.continued)
 
 
 def spoken_base(located: Located, home: Path, say: Callable[[str], None]) -> Located:

@@ -49,6 +49,7 @@ def build_trainer(context: TrainingContext) -> SFTTrainer:
             per_device_eval_batch_size=options.batch_size,
             max_length=options.max_length,
             packing=options.packing,
+            packing_strategy=options.packing_strategy,
             loss_type="nll" if context.plain_loss else "chunked_nll",
         ),
         train_dataset=dataset_of(examples_of(context, context.training)),

@@ -25,6 +25,7 @@ from workers.protocol.recipe.reading import (
 )
 from workers.protocol.recipe.schema import Recipe, sections
 from workers.protocol.recipe.sections import (
+    Attention,
     Effort,
     Engine,
     Evaluation,
@@ -43,6 +44,7 @@ from workers.protocol.stages import Stage
 
 __all__ = [
     "RL",
+    "Attention",
     "Column",
     "Distill",
     "Documents",
