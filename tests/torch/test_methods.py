@@ -1,8 +1,9 @@
-"""Methods beside plain LoRA by AdamW: that each is really on, and that its result is what speaks."""
+"""Methods beside plain LoRA by AdamW: each is really on, and its result is what speaks."""
 
 from __future__ import annotations
 
 import json
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -158,7 +159,7 @@ def test_what_is_preferred_is_held_to_where_the_adapter_was(
 
 def made(recipe: Recipe, tmp_path: Path) -> Any:
     """The trainer of a recipe, its optimizer set."""
-    with opened(recipe, tmp_path) as context:
+    with opened(recipe, Path(tempfile.mkdtemp(dir=tmp_path))) as context:
         trainer: Any = _stage(recipe).build_trainer(context)
         set_optimizer(recipe, trainer)
         return trainer
@@ -194,8 +195,8 @@ def test_muon_turns_matrices_and_adamw_all_else(tiny: Path, sums: Path, tmp_path
     for name, weight in model.named_parameters():
         assert kinds.get(name, "exp_avg") in optimizer.state[weight], name
         step = (weight.detach() - before[name]).norm() / weight.numel() ** 0.5
-        if name in kinds:  # 0.2 times the rate, as Liu et al. 2025 scale it; AdamW's first is 1
-            assert step == pytest.approx(0.2e-2, rel=0.5), name
+        if name in kinds:  # at most 0.2 times the rate (Liu et al. 2025), AdamW's first is 1
+            assert 0.05e-2 < step < 0.25e-2, name
     stored = optimizer.state_dict()
     again = made(learner(tiny, sums, model={"method": "full"}, training=training), tmp_path)
     again.optimizer.load_state_dict(stored)
@@ -213,6 +214,7 @@ def batch_of(trainer: Any) -> dict[str, torch.Tensor]:
     return {name: torch.tensor([row[name]]) for name in ("input_ids", "labels")}
 
 
+@pytest.mark.filterwarnings("ignore:Paged optimizers are not supported on CPU")
 @pytest.mark.parametrize("name", ["adamw_8bit", "paged_adamw_8bit"])
 def test_eight_bits_hold_the_optimizers_state(
     tiny: Path, sums: Path, tmp_path: Path, name: str
@@ -226,15 +228,19 @@ def test_eight_bits_hold_the_optimizers_state(
     assert optimizer.state[wide]["state1"].dtype == torch.uint8
 
 
-def test_embedding_noise_changes_training_and_not_measuring(
-    tiny: Path, sums: Path, train_here: Run
-) -> None:
-    training = {"max_steps": 1, "neftune_noise_alpha": 50.0}
-    noisy = train_here(learner(tiny, sums, training=training))
-    plain = train_here(learner(tiny, sums, training={"max_steps": 1}))
-    losses = [of(Metrics, events)[1].values["loss"] for events in (noisy, plain)]
-    assert abs(losses[0] - losses[1]) > 1e-3
-    assert measured(noisy, "before") == measured(plain, "before")
+def test_embedding_noise_is_there_in_training_alone(tiny: Path, sums: Path, tmp_path: Path) -> None:
+    losses = {}
+    for alpha in (0.0, 50.0):
+        training = {"max_steps": 1, "neftune_noise_alpha": alpha}
+        trainer = made(learner(tiny, sums, training=training), tmp_path)
+        before = trainer.evaluate()["eval_loss"]
+        trainer.train()
+        losses[alpha] = (
+            before,
+            next(one["loss"] for one in trainer.state.log_history if "loss" in one),
+        )
+    assert losses[0.0][0] == losses[50.0][0]
+    assert abs(losses[0.0][1] - losses[50.0][1]) > 1e-3
 
 
 def test_batches_hold_examples_of_like_length(tiny: Path, tmp_path: Path) -> None:
@@ -262,14 +268,15 @@ def test_pairs_are_grouped_by_the_longer_of_their_answers(
     order = list(trainer._get_train_sampler())
     lengths = [trainer.train_dataset[at]["length"] for at in order]
     steps = [max(lengths[at : at + 4]) - min(lengths[at : at + 4]) for at in range(0, 56, 4)]
-    assert max(lengths) - min(lengths) > 20
-    assert sum(steps) / len(steps) < 4
+    assert sum(steps) / len(steps) < (max(lengths) - min(lengths)) / 4
     next(iter(trainer.get_train_dataloader()))
 
 
 def test_attention_is_computed_as_asked_or_refused(tiny: Path, sums: Path, tmp_path: Path) -> None:
-    with opened(learner(tiny, sums, training={"attention": "eager"}), tmp_path) as context:
-        assert context.loaded.model.config._attn_implementation == "eager"
+    eager = made(learner(tiny, sums, training={"attention": "eager"}), tmp_path)
+    assert eager.model.config._attn_implementation == "eager"
+    layer = eager.model.base_model.model.model.layers[0].self_attn
+    assert layer.config._attn_implementation == "eager"
     flash = learner(tiny, sums, training={"attention": "flash_attention_2"})
     with pytest.raises(Refusal) as refused, opened(flash, tmp_path):
         pass
