@@ -223,7 +223,7 @@ def defaults(draft: RecipeDraft) -> dict[str, Any]:
     asked = draft.options.get("model.thinking", "auto")
     thinking = thinks(draft.base.thinking, asked, draft.stage)
     lengths = dict.fromkeys(LENGTHS, THINKING_TOKENS) if thinking else {}
-    return declared | lengths | _suited(draft)
+    return declared | _suited(draft) | lengths
 
 
 def _suited(draft: RecipeDraft) -> dict[str, Any]:

@@ -22,9 +22,8 @@ LARGE_BATCH = 16
 """Fewer at once for a model whose cache would fill the memory."""
 
 
-PLAIN = {"repetition_penalty": 1.0, "no_repeat_ngram_size": 0, "min_p": None}
-"""Left out of what is measured: changes of a model's own probabilities that its generation settings
-name, such as Qwen2.5's repetition penalty of 1.05."""
+OWN_DISTRIBUTION: dict[str, Any] = {"repetition_penalty": 1.0, "no_repeat_ngram_size": 0}
+"""Completes from what the model itself finds likely, whatever its generation_config bends."""
 
 
 class Completion(NamedTuple):
@@ -104,7 +103,7 @@ class Generator:
         )
         with torch.no_grad(), casting:
             output = self._model.generate(
-                **encoded, **sampling, **PLAIN, max_new_tokens=longest,
+                **encoded, **sampling, **OWN_DISTRIBUTION, max_new_tokens=longest,
                 pad_token_id=tokenizer.pad_token_id, eos_token_id=sorted(self._ends),
             )  # fmt: skip
         width = encoded["input_ids"].shape[1]

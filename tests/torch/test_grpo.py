@@ -102,12 +102,11 @@ def test_a_step_tells_all_that_a_chart_shows(train_here: Run, method: str) -> No
 
 
 def test_what_makes_steps_noisy_or_has_no_effect_is_told() -> None:
-    one = learner(rl={"group_size": 8})
-    (few,) = warnings(one)
+    (few,) = warnings(RL(group_size=8), 8)
     assert "one question" in few
-    assert "4 groups of 8" in few
-    assert not list(warnings(learner(training={"batch_size": 16})))
-    (idle,) = warnings(learner(training={"batch_size": 16}, rl={"algorithm": "rloo"}))
+    assert "to 32 or more: 4 groups of 8" in few
+    assert not list(warnings(RL(group_size=4), 16))
+    (idle,) = warnings(RL(group_size=4, algorithm="rloo"), 16)
     assert "'group' changes nothing in rloo" in idle
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import tempfile
 from collections.abc import Callable
@@ -197,7 +198,7 @@ def test_muon_turns_matrices_and_adamw_all_else(tiny: Path, sums: Path, tmp_path
         step = (weight.detach() - before[name]).norm() / weight.numel() ** 0.5
         if name in kinds:  # at most 0.2 times the rate (Liu et al. 2025), AdamW's first is 1
             assert 0.05e-2 < step < 0.25e-2, name
-    stored = optimizer.state_dict()
+    stored = copy.deepcopy(optimizer.state_dict())
     again = made(learner(tiny, sums, model={"method": "full"}, training=training), tmp_path)
     again.optimizer.load_state_dict(stored)
     again.model.load_state_dict(model.state_dict())

@@ -22,7 +22,7 @@ def method_arguments(recipe: Recipe, device: str) -> dict[str, Any]:
     if options.neftune_noise_alpha:
         asked["neftune_noise_alpha"] = options.neftune_noise_alpha
     if options.group_by_length:
-        asked["train_sampling_strategy"] = "group_by_length"
+        asked |= {"train_sampling_strategy": "group_by_length", "remove_unused_columns": False}
     if options.torch_compile:
         asked["torch_compile"] = True
     if options.activation_offloading:
