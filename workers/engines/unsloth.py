@@ -18,7 +18,7 @@ from unsloth import FastLanguageModel
 
 from workers.device import best_device
 from workers.engines import Loaded
-from workers.engines.adapters import ALL_LINEAR, named_layers
+from workers.engines.adapters import ALL_LINEAR, named_layers, whole_layers
 from workers.engines.classes import Tell
 from workers.engines.tokenizer import tokenizer_for
 from workers.engines.transformers import computing_dtype, stop_at_end
@@ -62,6 +62,8 @@ def load_for_training(recipe: Recipe, located: Located, tell: Tell) -> Loaded:
             r=recipe.lora.rank,
             lora_alpha=recipe.lora.alpha,
             lora_dropout=recipe.lora.dropout,
+            use_rslora=recipe.lora.rslora,
+            modules_to_save=whole_layers(recipe.lora) or None,
             target_modules=PROJECTIONS if every else named_layers(recipe.lora),
             use_gradient_checkpointing="unsloth" if options.gradient_checkpointing else False,
             random_state=options.seed,
