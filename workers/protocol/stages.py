@@ -538,6 +538,7 @@ _DECLARED = (
         generates=True,
         options=(
             "distill.teacher", "distill.lmbda", "distill.beta", "distill.temperature",
+            "distill.teacher_four_bit",
             "rl.max_completion_tokens", *_ANSWERS,
         ),
         defaults=(_tiny(1e-3, 16), _TINY_FULL, _TINY_ANSWERS),

@@ -14,6 +14,7 @@ import torch
 from datasets import Dataset
 from transformers import Trainer
 
+from workers.engines.adapters import train_in_32_bits
 from workers.protocol.events import Note
 from workers.protocol.refusal import Refusal
 from workers.protocol.stages import spec_of
@@ -52,9 +53,9 @@ def build_checked(context: TrainingContext, stage: Stage) -> Trainer:
         Refusal: each is wrong.
     """
     wrong: Compared | None = None
-    for path in paths(context.recipe.stage):
+    for path in loss_paths(context.recipe.stage):
         context.loss = path
-        trainer = stage.build_trainer(context)
+        trainer = _built(context, stage)
         found = _compare(context, stage, trainer)
         if found is None or not found.differs(context.loaded.dtype):
             if wrong:
@@ -72,7 +73,7 @@ def build_checked(context: TrainingContext, stage: Stage) -> Trainer:
     )
 
 
-def paths(stage: str) -> tuple[LossPath, ...]:
+def loss_paths(stage: str) -> tuple[LossPath, ...]:
     """The ways to a stage's loss, the fastest first. A reward model has one logit a row."""
     match spec_of(stage).trainer:
         case "sft":
@@ -89,6 +90,13 @@ def _taken_instead(wrong: Compared, path: LossPath) -> str:
         f"The fast {wrong.name} of a row is {wrong.trainers:.4f} where the model's own forward "
         f"pass gives {wrong.own:.4f}, so the plain loss is taken{how}."
     )
+
+
+def _built(context: TrainingContext, stage: Stage) -> Trainer:
+    trainer = stage.build_trainer(context)
+    assert trainer.model is not None
+    train_in_32_bits(trainer.model)
+    return trainer
 
 
 def _compare(context: TrainingContext, stage: Stage, trainer: Trainer) -> Compared | None:

@@ -84,9 +84,7 @@ def compare(context: TrainingContext, trainer: Trainer) -> Compared:
     given = torch.tensor([ids], device=trainer.args.device)  # (1, tokens)
     seen = torch.ones_like(given, dtype=torch.bool)
     models = trainer.models
-    ours = log_probabilities(
-        models.policy, given, seen, width, temperature, chunked=models.chunked
-    )
+    ours = log_probabilities(models.policy, given, seen, width, temperature, chunked=models.chunked)
     own = own_log_probabilities(context.loaded.model, ids, temperature)
     return Compared("log-probability", float(ours.sum()), float(own[-width:].sum()))
 
