@@ -224,8 +224,8 @@ def test_policy_gradients_are_the_same_by_chunks(
     tmp_path: Path, tiny: Path, made: list[int], kind: Any, name: str
 ) -> None:
     model, tokenizer = family(name), AutoTokenizer.from_pretrained(tiny)
-    functions = SimpleNamespace(functions=[lambda **_: [0.0]], rewards=None)
-    context = SimpleNamespace(loaded=SimpleNamespace(model=model, tokenizer=tokenizer))
+    functions: Any = SimpleNamespace(functions=[lambda **_: [0.0]], rewards=None)
+    context: Any = SimpleNamespace(loaded=SimpleNamespace(model=model, tokenizer=tokenizer))
     config = GRPOConfig if kind is LoggedGRPOTrainer else RLOOConfig
     trainer = kind(
         context,

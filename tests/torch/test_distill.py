@@ -37,7 +37,7 @@ def test_the_divergence_is_that_of_the_paper() -> None:
         expected = {0.0: kl(p, q), 1.0: kl(q, p)}.get(
             beta, beta * kl(p, mixed) + (1 - beta) * kl(q, mixed)
         )
-        found, entropy = divergence(*flat, beta)
+        found, entropy = divergence(flat[0], flat[1], beta)
         assert found.mean().item() == pytest.approx(expected, abs=1e-5)
         assert entropy.mean().item() == pytest.approx(-(q * np.log(q)).sum(-1).mean(), abs=1e-5)
 

@@ -155,11 +155,12 @@ class Distiller(DistillationTrainer):
         super().__init__(**options)
         self._own_share = context.recipe.distill.lmbda
         self._by_chunks = context.loss != "plain"
-        self._padding: int = context.loaded.tokenizer.pad_token_id
-        self._named_end: Any = context.loaded.tokenizer.eos_token_id
-        self._ends = turn_ends(context.loaded.model, context.loaded.tokenizer)
+        tokenizer: Any = context.loaded.tokenizer
+        self._padding: int = tokenizer.pad_token_id
+        self._named_end: int = tokenizer.eos_token_id
+        self._ends = turn_ends(context.loaded.model, tokenizer)
 
-    def _generate_and_score_completions(self, inputs: list[Example]) -> dict[str, Any]:
+    def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
         """The answers of a step, and how many of their tokens are learnt from."""
         training = self.model is not None and self.model.training
         if training and random.random() < self._own_share:
@@ -200,11 +201,12 @@ class Distiller(DistillationTrainer):
         }
         learnt = inputs["completion_mask"] * inputs.get("tool_mask", 1)  # (B, T)
         picked = learnt[:, :width].reshape(-1).nonzero()[:, 0]
-        models = (unwrapped_student, self.teacher_model)
+        reader: Any = self.teacher_model
+        models = (unwrapped_student, reader)
         with deferred_logits(models if self._by_chunks else []):
             student = unwrapped_student(**given, use_cache=False).logits[:, -width - 1 : -1]
             with torch.no_grad():
-                teacher = self.teacher_model(**given, use_cache=False).logits[:, -width - 1 : -1]
+                teacher = reader(**given, use_cache=False).logits[:, -width - 1 : -1]
             apart, entropies = over_chunks(
                 partial(divergence, beta=self.beta), [student, teacher], picked
             )
