@@ -77,7 +77,7 @@ PROJECTIONS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "
 
 
 def _on_card(recipe: Recipe, device: str) -> dict[str, Any]:
-    """What Unsloth's loader for the CPU does not take: for full training 32-bit weights, since small
+    """What the CPU loader of Unsloth does not take: for full training 32-bit weights, since small
     steps are lost in 16 bits; where completions are sampled and vLLM is in the environment,
     Unsloth's own vLLM over the very weights that are trained, four-bit ones too."""
     if device != "cuda":
