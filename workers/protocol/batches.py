@@ -66,6 +66,11 @@ def divided(recipe: Recipe, largest: int, parameters: int | None = None) -> Batc
     return Batches(micro, effective // micro)
 
 
+def is_divided(recipe: Recipe) -> bool:
+    """Whether the recipe itself says how its steps are divided."""
+    return bool(recipe.training.batch_size or recipe.training.gradient_accumulation)
+
+
 def smaller_micro(batches: Batches, least: int = 1) -> int:
     """The next smaller micro-batch of the same step; 0 where there is none of at least `least`."""
     below = range(batches.micro // 2, least - 1, -1)

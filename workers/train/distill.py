@@ -36,6 +36,7 @@ def build_trainer(context: TrainingContext) -> Trainer:
     """TRL's GKDTrainer with the teacher beside the student; the teacher is never trained."""
     options, distill = context.recipe.training, context.recipe.distill
     held_out = examples_of(context, context.held_out, held_out=True)
+    examples = examples_of(context, context.training)  # by whose lengths the steps are divided
     return OwnCountGKD(
         model=context.loaded.model,
         teacher_model=_teacher(context),
@@ -50,7 +51,7 @@ def build_trainer(context: TrainingContext) -> Trainer:
             max_new_tokens=context.recipe.rl.max_completion_tokens,
         ),
         data_collator=Collator(context.loaded.tokenizer),
-        train_dataset=dataset_of(examples_of(context, context.training)),
+        train_dataset=dataset_of(examples),
         eval_dataset=dataset_of(held_out) if held_out else None,
         processing_class=context.loaded.tokenizer,
     )
