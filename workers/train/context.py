@@ -30,6 +30,7 @@ from workers.protocol.batches import (
     checkpointing,
     divided,
     effective_batch,
+    is_divided,
     with_effective_batch,
 )
 from workers.protocol.checkpoints import CHECKPOINTS
@@ -74,7 +75,11 @@ class TrainingContext:
     closing: ExitStack
     """What is to be ended with the run, for example the rewards' sandbox."""
     batches: Batches = Batches(0, 0)  # noqa: RUF009 (a tuple)
-    """What each step really consists of."""
+    """What each step really consists of; `fitting` settles it once the rows' lengths are known."""
+    longest: int = 0
+    """Tokens of the longest sequence in any step; 0 until the rows are encoded."""
+    goes_on: bool = False
+    """Whether the run began with these batches at an earlier start."""
     checkpointing: bool = False
     """Whether activations are computed anew instead of kept."""
     loss: LossPath = "trl"
@@ -87,6 +92,11 @@ class TrainingContext:
         largest = effective_batch(self.recipe, parameters) if parameters < TINY else AT_ONCE
         self.batches = divided(self.recipe, largest, parameters)
         self.recipe = with_effective_batch(self.recipe, self.batches.effective)
+        began = self.host.job.resolved.batch if self.host.job.resolved else {}
+        asked = self.recipe.training
+        if began.get("effective") == asked.effective_batch_size and not is_divided(self.recipe):
+            self.batches = Batches(began["micro"], began["accumulation"])
+            self.goes_on = True
 
     @property
     def checkpoints(self) -> Path:
@@ -186,11 +196,6 @@ def resolve(context: TrainingContext, datasets: list[dict[str, Any]]) -> None:
             p.numel() for p in loaded.model.parameters() if p.requires_grad
         ),
     }  # fmt: skip
-    micro, accumulation = context.batches
-    batch = {
-        "effective": micro * accumulation, "micro": micro, "accumulation": accumulation,
-        "checkpointing": int(context.checkpointing),
-    }  # fmt: skip
     resolved = jobs.Resolved(
         versions=versions,
         device=loaded.device,
@@ -199,11 +204,11 @@ def resolve(context: TrainingContext, datasets: list[dict[str, Any]]) -> None:
         model=model,
         datasets=datasets,
         seeds={"training": recipe.training.seed},
-        batch=batch,
+        batch=host.job.resolved.batch if host.job.resolved else {},
     )
     host.resolve(msgspec.structs.replace(host.job, resolved=resolved))
     details = {"model": model, "datasets": datasets, "device": resolved.device,
-               "precision": resolved.precision, "batch": batch}  # fmt: skip
+               "precision": resolved.precision}  # fmt: skip
     host.emit(Resolved(versions=versions, details=details))
 
 
