@@ -23,7 +23,8 @@ from studio.gate import decide
 from studio.headless import Headless, open_headless
 from studio.importing import write_recipe
 from studio.paths import ENVIRONMENT
-from studio.printing import failure_fields, number, print_audit, print_run
+from studio.planning import plan_fields, plan_pipeline
+from studio.printing import card_of, failure_fields, number, print_audit, print_plans, print_run
 from studio.records import JobRow
 from studio.terminal import Terminal, refusal_fields
 from workers.protocol.exports import EXPORTS, USUAL
@@ -85,6 +86,27 @@ def train(
         print_run(headless, rows[-1], before=rows[:-1])
         _exit_unless_finished(rows[-1])
         if len(rows) < len(asked.stages):
+            raise typer.Exit(1)
+
+
+@app.command("plan")
+def plan_memory(
+    recipe: Annotated[
+        Path, typer.Argument(help="A recipe or pipeline (.toml), or another program's config.")
+    ],
+    gpu: Annotated[
+        str, typer.Option("--gpu", help="A card's memory, such as 12GB; else this machine's own.")
+    ] = "",
+    json: Json = False,
+    home: HomeDir = None,
+) -> None:
+    """Say how much GPU memory a recipe takes, whether it fits, and what would make it fit."""
+    with open_headless(home, json=json) as headless:
+        card, named = card_of(headless, gpu)
+        plans = plan_pipeline(headless.read(recipe), headless.jobs.root_of, card)
+        headless.terminal.result(plan_fields(plans))
+        print_plans(headless.terminal, plans, named)
+        if not all(one.fits in (True, None) for one in plans):
             raise typer.Exit(1)
 
 
