@@ -89,8 +89,9 @@ def defaults() -> str:
 
 
 def _holds(default: Default) -> str:
-    size = "tiny models" if default.tiny else ""
-    return ", ".join(filter(None, (size, " or ".join(default.methods)))) or "every model"
+    size = "tiny models" if default.tiny else "models above 9B" if default.large else ""
+    choices = (size, " or ".join(default.methods), " or ".join(default.algorithms))
+    return ", ".join(filter(None, choices)) or "every model"
 
 
 def metrics() -> str:

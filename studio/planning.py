@@ -163,9 +163,8 @@ def gpu_bytes(text: str) -> int:
 
 
 def gigabytes(size: int) -> str:
-    """Of two figures or three: 0.4 GB, 9.1 GB, 12 GB."""
-    value = size / GIB
-    return f"{value:.1f} GB" if value < 99.95 else f"{value:.0f} GB"
+    """For people: 43 MB, 0.4 GB, 9.1 GB; of 2**20 or 2**30 bytes, as cards are named."""
+    return f"{size / GIB:.1f} GB" if size >= 0.1 * GIB else f"{size / 2**20:.0f} MB"
 
 
 def summary(made: Plan, card: str = "") -> str:
@@ -180,7 +179,7 @@ def summary(made: Plan, card: str = "") -> str:
     if made.accumulation > 1:
         batch += f", {made.accumulation} times for each step"
     if made.card_bytes is None:
-        return f"{need.capitalize()} at least, with {batch}. {_cards(made)}"
+        return f"At least, it {need}, with {batch}. {_cards(made)}"
     of = f"{gigabytes(made.card_bytes)} of {card}" if card else gigabytes(made.card_bytes)
     if made.fits:
         return f"Fits: {need} of the {of}; {batch}."

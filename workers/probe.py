@@ -31,7 +31,8 @@ def checked(name: str, look: Callable[[], str]) -> Checked:
 def _torch() -> str:
     import torch
 
-    from workers.engines.transformers import best_device, computing_dtype
+    from workers.device import best_device
+    from workers.engines.transformers import computing_dtype
 
     device = best_device()
     dtype = computing_dtype("auto", device)

@@ -13,16 +13,13 @@ from typing import Any
 
 from unsloth import FastLanguageModel
 
+from workers.device import best_device
 from workers.engines import Loaded
 from workers.engines.adapters import ALL_LINEAR, named_layers
 from workers.engines.classes import Tell
 from workers.engines.tokenizer import tokenizer_for
-from workers.engines.transformers import (
-    best_device,
-    computing_dtype,
-    stop_at_end,
-)
-from workers.fetch import Located
+from workers.engines.transformers import computing_dtype, stop_at_end
+from workers.fetch import Located, model_type
 from workers.protocol.batches import with_checkpointing
 from workers.protocol.recipe import Recipe
 from workers.protocol.refusal import Refusal
@@ -37,7 +34,7 @@ def load_for_training(recipe: Recipe, located: Located, tell: Tell) -> Loaded:
     device = best_device()
     recipe = with_checkpointing(recipe, device)
     options = recipe.training
-    dtype = computing_dtype(options.precision, device)
+    dtype = computing_dtype(options.precision, device, model_type(located.folder))
     full = recipe.model.method == "full"
     tokenizer = tokenizer_for(recipe.model, located, recipe.stage)
     model, _ = LIBRARY.from_pretrained(

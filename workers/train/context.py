@@ -9,7 +9,7 @@ import importlib.metadata
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import msgspec
 import torch
@@ -48,6 +48,9 @@ PINNED = (
     "torch", "transformers", "trl", "peft", "accelerate", "datasets", "bitsandbytes", "tokenizers",
     "math-verify", "unsloth", "vllm",
 )  # fmt: skip
+LossPath = Literal["trl", "chunked", "plain"]
+"""By TRL's own shortcut where a stage has one, by the model's own head for some tokens at a time,
+or over all logits at once."""
 TEMPLATE = "chat_template.jinja"
 """Where a checkpoint has its tokenizer's chat template."""
 SAMPLED_PROMPTS = 2
@@ -72,8 +75,8 @@ class TrainingContext:
     """What each step really consists of."""
     checkpointing: bool = False
     """Whether activations are computed anew instead of kept."""
-    plain_loss: bool = False
-    """Take the model's own loss instead of TRL's faster one."""
+    loss: LossPath = "trl"
+    """How the trainer comes to its loss; each is tried where the one before it is found wrong."""
     _rewards: Rewards | None = None
 
     def __post_init__(self) -> None:

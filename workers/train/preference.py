@@ -77,6 +77,7 @@ def build_trainer(context: TrainingContext) -> Trainer:
         processing_class=context.loaded.tokenizer,
         **options_of_model,
     )
+    trainer.chunked = context.loss != "plain"
     drop_reference_copy(context)
     return trainer
 
