@@ -180,10 +180,22 @@ def summary(made: Plan, card: str = "") -> str:
         batch += f", {made.accumulation} times for each step"
     if made.card_bytes is None:
         return f"At least, it {need}, with {batch}. {_cards(made)}"
-    of = f"{gigabytes(made.card_bytes)} of {card}" if card else gigabytes(made.card_bytes)
+    room = gigabytes(made.card_bytes)
     if made.fits:
+        of = f"{room} of {card}" if card else room
         return f"Fits: {need} of the {of}; {batch}."
-    return f"Does not fit: {need} of the {of}, even with {batch}."
+    return f"Does not fit: {need}, and {card or 'the card'} has {room}, even with {batch}."
+
+
+def more(made: Plan) -> str:
+    """What else would fit, and what exporting takes."""
+    rows = ""
+    if made.fits:
+        rows = f"Rows of up to {made.longest_sequence:,} tokens would fit. "
+    return (
+        f"{rows}Exporting the result takes up to {gigabytes(made.ram_bytes)} of RAM and "
+        f"{gigabytes(made.disk_bytes)} of disk."
+    )
 
 
 def _cards(made: Plan) -> str:

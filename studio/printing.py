@@ -12,6 +12,7 @@ from studio.planning import (
     gigabytes,
     gpu_bytes,
     hungriest,
+    more,
     parts_of,
     plan_fields,
     plan_pipeline,
@@ -112,10 +113,7 @@ def print_plans(headless: Headless, pipeline: Pipeline, gpu: str) -> None:
     terminal.say(summary(most))
     for suggestion in most.suggestions:
         terminal.say(f"{suggestion.words}: {gigabytes(suggestion.high_bytes)} at most.")
-    terminal.say(
-        f"Rows of up to {most.longest_sequence:,} tokens would fit. Exporting takes up to "
-        f"{gigabytes(most.ram_bytes)} of RAM and {gigabytes(most.disk_bytes)} of disk."
-    )
+    terminal.say(more(most))
 
 
 def _where(finding: AuditFinding) -> str:
