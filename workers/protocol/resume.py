@@ -53,6 +53,11 @@ class Proposal(msgspec.Struct, frozen=True):
     rungs: list[Rung] = []
     """Of a run that was out of memory, all that it can still change; the first is proposed."""
 
+    @property
+    def unasked(self) -> bool:
+        """Whether there is a first rung, and it changes nothing of what is learnt."""
+        return bool(self.rungs) and not self.rungs[0].consent
+
 
 def resume_options() -> dict[str, Option]:
     """The options that may be changed when a run goes on, by key path."""

@@ -39,6 +39,7 @@ from workers.protocol.events import (
     Note,
     Paused,
     Resumed,
+    Retried,
     Rollout,
     Sampled,
     Saved,
@@ -47,6 +48,7 @@ from workers.protocol.jobs import Train
 from workers.protocol.recipe import format_recipe
 from workers.protocol.refusal import Refusal
 from workers.protocol.requests import SampleNow, SaveNow
+from workers.protocol.resume import Proposal
 from workers.protocol.rollouts import Rollouts
 from workers.protocol.stages import STAGES
 
@@ -112,6 +114,7 @@ class RunPage(Page):
         self.pause = button("Pause", theme, "pause", name="pause")
         self.stop = button("Stop", theme, "stop", name="stop")
         self.resume = button("Resume", theme, "play", kind="primary", name="resume")
+        self.resume_less = button("Resume with less memory", theme, "play", name="resume-less")
         self.resume_with = button("Resume…", theme, "faders-horizontal", name="resume-with")
         self.export = button("Export", theme, "package", kind="primary", name="export")
         self.chat = button("Chat", theme, "chat-circle", name="chat")
@@ -124,7 +127,8 @@ class RunPage(Page):
         slots = {self.sample: self._on_sample, self.save: self._on_save,
                  self.pause: self._on_pause, self.stop: self._on_stop,
                  self.resume_with: self._on_resume_with, self.resume: self._on_resume,
-                 self.export: self._on_export, self.chat: self._on_chat}  # fmt: skip
+                 self.resume_less: self._on_resume_less, self.export: self._on_export,
+                 self.chat: self._on_chat}  # fmt: skip
         for made, slot in slots.items():
             made.clicked.connect(slot)
             made.hide()
@@ -232,6 +236,8 @@ class RunPage(Page):
                 self.header.pace.clear()
                 self.grid.cut_after(step)
                 self.rollouts = {s: path for s, path in self.rollouts.items() if s <= step}
+            case Retried():
+                self._show_recipe()
 
     def _on_rung(self, rung: Rung) -> None:
         self.invalidate()
@@ -251,7 +257,7 @@ class RunPage(Page):
                 self.notes.append_text(text)
             case Saved(step=step, path=path):
                 self.notes.append_text(f"Checkpoint of step {step} saved to {path}")
-            case Paused(detail=detail):
+            case Paused(detail=detail) | Retried(detail=detail):
                 self.notes.append_text(detail)
             case Resumed(step=step):
                 self.notes.append_text(f"Resumed after step {step}" if step else "Begun anew")
@@ -293,6 +299,7 @@ class RunPage(Page):
         self.header.show_row(row, self._jobs.store.evaluations(self.run))
         can = {self.sample: row.live, self.save: row.live, self.pause: row.live,
                self.stop: row.live, self.resume: row.may_resume, self.resume_with: row.may_resume,
+               self.resume_less: row.short_of_memory,
                self.export: row.has_weights, self.chat: row.has_weights}  # fmt: skip
         for made, visible in can.items():
             made.setVisible(visible)
@@ -391,12 +398,26 @@ class RunPage(Page):
     def _on_resume(self) -> None:
         self._resume({})
 
+    def _on_resume_less(self) -> None:
+        """Goes on with the next rung; what changes what is learnt is asked first."""
+        proposal = self._proposal()
+        if proposal is not None and proposal.unasked:
+            self._resume(proposal.settings)
+        elif proposal is not None:
+            self._resume_with(proposal)
+
     def _on_resume_with(self) -> None:
+        if (proposal := self._proposal()) is not None:
+            self._resume_with(proposal)
+
+    def _proposal(self) -> Proposal | None:
         try:
-            proposal = self._jobs.resume_proposal(self.run)
+            return self._jobs.resume_proposal(self.run)
         except Refusal as refusal:
             self.banner.refuse(refusal)
-            return
+            return None
+
+    def _resume_with(self, proposal: Proposal) -> None:
         settings = ResumeDialog.ask(proposal, self._theme, self)
         if settings is not None:
             self._resume(settings)
