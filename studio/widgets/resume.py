@@ -104,5 +104,5 @@ def _words(proposal: Proposal) -> str:
         if proposal.step
         else "The run has no complete checkpoint and begins from the start."
     )
-    less = f" It needs less memory with a {proposal.rungs[0].name}." if proposal.rungs else ""
+    less = " Each of these changes needs less memory; the first is made." if proposal.rungs else ""
     return f"{begin}{less} What else the recipe says lives in the checkpoint and stays."

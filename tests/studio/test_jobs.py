@@ -194,9 +194,7 @@ def test_a_run_that_goes_on_by_itself_is_one_process_and_one_curve(
     assert [event.step for event in said if isinstance(event, Retried)] == [2]
     assert jobs.store.series(run, "loss").steps == list(range(1, 9))
     (change,) = wire.read_job(jobs.folder(run)).changes
-    assert change.settings == {
-        path: values for path, values in zip(SMALLER, ((2, 1), (1, 2)), strict=True)
-    }
+    assert change.settings == dict(zip(SMALLER, ((2, 1), (1, 2)), strict=True))
     shown = [line.event for line in jobs.store.lines(run)]
     assert [event.step for event in shown if isinstance(event, Retried)] == [2]
 

@@ -83,7 +83,7 @@ def test_it_goes_on_once_from_its_checkpoint_with_half_the_micro_batch(folder: P
     (retried,) = _said(folder, Retried)
     assert retried.step == 3
     assert retried.settings == {BATCH[0]: (8, 4), BATCH[1]: (2, 4)}
-    assert "4 examples at once instead of 8" in retried.detail
+    assert "Micro-batches of 4 instead of 8" in retried.detail
     lines = wire.read_events(folder)
     assert [line.n for line in lines] == list(range(1, len(lines) + 1))
     assert wire.ending(lines) == Finished()

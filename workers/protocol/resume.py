@@ -171,8 +171,8 @@ def _smaller_batch(recipe: Recipe) -> Rung | None:
         return None
     return Rung(
         "smaller micro-batch",
-        f"{smaller} examples at once instead of {training.batch_size}, {accumulation} times to "
-        f"each step: a step learns from as many as before.",
+        f"Micro-batches of {smaller} instead of {training.batch_size}, {accumulation} to each "
+        "step: a step learns from as many examples as before.",
         {"training.batch_size": smaller, "training.gradient_accumulation": accumulation},
         by_itself=True,
     )

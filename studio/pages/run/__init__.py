@@ -30,7 +30,7 @@ from studio.widgets.log import LogView
 from studio.widgets.notice import Banner, EmptyState
 from studio.widgets.page import Page
 from studio.widgets.resume import ResumeDialog
-from studio.widgets.text import button
+from studio.widgets.text import button, emphasize
 from workers.protocol import wire
 from workers.protocol.events import (
     Evaluated,
@@ -48,7 +48,6 @@ from workers.protocol.jobs import Train
 from workers.protocol.recipe import format_recipe
 from workers.protocol.refusal import Refusal
 from workers.protocol.requests import SampleNow, SaveNow
-from workers.protocol.resume import Proposal
 from workers.protocol.rollouts import Rollouts
 from workers.protocol.stages import STAGES
 
@@ -114,7 +113,9 @@ class RunPage(Page):
         self.pause = button("Pause", theme, "pause", name="pause")
         self.stop = button("Stop", theme, "stop", name="stop")
         self.resume = button("Resume", theme, "play", kind="primary", name="resume")
-        self.resume_less = button("Resume with less memory", theme, "play", name="resume-less")
+        self.resume_less = button(
+            "Resume with less memory", theme, "play", kind="primary", name="resume-less"
+        )
         self.resume_with = button("Resume…", theme, "faders-horizontal", name="resume-with")
         self.export = button("Export", theme, "package", kind="primary", name="export")
         self.chat = button("Chat", theme, "chat-circle", name="chat")
@@ -123,12 +124,14 @@ class RunPage(Page):
         self.pause.setToolTip("Write a checkpoint and rest; Resume goes on from it")
         self.stop.setToolTip("End within one step; what was learnt is saved first")
         self.resume.setToolTip("Go on from the last complete checkpoint, or from the start")
+        self.resume_less.setToolTip("Go on with the change that costs least")
         self.resume_with.setToolTip("Go on with another batch size, length or number of steps")
         slots = {self.sample: self._on_sample, self.save: self._on_save,
                  self.pause: self._on_pause, self.stop: self._on_stop,
-                 self.resume_with: self._on_resume_with, self.resume: self._on_resume,
-                 self.resume_less: self._on_resume_less, self.export: self._on_export,
-                 self.chat: self._on_chat}  # fmt: skip
+                 self.resume: lambda: self._resume({}),
+                 self.resume_with: lambda: self._resume_by_proposal(ask=True),
+                 self.resume_less: lambda: self._resume_by_proposal(ask=False),
+                 self.export: self._on_export, self.chat: self._on_chat}  # fmt: skip
         for made, slot in slots.items():
             made.clicked.connect(slot)
             made.hide()
@@ -301,6 +304,7 @@ class RunPage(Page):
                self.stop: row.live, self.resume: row.may_resume, self.resume_with: row.may_resume,
                self.resume_less: row.short_of_memory,
                self.export: row.has_weights, self.chat: row.has_weights}  # fmt: skip
+        emphasize(self.resume, self._theme, "play", primary=not row.short_of_memory)
         for made, visible in can.items():
             made.setVisible(visible)
         if not row.live:
@@ -395,30 +399,17 @@ class RunPage(Page):
         self.stop.setEnabled(False)
         self.notes.append_text(f"The worker was {Rung.ASKED.value}.")
 
-    def _on_resume(self) -> None:
-        self._resume({})
-
-    def _on_resume_less(self) -> None:
-        """Goes on with the next rung; what changes what is learnt is asked first."""
-        proposal = self._proposal()
-        if proposal is not None and proposal.unasked:
-            self._resume(proposal.settings)
-        elif proposal is not None:
-            self._resume_with(proposal)
-
-    def _on_resume_with(self) -> None:
-        if (proposal := self._proposal()) is not None:
-            self._resume_with(proposal)
-
-    def _proposal(self) -> Proposal | None:
+    def _resume_by_proposal(self, *, ask: bool) -> None:
+        """Goes on with what is proposed; what changes what is learnt is asked in any case."""
         try:
-            return self._jobs.resume_proposal(self.run)
+            proposal = self._jobs.resume_proposal(self.run)
         except Refusal as refusal:
             self.banner.refuse(refusal)
-            return None
-
-    def _resume_with(self, proposal: Proposal) -> None:
-        settings = ResumeDialog.ask(proposal, self._theme, self)
+            return
+        if ask or not proposal.unasked:
+            settings = ResumeDialog.ask(proposal, self._theme, self)
+        else:
+            settings = proposal.settings
         if settings is not None:
             self._resume(settings)
 
