@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from workers.data.tokenize.chat_template import Tools, render
 from workers.data.tokenize.completion import completion_text, cut_while_thinking
-from workers.memory import at_once, give_back, halving
+from workers.memory import at_once, give_back, in_parts
 
 if TYPE_CHECKING:
     import torch
@@ -77,14 +77,13 @@ class Generator:
 
     def _in_batches(self, texts: list[str], longest: int, temperature: float) -> list[Completion]:
         """Completions of prompts, the longest of which is the last, as many at once as fit."""
-        found: list[Completion] = []
-        batch = self._at_once(texts[-1], longest) if texts else 0
-        while len(found) < len(texts):
-            left = texts[len(found) :]
-            made, batch = halving(
-                lambda size, left=left: self._generate(left[:size], longest, temperature), batch
-            )
-            found += made
+        if not texts:
+            return []
+        found, _ = in_parts(
+            lambda begin, end: self._generate(texts[begin:end], longest, temperature),
+            len(texts),
+            self._at_once(texts[-1], longest),
+        )
         if self._device == "cuda":
             give_back()  # training is to find the memory free that the cache took
         return found

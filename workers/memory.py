@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, TypeVar
 
 from workers.device import free_memory
@@ -37,6 +37,22 @@ def halving(work: Callable[[int], T], size: int, least: int = 1) -> tuple[T, int
         # Out here the fault, which holds all that was computed with, is gone.
         size //= 2
         give_back()
+
+
+def in_parts(work: Callable[[int, int], Iterable[T]], total: int, size: int) -> tuple[list[T], int]:
+    """Does some work on all of `total`, from one place to another, so many at once; with half as
+    many from where the memory runs out.
+
+    Returns:
+        The results in order, and how many at once fitted.
+    """
+    found: list[T] = []
+    at = 0
+    while at < total:
+        made, size = halving(lambda most, at=at: work(at, min(at + most, total)), size)
+        found += made
+        at += size
+    return found, size
 
 
 def give_back() -> None:

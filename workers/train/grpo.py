@@ -26,6 +26,7 @@ from workers.data.reader import Row
 from workers.data.tokenize.chat_template import render
 from workers.data.tokenize.completion import completion_text, cut_while_thinking
 from workers.evaluate import Measured, turn_ends
+from workers.memory import at_once, in_parts
 from workers.protocol.recipe import RL
 from workers.protocol.refusal import Refusal
 from workers.protocol.rollouts import Group, Rollouts
@@ -260,14 +261,35 @@ class Logged:
         self._functions = functions
         self._seconds: dict[str, list[float]] = defaultdict(list)
         self._ends = turn_ends(context.loaded.model, context.loaded.tokenizer)
+        self._sampled = 0
+        """How many completions at once fitted last; 0 before the first."""
 
-    def _generate_single_turn(self, *args: Any, **kwargs: Any) -> Any:
-        """Completions up to the first token that ends them; GRPO's come with log-probabilities."""
-        made = super()._generate_single_turn(*args, **kwargs)  # type: ignore[misc]
-        ids, *others = made if isinstance(made, tuple) else (made,)
+    def _generate_single_turn(self, prompts: list[list[int]], *args: Any, **kwargs: Any) -> Any:
+        """Completions up to the first token that ends them, sampled as many at once as fit; GRPO's
+        come with log-probabilities, which are none where Transformers samples."""
+        sample = super()._generate_single_turn  # type: ignore[misc]
         named: Any = self._context.loaded.tokenizer.eos_token_id
+        if self.use_vllm:  # type: ignore[attr-defined]
+            ids, *others = sample(prompts, *args, **kwargs)
+            return [ended(one, self._ends, named) for one in ids], *others
+        paired = False
+
+        def part(begin: int, end: int) -> list[list[int]]:
+            nonlocal paired
+            made = sample(prompts[begin:end], *args, **kwargs)
+            paired = isinstance(made, tuple)
+            return made[0] if paired else made
+
+        ids, self._sampled = in_parts(part, len(prompts), self._at_once(prompts))
         ids = [ended(one, self._ends, named) for one in ids]
-        return (ids, *others) if others else ids
+        return (ids, None) if paired else ids
+
+    def _at_once(self, prompts: list[list[int]]) -> int:
+        """How many completions are sampled together; never more than fitted before."""
+        loaded = self._context.loaded
+        longest = self._context.recipe.rl.max_completion_tokens
+        most = min(len(prompts), self._sampled or len(prompts))
+        return at_once(loaded.model, loaded.device, max(map(len, prompts)), longest, most)
 
     def training_step(self, *args: Any, **kwargs: Any) -> torch.Tensor:
         began = time.perf_counter()
