@@ -162,7 +162,8 @@ class Jobs:
         asked = wire.read_job(self.folder(job))
         assert isinstance(asked.task, Train)
         recipe, row = asked.task.recipe, self.store.job(job)
-        ways = rungs(recipe) if row is not None and row.short_of_memory else []
+        short = row is not None and row.short_of_memory
+        ways = rungs(recipe, asked.resolved) if short else []
         settings = ways[0].settings if ways else {}
         return Proposal(job, recipe, last_step(self.folder(job)), settings, ways)
 

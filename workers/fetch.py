@@ -35,6 +35,8 @@ class Located(msgspec.Struct, frozen=True):
     base: str
     folder: Path
     adapters: tuple[Path, ...] = ()
+    four_bit: bool = False
+    """The last adapter was trained over a base in four bits."""
 
 
 def locate_model(
@@ -97,7 +99,10 @@ def locate_run(
             "Wait for it, or choose another run.",
         )
     under = locate_model(job.task.recipe.model.base, home, say)
-    return Located(f"run:{job.id}", under.folder, (*under.adapters, folder / "adapter"))
+    return Located(
+        f"run:{job.id}", under.folder, (*under.adapters, folder / "adapter"),
+        four_bit=job.task.recipe.model.method == "qlora",
+    )  # fmt: skip
 
 
 def _wrong_kind(run: str, *, reward_model: bool) -> Refusal:
@@ -150,6 +155,11 @@ def _require_trainable(folder: Path, name: str) -> None:
 def is_packed(folder: Path) -> bool:
     """Whether the weights are stored in less than 16 bits, from which they are unpacked."""
     return bool(quantized_by(_config(folder, folder.name)))
+
+
+def model_type(folder: Path) -> str:
+    """The kind of model in a folder, by Transformers' name for it."""
+    return str(_config(folder, folder.name).get("model_type", ""))
 
 
 def _config(folder: Path, name: str) -> dict[str, Any]:

@@ -324,7 +324,7 @@ def _with_less_memory(folder: Path) -> str:
         return LESS_MEMORY
     if not isinstance(job.task, Train):
         return LESS_MEMORY
-    first, *others = rungs(job.task.recipe) or [None]
+    first, *others = rungs(job.task.recipe, job.resolved) or [None]
     if first is None:
         return LESS_MEMORY
     changes = " ".join(

@@ -44,7 +44,7 @@ def retried(host: Host, fault: BaseException) -> Retried | None:
     said = _since_asked([line.event for line in wire.read_events(host.folder)])
     if not _loaded(said) or (not dry and _spent(said)):
         return None
-    rung = next(iter(rungs(task.recipe)), None)
+    rung = next(iter(rungs(task.recipe, host.job.resolved)), None)
     if rung is None or not rung.by_itself:
         return None
     step = last_step(host.folder)

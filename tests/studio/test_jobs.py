@@ -177,7 +177,7 @@ def test_a_run_that_was_out_of_memory_goes_on_with_a_smaller_batch(
     job = wire.read_job(jobs.folder(run))
     assert job.task.recipe.training.batch_size == 1  # type: ignore[union-attr]
     assert job.changes == [
-        Change(2, {"training.batch_size": (2, 1), "training.gradient_accumulation": (1, 2)})
+        Change(2, {"training.batch_size": (2, 1), "training.gradient_accumulation": (0, 2)})
     ]
     jobs.rebuild()
     assert jobs.store.job(run) == row
@@ -194,7 +194,7 @@ def test_a_run_that_goes_on_by_itself_is_one_process_and_one_curve(
     assert [event.step for event in said if isinstance(event, Retried)] == [2]
     assert jobs.store.series(run, "loss").steps == list(range(1, 9))
     (change,) = wire.read_job(jobs.folder(run)).changes
-    assert change.settings == dict(zip(SMALLER, ((2, 1), (1, 2)), strict=True))
+    assert change.settings == dict(zip(SMALLER, ((2, 1), (0, 2)), strict=True))
     shown = [line.event for line in jobs.store.lines(run)]
     assert [event.step for event in shown if isinstance(event, Retried)] == [2]
 

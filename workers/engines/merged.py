@@ -47,3 +47,12 @@ def merged_base(located: Located, home: Path, say: Callable[[str], None]) -> Loc
         manifest = {"base": located.base, "sha256": parts}
         wire.write_atomically(target / MANIFEST, msgspec.json.encode(manifest))
     return Located(located.base, target)
+
+
+def spoken_base(located: Located, home: Path, say: Callable[[str], None]) -> Located:
+    """What a model speaks from: one that learnt over four bits has no adapters under its last."""
+    if not located.four_bit:
+        return located
+    *earlier, last = located.adapters
+    under = merged_base(Located(located.base, located.folder, tuple(earlier)), home, say)
+    return Located(located.base, under.folder, (last,), four_bit=True)

@@ -11,7 +11,8 @@ from typing import Any
 
 import msgspec
 
-from workers.protocol.jobs import Change, Job, Train
+from workers.protocol.batches import Batches, divided, effective_batch, smaller_micro
+from workers.protocol.jobs import Change, Job, Resolved, Train
 from workers.protocol.options import Option, options_of
 from workers.protocol.recipe import (
     Recipe,
@@ -79,8 +80,8 @@ def with_settings(recipe: Recipe, settings: Mapping[str, Any], run: str) -> Reci
             or a recipe that cannot be as a whole.
     """
     plain = msgspec.to_builtins(recipe)
-    for asked, value in settings.items():
-        path = present_path(asked)
+    given = {present_path(asked): value for asked, value in settings.items()}
+    for path, value in (_following(recipe, given) | given).items():
         _require_resumable(path, run)
         *tables, key = path.split(".")
         place = plain
@@ -94,6 +95,15 @@ def with_settings(recipe: Recipe, settings: Mapping[str, Any], run: str) -> Reci
         raise refusal_of(str(fault), "the changed recipe") from None
     check_recipe(changed, "the changed recipe")
     return changed
+
+
+def _following(recipe: Recipe, given: Mapping[str, Any]) -> dict[str, Any]:
+    """Of micro-batch and accumulation the one that was not changed: it follows from the step's
+    examples, which stay as they were where they are the recipe's own."""
+    parts = {"training.batch_size", "training.gradient_accumulation"}
+    changed = parts & set(given)
+    own = recipe.training.effective_batch_size or "training.effective_batch_size" in given
+    return dict.fromkeys(parts - changed, 0) if own and len(changed) == 1 else {}
 
 
 def _require_resumable(path: str, run: str) -> None:
@@ -148,39 +158,43 @@ def changed(job: Job, settings: Mapping[str, Any], step: int) -> Job:
 # The ladder of what needs less memory
 
 
-def for_less_memory(recipe: Recipe) -> dict[str, Any]:
+def for_less_memory(recipe: Recipe, worked: Resolved | None = None) -> dict[str, Any]:
     """The settings of the first rung: under them the same training needs less memory."""
-    return next((rung.settings for rung in rungs(recipe)), {})
+    return next((rung.settings for rung in rungs(recipe, worked)), {})
 
 
-def rungs(recipe: Recipe) -> list[Rung]:
-    """What a run that is out of memory can still change, what costs least first."""
-    return [rung for make in LADDER if (rung := make(recipe)) is not None]
+def rungs(recipe: Recipe, worked: Resolved | None = None) -> list[Rung]:
+    """What a run that is out of memory can still change, what costs least first.
+
+    Args:
+        worked: what the run worked with; without it the recipe's own figures count, and the whole
+            batch where it has none.
+    """
+    batch = worked.batch if worked is not None else {}
+    return [rung for make in LADDER if (rung := make(recipe, batch)) is not None]
 
 
-def _smaller_batch(recipe: Recipe) -> Rung | None:
+def _smaller_batch(recipe: Recipe, batch: Mapping[str, int]) -> Rung | None:
     """At most half as many examples at once, so often that a step has as many as before."""
-    training = recipe.training
+    effective = batch.get("effective") or effective_batch(recipe)
+    micro = recipe.training.batch_size or batch.get("micro") or divided(recipe, effective).micro
     least = spec_of(recipe.stage).smallest_batch
-    below = range(training.batch_size // 2, least - 1, -1)
-    smaller = next((n for n in below if training.batch_size % n == 0), 0)
+    smaller = smaller_micro(Batches(micro, effective // micro), least)
     if not smaller:
-        return None
-    accumulation = training.gradient_accumulation * training.batch_size // smaller
-    if accumulation > 1024:
         return None
     return Rung(
         "smaller micro-batch",
-        f"Micro-batches of {smaller} instead of {training.batch_size}, {accumulation} to each "
-        "step: a step learns from as many examples as before.",
-        {"training.batch_size": smaller, "training.gradient_accumulation": accumulation},
+        f"Micro-batches of {smaller} instead of {micro}, {effective // smaller} to each step: a "
+        "step learns from as many examples as before.",
+        {"training.batch_size": smaller, "training.gradient_accumulation": effective // smaller},
         by_itself=True,
     )
 
 
-def _checkpointing(recipe: Recipe) -> Rung | None:
+def _checkpointing(recipe: Recipe, batch: Mapping[str, int]) -> Rung | None:
     """Activations computed anew in the backward pass."""
-    if recipe.training.gradient_checkpointing:
+    asked = recipe.training.gradient_checkpointing
+    if batch.get("checkpointing") if asked == "auto" else asked:
         return None
     return Rung(
         "gradient checkpointing",
@@ -190,7 +204,7 @@ def _checkpointing(recipe: Recipe) -> Rung | None:
     )
 
 
-def _shorter_completions(recipe: Recipe) -> Rung | None:
+def _shorter_completions(recipe: Recipe, _: Mapping[str, int]) -> Rung | None:
     """Less that is sampled, which is learnt from."""
     longest = recipe.rl.max_completion_tokens
     if not spec_of(recipe.stage).scored_by or longest < 2 * SHORTEST_COMPLETION:
@@ -204,7 +218,7 @@ def _shorter_completions(recipe: Recipe) -> Rung | None:
     )
 
 
-def _shorter_examples(recipe: Recipe) -> Rung | None:
+def _shorter_examples(recipe: Recipe, _: Mapping[str, int]) -> Rung | None:
     """A lower max sequence length."""
     longest = recipe.training.max_length
     if longest <= SHORTEST_EXAMPLE:
@@ -219,7 +233,7 @@ def _shorter_examples(recipe: Recipe) -> Rung | None:
     )
 
 
-LADDER: tuple[Callable[[Recipe], Rung | None], ...] = (
+LADDER: tuple[Callable[[Recipe, Mapping[str, int]], Rung | None], ...] = (
     _smaller_batch, _checkpointing, _shorter_completions, _shorter_examples,
 )  # fmt: skip
 """From what leaves the steps as they are to what changes what is learnt."""
