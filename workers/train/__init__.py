@@ -35,7 +35,8 @@ def run(host: Host) -> None:
     """Runs a training job from its folder's job.json to its ending event."""
     task = host.job.task
     assert isinstance(task, Train)
-    engine = load_engine(task.recipe.model.engine)  # before transformers and trl are imported
+    # Before transformers and trl are imported.
+    engine = load_engine(task.recipe.model.engine, Path(host.job.home))
     with ExitStack() as closing:
         _train(task.recipe, host, engine, closing)
 
@@ -107,8 +108,8 @@ def _train(recipe: Recipe, host: Host, engine: EngineModule, closing: ExitStack)
 
 
 def _to_load(recipe: Recipe, host: Host, located: Located) -> Located:
-    """What the weights are read from: for four bits a folder without adapters."""
-    if recipe.model.method != "qlora":
+    """What the weights are read from: for four bits, and for Unsloth, a folder without adapters."""
+    if recipe.model.method != "qlora" and recipe.model.engine != "unsloth":
         return located
     from workers.engines.merged import merged_base
 

@@ -9,7 +9,6 @@ here they get the recipe's rewards, as reward functions, and what they sampled i
 from __future__ import annotations
 
 import copy
-import importlib.util
 import math
 import time
 from collections import defaultdict
@@ -28,7 +27,6 @@ from workers.data.tokenize.completion import completion_text, cut_while_thinking
 from workers.evaluate import Measured, turn_ends
 from workers.memory import at_once, in_parts
 from workers.protocol.recipe import RL
-from workers.protocol.refusal import Refusal
 from workers.protocol.rollouts import Group, Rollouts
 from workers.rewards import Rewards, Sample, Scored, equal_share
 from workers.train.chunked import deferred_logits
@@ -38,6 +36,7 @@ from workers.train.context import (
     common_arguments,
     drop_reference_copy,
 )
+from workers.train.fast_generation import tell_failure, vllm_arguments
 from workers.train.loss_check import TOKENS, Compared, own_log_probabilities
 from workers.train.reward_eval import evaluate_rewards
 from workers.train.rollouts import SHOWN_PROMPTS, fitting_prompts, sampling, save_rollouts
@@ -47,7 +46,8 @@ def build_trainer(context: TrainingContext) -> Trainer:
     """TRL's trainer for the algorithm, with the recipe's rewards and a reference where needed."""
     options = context.recipe.rl
     rewards = context.open_rewards()
-    rows = [row for row, _ in fitting_prompts(context)]
+    prompts = fitting_prompts(context)
+    rows = [row for row, _ in prompts]
     functions = RewardFunctions(rewards, rows, context.loaded.tokenizer, options)
     columns = {
         "prompt": [_prompt_text(row, context.loaded.tokenizer) for row in rows],
@@ -56,14 +56,28 @@ def build_trainer(context: TrainingContext) -> Trainer:
     full = context.recipe.model.method == "full"
     reference = copy.deepcopy(context.loaded.model) if full and options.kl_coefficient else None
     kind = LoggedRLOOTrainer if options.algorithm == "rloo" else LoggedGRPOTrainer
-    trainer = kind(
-        context,
-        functions,
-        model=context.loaded.model,
-        args=_arguments(context, rewards),
-        train_dataset=Dataset.from_dict(columns),
-        processing_class=context.loaded.tokenizer,
-    )
+    ends = sorted(turn_ends(context.loaded.model, context.loaded.tokenizer))
+    plainly = {"use_vllm": False, "generation_kwargs": {"eos_token_id": ends}}
+
+    def build(generation: dict[str, Any]) -> Trainer:
+        return kind(
+            context,
+            functions,
+            model=context.loaded.model,
+            args=_arguments(context, rewards, generation),
+            train_dataset=Dataset.from_dict(columns),
+            processing_class=context.loaded.tokenizer,
+        )
+
+    trainer: Any
+    faster = vllm_arguments(context, [ids for _, ids in prompts], ends)
+    try:
+        trainer = build(faster or plainly)
+    except Exception as fault:
+        if not faster:
+            raise
+        tell_failure(context, fault)
+        trainer = build(plainly)
     if reference is not None:
         # TRL loads the base by its name; where adapters were merged into it, that is another model.
         trainer.ref_model = trainer.accelerator.prepare_model(
@@ -97,7 +111,7 @@ def measure(context: TrainingContext, trainer: Trainer) -> Measured:
     )
 
 
-def _arguments(context: TrainingContext, rewards: Rewards) -> Any:
+def _arguments(context: TrainingContext, rewards: Rewards, generation: dict[str, Any]) -> Any:
     options = context.recipe.rl
     shared = common_arguments(context) | NO_ROUTER_LOSS
     shared |= {
@@ -111,12 +125,8 @@ def _arguments(context: TrainingContext, rewards: Rewards) -> Any:
         "num_iterations": options.num_iterations,
         "mask_truncated_completions": options.mask_truncated_completions,
         "reward_weights": list(rewards.weights),
-        "use_vllm": _use_vllm(context),
     }
-    ends = sorted(turn_ends(context.loaded.model, context.loaded.tokenizer))
-    shared["generation_kwargs"] = {"eos_token_id": ends}
-    if shared["use_vllm"]:
-        shared |= {"vllm_mode": "colocate", "generation_kwargs": {"stop_token_ids": ends}}
+    shared |= generation
     if shared["save_strategy"] == "steps":
         # Between two batches of completions: resuming inside one would sample it again.
         window = options.num_iterations
@@ -129,19 +139,6 @@ def _arguments(context: TrainingContext, rewards: Rewards) -> Any:
         scale_rewards=options.scale_rewards,
         importance_sampling_level="sequence" if options.algorithm == "luspo" else "token",
     )
-
-
-def _use_vllm(context: TrainingContext) -> bool:
-    """Whether completions are sampled by vLLM within this process."""
-    wish = context.recipe.rl.fast_generation
-    there = importlib.util.find_spec("vllm") is not None and context.loaded.device == "cuda"
-    if wish == "vllm" and not there:
-        raise Refusal(
-            "vLLM cannot sample here.",
-            "It is not installed, or this computer has no NVIDIA GPU.",
-            "Install vllm into the worker's environment, or set rl.fast_generation = 'auto'.",
-        )
-    return there and wish != "transformers"
 
 
 class ScoredBatch(NamedTuple):

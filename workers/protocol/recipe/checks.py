@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from workers.protocol.batches import effective_batch
+from workers.protocol.engines import UNSLOTH_STAGES, may_sample_with_vllm
 from workers.protocol.recipe.schema import Recipe
 from workers.protocol.refusal import Refusal
 from workers.protocol.rewards import RewardModel
@@ -53,6 +54,39 @@ def _four_bits(recipe: Recipe) -> Iterator[Problem]:
             "model.method = 'qlora' for a reward model.",
             "Its one output has to be trained in full, which 4-bit weights do not allow.",
             "Set model.method = 'lora'.",
+        )
+
+
+def _unsloth(recipe: Recipe) -> Iterator[Problem]:
+    if recipe.model.engine != "unsloth":
+        return
+    if recipe.stage not in UNSLOTH_STAGES:
+        yield (
+            f"model.engine = 'unsloth' for stage '{recipe.stage}'.",
+            f"Unsloth speeds up {', '.join(UNSLOTH_STAGES)}; in other stages its changes to "
+            "Transformers would reach models that it was not made for.",
+            "Set model.engine = 'auto'.",
+        )
+    if recipe.model.method == "dora":
+        yield (
+            "model.method = 'dora' with model.engine = 'unsloth'.",
+            "Unsloth has no kernels for DoRA.",
+            "Set model.engine = 'transformers', or model.method = 'lora'.",
+        )
+
+
+def _vllm(recipe: Recipe) -> Iterator[Problem]:
+    if recipe.rl.fast_generation == "vllm" and not may_sample_with_vllm(recipe):
+        qlora = recipe.model.method == "qlora"
+        yield (
+            "rl.fast_generation = 'vllm' "
+            + ("with model.method = 'qlora'." if qlora else f"for stage '{recipe.stage}'."),
+            "vLLM is given the trained weights after each step, merged, and four-bit weights would "
+            "be rounded again each time."
+            if qlora
+            else "It samples groups of answers alone.",
+            "Set rl.fast_generation = 'transformers'"
+            + (", or model.method = 'lora'." if qlora else "."),
         )
 
 
@@ -185,6 +219,6 @@ def _teacher(recipe: Recipe) -> Iterator[Problem]:
 
 
 RULES = (
-    _whole, _template, _four_bits, _experts, _preference, _batches, _masked_thinking, _reward_model,
-    _reinforced, _teacher,
+    _whole, _template, _four_bits, _unsloth, _vllm, _experts, _preference, _batches,
+    _masked_thinking, _reward_model, _reinforced, _teacher,
 )  # fmt: skip
