@@ -17,12 +17,12 @@ from workers.__main__ import run_folder
 from workers.evaluate import Generator
 from workers.protocol import wire
 from workers.protocol.checkpoints import last_step
-from workers.protocol.events import Evaluated, Finished, Metrics, Resumed, Retried, Started
+from workers.protocol.events import Evaluated, Finished, Metrics, Note, Resumed, Retried, Started
 from workers.protocol.jobs import Job, Train
 from workers.protocol.recipe import RL, Evaluation, Lora, Model, Recipe, Source, Training
 from workers.protocol.rewards import Python
 from workers.retry import AGAIN
-from workers.train import context
+from workers.train import context, dry_run
 
 Fault = Callable[[], BaseException]
 STEPS, SAVED, FAILS = 3, 1, 3
@@ -197,3 +197,51 @@ def test_saving_lets_go_of_what_training_needed_and_else_begins_anew(
     assert (place / "adapter" / "adapter_model.safetensors").is_file()
     assert last_step(place) == STEPS
     assert curves(events) == pytest.approx(curves(alone("sft")), abs=1e-4)
+
+
+@pytest.mark.parametrize("stage", ["sft", pytest.param("dpo", marks=pytest.mark.slow), "grpo"])
+def test_the_dry_run_comes_first_until_it_fits_and_leaves_no_trace(
+    tiny: Path,
+    folder: Path,
+    tmp_path: Path,
+    fail_at: Any,
+    alone: Any,
+    monkeypatch: pytest.MonkeyPatch,
+    stage: str,
+) -> None:
+    """It fails twice, with 4 rows and with 2; with 1 it fits."""
+    monkeypatch.setattr(dry_run, "is_worth_it", lambda context: True)
+    fail_at(Accelerator, "backward", {1, 2})
+    events = run(recipe_of(stage, tiny, folder), tmp_path / "j" / "run")
+    assert isinstance(events[-1], Finished), events[-1]
+    assert [event.settings["training.batch_size"] for event in of(Retried, events)] == [
+        (4, 2), (2, 1)
+    ]  # fmt: skip
+    assert all(event.dry and not event.step for event in of(Retried, events))
+    (note,) = [one.text for one in of(Note, events) if one.text.startswith("The longest micro")]
+    assert ("rows are learnt from in an hour" in note) == (stage != "grpo")
+    assert curves(events) == pytest.approx(curves(alone(stage)), abs=1e-4)
+
+
+def test_the_longest_rows_are_tried_first_and_the_start_is_measured_once(
+    tiny: Path, folder: Path, tmp_path: Path, fail_at: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = [json.loads(line) for line in (tiny / "sums.jsonl").read_text().splitlines()]
+    longest = {"prompt": "What is 1 + 2 + 3 + 4 + 5 + 6?", "completion": "It is 21. " * 4}
+    (tmp_path / "rows.jsonl").write_text("\n".join(map(json.dumps, [*data[:8], longest])))
+    recipe = recipe_of("sft", tiny, folder, holdout=0.2)
+    recipe = msgspec.structs.replace(recipe, data=[Source(source=str(tmp_path / "rows.jsonl"))])
+    seen: list[int] = []
+    passed = dry_run._pass
+
+    def note(trainer: Any, batch: Any) -> Any:
+        seen.append(batch["input_ids"].shape[1])
+        return passed(trainer, batch)
+
+    monkeypatch.setattr(dry_run, "is_worth_it", lambda context: True)
+    monkeypatch.setattr(dry_run, "_pass", note)
+    fail_at(Accelerator, "backward", {1})
+    events = run(recipe, tmp_path / "j" / "run")
+    assert isinstance(events[-1], Finished), events[-1]
+    assert seen[0] == seen[1] == max(seen) > seen[2]
+    assert [event.when for event in of(Evaluated, events)] == ["before", "after"]

@@ -298,6 +298,27 @@ class Logged:
         with deferred_logits([model] if self.chunked else []):
             return super()._get_per_token_logps_and_entropies(model, *args, **kwargs)  # type: ignore[misc]
 
+    def longest_inputs(self, micro: int) -> dict[str, torch.Tensor]:
+        """What the loss is computed from, of the longest prompts and completions: random ones."""
+        this: Any = self
+        texts = sorted(this.train_dataset["prompt"], key=len)[-micro:]
+        texts = [texts[at % len(texts)] for at in range(micro)]
+        prompts = this.processing_class(
+            texts, add_special_tokens=False, padding=True, padding_side="left", return_tensors="pt"
+        )
+        shape = micro, self._context.recipe.rl.max_completion_tokens
+        zeros = torch.zeros(shape)
+        return {
+            "prompt_ids": prompts["input_ids"],
+            "prompt_mask": prompts["attention_mask"],
+            "completion_ids": torch.randint(len(this.processing_class), shape),
+            "completion_mask": torch.ones(shape, dtype=torch.long),
+            "advantages": torch.ones(micro),
+            "ref_per_token_logps": zeros,
+            "old_logps": zeros[:, 0],
+            "num_items_in_batch": torch.tensor(zeros.numel()),
+        }
+
     def training_step(self, *args: Any, **kwargs: Any) -> torch.Tensor:
         began = time.perf_counter()
         loss = super().training_step(*args, **kwargs)  # type: ignore[misc]
