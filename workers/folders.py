@@ -7,6 +7,8 @@ import shutil
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
+from workers.protocol.refusal import Refusal
+
 
 def write_folder(target: Path, fill: Callable[[Path], object]) -> Path:
     """Lets `fill` write into a temporary folder, then puts it at `target` whole."""
@@ -17,6 +19,23 @@ def write_folder(target: Path, fill: Callable[[Path], object]) -> Path:
     if target.exists():
         shutil.rmtree(target)
     return partial.rename(target)
+
+
+def require_room(folder: Path, needed: int) -> None:
+    """Refuses to begin what the disk has no room for; makes the folder.
+
+    Args:
+        folder: where files will be written.
+        needed: bytes of them all.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    free = shutil.disk_usage(folder).free
+    if free < needed:
+        raise Refusal(
+            f"Writing the model takes {needed / 1e9:.1f} GB, and {folder} has {free / 1e9:.1f} GB.",
+            "Its weights are written in 16 bits before anything else can begin.",
+            "Free some space, for example by deleting runs or exports, and start again.",
+        )
 
 
 def size_of(folder: Path) -> int:

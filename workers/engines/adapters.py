@@ -214,14 +214,16 @@ def merged_adapter(model: PreTrainedModel, adapter: Path, *, scoring: bool = Fal
     return earlier_adapter(model, adapter, scoring=scoring).merge_and_unload()
 
 
-def earlier_adapter(model: PreTrainedModel, adapter: Path, *, scoring: bool = False) -> Any:
+def earlier_adapter(
+    model: PreTrainedModel, adapter: Path, *, scoring: bool = False, hollow: bool = False
+) -> Any:
     """The model with an adapter of an earlier run on, for inference.
 
     Args:
-        model: what the adapter was trained on; where it has no weights yet (device `meta`), the
-            adapter has.
+        model: what the adapter was trained on.
         adapter: the folder of the adapter.
         scoring: the model is a reward model, and the adapter may be of one that speaks.
+        hollow: the model has shapes alone; of the adapter nothing is computed from its weights.
 
     Raises:
         Refusal: weights of the adapter have no place in the model.
@@ -233,11 +235,11 @@ def earlier_adapter(model: PreTrainedModel, adapter: Path, *, scoring: bool = Fa
     mapping = {rf"^{re.escape(old)}": new for old, new in moved.items()}
     if isinstance(config.target_modules, set):
         config.target_modules = {_renamed(name, moved) for name in config.target_modules}
-    options: dict[str, Any] = {"config": config, "key_mapping": mapping}
-    if model.device.type == "meta":
-        options |= {"low_cpu_mem_usage": True, "torch_device": "cpu"}
+    where: dict[str, Any] = {"low_cpu_mem_usage": True, "torch_device": "cpu"} if hollow else {}
     try:
-        on: Any = PeftModel.from_pretrained(model, str(adapter), **options)
+        on: Any = PeftModel.from_pretrained(
+            model, str(adapter), config=config, key_mapping=mapping, **where
+        )
     except (ValueError, RuntimeError) as fault:  # no layer of those names, or of another shape
         raise _unfit(adapter, " ".join(str(fault).split())[:200]) from fault
     lost, of = _without_place(on, adapter, moved)
