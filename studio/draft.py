@@ -223,7 +223,7 @@ def defaults(draft: RecipeDraft) -> dict[str, Any]:
     asked = draft.options.get("model.thinking", "auto")
     thinking = thinks(draft.base.thinking, asked, draft.stage)
     lengths = dict.fromkeys(LENGTHS, THINKING_TOKENS) if thinking else {}
-    return declared | lengths | defaults_for(draft.stage, method(draft), draft.base.parameters)
+    return declared | defaults_for(draft.stage, method(draft), draft.base.parameters) | lengths
 
 
 def values(draft: RecipeDraft) -> dict[str, Any]:

@@ -163,7 +163,8 @@ class Jobs:
         assert isinstance(asked.task, Train)
         recipe, row = asked.task.recipe, self.store.job(job)
         short = row is not None and row.fault == "out_of_memory"
-        settings = for_less_memory(recipe) if short else {}
+        worked = asked.resolved.batch if asked.resolved else None
+        settings = for_less_memory(recipe, worked) if short else {}
         return Proposal(job, recipe, last_step(self.folder(job)), settings)
 
     def _new_job(

@@ -23,6 +23,7 @@ from workers.engines.adapters import (
 from workers.engines.classes import Tell, open_scoring, open_speaking, set_padding
 from workers.engines.tokenizer import load_tokenizer, tokenizer_for
 from workers.fetch import Located, model_type
+from workers.protocol.batches import with_checkpointing
 from workers.protocol.recipe import Recipe
 from workers.protocol.refusal import Refusal
 
@@ -48,6 +49,7 @@ def load_for_training(recipe: Recipe, located: Located, tell: Tell = _silent) ->
         tell: told, in the user's words, what of the model is not trained or not kept.
     """
     device = best_device()
+    recipe = with_checkpointing(recipe, device)
     dtype = _training_dtype(recipe, device, located, tell)
     full = recipe.model.method == "full"
     four_bit = recipe.model.method == "qlora"
@@ -92,6 +94,7 @@ def load_reward_model_for_training(
 ) -> Loaded:
     """The base with one output in place of its words, and a fresh adapter on: a reward model."""
     device = best_device()
+    recipe = with_checkpointing(recipe, device)
     dtype = _training_dtype(recipe, device, located, tell)
     full = recipe.model.method == "full"
     tokenizer = tokenizer_for(recipe.model, located, recipe.stage)

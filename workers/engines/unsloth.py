@@ -20,6 +20,7 @@ from workers.engines.classes import Tell
 from workers.engines.tokenizer import tokenizer_for
 from workers.engines.transformers import computing_dtype, stop_at_end
 from workers.fetch import Located, model_type
+from workers.protocol.batches import with_checkpointing
 from workers.protocol.recipe import Recipe
 from workers.protocol.refusal import Refusal
 
@@ -30,8 +31,9 @@ LIBRARY: Any = FastLanguageModel
 def load_for_training(recipe: Recipe, located: Located, tell: Tell) -> Loaded:
     """The base model through Unsloth with a fresh adapter on; raises `Refusal` for DoRA."""
     _refuse(recipe, located)
-    options = recipe.training
     device = best_device()
+    recipe = with_checkpointing(recipe, device)
+    options = recipe.training
     dtype = computing_dtype(options.precision, device, model_type(located.folder))
     full = recipe.model.method == "full"
     tokenizer = tokenizer_for(recipe.model, located, recipe.stage)

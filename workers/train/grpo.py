@@ -30,6 +30,7 @@ from workers.protocol.recipe import RL
 from workers.protocol.refusal import Refusal
 from workers.protocol.rollouts import Group, Rollouts
 from workers.rewards import Rewards, Sample, Scored, equal_share
+from workers.train.chunked import deferred_logits
 from workers.train.context import (
     NO_ROUTER_LOSS,
     TrainingContext,
@@ -67,6 +68,7 @@ def build_trainer(context: TrainingContext) -> Trainer:
         trainer.ref_model = trainer.accelerator.prepare_model(
             reference.eval().requires_grad_(False), evaluation_mode=True
         )
+    trainer.chunked = context.loss != "plain"
     drop_reference_copy(context)
     return trainer
 
@@ -248,8 +250,12 @@ def ended(ids: list[int], ends: set[int], named: int) -> list[int]:
 
 
 class Logged:
-    """What is added to TRL's trainers: times, a record of every step's completions, and all tokens
-    that end an answer, where TRL knows the tokenizer's end token alone."""
+    """What is added to TRL's trainers: times, a record of every step's completions,
+    log-probabilities by chunks, and all tokens that end an answer, where TRL knows the tokenizer's
+    end token alone."""
+
+    chunked = True
+    """Off where a model's log-probabilities were found to differ by chunks."""
 
     def __init__(
         self, context: TrainingContext, functions: RewardFunctions, **options: Any
@@ -268,6 +274,10 @@ class Logged:
         named: Any = self._context.loaded.tokenizer.eos_token_id
         ids = [ended(one, self._ends, named) for one in ids]
         return (ids, *others) if others else ids
+
+    def _get_per_token_logps_and_entropies(self, model: Any, *args: Any, **kwargs: Any) -> Any:
+        with deferred_logits([model] if self.chunked else []):
+            return super()._get_per_token_logps_and_entropies(model, *args, **kwargs)  # type: ignore[misc]
 
     def training_step(self, *args: Any, **kwargs: Any) -> torch.Tensor:
         began = time.perf_counter()

@@ -68,7 +68,7 @@ def build_trainer(context: TrainingContext) -> Trainer:
         model=context.loaded.model,
         args=config(
             **common_arguments(context),
-            per_device_eval_batch_size=context.recipe.training.batch_size,
+            per_device_eval_batch_size=context.batches.micro,
             max_length=context.recipe.training.max_length,
             **options,
         ),
@@ -77,6 +77,7 @@ def build_trainer(context: TrainingContext) -> Trainer:
         processing_class=context.loaded.tokenizer,
         **options_of_model,
     )
+    trainer.chunked = context.loss != "plain"
     drop_reference_copy(context)
     return trainer
 

@@ -195,7 +195,7 @@ class Training(Section, frozen=True):
             ge=0,
             on_resume=True,
         ),
-    ] = 60
+    ] = 0
     epochs: Annotated[
         float,
         option("Epochs", "Passes over the data when steps is 0.", gt=0, le=1000, on_resume=True),
@@ -204,27 +204,46 @@ class Training(Section, frozen=True):
         float,
         option("Learning rate", "Peak step size; 1e-4 to 2e-4 suits LoRA, 1e-5 full.", gt=0, lt=1),
     ] = 1e-4
-    batch_size: Annotated[
+    effective_batch_size: Annotated[
         int,
         option(
             "Batch size",
-            "Examples at once on the device; lower it first when memory is short.",
+            "Examples to each optimizer step: completions where they are sampled, pairs of "
+            "preferences. auto is micro-batch times accumulation where a micro-batch is given, "
+            "else what suits the stage.",
             unit="examples",
-            ge=1,
-            le=1024,
+            zero="auto",
+            ge=0,
+            le=65_536,
             on_resume=True,
         ),
-    ] = 8
+    ] = 0
+    batch_size: Annotated[
+        int,
+        option(
+            "Micro-batch",
+            "Examples at once on the device; auto takes as many as fit. It changes memory and "
+            "speed, not what is learnt; in kto and ppo also the latter.",
+            unit="examples",
+            zero="auto",
+            ge=0,
+            le=1024,
+            advanced=True,
+            on_resume=True,
+        ),
+    ] = 0
     gradient_accumulation: Annotated[
         int,
         option(
             "Gradient accumulation",
-            "Batches added up before each step.",
-            ge=1,
-            le=1024,
+            "Micro-batches added up before each step; auto follows from the batch size.",
+            zero="auto",
+            ge=0,
+            le=65_536,
+            advanced=True,
             on_resume=True,
         ),
-    ] = 1
+    ] = 0
     max_length: Annotated[
         int,
         option(
@@ -283,14 +302,14 @@ class Training(Section, frozen=True):
         ),
     ] = "auto"
     gradient_checkpointing: Annotated[
-        bool,
+        bool | Literal["auto"],
         option(
             "Gradient checkpointing",
-            "Less memory for about a third more time.",
+            "Much less memory for about a third more time; auto does so on a GPU.",
             advanced=True,
             on_resume=True,
         ),
-    ] = False
+    ] = "auto"
     packing: Annotated[
         bool,
         option("Packing", "Join short examples into full-length ones.", advanced=True),
