@@ -12,7 +12,7 @@ import copy
 import math
 import time
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from statistics import fmean
 from typing import Any, NamedTuple
 
@@ -25,6 +25,8 @@ from workers.data.reader import Row
 from workers.data.tokenize.chat_template import render
 from workers.data.tokenize.completion import completion_text, cut_while_thinking
 from workers.evaluate import Measured, turn_ends
+from workers.memory import at_once, in_parts
+from workers.protocol.events import Note
 from workers.protocol.recipe import RL
 from workers.protocol.rollouts import Group, Rollouts
 from workers.rewards import Rewards, Sample, Scored, equal_share
@@ -44,6 +46,8 @@ from workers.train.rollouts import SHOWN_PROMPTS, fitting_prompts, sampling, sav
 def build_trainer(context: TrainingContext) -> Trainer:
     """TRL's trainer for the algorithm, with the recipe's rewards and a reference where needed."""
     options = context.recipe.rl
+    for text in warnings(options, context.batches.effective):
+        context.host.emit(Note(text=text, level="warning"))
     rewards = context.open_rewards()
     prompts = fitting_prompts(context)
     rows = [row for row, _ in prompts]
@@ -87,6 +91,26 @@ def build_trainer(context: TrainingContext) -> Trainer:
     return trainer
 
 
+FEW_GROUPS = 4
+
+
+def warnings(options: RL, completions: int) -> Iterator[str]:
+    """What the recipe allows and hardly anyone wants, with so many completions to each step."""
+    groups = completions // options.group_size
+    if groups < FEW_GROUPS:
+        asked = "one question" if groups == 1 else f"{groups} questions"
+        yield (
+            f"Each step learns from the answers to {asked} alone, which makes it very noisy. Raise "
+            f"training.effective_batch_size to {FEW_GROUPS * options.group_size} or more: "
+            f"{FEW_GROUPS} groups of {options.group_size} answers."
+        )
+    if options.algorithm == "rloo" and options.scale_rewards == "group":
+        yield (
+            "rl.scale_rewards = 'group' changes nothing in rloo, which divides advantages by the "
+            "batch's standard deviation or by nothing: they are divided by nothing."
+        )
+
+
 def compare(context: TrainingContext, trainer: Trainer) -> Compared:
     """The log-probability of a part of the first prompt, as of a completion, at the run's
     temperature."""
@@ -113,16 +137,11 @@ def measure(context: TrainingContext, trainer: Trainer) -> Measured:
 def _arguments(context: TrainingContext, rewards: Rewards, generation: dict[str, Any]) -> Any:
     options = context.recipe.rl
     shared = common_arguments(context) | NO_ROUTER_LOSS
-    shared |= {
+    shared |= objective(options) | {
         "num_generations": options.group_size,
         "max_completion_length": options.max_completion_tokens,
         "temperature": options.temperature,
         "top_p": options.top_p,
-        "beta": options.kl_coefficient,
-        "epsilon": options.clip_epsilon,
-        "epsilon_high": options.clip_epsilon_high or options.clip_epsilon,
-        "num_iterations": options.num_iterations,
-        "mask_truncated_completions": options.mask_truncated_completions,
         "reward_weights": list(rewards.weights),
     }
     shared |= generation
@@ -130,14 +149,25 @@ def _arguments(context: TrainingContext, rewards: Rewards, generation: dict[str,
         # Between two batches of completions: resuming inside one would sample it again.
         window = options.num_iterations
         shared["save_steps"] = -(-shared["save_steps"] // window) * window
+    return (RLOOConfig if options.algorithm == "rloo" else GRPOConfig)(**shared)
+
+
+def objective(options: RL) -> dict[str, Any]:
+    """What TRL's configuration calls the algorithm's parts."""
+    shared = {
+        "beta": options.kl_coefficient,
+        "epsilon": options.clip_epsilon,
+        "epsilon_high": options.upper_clip,
+        "num_iterations": options.num_iterations,
+        "mask_truncated_completions": options.mask_truncated_completions,
+    }
     if options.algorithm == "rloo":
-        return RLOOConfig(**shared, normalize_advantages=options.scale_rewards == "batch")
-    return GRPOConfig(
-        **shared,
-        loss_type=options.algorithm,
-        scale_rewards=options.scale_rewards,
-        importance_sampling_level="sequence" if options.algorithm == "luspo" else "token",
-    )
+        return shared | {"normalize_advantages": options.scale_rewards == "batch"}
+    return shared | {
+        "loss_type": options.algorithm.replace("gspo", "grpo"),
+        "scale_rewards": options.scale_rewards,
+        "importance_sampling_level": "sequence" if options.by_answer else "token",
+    }
 
 
 class ScoredBatch(NamedTuple):
@@ -263,18 +293,60 @@ class Logged:
         self._functions = functions
         self._seconds: dict[str, list[float]] = defaultdict(list)
         self._ends = turn_ends(context.loaded.model, context.loaded.tokenizer)
+        self._sampled = 0
+        """How many completions at once fitted last; 0 before the first."""
 
-    def _generate_single_turn(self, *args: Any, **kwargs: Any) -> Any:
-        """Completions up to the first token that ends them; GRPO's come with log-probabilities."""
-        made = super()._generate_single_turn(*args, **kwargs)  # type: ignore[misc]
-        ids, *others = made if isinstance(made, tuple) else (made,)
+    def _generate_single_turn(self, prompts: list[list[int]], *args: Any, **kwargs: Any) -> Any:
+        """Completions up to the first token that ends them, sampled as many at once as fit; GRPO's
+        come with log-probabilities, which are none where Transformers samples."""
+        sample = super()._generate_single_turn  # type: ignore[misc]
         named: Any = self._context.loaded.tokenizer.eos_token_id
+        if self.use_vllm:  # type: ignore[attr-defined]
+            ids, *others = sample(prompts, *args, **kwargs)
+            return [ended(one, self._ends, named) for one in ids], *others
+        paired = False
+
+        def part(begin: int, end: int) -> list[list[int]]:
+            nonlocal paired
+            made = sample(prompts[begin:end], *args, **kwargs)
+            paired = isinstance(made, tuple)
+            return made[0] if paired else made
+
+        ids, self._sampled = in_parts(part, len(prompts), self._at_once(prompts))
         ids = [ended(one, self._ends, named) for one in ids]
-        return (ids, *others) if others else ids
+        return (ids, None) if paired else ids
+
+    def _at_once(self, prompts: list[list[int]]) -> int:
+        """How many completions are sampled together; never more than fitted before."""
+        loaded = self._context.loaded
+        longest = self._context.recipe.rl.max_completion_tokens
+        most = min(len(prompts), self._sampled or len(prompts))
+        return at_once(loaded.model, loaded.device, max(map(len, prompts)), longest, most)
 
     def _get_per_token_logps_and_entropies(self, model: Any, *args: Any, **kwargs: Any) -> Any:
         with deferred_logits([model] if self.chunked else []):
             return super()._get_per_token_logps_and_entropies(model, *args, **kwargs)  # type: ignore[misc]
+
+    def longest_inputs(self, micro: int) -> dict[str, torch.Tensor]:
+        """What the loss is computed from, of the longest prompts and completions: random ones."""
+        this: Any = self
+        texts = sorted(this.train_dataset["prompt"], key=len)[-micro:]
+        texts = [texts[at % len(texts)] for at in range(micro)]
+        prompts = this.processing_class(
+            texts, add_special_tokens=False, padding=True, padding_side="left", return_tensors="pt"
+        )
+        shape = micro, self._context.recipe.rl.max_completion_tokens
+        zeros = torch.zeros(shape)
+        return {
+            "prompt_ids": prompts["input_ids"],
+            "prompt_mask": prompts["attention_mask"],
+            "completion_ids": torch.randint(len(this.processing_class), shape),
+            "completion_mask": torch.ones(shape, dtype=torch.long),
+            "advantages": torch.ones(micro),
+            "ref_per_token_logps": zeros,
+            "old_logps": zeros[:, 0],
+            "num_items_in_batch": torch.tensor(zeros.numel()),
+        }
 
     def training_step(self, *args: Any, **kwargs: Any) -> torch.Tensor:
         began = time.perf_counter()
