@@ -26,7 +26,7 @@ from workers.protocol.recipe import Recipe
 from workers.protocol.rewards import Format
 from workers.protocol.stages import spec_of
 from workers.simulate import models
-from workers.simulate.contents import Contents, CudaPrecision
+from workers.simulate.contents import Contents, CudaPrecision, masks_looked_at
 from workers.simulate.steps import Batch, rows_of
 from workers.simulate.storages import LiveStorages
 from workers.train.context import TrainingContext
@@ -56,6 +56,7 @@ class FakeRun:
         self._closing = closing
         closing.enter_context(FakeTensorMode(allow_non_fake_inputs=True))
         closing.enter_context(Contents(self._number, self.batch.true_of))
+        closing.enter_context(masks_looked_at())
         closing.enter_context(CudaPrecision())
         closing.enter_context(models.replacing_weights())
         self._true = not self.batch.padded
