@@ -25,7 +25,7 @@ from workers.protocol.jobs import Job, Train
 from workers.protocol.recipe import Recipe
 from workers.protocol.rewards import Format
 from workers.protocol.stages import spec_of
-from workers.simulate import models
+from workers.simulate import Phase, models
 from workers.simulate.contents import Contents, CudaPrecision, masks_looked_at
 from workers.simulate.steps import Batch, rows_of
 from workers.simulate.storages import LiveStorages
@@ -36,8 +36,18 @@ PRECISIONS = {"auto": torch.bfloat16, "bf16": torch.bfloat16, "fp16": torch.bflo
               "fp32": torch.float32}  # fmt: skip
 """fp16 takes what bf16 takes, and trainers on the processor know only that."""
 Fields = Mapping[str, Any] | None
-Phase = tuple[int, dict[str, int]]
-"""A peak and its parts, in bytes."""
+
+
+def take_step(
+    config: Mapping[str, Any], recipe: Recipe, folder: Path, micro: int, longest: int, *,
+    checkpointing: bool, teacher: Fields = None, reward: Fields = None,
+) -> list[Phase]:  # fmt: skip
+    """The peaks of a step's phases: learning, and of stages that sample, sampling."""
+    with ExitStack() as closing:
+        run = FakeRun(recipe, folder, closing, micro, longest, checkpointing=checkpointing)
+        run.load(config, teacher, reward)
+        phases = [run.learn()]
+        return [*phases, run.generate()] if run.spec.generates else phases
 
 
 class FakeRun:
@@ -63,9 +73,8 @@ class FakeRun:
         self._others: dict[str, Any] = {}
         """Models beside the one that learns, by part."""
 
-    def load(self, config: Fields, teacher: Fields, reward: Fields) -> None:
+    def load(self, config: Mapping[str, Any], teacher: Fields, reward: Fields) -> None:
         """Makes the models and builds the stage's trainer on them."""
-        assert config is not None
         weights = torch.float32 if self.recipe.model.method == "full" else self.dtype
         padding = self._tokenizer.pad_token_id
         if self.spec.talks:
