@@ -11,6 +11,7 @@ from workers.host import Host, failed, output_to_log
 from workers.protocol.events import Failed
 from workers.protocol.jobs import Bench, Browse, Chat, Export, Inspect, Probe, Score, Train
 from workers.protocol.refusal import Refusal
+from workers.turns import turn
 
 Handler = Callable[[Host], None]
 
@@ -47,7 +48,9 @@ def run_folder(folder: Path, handler_of: Callable[[object], Handler] = handler_o
     """Runs the job in a folder; returns the exit code: 0 finished or stopped, 1 failed."""
     with Host(folder) as host, output_to_log(host.folder):
         try:
-            handler_of(host.job.task)(host)
+            with turn(host) as ours:
+                if ours:
+                    handler_of(host.job.task)(host)
         except Exception as fault:
             traceback.print_exc()
             host.emit(failed(fault, host.folder))

@@ -7,6 +7,7 @@ from typing import Any, Literal
 import msgspec
 
 from workers.protocol import VERSION
+from workers.protocol.cards import Device, WhenBusy
 from workers.protocol.recipe import (
     Effort,
     Reasoning,
@@ -49,6 +50,8 @@ class Chat(OwnedTask, kw_only=True, frozen=True, tag="chat"):
 
     model: str
     """A .gguf file, a run's folder, or a model folder."""
+    device: Device = "auto"
+    when_busy: WhenBusy = "wait"
 
 
 class Bench(Task, frozen=True, tag="bench"):
@@ -95,6 +98,8 @@ class Score(OwnedTask, kw_only=True, frozen=True, tag="score"):
 
     model: str
     """`run:ID` of stage `reward`, or the folder of a sequence classifier with one output."""
+    device: Device = "auto"
+    when_busy: WhenBusy = "wait"
 
 
 class Probe(Task, frozen=True, tag="probe"):
@@ -149,6 +154,8 @@ class Job(msgspec.Struct, kw_only=True, frozen=True):
     """The stages of a pipeline that follow this run, each starting from the one before."""
     interpreter: str = ""
     """The Python that the studio started the worker with."""
+    pause_above_celsius: int = 0
+    """A training run rests once its card is as hot; 0 never."""
     protocol: int = VERSION
     resolved: Resolved | None = None
     changes: list[Change] = []
