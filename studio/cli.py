@@ -353,9 +353,9 @@ def inspect(
 def doctor(json: Json = False, home: HomeDir = None) -> None:
     """Check that everything the program needs is here and works."""
     with open_headless(home, json=json) as headless:
-        checks = examine(headless)
+        checks, hardware = examine(headless)
         healthy = all(check["ok"] for check in checks)
-        headless.terminal.result({"ok": healthy, "checks": checks})
+        headless.terminal.result({"ok": healthy, "checks": checks, "hardware": hardware})
         headless.terminal.table(
             "Doctor",
             ["", "Part", "Found", "What to do"],

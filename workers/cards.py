@@ -10,12 +10,19 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 from workers.protocol.cards import Card
 
 VISIBLE = "CUDA_VISIBLE_DEVICES"
 """What CUDA lets a process see, by number or UUID: read when CUDA is first used."""
+
+
+DEVICES = Path("/sys/bus/pci/devices")
+NVIDIA, DISPLAY = "0x10de", "0x03"
+"""PCI's number of the maker, and the beginning of that of graphics cards."""
+IN_CONTAINER = (Path("/.dockerenv"), Path("/run/.containerenv"))
 
 
 class NoCards(Exception):
@@ -39,13 +46,31 @@ def open_nvml() -> Iterator[Any]:
         pynvml.nvmlShutdown()
 
 
-def find_cards() -> list[Card]:
-    """Every card of this machine, in the order of nvidia-smi; empty without a driver."""
+def find_cards() -> tuple[list[Card], str]:
+    """Every card of this machine, in the order of nvidia-smi; or why there are none."""
     try:
         with open_nvml() as nvml:
-            return read_cards(nvml)
-    except NoCards:
-        return []
+            return read_cards(nvml), ""
+    except NoCards as none:
+        return [], str(none)
+
+
+def is_on_bus(devices: Path = DEVICES) -> bool:
+    """Whether Linux sees an NVIDIA card, be there a driver for it or not; within a container, which
+    sees the cards of its host, and on other systems it is not known."""
+    if any(mark.exists() for mark in IN_CONTAINER):
+        return False
+    return any(
+        _text(device / "vendor") == NVIDIA and _text(device / "class").startswith(DISPLAY)
+        for device in devices.glob("*")
+    )
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text().strip()
+    except OSError:
+        return ""
 
 
 def read_cards(nvml: Any) -> list[Card]:
@@ -120,6 +145,11 @@ def _named(cards: list[Card], entry: str) -> Card | None:
     return found[0] if len(found) == 1 else None
 
 
+def are_hidden() -> bool:
+    """Whether this process is to see no card at all."""
+    return os.environ.get(VISIBLE, "0").strip() in ("", "-1")
+
+
 def usable_cards() -> list[Card]:
     """The cards that this process may compute on."""
-    return visible_cards(find_cards(), os.environ.get(VISIBLE))
+    return visible_cards(find_cards()[0], os.environ.get(VISIBLE))

@@ -22,7 +22,7 @@ from workers.host import Host, owner_lives
 from workers.protocol.cards import WAITING, Card, Device, Holder
 from workers.protocol.checkpoints import last_step
 from workers.protocol.events import Finished, Note, Paused, Phase, Stopped
-from workers.protocol.jobs import Bench, Chat, Export, OwnedTask, Score, Task, Train
+from workers.protocol.jobs import Bench, Chat, Export, OwnedTask, Probe, Score, Task, Train
 from workers.protocol.requests import UseCpu
 
 NAMED = "FINETUNE_STUDIO_CARD"
@@ -43,7 +43,7 @@ def device_of(task: Task) -> Device | None:
             return recipe.training.device if samples or by_model else None
         case Chat(device=device) | Score(device=device):
             return device
-        case Export():
+        case Export() | Probe():
             return "auto"
         case _:
             return None
@@ -126,7 +126,7 @@ def _me(host: Host) -> Holder:
 def _does_without(host: Host) -> bool:
     task = host.job.task
     rather_cpu = isinstance(task, Chat | Score) and task.when_busy == "cpu"
-    return rather_cpu or host.requests.heard(UseCpu)
+    return rather_cpu or isinstance(task, Probe) or host.requests.heard(UseCpu)
 
 
 def _ended(host: Host) -> bool:

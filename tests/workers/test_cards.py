@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.fakes.nvml import Nvml
 from workers import cards
-from workers.cards import NoCards, find_cards, open_nvml, read_cards, visible_cards
+from workers.cards import NoCards, find_cards, is_on_bus, open_nvml, read_cards, visible_cards
 from workers.protocol.cards import Card
 
 TWO = [Card(key="GPU-aaa1"), Card(key="GPU-aab2")]
@@ -67,7 +68,7 @@ def test_without_a_driver_there_are_no_cards(monkeypatch: pytest.MonkeyPatch) ->
         yield
 
     monkeypatch.setattr(cards, "open_nvml", none)
-    assert find_cards() == []
+    assert find_cards() == ([], "no driver")
 
 
 def test_nvidia_s_own_library_says_why_there_is_none() -> None:
@@ -78,3 +79,21 @@ def test_nvidia_s_own_library_says_why_there_is_none() -> None:
         pytest.skip("there is a driver on this machine")
     with pytest.raises(NoCards, match="driver"), open_nvml():
         pass
+
+
+def test_a_card_without_a_driver_is_seen_on_the_bus(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cards, "IN_CONTAINER", (tmp_path / "none",))
+    for place, (vendor, kind) in {
+        "0000:00:02.0": ("0x8086", "0x030000"), "0000:01:00.1": ("0x10de", "0x040300"),
+    }.items():  # fmt: skip
+        (tmp_path / place).mkdir()
+        (tmp_path / place / "vendor").write_text(f"{vendor}\n")
+        (tmp_path / place / "class").write_text(f"{kind}\n")
+    assert not is_on_bus(tmp_path), "another maker's card, and NVIDIA's sound"
+
+    (tmp_path / "0000:01:00.1" / "class").write_text("0x030200\n")
+    assert is_on_bus(tmp_path)
+    monkeypatch.setattr(cards, "IN_CONTAINER", (tmp_path,))
+    assert not is_on_bus(tmp_path)

@@ -141,6 +141,14 @@ def test_a_score_that_is_to_run_on_the_cpu_does_not_wait(
         assert on_cpu_alone()
 
 
+def test_a_probe_leaves_a_card_in_use_alone(
+    opened: Opened, held: AbstractContextManager[None]
+) -> None:
+    with held, opened(Probe()) as host, turns.turn(host) as ours:
+        assert ours
+        assert on_cpu_alone()
+
+
 def test_a_chat_whose_owner_is_gone_ends_while_it_waits(
     opened: Opened, held: AbstractContextManager[None]
 ) -> None:
@@ -210,4 +218,3 @@ def test_only_what_computes_takes_turns(recipe: Recipe) -> None:
     assert turns.device_of(Bench(recipe)) == "auto"
     assert turns.device_of(Bench(recipe, samples=0)) is None
     assert turns.device_of(Inspect(source=Source(source="builtin:arithmetic"))) is None
-    assert turns.device_of(Probe()) is None
