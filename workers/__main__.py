@@ -9,7 +9,7 @@ from pathlib import Path
 
 from workers.host import Host, failed, output_to_log
 from workers.protocol.events import Failed
-from workers.protocol.jobs import Bench, Browse, Chat, Export, Inspect, Probe, Score, Train
+from workers.protocol.jobs import Bench, Browse, Chat, Export, Inspect, Probe, Score, Train, Watch
 from workers.protocol.refusal import Refusal
 from workers.turns import turn
 
@@ -33,6 +33,8 @@ def handler_of(task: object) -> Handler:
             from workers.score import run
         case Browse():
             from workers.browse import run
+        case Watch():
+            from workers.watch import run
         case Probe():
             from workers.probe import run
         case _:

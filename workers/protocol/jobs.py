@@ -102,12 +102,18 @@ class Score(OwnedTask, kw_only=True, frozen=True, tag="score"):
     when_busy: WhenBusy = "wait"
 
 
+class Watch(OwnedTask, kw_only=True, frozen=True, tag="watch"):
+    """Reads the cards so often until the owner is gone or `Stop` comes."""
+
+    seconds: float = 2.0
+
+
 class Probe(Task, frozen=True, tag="probe"):
     """Looks at what this interpreter and machine can do."""
 
 
-AnyTask = Train | Export | Chat | Bench | Inspect | Browse | Score | Probe
-Kind = Literal["train", "export", "chat", "bench", "inspect", "browse", "score", "probe"]
+AnyTask = Train | Export | Chat | Bench | Inspect | Browse | Score | Watch | Probe
+Kind = Literal["train", "export", "chat", "bench", "inspect", "browse", "score", "watch", "probe"]
 
 
 class Resolved(msgspec.Struct, kw_only=True, frozen=True):
