@@ -23,7 +23,7 @@ from studio.gate import decide
 from studio.headless import Headless, open_headless
 from studio.importing import write_recipe
 from studio.paths import ENVIRONMENT
-from studio.printing import failure_fields, number, print_audit, print_run
+from studio.printing import failure_fields, number, print_audit, print_run, status_in_words
 from studio.records import JobRow
 from studio.terminal import Terminal, refusal_fields
 from workers.protocol.exports import EXPORTS, USUAL
@@ -126,8 +126,8 @@ def runs(json: Json = False, home: HomeDir = None) -> None:
         headless.terminal.table(
             "Runs",
             ["Run", "Stage", "Status", "Steps", "Loss"],
-            [[s["run"], s["stage"], s["status"], str(s["steps"]), number(s["last"].get("loss"))]
-             for s in stories],
+            [[s["run"], s["stage"], status_in_words(s), str(s["steps"]),
+              number(s["last"].get("loss"))] for s in stories],
         )  # fmt: skip
 
 
@@ -240,6 +240,9 @@ def chat(
     adapter: Annotated[
         bool, typer.Option("--adapter", help="The run as trained, not its exported file.")
     ] = False,
+    cpu: Annotated[
+        bool, typer.Option("--cpu", help="Leave the GPU alone, for example beside a training.")
+    ] = False,
     json: Json = False,
     home: HomeDir = None,
 ) -> None:
@@ -248,7 +251,7 @@ def chat(
     with open_headless(home, json=json) as headless:
         chat_model = headless.chat_model(model, adapter=adapter)
         headless.terminal.say(f"Talking to {chat_model}")
-        with headless.conversation(chat_model) as talk:
+        with headless.conversation(chat_model, "cpu" if cpu else "auto") as talk:
             messages: list[dict[str, str]] = []
             while text := said or (None if json else _ask()):
                 messages.append({"role": "user", "content": text})
