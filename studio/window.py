@@ -222,7 +222,9 @@ class Window(QMainWindow):
     def hardware(self) -> HardwarePage:
         from studio.pages.hardware import HardwarePage
 
-        return self._add("hardware", HardwarePage(self._monitor, self._theme))
+        page = self._add("hardware", HardwarePage(self._monitor, self._theme))
+        page.settings_asked.connect(partial(self.navigate, "settings"))
+        return page
 
     @cached_property
     def settings(self) -> SettingsPage:

@@ -24,6 +24,7 @@ from workers.protocol.checkpoints import last_step
 from workers.protocol.events import Finished, Note, Paused, Phase, Stopped
 from workers.protocol.jobs import Bench, Chat, Export, OwnedTask, Probe, Score, Task, Train
 from workers.protocol.requests import UseCpu
+from workers.protocol.rewards import RewardModel
 
 NAMED = "FINETUNE_STUDIO_CARD"
 """Names what jobs take turns on where NVIDIA's library knows of no card."""
@@ -39,7 +40,7 @@ def device_of(task: Task) -> Device | None:
         case Train(recipe=recipe):
             return recipe.training.device
         case Bench(recipe=recipe, samples=samples):
-            by_model = any(reward.kind == "reward_model" for reward in recipe.rewards)
+            by_model = any(isinstance(reward, RewardModel) for reward in recipe.rewards)
             return recipe.training.device if samples or by_model else None
         case Chat(device=device) | Score(device=device):
             return device

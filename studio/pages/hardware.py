@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 
+from PySide6.QtCore import Signal
 from PySide6.QtWidgets import QGridLayout, QProgressBar, QVBoxLayout, QWidget
 
 from studio.hardware import KEPT, Monitor
@@ -11,7 +12,7 @@ from studio.theme import SPACE, Theme
 from studio.widgets.card import Card as Frame
 from studio.widgets.meter import Meter
 from studio.widgets.page import Page
-from studio.widgets.text import label
+from studio.widgets.text import button, label
 from workers.protocol.cards import Card, Holder
 
 HOTTEST = 110
@@ -21,10 +22,16 @@ METERS = {"busy": "Utilisation", "memory": "Memory", "celsius": "Temperature", "
 
 
 class HardwarePage(Page):
+    settings_asked = Signal()
+
     def __init__(self, monitor: Monitor, theme: Theme) -> None:
         super().__init__("Hardware", "What this computer is doing, over the last ten minutes.")
         self._monitor = monitor
         self._theme = theme
+        self.limit = button("Temperature limit…", theme, "thermometer", name="temperature-limit")
+        self.limit.setToolTip("Pause training when the graphics card gets too hot")
+        self.limit.clicked.connect(self.settings_asked)
+        self.action_row.addWidget(self.limit)
         self._shown = -1
         self.panels: dict[str, CardPanel] = {}
         self.none = Frame("Graphics card")

@@ -24,6 +24,7 @@ from workers.protocol.events import Note, Paused
 from workers.protocol.jobs import Bench, Chat, Export, Inspect, Job, Probe, Score, Task, Train
 from workers.protocol.recipe import Recipe, Source
 from workers.protocol.requests import Pause, Say, Stop, UseCpu
+from workers.protocol.rewards import Format, RewardModel
 
 Follow = Callable[[Jobs, str], JobRow]
 Wait = Callable[[Callable[[], object]], None]
@@ -216,5 +217,8 @@ def test_a_lock_that_cannot_be_made_stops_nobody(
 def test_only_what_computes_takes_turns(recipe: Recipe) -> None:
     assert turns.device_of(Export(run_folder="/a", targets=[])) == "auto"
     assert turns.device_of(Bench(recipe)) == "auto"
-    assert turns.device_of(Bench(recipe, samples=0)) is None
+    scored = msgspec.structs.replace(recipe, rewards=[Format()])
+    assert turns.device_of(Bench(scored, samples=0)) is None
+    by_model = msgspec.structs.replace(recipe, rewards=[Format(), RewardModel(model="run:a")])
+    assert turns.device_of(Bench(by_model, samples=0)) == "auto"
     assert turns.device_of(Inspect(source=Source(source="builtin:arithmetic"))) is None

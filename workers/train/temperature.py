@@ -44,9 +44,10 @@ def reader(card: str, closing: ExitStack) -> Read:
     """Reads a card's temperature, named by its UUID."""
     try:
         nvml = closing.enter_context(open_nvml())
-        handle = nvml.nvmlDeviceGetHandleByUUID(card)
     except NoCards:
         return _nothing
+    try:
+        handle = nvml.nvmlDeviceGetHandleByUUID(card)
     except nvml.NVMLError:  # no UUID: the user named cards in another way, or none is used
         return _nothing
     return lambda: celsius(nvml, handle)
