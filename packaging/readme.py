@@ -36,11 +36,14 @@ def options() -> str:
 
 def _default(option: Option) -> str:
     shown = option.default is not msgspec.NODEFAULT and not isinstance(option.default, dict)
+    if option.zero and option.default == 0:
+        return f"`0` ({option.zero})"
     return f"`{option.default!r}`" if shown else ""
 
 
 def _meaning(option: Option) -> str:
-    choices = f" One of: {', '.join(filter(None, option.choices))}." if option.choices else ""
+    words = ("auto", "true", "false") if option.kind is bool else filter(None, option.choices)
+    choices = f" One of: {', '.join(words)}." if option.choices else ""
     former = f" Formerly `{option.formerly}`." if option.formerly else ""
     return f"{option.help}{choices}{former}"
 
@@ -86,8 +89,9 @@ def defaults() -> str:
 
 
 def _holds(default: Default) -> str:
-    size = "tiny models" if default.tiny else ""
-    return ", ".join(filter(None, (size, " or ".join(default.methods)))) or "every model"
+    size = "tiny models" if default.tiny else "models above 9B" if default.large else ""
+    choices = (size, " or ".join(default.methods), " or ".join(default.algorithms))
+    return ", ".join(filter(None, choices)) or "every model"
 
 
 def metrics() -> str:

@@ -119,8 +119,8 @@ class Jobs:
         """
         task = prepared(task, self._id_of)
         self.home.make().require_space()
-        engine = task.recipe.model.engine if isinstance(task, Train) else "auto"
-        interpreter = self.settings.interpreter_for(engine)
+        recipe = task.recipe if isinstance(task, Train) else None
+        interpreter = self.settings.interpreter_for(recipe)
         job = self._new_job(task, name or name_of(task), parent, list(then), interpreter)
         self._launch(job)
         return job.id
@@ -165,7 +165,8 @@ class Jobs:
         assert isinstance(asked.task, Train)
         recipe, row = asked.task.recipe, self.store.job(job)
         short = row is not None and row.fault == "out_of_memory"
-        settings = for_less_memory(recipe) if short else {}
+        worked = asked.resolved.batch if asked.resolved else None
+        settings = for_less_memory(recipe, worked) if short else {}
         return Proposal(job, recipe, last_step(self.folder(job)), settings)
 
     def _new_job(

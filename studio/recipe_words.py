@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from workers.protocol.batches import effective_batch
 from workers.protocol.coverage import coverage
 from workers.protocol.recipe import Recipe
 from workers.protocol.rewards import RewardModel, names_of
@@ -67,7 +68,7 @@ def _names(recipe: Recipe) -> str:
 
 
 def _each(recipe: Recipe) -> int:
-    return recipe.training.batch_size * recipe.training.gradient_accumulation
+    return effective_batch(recipe)
 
 
 def _reads(recipe: Recipe, spec: StageSpec) -> str:

@@ -76,16 +76,20 @@ def _sampled(host: Host, recipe: Recipe, rows: list[Row], samples: int) -> list[
     """Groups of answers of the start model, sampled as the run would; groups stand together."""
     from transformers import set_seed
 
+    from workers.engines.merged import spoken_base
     from workers.engines.tokenizer import tokenizer_for
     from workers.engines.transformers import load_for_speaking, stop_at_end
     from workers.evaluate import Generator
     from workers.fetch import locate_model
 
     host.emit(Phase(name="Loading the model"))
-    located = locate_model(
-        recipe.model.base, Path(host.job.home), lambda text: host.emit(Phase(name=text))
-    )
-    loaded = load_for_speaking(located)
+    home = Path(host.job.home)
+
+    def say(text: str) -> None:
+        host.emit(Phase(name=text))
+
+    located = locate_model(recipe.model.base, home, say)
+    loaded = load_for_speaking(spoken_base(located, home, say))
     tokenizer = tokenizer_for(recipe.model, located, recipe.stage)
     stop_at_end(loaded.model, tokenizer)
     set_seed(recipe.training.seed)

@@ -71,8 +71,13 @@ def open_chat_model(model: Path, home: Path, host: Host) -> ChatModel:
     """The right model for a .gguf file, a run's folder or a model folder."""
     if model.suffix == ".gguf":
         return GgufChatModel(model)
+    from workers.engines.merged import spoken_base
+
+    def say(text: str) -> None:
+        host.emit(Phase(name=text))
+
     if (model / wire.JOB).is_file():
-        located = locate_run(model, home, lambda text: host.emit(Phase(name=text)))
+        located = locate_run(model, home, say)
     elif (model / "config.json").is_file():
         located = Located(str(model), model)
     else:
@@ -81,7 +86,7 @@ def open_chat_model(model: Path, home: Path, host: Host) -> ChatModel:
             "It is neither a .gguf file, nor a run, nor a folder with config.json.",
             "Export a run first, or choose another file.",
         )
-    return TransformersChatModel(located)
+    return TransformersChatModel(spoken_base(located, home, say))
 
 
 def _answer(host: Host, chat_model: ChatModel, say: Say) -> None:
@@ -203,7 +208,7 @@ def _check_gguf(path: Path) -> None:
 
 
 class TransformersChatModel:
-    """A run's weights in Transformers, adapters merged: the model exactly as it was trained."""
+    """A run's weights in Transformers: the model exactly as it was trained."""
 
     def __init__(self, located: Located) -> None:
         from transformers import GenerationConfig

@@ -22,6 +22,10 @@ LARGE_BATCH = 16
 """Fewer at once for a model whose cache would fill the memory."""
 
 
+OWN_DISTRIBUTION: dict[str, Any] = {"repetition_penalty": 1.0, "no_repeat_ngram_size": 0}
+"""Completes from what the model itself finds likely, whatever its generation_config bends."""
+
+
 class Completion(NamedTuple):
     """What a model said to one prompt, as text and by its length."""
 
@@ -99,8 +103,8 @@ class Generator:
         )
         with torch.no_grad(), casting:
             output = self._model.generate(
-                **encoded, **sampling, max_new_tokens=longest, pad_token_id=tokenizer.pad_token_id,
-                eos_token_id=sorted(self._ends),
+                **encoded, **sampling, **OWN_DISTRIBUTION, max_new_tokens=longest,
+                pad_token_id=tokenizer.pad_token_id, eos_token_id=sorted(self._ends),
             )  # fmt: skip
         width = encoded["input_ids"].shape[1]
         return list(map(self._completion, output[:, width:].tolist(), texts))

@@ -323,12 +323,12 @@ def failed(fault: BaseException, folder: Path) -> Failed:
 def _with_less_memory(folder: Path) -> str:
     """What to do now: of a training run, the command that goes on with less memory."""
     try:
-        task = wire.read_job(folder).task
+        job = wire.read_job(folder)
     except Refusal:
         return LESS_MEMORY
-    if not isinstance(task, Train):
+    if not isinstance(job.task, Train):
         return LESS_MEMORY
-    settings = for_less_memory(task.recipe)
+    settings = for_less_memory(job.task.recipe, job.resolved.batch if job.resolved else None)
     changes = " ".join(f"--set {path}={str(value).lower()}" for path, value in settings.items())
     return (
         f"Resume it with less: python -m studio resume {folder.name} {changes}. Where that is "

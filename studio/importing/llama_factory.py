@@ -98,6 +98,8 @@ def translate(account: Account) -> None:
     carry_base(account, "model_name_or_path")
     _carry_stage(account)
     _carry_method(account)
+    if account.held("stage") == "rlhf" and account.held("model.method") != "qlora":
+        account.put("rl.algorithm", "ppo")  # over 4-bit weights there is no value model
     _carry_template(account)
     carry_datasets(account)
     carry_length(account, "num_train_epochs", "max_steps", 3.0)

@@ -22,7 +22,7 @@ from studio.theme import SPACE, Theme, set_look
 from studio.widgets.check import CheckBox
 from studio.widgets.combo import ComboBox
 from studio.widgets.text import button, label
-from workers.protocol.options import Option, text_of
+from workers.protocol.options import Option
 
 UNSET = "not set"
 """What the empty choice is called."""
@@ -60,7 +60,7 @@ class Field(QWidget):
         self._reset = button("Reset", theme, kind="quiet", name=f"reset:{option.path}")
         self._reset.clicked.connect(self._on_reset)
         self._lay_out()
-        self._reset.setToolTip(f"Back to {text_of(self._default)}")
+        self._reset.setToolTip(f"Back to {option.text_of(self._default)}")
         self.set_value(self._default)
 
     def _lay_out(self) -> None:
@@ -87,7 +87,7 @@ class Field(QWidget):
         if self.option.choices:
             box = ComboBox()
             for choice in self.option.choices:
-                box.addItem(choice or UNSET, choice)
+                box.addItem(choice or UNSET, self.option.value_of(choice))
             box.currentTextChanged.connect(self._on_edited)
             return box
         if self.option.kind is bool:
@@ -106,25 +106,24 @@ class Field(QWidget):
             return self._editor.isChecked()
         if isinstance(self._editor, QPlainTextEdit):
             return self._editor.toPlainText()
-        text = self._editor.text().strip()
-        return text if self.option.kind is str else self.option.kind(text)
+        return self.option.value_of(self._editor.text().strip())
 
     def set_value(self, value: Any) -> None:
         if isinstance(self._editor, QComboBox):
-            self._editor.setCurrentIndex(self._editor.findData(str(value)))
+            self._editor.setCurrentText(self.option.text_of(value) or UNSET)
         elif isinstance(self._editor, QCheckBox):
             self._editor.setChecked(bool(value))
         elif isinstance(self._editor, QPlainTextEdit):
             self._editor.setPlainText(str(value))
         else:
-            self._editor.setText(text_of(value))
+            self._editor.setText(self.option.text_of(value))
         self._on_edited()
 
     def set_default(self, value: Any) -> None:
         """Falls back on another value; the one that is shown stays."""
         if value != self._default:
             self._default = value
-            self._reset.setToolTip(f"Back to {text_of(value)}")
+            self._reset.setToolTip(f"Back to {self.option.text_of(value)}")
             self._show_state()
 
     def show_value(self, value: Any) -> None:

@@ -68,7 +68,7 @@ def test_out_of_memory_is_resumed_with_what_needs_less(
     driver.wait(lambda: driver.window.run.pill.text == "Finished")
     (change,) = wire.read_job(studio.jobs.folder(run)).changes
     assert change.settings == {
-        "training.batch_size": (2, 1), "training.gradient_accumulation": (1, 2),
+        "training.batch_size": (2, 1), "training.gradient_accumulation": (0, 2),
         "training.max_steps": (8, 6),
     }  # fmt: skip
     page = driver.window.run
@@ -103,7 +103,7 @@ def test_what_cannot_be_is_refused_in_the_dialog(
     qtbot.mouseClick(dialog.go, Qt.MouseButton.LeftButton)
     assert dialog.isVisible()
     assert "batch_size = 1 in stage 'kto'" in dialog.banner.text
-    dialog.form.fields["training.batch_size"].set_value(0)
+    dialog.form.fields["training.batch_size"].set_value(-1)
     assert not dialog.go.isEnabled()
     assert dialog.banner.isHidden()
 

@@ -113,7 +113,7 @@ def test_from_clicks_to_a_run_of_reinforcement_learning(driver: Driver, studio: 
     assert recipe.stage == "grpo"
     assert (recipe.model.base, recipe.model.method) == ("starter", "full")
     assert recipe.rewards == [MathAnswer(), Format(weight=0.2)]
-    assert (recipe.training.batch_size, recipe.training.learning_rate) == (64, 2e-4)
+    assert (recipe.training.effective_batch_size, recipe.training.learning_rate) == (64, 2e-4)
     assert (recipe.rl.max_completion_tokens, recipe.rl.kl_coefficient) == (56, 0)
     assert then == []
 
@@ -141,20 +141,20 @@ def test_rarer_stages_are_unfolded_by_hand_or_by_a_recipe(driver: Driver) -> Non
 def test_suggestions_leave_alone_what_was_entered(driver: Driver) -> None:
     page = driver.window.train
     driver.begin()
-    page.settings.forms.fields["training.batch_size"].set_value(24)
+    page.settings.forms.fields["training.effective_batch_size"].set_value(24)
     driver.click("choice:grpo")
     recipe = page.recipe()
-    assert (recipe.training.batch_size, recipe.training.learning_rate) == (24, 2e-4)
+    assert (recipe.training.effective_batch_size, recipe.training.learning_rate) == (24, 2e-4)
     page.model.bases.choose(["smollm2"])
     recipe = page.recipe()
     assert (recipe.model.method, recipe.training.learning_rate) == ("lora", 1e-5)
-    assert recipe.training.batch_size == 24
-    assert recipe.rl.max_completion_tokens == RL().max_completion_tokens
+    assert recipe.training.effective_batch_size == 24
+    assert recipe.rl.max_completion_tokens == 512
     page.model.methods.choose(["dora"])
     page.model.bases.choose(["starter"])
     assert page.recipe().model.method == "dora"
-    page.settings.forms.fields["training.batch_size"]._on_reset()
-    assert page.recipe().training.batch_size == 64
+    page.settings.forms.fields["training.effective_batch_size"]._on_reset()
+    assert page.recipe().training.effective_batch_size == 64
 
 
 def test_what_does_not_apply_is_out_of_sight(driver: Driver) -> None:
@@ -195,7 +195,7 @@ def test_an_impossible_combination_is_told_with_its_remedy(driver: Driver) -> No
     _walk_to_rewards(driver)
     _add(driver, "math_answer")
     driver.click("next")
-    driver.type("field:training.batch_size", "60")
+    driver.type("field:training.effective_batch_size", "60")
     driver.click("next")
     assert "cannot be split into groups" in driver.find("banner").text
     assert "multiple of 8" in driver.find("banner").text

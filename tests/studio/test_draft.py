@@ -52,20 +52,22 @@ from workers.protocol.stages import PARAMETERS, STAGES
 def test_defaults_follow_the_stage_and_the_size_of_the_base() -> None:
     tiny, small = values(on_sums("grpo")), values(on_sums("grpo", SMOLLM2))
 
-    assert (tiny["training.batch_size"], tiny["training.learning_rate"]) == (64, 2e-4)
-    assert (small["training.batch_size"], small["training.learning_rate"]) == (8, 1e-5)
+    assert (tiny["training.effective_batch_size"], tiny["training.learning_rate"]) == (64, 2e-4)
+    assert (small["training.effective_batch_size"], small["training.learning_rate"]) == (64, 1e-5)
     assert (method(on_sums("grpo")), method(on_sums("grpo", SMOLLM2))) == (
         "full",
         "lora",
     )
     assert tiny["rl.max_completion_tokens"] == 56
-    assert small["rl.max_completion_tokens"] == RL().max_completion_tokens
+    assert small["rl.max_completion_tokens"] == 512
+    assert (tiny["training.max_steps"], small["training.max_steps"]) == (60, 0)
 
 
 def test_defaults_follow_the_method() -> None:
-    draft = on_sums("rlhf", SMOLLM2)
+    draft = on_sums("rlhf")
 
     assert values(draft)["rl.algorithm"] == "ppo"
+    assert values(on_sums("rlhf", SMOLLM2))["rl.algorithm"] == "rloo"
     assert values(draft.with_method("qlora"))["rl.algorithm"] == "rloo"
 
 
@@ -97,11 +99,12 @@ def test_what_was_entered_stays_when_the_stage_changes() -> None:
 
 
 def test_a_default_that_is_entered_follows_like_one_that_is_not() -> None:
-    draft = on_sums().with_option("training.batch_size", 24)
-    reset = draft.with_option("training.batch_size", defaults(draft)["training.batch_size"])
+    path = "training.effective_batch_size"
+    draft = on_sums().with_option(path, 24)
+    reset = draft.with_option(path, defaults(draft)[path])
 
     assert reset.options == {}
-    assert values(msgspec.structs.replace(reset, stage="grpo"))["training.batch_size"] == 64
+    assert values(msgspec.structs.replace(reset, stage="grpo"))[path] == 64
 
 
 def test_a_method_that_was_chosen_stays() -> None:
@@ -140,6 +143,14 @@ def test_settings_are_those_that_the_algorithm_looks_at() -> None:
     assert "rl.group_size" not in shown_options(ppo)
     assert "rl.value_coefficient" not in shown_options(rloo)
     assert "rl.group_size" in shown_options(rloo)
+
+
+def test_an_algorithm_brings_its_own_defaults() -> None:
+    gspo = on_sums("grpo").with_option("rl.algorithm", "gspo")
+    assert recipe(gspo).rl.clip_epsilon == 3e-4
+    assert recipe(gspo.with_option("rl.algorithm", "grpo")).rl.clip_epsilon == 0.2
+    assert recipe(on_sums("rlhf").with_option("rl.algorithm", "rloo")).rl.scale_rewards == "none"
+    assert recipe(on_sums("rlhf").with_option("rl.algorithm", "grpo")).rl.scale_rewards == "group"
 
 
 def test_thinking_is_asked_for_where_the_base_may_have_a_switch() -> None:

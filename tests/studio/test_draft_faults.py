@@ -108,7 +108,7 @@ def test_what_does_not_go_together_or_is_out_of_bounds_is_impossible() -> None:
     draft = on_sums("grpo", rewards=(MathAnswer(),))
 
     assert impossible(draft) is None
-    uneven = draft.with_option("training.batch_size", 60)
+    uneven = draft.with_option("training.effective_batch_size", 60)
     assert "cannot be split into groups" in _words(impossible(uneven))
     cold = draft.with_option("rl.temperature", 0.0)
     assert "rl.temperature" in _words(impossible(cold))

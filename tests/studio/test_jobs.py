@@ -173,7 +173,7 @@ def test_a_run_that_was_out_of_memory_goes_on_with_a_smaller_batch(
     job = wire.read_job(jobs.folder(run))
     assert job.task.recipe.training.batch_size == 1  # type: ignore[union-attr]
     assert job.changes == [
-        Change(2, {"training.batch_size": (2, 1), "training.gradient_accumulation": (1, 2)})
+        Change(2, {"training.batch_size": (2, 1), "training.gradient_accumulation": (0, 2)})
     ]
     jobs.rebuild()
     assert jobs.store.job(run) == row

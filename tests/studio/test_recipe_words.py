@@ -68,8 +68,8 @@ def test_the_share_of_rows_is_told_once_all_are_counted() -> None:
     recipe = msgspec.structs.replace(recipe, data=[*recipe.data, Source(source="more", limit=100)])
 
     assert seen(recipe, {"builtin:preferences": 400}) == ""
-    # 500 rows, of which a tenth is held out; two steps of eight examples
+    # 500 rows, of which a tenth is held out; two steps of sixteen examples
     counts = {"builtin:preferences": 400, "more": 4000}
-    assert "It sees 16 of 450 rows to learn from" in seen(recipe, counts)
+    assert "It sees 32 of 450 rows to learn from" in seen(recipe, counts)
     tested = msgspec.structs.replace(recipe, evaluation=Evaluation(test="builtin:sums"))
     assert "of 500 rows" in seen(tested, counts)

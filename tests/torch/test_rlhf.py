@@ -38,6 +38,7 @@ from workers.protocol.requests import Pause
 from workers.protocol.rewards import MathAnswer, RewardModel
 from workers.rewards import Sample, Scored
 from workers.rewards.sandbox import Outcome
+from workers.train import chunked
 from workers.train.context import TrainingContext
 from workers.train.ppo import Batch, PPOTrainer
 from workers.train.ppo_formulas import explained_variance, filled, policy_loss, token_rewards
@@ -372,19 +373,47 @@ def test_ppo_rests_and_goes_on_as_if_it_had_never_rested(
             assert parts[name] == pytest.approx(whole[name], rel=1e-3, abs=1e-4), name
 
 
-def test_a_policy_needs_a_token_for_padding(
+def test_ppo_computes_in_16_bits_where_it_is_asked_to(
+    train_here: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The weights of method full stay in 32."""
+    seen: list[chunked.Moment] = []
+    make = chunked.Source.logits
+
+    def logits(source: chunked.Source, hidden: torch.Tensor) -> torch.Tensor:
+        seen.append(source.moment)
+        return make(source, hidden)
+
+    monkeypatch.setattr(chunked.Source, "logits", logits)
+    recipe = of_stage(
+        "rlhf", "policy", data="builtin:arithmetic", method="full",
+        training={"precision": "bf16", "max_steps": 1},
+        rl=RL(algorithm="ppo", max_completion_tokens=8), rewards=[MathAnswer()],
+    )  # fmt: skip
+    assert of(Failed, train_here(recipe)) == []
+    learning = [moment for moment in seen if moment.gradient]
+    assert learning
+    assert all(one.autocast and one.dtype == torch.bfloat16 for one in learning)
+
+
+def test_the_end_token_may_serve_as_padding(
     train_here: Run, reward_run: str, tmp_path: Path
 ) -> None:
+    """As in Llama 3, Mistral and SmolLM: what stands behind a completion's end is never read."""
     folder = tmp_path / "unpadded"
     shutil.copytree(STARTER, folder)
     config = msgspec.json.decode((folder / "tokenizer_config.json").read_bytes())
     config["pad_token"] = config["eos_token"]
     (folder / "tokenizer_config.json").write_bytes(msgspec.json.encode(config))
-    recipe = of_stage(
-        "rlhf", "policy", data="builtin:arithmetic", rl=RL(algorithm="ppo"),
-        rewards=[RewardModel(model=reward_run)],
-    )  # fmt: skip
-    recipe = msgspec.structs.replace(recipe, model=Model(base=str(folder)))
-    (failed,) = of(Failed, train_here(recipe))
-    assert failed.kind == "refused"
-    assert "padding" in failed.what
+    found = []
+    for base in ("starter", str(folder)):
+        recipe = of_stage(
+            "rlhf", "policy", data="builtin:arithmetic", rl=RL(algorithm="ppo"),
+            rewards=[RewardModel(model=reward_run)],
+        )  # fmt: skip
+        events = train_here(msgspec.structs.replace(recipe, model=Model(base=base)))
+        assert of(Failed, events) == []
+        found.append([event.values for event in of(Metrics, events) if "loss" in event.values])
+    for own, end in zip(*found, strict=True):
+        for name in ("reward", "loss", "policy_loss", "value_loss", "kl", "completion_length"):
+            assert end[name] == pytest.approx(own[name], rel=1e-4, abs=1e-5), name

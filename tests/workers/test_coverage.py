@@ -13,7 +13,7 @@ def recipe(stage: Stage = "sft", **training: float) -> Recipe:
 
 
 def test_sixty_steps_see_a_part_of_ten_thousand_rows() -> None:
-    found = coverage(recipe(), 10_000)
+    found = coverage(recipe(max_steps=60, batch_size=8), 10_000)
     assert (found.seen, found.steps, found.share) == (480, 60, 0.048)
     assert found.epochs == pytest.approx(0.048)
     assert found.words().startswith("It sees 480 of 10,000 rows (5%, 0.048 epochs)")
@@ -27,7 +27,7 @@ def test_a_long_run_sees_all_of_them() -> None:
 
 
 def test_epochs_count_where_there_are_no_steps() -> None:
-    found = coverage(recipe(max_steps=0, epochs=1.0, gradient_accumulation=4), 1000)
+    found = coverage(recipe(epochs=1.0, batch_size=8, gradient_accumulation=4), 1000)
     assert (found.steps, found.seen) == (32, 1000)
 
 

@@ -131,7 +131,7 @@ def test_a_gate_is_there_only_where_it_is_set() -> None:
         ('naem = "x"\n', "naem", "Did you mean 'name'?"),
         (GOOD + "[training]\nlearning_rte = 1\n", "training.learning_rte", "learning_rate"),
         (GOOD + '[training]\nlearning_rate = "fast"\n', "training.learning_rate", "default"),
-        (GOOD + "[training]\nbatch_size = 0\n", "training.batch_size", "Batch size"),
+        (GOOD + "[training]\nbatch_size = -1\n", "training.batch_size", "Micro-batch"),
         (GOOD + '[model]\nmethod = "magic"\n', "model.method", "LoRA"),
         ('[[data]]\nsorce = "a"\n', "data[0].sorce", "source"),
         ('stage = "magic"\n' + GOOD, "stage", "sft"),
@@ -153,6 +153,8 @@ def test_impossible_combinations_are_refused() -> None:
         'name = " "\n[[data]]\nsource = "a"\n',
         GOOD + '[training]\nreasoning = "read"\nassistant_only_loss = false\n',
         GOOD + '[model]\nengine = "unsloth"\n[lora]\nexperts = "on"\n',
+        'stage = "dpo"\n' + GOOD + '[preference]\nloss = "exo_pair"\n',
+        'stage = "dpo"\n' + GOOD + '[preference]\nloss = "robust"\n',
     ):
         with pytest.raises(Refusal):
             parse_recipe(text)
@@ -225,7 +227,8 @@ def test_every_option_is_declared_with_label_help_and_default() -> None:
             assert option.help.endswith("."), option
         if section is Training:
             assert declared["learning_rate"].default == 1e-4
-            assert declared["batch_size"].minimum == 1
+            assert declared["batch_size"].minimum == 0
+            assert declared["gradient_checkpointing"].choices == ("auto", "on", "off")
             assert declared["scheduler"].choices == ("cosine", "linear", "constant")
 
 

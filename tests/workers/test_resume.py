@@ -26,17 +26,22 @@ from workers.protocol.resume import (
 )
 from workers.protocol.rewards import MathAnswer
 
-PLAIN = Recipe(name="r", data=[Source(source="builtin:arithmetic")])
+PLAIN = Recipe(
+    name="r", data=[Source(source="builtin:arithmetic")], training=Training(batch_size=8)
+)
 
 
 def test_only_what_a_checkpoint_can_be_continued_with_may_change() -> None:
     assert set(resume_options()) == {
-        "training.batch_size", "training.gradient_accumulation", "training.max_length",
+        "training.effective_batch_size", "training.batch_size", "training.gradient_accumulation",
+        "training.max_length",
         "training.gradient_checkpointing", "training.max_steps", "training.epochs",
         "training.save_every_steps", "training.max_grad_norm", "evaluation.every_steps",
         "evaluation.max_completion_tokens", "evaluation.gate.metric", "evaluation.gate.min_gain",
         "rl.max_completion_tokens", "rl.mask_truncated_completions",
-        "rl.fast_generation",
+        "rl.fast_generation", "training.save_total_limit", "training.attention",
+        "training.activation_offloading", "training.torch_compile", "training.liger_kernel",
+        "evaluation.early_stopping_patience", "evaluation.keep_best",
     }  # fmt: skip
 
 
@@ -76,7 +81,7 @@ def test_a_gate_that_is_not_set_offers_no_settings() -> None:
         ("lora.rank", 4, "lora.rank cannot be changed"),
         ("training.batchsize", 4, "Did you mean 'training.batch_size'?"),
         ("qwerty", 4, "training.batch_size"),
-        ("training.batch_size", 0, "training.batch_size is not usable"),
+        ("training.batch_size", -1, "training.batch_size is not usable"),
         ("training.batch_size", "four", "training.batch_size is not usable"),
     ],
 )

@@ -84,7 +84,10 @@ def test_an_algorithm_changes_what_applies() -> None:
 RATES = [
     ("sft", "lora", STARTER, 4e-3),
     ("sft", "full", STARTER, 5e-4),
-    ("sft", "lora", SMOLLM2, None),
+    ("sft", "lora", SMOLLM2, 2e-4),
+    ("sft", "lora", None, 2e-4),
+    ("sft", "qlora", 14_000_000_000, 1e-4),
+    ("sft", "full", 14_000_000_000, 1e-5),
     ("dpo", "lora", None, 1e-5),
     ("dpo", "full", None, 1e-6),
     ("dpo", "lora", STARTER, 1e-3),
@@ -95,22 +98,45 @@ RATES = [
     ("grpo", "full", STARTER, 2e-4),
     ("rlhf", "lora", STARTER, 1e-3),
     ("rlhf", "full", STARTER, 3e-4),
-    ("rlhf", "full", SMOLLM2, 1e-5),
+    ("rlhf", "full", SMOLLM2, 1e-6),
+    ("simpo", "full", None, 5e-7),
+    ("orpo", "full", None, 8e-6),
+    ("grpo", "full", SMOLLM2, 1e-6),
 ]
-"""Stage, method, parameters and the learning rate that suits them; None is the option's own."""
+"""Stage, method, parameters and the learning rate that suits them."""
 
 
 @pytest.mark.parametrize(("stage", "method", "parameters", "rate"), RATES)
 def test_rates_follow_stage_method_and_size(
-    stage: str, method: str, parameters: int | None, rate: float | None
+    stage: str, method: str, parameters: int | None, rate: float
 ) -> None:
     assert defaults_for(stage, method, parameters).get("training.learning_rate") == rate
 
 
 def test_what_a_recipe_says_is_not_among_the_defaults() -> None:
-    assert defaults_for("rlhf")["rl.algorithm"] == "ppo"
+    assert defaults_for("rlhf")["rl.algorithm"] == "rloo"
+    assert defaults_for("rlhf", "lora", STARTER)["rl.algorithm"] == "ppo"
     assert defaults_for("rlhf", "qlora")["rl.algorithm"] == "rloo"
     assert "rl.algorithm" not in defaults_for("rlhf", "lora", None, "grpo")
     assert defaults_for("grpo", None, STARTER)["model.method"] == "full"
     assert defaults_for("grpo", None, SMOLLM2)["model.method"] == Recipe().model.method
     assert "model.method" not in defaults_for("grpo", "lora", STARTER)
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "path", "value"),
+    [
+        ("gspo", "rl.clip_epsilon", 3e-4),
+        ("gspo", "rl.clip_epsilon_high", 4e-4),
+        ("luspo", "rl.clip_epsilon", 2e-3),
+        ("dr_grpo", "rl.scale_rewards", "none"),
+        ("rloo", "rl.scale_rewards", "none"),
+        ("grpo", "rl.scale_rewards", None),
+        ("cispo", "rl.clip_epsilon", None),
+    ],
+)
+def test_an_algorithm_comes_with_what_it_was_published_with(
+    algorithm: str, path: str, value: object
+) -> None:
+    for stage in ("grpo", "rlhf"):
+        assert defaults_for(stage, "lora", None, algorithm).get(path) == value

@@ -29,7 +29,7 @@ def merged_base(located: Located, home: Path, say: Callable[[str], None]) -> Loc
     packed = is_packed(located.folder)
     if not located.adapters and not packed:
         return located
-    parts = [fingerprint(folder) for folder in (located.folder, *located.adapters)]
+    parts = [fingerprint(folder, home) for folder in (located.folder, *located.adapters)]
     name = hashlib.sha256("".join(parts).encode()).hexdigest()[:16]
     target = home / "models" / f"merged-{name}"
     if not (target / MANIFEST).is_file():
@@ -46,4 +46,13 @@ def merged_base(located: Located, home: Path, say: Callable[[str], None]) -> Loc
         save(merged, target, dtype, located.folder)
         manifest = {"base": located.base, "sha256": parts}
         wire.write_atomically(target / MANIFEST, msgspec.json.encode(manifest))
-    return Located(located.base, target)
+    return Located(located.base, target, continued=located.continued)
+
+
+def spoken_base(located: Located, home: Path, say: Callable[[str], None]) -> Located:
+    """What a model speaks from: one that learnt over four bits has no adapters under its last."""
+    if not located.four_bit:
+        return located
+    *earlier, last = located.adapters
+    under = merged_base(Located(located.base, located.folder, tuple(earlier)), home, say)
+    return Located(located.base, under.folder, (last,), four_bit=True)

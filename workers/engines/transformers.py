@@ -14,11 +14,23 @@ from transformers import BitsAndBytesConfig, PreTrainedModel, PreTrainedTokenize
 
 from workers.device import best_device
 from workers.engines import Loaded
-from workers.engines.adapters import language_model, merged_adapter, with_adapter
+from workers.engines.adapters import (
+    continued_adapter,
+    earlier_adapter,
+    language_model,
+    merged_adapter,
+    with_adapter,
+)
 from workers.engines.classes import Tell, open_scoring, open_speaking, set_padding
 from workers.engines.tokenizer import load_tokenizer, tokenizer_for
-from workers.fetch import Located
-from workers.protocol.recipe import Recipe
+from workers.fetch import Located, model_type
+from workers.protocol.batches import with_checkpointing
+from workers.protocol.recipe import Attention, Recipe
+from workers.protocol.refusal import Refusal
+
+OVERFLOWING = ("gemma", "gpt_oss", "qwen3_5", "qwen3_moe", "glm4_moe")
+"""How the `model_type` of families begins whose hidden states or gradients overflow in fp16: those
+that Unsloth never runs in it (`FORCE_FLOAT32` in its loader), and the Gemmas before 3."""
 
 
 def _silent(_text: str) -> None:
@@ -38,19 +50,61 @@ def load_for_training(recipe: Recipe, located: Located, tell: Tell = _silent) ->
         tell: told, in the user's words, what of the model is not trained or not kept.
     """
     device = best_device()
-    dtype = computing_dtype(recipe.training.precision, device)
+    recipe = with_checkpointing(recipe, device)
+    dtype = _training_dtype(recipe, device, located, tell)
     full = recipe.model.method == "full"
     four_bit = recipe.model.method == "qlora"
     tokenizer = tokenizer_for(recipe.model, located, recipe.stage)
-    model = load_weights(located, torch.float32 if full else dtype, tell, four_bit=four_bit)
+    model = load_weights(
+        located, torch.float32 if full else dtype, tell, four_bit=four_bit, device=device
+    )
     stop_at_end(model, tokenizer)
     if recipe.training.gradient_checkpointing:
         model.config.use_cache = False
+    set_attention(model, recipe.training.attention)
     if full:
         _train_language_model(model)
+    elif located.continued:
+        model = continued_adapter(model, recipe, located.continued, tell, four_bit=four_bit)
     else:
         model = with_adapter(model, recipe, tell, four_bit=four_bit)
     return Loaded(model, tokenizer, device, dtype)
+
+
+def set_attention(model: PreTrainedModel, name: Attention) -> None:
+    """Lets the model compute attention as asked.
+
+    Raises:
+        Refusal: the package is missing, or the model has no such implementation.
+    """
+    if name == "auto":
+        return
+    try:
+        model.set_attn_implementation(name)
+    except (ImportError, OSError, ValueError) as fault:
+        raise _no_attention(name, " ".join(str(fault).split())[:200]) from fault
+    if model.config.get_text_config()._attn_implementation != name:
+        raise _no_attention(name, f"{type(model).__name__} keeps to its own.")
+
+
+def _no_attention(name: str, cause: str) -> Refusal:
+    return Refusal(
+        f"Attention cannot be computed by {name} here.",
+        cause,
+        "Install what it needs into the worker's environment, or set training.attention = 'auto'.",
+    )
+
+
+def _training_dtype(recipe: Recipe, device: str, located: Located, tell: Tell) -> torch.dtype:
+    """The number format to train in; says why it is not one of 16 bits on a card."""
+    precision, kind = recipe.training.precision, model_type(located.folder)
+    dtype = computing_dtype(precision, device, kind)
+    if (device, precision, dtype) == ("cuda", "auto", torch.float32):
+        tell(
+            f"This card computes no bf16, and models of kind '{kind}' overflow in fp16: the run "
+            "computes in 32 bits, which takes more memory and time."
+        )
+    return dtype
 
 
 def _train_language_model(model: PreTrainedModel) -> None:
@@ -68,11 +122,13 @@ def load_reward_model_for_training(
 ) -> Loaded:
     """The base with one output in place of its words, and a fresh adapter on: a reward model."""
     device = best_device()
-    dtype = computing_dtype(recipe.training.precision, device)
+    recipe = with_checkpointing(recipe, device)
+    dtype = _training_dtype(recipe, device, located, tell)
     full = recipe.model.method == "full"
     tokenizer = tokenizer_for(recipe.model, located, recipe.stage)
-    model = load_reward_model(located, torch.float32 if full else dtype, tell)
+    model = load_reward_model(located, torch.float32 if full else dtype, tell, device=device)
     set_padding(model, tokenizer.pad_token_id)
+    set_attention(model, recipe.training.attention)
     if full:
         _train_language_model(model)
     else:
@@ -81,23 +137,30 @@ def load_reward_model_for_training(
 
 
 def load_reward_model(
-    located: Located, dtype: torch.dtype, tell: Tell = _silent
+    located: Located, dtype: torch.dtype, tell: Tell = _silent, *, device: str = "cpu"
 ) -> PreTrainedModel:
     """A sequence classifier with one output on the base's body, adapters before it merged in."""
-    model = open_scoring(located.folder, tell, dtype=dtype)
+    model = open_scoring(located.folder, tell, dtype=dtype, **_straight_to(device))
     for adapter in located.adapters:
         model = merged_adapter(model, adapter, scoring=True)
     return model
 
 
 def load_for_speaking(located: Located) -> Loaded:
-    """The model as it was trained, adapters merged, to generate with."""
+    """The model as it was trained, to generate with: over four bits where it learnt so, on what
+    `merged.spoken_base` gives; else with all adapters merged."""
     device = best_device()
-    dtype = computing_dtype("auto", device)
-    model = load_weights(located, dtype).to(device).eval()  # type: ignore[arg-type]
+    dtype = computing_dtype("auto", device, model_type(located.folder))
+    if located.four_bit:
+        (adapter,) = located.adapters
+        bare = Located(located.base, located.folder)
+        model = earlier_adapter(load_weights(bare, dtype, four_bit=True, device=device), adapter)
+        model = model.get_base_model()
+    else:
+        model = load_weights(located, dtype, device=device).to(device)  # type: ignore[arg-type]
     tokenizer = load_tokenizer(located)
     stop_at_end(model, tokenizer)
-    return Loaded(model, tokenizer, device, dtype)
+    return Loaded(model.eval(), tokenizer, device, dtype)
 
 
 def stop_at_end(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
@@ -112,7 +175,12 @@ def stop_at_end(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> N
 
 
 def load_weights(
-    located: Located, dtype: torch.dtype, tell: Tell = _silent, *, four_bit: bool = False
+    located: Located,
+    dtype: torch.dtype,
+    tell: Tell = _silent,
+    *,
+    four_bit: bool = False,
+    device: str = "cpu",
 ) -> PreTrainedModel:
     """The base's weights with the adapters before this run merged in."""
     quantization = None
@@ -123,18 +191,46 @@ def load_weights(
             bnb_4bit_use_double_quant=True,
             bnb_4bit_compute_dtype=dtype,
         )
-    model = open_speaking(located.folder, tell, dtype=dtype, quantization_config=quantization)
+    model = open_speaking(
+        located.folder, tell, dtype=dtype, quantization_config=quantization, **_straight_to(device)
+    )
     for adapter in located.adapters:
         model = merged_adapter(model, adapter)
     return model
 
 
-def computing_dtype(precision: str, device: str) -> torch.dtype:
-    """The number format to compute in; `auto` takes bf16 where the device computes in it."""
+def _straight_to(device: str) -> dict[str, Any]:
+    """The option with which weights are read onto a card without a copy of them all in RAM."""
+    return {"device_map": {"": 0}} if device == "cuda" else {}
+
+
+def computing_dtype(precision: str, device: str, kind: str = "") -> torch.dtype:
+    """The number format to compute in; `auto` takes bf16 where the device computes in it.
+
+    Cards before Ampere (Turing: GTX 16, RTX 20, T4) emulate bf16 many times slower and take fp16,
+    but for kinds of models that overflow in it.
+
+    Args:
+        precision: as the recipe says.
+        device: `cpu`, `cuda` or `mps`.
+        kind: the model's `model_type`.
+
+    Raises:
+        Refusal: fp16 is asked for, in which the kind overflows.
+    """
+    overflows = kind.startswith(OVERFLOWING)
+    if precision == "fp16" and overflows:
+        raise Refusal(
+            "training.precision = 'fp16' does not go with this model.",
+            f"Hidden states of models of kind '{kind}' go beyond fp16's largest number, 65504.",
+            "Set training.precision to 'auto': it takes bf16, or 32 bits where there is none.",
+        )
     if precision != "auto":
         return {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}[precision]
     if device == "cuda":
-        return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
+        if torch.cuda.is_bf16_supported(including_emulation=False):
+            return torch.bfloat16
+        return torch.float32 if overflows else torch.float16
     has_bf16 = device == "cpu" and any(
         able and ("bf16" in name or name == "bf16")
         for name, able in torch.cpu.get_capabilities().items()

@@ -6,6 +6,7 @@ import math
 
 import msgspec
 
+from workers.protocol.batches import effective_batch
 from workers.protocol.recipe import Recipe
 from workers.protocol.stages import spec_of
 
@@ -51,7 +52,7 @@ def rows_per_step(recipe: Recipe) -> float:
     Where answers are sampled in groups a question stands for a whole group, and each batch of
     answers is learnt from `rl.num_iterations` times.
     """
-    batch = recipe.training.batch_size * recipe.training.gradient_accumulation
+    batch = effective_batch(recipe)
     if spec_of(recipe.stage, recipe.rl.algorithm).grouped:
         return batch / recipe.rl.group_size / recipe.rl.num_iterations
     return batch

@@ -130,6 +130,9 @@ class Resolved(msgspec.Struct, kw_only=True, frozen=True):
     """Each: `source`, `path`, `sha256`, `rows`, `format`; of those trained on also `limit`,
     `drawn`, `epochs` (within the mixture), `licence` and `licence_from`."""
     seeds: dict[str, int] = {}
+    batch: dict[str, int] = {}
+    """Examples to each step and how they are divided: `effective`, `micro`, `accumulation`, and
+    `checkpointing`, 1 where activations are computed anew."""
     coverage: dict[str, float] = {}
     """How far the run goes through its examples: `rows`, `steps`, `seen` of the rows, `epochs`."""
 

@@ -25,15 +25,18 @@ def option(
     advanced: bool = False,
     on_resume: bool = False,
     formerly: str = "",
+    zero: str = "",
 ) -> msgspec.Meta:
     """Metadata for `Annotated[type, option(...)]`; the bounds are checked when a recipe is read.
 
     Args:
         on_resume: whether a run's last checkpoint can be continued with another value.
         formerly: the key's earlier name, which is still read.
+        zero: what 0 is called, where it is no number but a meaning of its own.
     """
     bounds: dict[str, Any] = {"ge": ge, "gt": gt, "le": le, "lt": lt}
-    extra = {"unit": unit, "advanced": advanced, "on_resume": on_resume, "formerly": formerly}
+    extra = {"unit": unit, "advanced": advanced, "on_resume": on_resume, "formerly": formerly,
+             "zero": zero}  # fmt: skip
     return msgspec.Meta(title=label, description=help, extra=extra, **bounds)
 
 
@@ -43,7 +46,7 @@ class Option(msgspec.Struct, frozen=True):
     path: str
     """Key path within the recipe, for example `training.learning_rate`."""
     kind: type
-    """`str`, `int`, `float` or `bool`."""
+    """`str`, `int`, `float` or `bool`; a `bool` may have `choices` besides, by name."""
     default: Any
     label: str
     help: str
@@ -55,10 +58,26 @@ class Option(msgspec.Struct, frozen=True):
     on_resume: bool = False
     formerly: str = ""
     """The key's earlier name, which files may still hold."""
+    zero: str = ""
+    """What 0 is called."""
 
     @property
     def key(self) -> str:
         return self.path.rpartition(".")[2]
+
+    def text_of(self, value: Any) -> str:
+        """A value as a form shows it."""
+        if isinstance(value, bool):
+            return "on" if value else "off"
+        return self.zero if self.zero and value == 0 else text_of(value)
+
+    def value_of(self, text: str) -> Any:
+        """The value that a form shows so; raises ValueError for a text that is none."""
+        if self.choices:
+            return {"on": True, "off": False}.get(text, text) if self.kind is bool else text
+        if self.zero and text.lower() == self.zero:
+            return 0
+        return text if self.kind is str else self.kind(text)
 
 
 def options_of(struct: type[msgspec.Struct], prefix: str = "") -> Iterator[Option]:
@@ -75,13 +94,16 @@ def options_of(struct: type[msgspec.Struct], prefix: str = "") -> Iterator[Optio
 
 
 def _option(path: str, inner: Any, default: Any, meta: msgspec.Meta) -> Option:
-    if get_origin(inner) in (Union, types.UnionType):
-        inner = next(arm for arm in get_args(inner) if arm is not type(None))
-    choices = get_args(inner) if get_origin(inner) is Literal else ()
+    arms = get_args(inner) if get_origin(inner) in (Union, types.UnionType) else (inner,)
+    kind, *others = (arm for arm in arms if arm is not type(None))
+    words = [word for arm in others for word in get_args(arm)]
+    choices = (*words, "on", "off") if kind is bool and words else ()
+    if get_origin(kind) is Literal:
+        kind, choices = str, get_args(kind)
     extra = meta.extra or {}
     return Option(
         path=path,
-        kind=str if choices else inner,
+        kind=kind,
         default=default,
         label=meta.title or path,
         help=meta.description or "",
@@ -92,6 +114,7 @@ def _option(path: str, inner: Any, default: Any, meta: msgspec.Meta) -> Option:
         advanced=extra.get("advanced", False),
         on_resume=extra.get("on_resume", False),
         formerly=extra.get("formerly", ""),
+        zero=extra.get("zero", ""),
     )
 
 

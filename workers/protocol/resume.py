@@ -11,6 +11,7 @@ from typing import Any
 
 import msgspec
 
+from workers.protocol.batches import Batches, divided, effective_batch, smaller_micro
 from workers.protocol.options import Option, options_of
 from workers.protocol.recipe import (
     Recipe,
@@ -55,8 +56,8 @@ def with_settings(recipe: Recipe, settings: Mapping[str, Any], run: str) -> Reci
             or a recipe that cannot be as a whole.
     """
     plain = msgspec.to_builtins(recipe)
-    for asked, value in settings.items():
-        path = present_path(asked)
+    given = {present_path(asked): value for asked, value in settings.items()}
+    for path, value in (_following(recipe, given) | given).items():
         _require_resumable(path, run)
         *tables, key = path.split(".")
         place = plain
@@ -70,6 +71,15 @@ def with_settings(recipe: Recipe, settings: Mapping[str, Any], run: str) -> Reci
         raise refusal_of(str(fault), "the changed recipe") from None
     check_recipe(changed, "the changed recipe")
     return changed
+
+
+def _following(recipe: Recipe, given: Mapping[str, Any]) -> dict[str, Any]:
+    """Of micro-batch and accumulation the one that was not changed: it follows from the step's
+    examples, which stay as they were where they are the recipe's own."""
+    parts = {"training.batch_size", "training.gradient_accumulation"}
+    changed = parts & set(given)
+    own = recipe.training.effective_batch_size or "training.effective_batch_size" in given
+    return dict.fromkeys(parts - changed, 0) if own and len(changed) == 1 else {}
 
 
 def _require_resumable(path: str, run: str) -> None:
@@ -111,18 +121,26 @@ def _value(recipe: Recipe, path: str) -> Any:
     return value
 
 
-def for_less_memory(recipe: Recipe) -> dict[str, Any]:
+def for_less_memory(recipe: Recipe, batch: Mapping[str, Any] | None = None) -> dict[str, Any]:
     """Settings under which the same training needs less memory, by key path.
 
-    A smaller batch with the same number of examples a step; where the batch cannot be made
-    smaller, gradient checkpointing, and after that shorter examples.
+    A smaller micro-batch with the same number of examples a step; where it cannot be made smaller,
+    gradient checkpointing, and after that shorter examples.
+
+    Args:
+        batch: what the run worked with, as `Resolved.batch` has it; without it the recipe's own
+            figures count, and the whole batch where it has none.
     """
-    training = recipe.training
-    smaller = next((n for n in range(training.batch_size // 2, 0, -1)
-                    if training.batch_size % n == 0), 0)  # fmt: skip
-    accumulation = training.gradient_accumulation * training.batch_size // max(smaller, 1)
-    if smaller >= spec_of(recipe.stage).smallest_batch and accumulation <= 1024:
-        return {"training.batch_size": smaller, "training.gradient_accumulation": accumulation}
-    if not training.gradient_checkpointing:
+    training, known = recipe.training, batch or {}
+    effective = known.get("effective") or effective_batch(recipe)
+    micro = known.get("micro") or divided(recipe, effective).micro
+    least = spec_of(recipe.stage).smallest_batch
+    smaller = smaller_micro(Batches(micro, effective // micro), least)
+    if smaller:
+        return {
+            "training.batch_size": smaller,
+            "training.gradient_accumulation": effective // smaller,
+        }
+    if not known.get("checkpointing", training.gradient_checkpointing is True):
         return {"training.gradient_checkpointing": True}
     return {"training.max_length": max(training.max_length // 2, 8)}

@@ -23,8 +23,11 @@ Field = Literal["text", "completion", "rejected", "label", "prompt", "segments"]
 
 S = TypeVar("S", bound=str)
 METHOD = "model.method"
+ALGORITHM = "rl.algorithm"
 TINY = 10_000_000
 """Parameters below which a model counts as tiny: adapters on it learn little at usual rates."""
+LARGE = 9_000_000_000
+"""Parameters above which adapters are trained at lower rates; those called 8B have up to 8.2."""
 PARAMETERS = {"starter": 2_590_464, "smollm2": 134_515_008}
 """Of the models that come with the program; of none other is a tiny one known."""
 
@@ -38,11 +41,21 @@ class Default(msgspec.Struct, frozen=True, kw_only=True):
     """The paper, the library or the measurement that they come from."""
     methods: tuple[str, ...] = ()
     """Training methods for which they hold; empty for all."""
+    algorithms: tuple[str, ...] = ()
+    """Values of rl.algorithm for which they hold; empty for all."""
     tiny: bool = False
     """Whether they hold for tiny models alone."""
+    large: bool = False
+    """Whether they hold for large models alone."""
 
-    def holds(self, method: str, tiny: bool) -> bool:
-        return (not self.methods or method in self.methods) and (tiny or not self.tiny)
+    def holds(self, method: str, parameters: int | None, algorithm: str = "") -> bool:
+        """Of a model of unknown size it is taken that it is neither tiny nor large."""
+        return (
+            (not self.methods or method in self.methods)
+            and (not self.algorithms or algorithm in self.algorithms)
+            and (not self.tiny or (parameters is not None and parameters < TINY))
+            and (not self.large or (parameters is not None and parameters > LARGE))
+        )
 
 
 class Variant(msgspec.Struct, frozen=True, kw_only=True):
@@ -158,6 +171,8 @@ _SHUNS = (
     "ones and still give no good ones"
 )
 _SPEED = "measured on the starter: tests/benchmarks/stages_learn.py"
+FULL = ("full",)
+ADAPTERS = ("lora", "qlora", "dora")
 _TRL_DPO = "TRL's DPOConfig, KTOConfig and CPOConfig; ten times as much with an adapter"
 
 SFT_CHARTS = ("loss", "token_accuracy", "eval_accuracy", "entropy")
@@ -183,17 +198,47 @@ _GROUPS = (
     *_RL, "rl.group_size", "rl.clip_epsilon_high", "rl.scale_rewards",
     "rl.mask_truncated_completions", "rl.top_p", "rl.fast_generation",
 )  # fmt: skip
+_CLIPS = (
+    Default(
+        values={"rl.clip_epsilon": 3e-4, "rl.clip_epsilon_high": 4e-4},
+        source="Zheng et al. 2025 (GSPO), 5.1", algorithms=("gspo",),
+    ),
+    Default(
+        values={"rl.clip_epsilon": 2e-3, "rl.clip_epsilon_high": 2.5e-3},
+        source="TRL's page on the LUSPO paper, 5.1", algorithms=("luspo",),
+    ),
+    Default(
+        values={"rl.scale_rewards": "none"}, source="Liu et al. 2025 (Dr. GRPO), 3.2",
+        algorithms=("dr_grpo",),
+    ),
+    Default(
+        values={"rl.scale_rewards": "none"}, source="Ahmadian et al. 2024 (RLOO), equation 7",
+        algorithms=("rloo",),
+    ),
+)  # fmt: skip
+"""What an algorithm was published with, where the options' own defaults are another's."""
 _VALUES = (*_RL, "rl.value_coefficient", "rl.gae_lambda")
+
+_OFFLOAD, _BY_LENGTH = "training.activation_offloading", "training.group_by_length"
+_TEXTS = (
+    _OFFLOAD, _BY_LENGTH, "training.packing", "training.packing_strategy",
+    "training.neftune_noise_alpha", "training.torch_compile",
+)  # fmt: skip
+"""Options of the stages that train on tokens, one after the other."""
 
 _PREFERENCE_RATES = (
     Default(values={"training.learning_rate": 1e-5}, source=_TRL_DPO),
-    Default(values={"training.learning_rate": 1e-6}, source=_TRL_DPO, methods=("full",)),
+    Default(values={"training.learning_rate": 1e-6}, source=_TRL_DPO, methods=FULL),
 )
 _TINY_FULL_PREFERENCE = Default(
-    values={"training.learning_rate": 3e-4}, source=_SPEED, methods=("full",), tiny=True
+    values={"training.learning_rate": 3e-4}, source=_SPEED, methods=FULL, tiny=True
 )
 _TINY_FULL = Default(
-    values={"training.learning_rate": 5e-4}, source=_SPEED, methods=("full",), tiny=True
+    values={"training.learning_rate": 5e-4}, source=_SPEED, methods=FULL, tiny=True
+)
+_ANSWER_LENGTHS = Default(
+    values=dict.fromkeys(("rl.max_completion_tokens", "evaluation.max_completion_tokens"), 512),
+    source="worked answers to school mathematics; TRL's 256 cut many of them off",
 )
 _TINY_ANSWERS = Default(
     values={"rl.max_completion_tokens": 56, "evaluation.max_completion_tokens": 56},
@@ -201,28 +246,47 @@ _TINY_ANSWERS = Default(
     tiny=True,
 )
 _TINY_LIKELIHOOD = Default(values={"preference.rpo_alpha": 1.0}, source=_SPEED, tiny=True)
-_TINY_GROUPS = Default(values={"training.batch_size": 64}, source=_SPEED, tiny=True)
 _TRIES_FULL = Default(
     values={METHOD: "full"},
     source="an adapter on a tiny model learns too little from its own tries",
     tiny=True,
 )
-_RL_RATES = (
-    Default(
-        values={"training.learning_rate": 1e-5}, source="TRL's GRPOConfig, times ten with LoRA"
-    ),
-    Default(
-        values={"training.learning_rate": 2e-4}, source=_SPEED, methods=("full",), tiny=True
-    ),
-)  # fmt: skip
+_TINY_OWN_TRIES = Default(
+    values={"training.learning_rate": 2e-4}, source=_SPEED, methods=FULL, tiny=True
+)
+_TINY_KL = Default(values={"rl.kl_coefficient": 0.05}, source=_SPEED, tiny=True)
+_TINY_RANK = Default(values={"lora.rank": 16, "lora.alpha": 32}, source=_SPEED, tiny=True)
+_LENGTH = Default(
+    values={"training.max_length": 2048},
+    source="the examples of Axolotl, LLaMA-Factory and Unsloth; shorter rows cost no more for it",
+)
 
 
-def _tiny(learning_rate: float, batch_size: int, **more: Any) -> Default:
+def _rates(adapter: float, full: float, source: str) -> tuple[Default, Default]:
+    """Learning rates with an adapter and without."""
+    return (
+        Default(values={"training.learning_rate": adapter}, source=source),
+        Default(values={"training.learning_rate": full}, source=source, methods=FULL),
+    )
+
+
+def _batch(size: int, source: str) -> Default:
+    """Examples to each optimizer step."""
+    return Default(values={"training.effective_batch_size": size}, source=source)
+
+
+def _tiny(learning_rate: float, batch_size: int, max_steps: int = 60, **more: Any) -> Default:
     """Values of the table `training` for tiny models."""
-    values = {"learning_rate": learning_rate, "batch_size": batch_size, **more}
+    values = {
+        "learning_rate": learning_rate, "effective_batch_size": batch_size, "max_steps": max_steps,
+        "max_length": 1024, **more,
+    }  # fmt: skip
     paths = {f"training.{key}": value for key, value in values.items()}
     return Default(values=paths, source=_SPEED, tiny=True)
 
+
+_PREFERENCE_BATCH = _batch(32, "Zephyr (Tunstall et al. 2023): DPO with 32 pairs a step")
+_GROUPS_BATCH = _batch(64, "eight questions, eight answers to each: one question alone is noise")
 
 _ANSWERS = ("training.reasoning", "training.too_long")
 """Options of every stage that learns answers."""
@@ -238,8 +302,20 @@ _DECLARED = (
         supervision="completions",
         fields=("completion", "segments"),
         bring="Bring answers to learn: a chat, or a prompt with a completion.",
-        options=("training.packing", "training.assistant_only_loss", *_ANSWERS),
-        defaults=(_tiny(4e-3, 16), _TINY_FULL),
+        options=(*_TEXTS, "training.assistant_only_loss", *_ANSWERS),
+        defaults=(
+            *_rates(2e-4, 1e-5, "Unsloth's guide to LoRA's hyperparameters; a twentieth in full"),
+            Default(
+                values={"training.learning_rate": 1e-4},
+                source="QLoRA (Dettmers et al. 2023, table 9): 1e-4 for the larger models",
+                methods=ADAPTERS,
+                large=True,
+            ),
+            _batch(16, "QLoRA (Dettmers et al. 2023, table 9)"),
+            _LENGTH,
+            _tiny(4e-3, 16),
+            _TINY_FULL,
+        ),
         charts=SFT_CHARTS,
         measures=("loss", "entropy", "token_accuracy"),
         trainer="sft",
@@ -264,7 +340,18 @@ _DECLARED = (
         rewards_words="Every answer earns the sum of these, each times its weight. The model does "
         "more of whatever earns most, so try them before training.",
         options=_GROUPS,
-        defaults=(_TRIES_FULL, *_RL_RATES, _TINY_GROUPS, _TINY_ANSWERS),
+        defaults=(
+            _TRIES_FULL,
+            *_rates(1e-5, 1e-6, "TRL's GRPOConfig, times ten with LoRA"),
+            _GROUPS_BATCH,
+            Default(values={"rl.kl_coefficient": 0.04}, source="DeepSeekMath (Shao et al. 2024)"),
+            *_CLIPS,
+            _ANSWER_LENGTHS,
+            _tiny(1e-5, 64),
+            _TINY_OWN_TRIES,
+            _TINY_KL,
+            _TINY_ANSWERS,
+        ),
         charts=GRPO_CHARTS,
         trainer="grpo",
         amount="Questions whose answers can be checked. 500 to 20,000 are usual; of each, some "
@@ -285,11 +372,13 @@ _DECLARED = (
         bring=_PAIRS,
         reference=True,
         options=(
-            "preference.beta", "preference.loss", "preference.label_smoothing",
-            "preference.rpo_alpha", *_ANSWERS,
+            _OFFLOAD, _BY_LENGTH, "preference.beta", "preference.loss",
+            "preference.label_smoothing", "preference.rpo_alpha", *_ANSWERS,
         ),
         defaults=(
             *_PREFERENCE_RATES,
+            _PREFERENCE_BATCH,
+            _LENGTH,
             _tiny(1e-3, 16),
             _TINY_LIKELIHOOD,
             _TINY_FULL_PREFERENCE,
@@ -316,9 +405,11 @@ _DECLARED = (
         bring="Bring answers with a label that is true or false, or pairs.",
         smallest_batch=2,
         reference=True,
-        options=("preference.beta", *_ANSWERS),
+        options=(_OFFLOAD, "preference.beta", *_ANSWERS),
         defaults=(
             *_PREFERENCE_RATES,
+            _batch(64, "TRL's guide to KTO: 16 to 128 answers a step"),
+            _LENGTH,
             _tiny(1e-3, 32),
             _TINY_FULL_PREFERENCE,
         ),
@@ -344,7 +435,8 @@ _DECLARED = (
         bring=_PAIRS,
         reference=True,
         options=(
-            "preference.beta", "preference.label_smoothing", "preference.rpo_alpha",
+            _OFFLOAD, _BY_LENGTH, "preference.beta", "preference.label_smoothing",
+            "preference.rpo_alpha",
             *_ANSWERS,
         ),
         defaults=(
@@ -354,6 +446,8 @@ _DECLARED = (
                 "token",
             ),
             *_PREFERENCE_RATES,
+            _PREFERENCE_BATCH,
+            _LENGTH,
             _tiny(1e-3, 16),
             _TINY_LIKELIHOOD,
             _TINY_FULL_PREFERENCE,
@@ -373,11 +467,17 @@ _DECLARED = (
         supervision="pairs",
         fields=("rejected",),
         bring=_PAIRS,
-        options=("preference.beta", "preference.simpo_gamma", *_ANSWERS),
+        options=(_BY_LENGTH, "preference.beta", "preference.simpo_gamma", *_ANSWERS),
         defaults=(
-            Default(values={"preference.beta": 2.0}, source="Meng et al. 2024"),
-            *_PREFERENCE_RATES,
+            Default(
+                values={"preference.beta": 2.0, "preference.simpo_gamma": 1.0},
+                source="Meng et al. 2024: beta 2, a margin of half of it",
+            ),
+            *_rates(1e-5, 5e-7, "Meng et al. 2024; an adapter takes twenty times as much"),
+            _PREFERENCE_BATCH,
+            _LENGTH,
             _tiny(1e-3, 16),
+            Default(values={"preference.simpo_gamma": 0.5}, source=_SPEED, tiny=True),
             _TINY_FULL_PREFERENCE,
         ),
         charts=PREFERENCE_CHARTS,
@@ -396,12 +496,14 @@ _DECLARED = (
         fields=("rejected",),
         bring=_PAIRS,
         options=(
-            "preference.beta", "preference.label_smoothing", "preference.rpo_alpha",
+            _BY_LENGTH, "preference.beta", "preference.label_smoothing", "preference.rpo_alpha",
             *_ANSWERS,
         ),
         defaults=(
             Default(values={"preference.rpo_alpha": 1.0}, source="TRL's CPOConfig: cpo_alpha"),
             *_PREFERENCE_RATES,
+            _PREFERENCE_BATCH,
+            _LENGTH,
             _tiny(1e-3, 16),
             _TINY_FULL_PREFERENCE,
         ),
@@ -420,8 +522,14 @@ _DECLARED = (
         supervision="pairs",
         fields=("rejected",),
         bring=_PAIRS,
-        options=("preference.beta", *_ANSWERS),
-        defaults=(_tiny(2e-3, 16), _TINY_FULL),
+        options=(_BY_LENGTH, "preference.beta", *_ANSWERS),
+        defaults=(
+            *_rates(1e-5, 8e-6, "Hong et al. 2024"),
+            _PREFERENCE_BATCH,
+            _LENGTH,
+            _tiny(2e-3, 16),
+            _TINY_FULL,
+        ),
         charts=PREFERENCE_CHARTS,
         measures=_PAIR_MEASURES,
         trainer="preference",
@@ -441,14 +549,23 @@ _DECLARED = (
         supervision="text",
         fields=("text",),
         bring="Bring plain text, in a text column.",
-        options=("training.packing",),
+        options=_TEXTS,
         defaults=(
             Default(
                 values={"training.packing": True},
                 source="no window is left half empty; TRL keeps packed documents apart",
             ),
+            *_rates(5e-5, 1e-5, "Unsloth's guide to continued pretraining; Gururangan et al. 2020"),
+            Default(
+                values={"lora.rank": 64, "lora.alpha": 64},
+                source="Biderman et al. 2024: new knowledge needs a high rank",
+                methods=ADAPTERS,
+            ),
+            _batch(32, "Unsloth's guide to continued pretraining, twice over"),
+            _LENGTH,
             _tiny(1e-3, 16, packing=False),
             _TINY_FULL,
+            _TINY_RANK,
         ),
         charts=SFT_CHARTS,
         measures=("loss", "entropy", "token_accuracy"),
@@ -469,9 +586,21 @@ _DECLARED = (
         fields=("rejected",),
         bring=_PAIRS,
         talks=False,
-        options=("preference.center_rewards_coefficient", *_ANSWERS),
+        options=(
+            _OFFLOAD, _BY_LENGTH, "preference.center_rewards_coefficient", *_ANSWERS,
+        ),
         defaults=(
+            *_rates(1e-4, 1e-5, "TRL's RewardConfig: 1e-4, and a tenth of it in full"),
+            _batch(32, "as for preferences: 32 pairs a step"),
+            Default(
+                values={"preference.center_rewards_coefficient": 0.01},
+                source="Eisenstein et al. 2023",
+            ),
+            _LENGTH,
             _tiny(5e-4, 16, max_steps=80),
+            Default(
+                values={"preference.center_rewards_coefficient": 0.0}, source=_SPEED, tiny=True
+            ),
         ),
         charts=PREFERENCE_CHARTS,
         measures=("loss", "pair_accuracy", "margin", "mean_reward"),
@@ -499,18 +628,29 @@ _DECLARED = (
         defaults=(
             _TRIES_FULL,
             Default(
-                values={"rl.num_iterations": 4, "rl.algorithm": "ppo"},
-                source="TRL's PPOConfig: num_ppo_epochs",
-            ),
-            Default(
                 values={"rl.algorithm": "rloo"},
-                source="the value model of PPO cannot be trained over 4-bit weights",
-                methods=("qlora",),
+                source="Ahmadian et al. 2024; PPO holds a value model besides, of the policy's "
+                "size",
             ),
-            _RL_RATES[0],
+            *_rates(5e-6, 1e-6, "TRL's RLOOConfig, times five with LoRA"),
+            _GROUPS_BATCH,
+            *_CLIPS,
+            _ANSWER_LENGTHS,
             _tiny(1e-3, 32, max_steps=24),
             _TINY_FULL_PREFERENCE,
             _TINY_ANSWERS,
+            Default(
+                values={"rl.algorithm": "ppo"},
+                source=_SPEED,
+                methods=("lora", "dora", "full"),
+                tiny=True,
+            ),
+            Default(values={"rl.num_iterations": 4}, source=_SPEED, tiny=True),
+            Default(
+                values={"rl.num_iterations": 4},
+                source="TRL's PPOConfig: num_ppo_epochs",
+                algorithms=("ppo",),
+            ),
         ),
         charts=("reward", "eval_win_rate", *GRPO_CHARTS[1:]),
         trainer="grpo",
@@ -540,7 +680,15 @@ _DECLARED = (
             "distill.teacher", "distill.lmbda", "distill.beta", "distill.temperature",
             "rl.max_completion_tokens", *_ANSWERS,
         ),
-        defaults=(_tiny(1e-3, 16), _TINY_FULL, _TINY_ANSWERS),
+        defaults=(
+            *_rates(1e-4, 1e-5, "TRL's DistillationConfig has 1e-6 to 1e-5 in full; ten times "
+                    "as much with LoRA"),
+            _batch(16, "as for supervised fine-tuning"),
+            _LENGTH,
+            _tiny(1e-3, 16),
+            _TINY_FULL,
+            _TINY_ANSWERS,
+        ),
         charts=SFT_CHARTS,
         measures=("loss",),
         trainer="distill",
@@ -605,13 +753,13 @@ def defaults_for(
         model_parameters: of the base; None where that is not known.
         algorithm: as `rl.algorithm` says; None where it is left out, and is among the defaults.
     """
-    tiny = model_parameters is not None and model_parameters < TINY
+
+    def held(by_method: str, by_algorithm: str = "") -> dict[str, Any]:
+        found = [d for d in declared if d.holds(by_method, model_parameters, by_algorithm)]
+        return {path: value for one in found for path, value in one.values.items()}
+
     declared = STAGES[stage].defaults
-    chosen = method or _merged([one for one in declared if one.holds("", tiny)]).get(METHOD, "lora")
-    values = {METHOD: chosen} | _merged([one for one in declared if one.holds(chosen, tiny)])
-    said = {METHOD: method, "rl.algorithm": algorithm}
+    chosen = method or held("").get(METHOD, "lora")
+    values = {METHOD: chosen} | held(chosen, algorithm or held(chosen).get(ALGORITHM, ""))
+    said = {METHOD: method, ALGORITHM: algorithm}
     return {path: value for path, value in values.items() if said.get(path) is None}
-
-
-def _merged(defaults: list[Default]) -> dict[str, Any]:
-    return {path: value for one in defaults for path, value in one.values.items()}

@@ -38,12 +38,13 @@ class TrainedModel:
         from workers.device import best_device
         from workers.engines.classes import set_padding
         from workers.engines.transformers import computing_dtype, load_reward_model, load_tokenizer
-        from workers.fetch import locate_model
+        from workers.fetch import locate_model, model_type
 
         located = locate_model(base, home, lambda text: None, reward_model=True)
         self.tokenizer: Any = load_tokenizer(located)
         device = best_device()
-        model = load_reward_model(located, computing_dtype("auto", device))
+        dtype = computing_dtype("auto", device, model_type(located.folder))
+        model = load_reward_model(located, dtype, device=device)
         set_padding(model, self.tokenizer.pad_token_id)
         self.model: Any = model.to(device).eval()  # type: ignore[arg-type]
 

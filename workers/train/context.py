@@ -9,7 +9,7 @@ import importlib.metadata
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import msgspec
 import torch
@@ -18,21 +18,30 @@ from transformers import Trainer
 from workers.data.mix import Rows
 from workers.data.tokenize.chat_template import replaced_end, think_by_data
 from workers.engines import Loaded
+from workers.engines.starts import PARTS, START, as_plain_lora
 from workers.engines.transformers import save_weights
 from workers.evaluate import Generator, Measured, accuracy_of
 from workers.fetch import Located, fingerprint
 from workers.folders import write_folder
 from workers.host import Host
 from workers.protocol import jobs
+from workers.protocol.batches import (
+    Batches,
+    checkpointing,
+    divided,
+    effective_batch,
+    with_effective_batch,
+)
 from workers.protocol.checkpoints import CHECKPOINTS
 from workers.protocol.coverage import coverage
 from workers.protocol.events import Evaluated, Metrics, Note, Phase, Resolved, Sampled
 from workers.protocol.metrics import METRICS
 from workers.protocol.recipe import Recipe
-from workers.protocol.stages import spec_of
+from workers.protocol.stages import TINY, spec_of
 from workers.protocol.templates import fingerprint as fingerprint_of_text
 from workers.protocol.wire import finite
 from workers.rewards import Rewards
+from workers.train.method_arguments import method_arguments
 
 if TYPE_CHECKING:
     from workers.train.loss_check import Compared
@@ -41,10 +50,15 @@ PINNED = (
     "torch", "transformers", "trl", "peft", "accelerate", "datasets", "bitsandbytes", "tokenizers",
     "math-verify", "unsloth", "vllm",
 )  # fmt: skip
+LossPath = Literal["trl", "chunked", "plain"]
+"""By TRL's own shortcut where a stage has one, by the model's own head for some tokens at a time,
+or over all logits at once."""
 TEMPLATE = "chat_template.jinja"
 """Where a checkpoint has its tokenizer's chat template."""
 SAMPLED_PROMPTS = 2
 SAMPLE_TOKENS = 96
+AT_ONCE = 8
+"""Examples at once where memory was not looked at."""
 
 
 @dataclass
@@ -59,9 +73,20 @@ class TrainingContext:
     held_out: Rows
     closing: ExitStack
     """What is to be ended with the run, for example the rewards' sandbox."""
-    plain_loss: bool = False
-    """Take the model's own loss instead of TRL's faster one."""
+    batches: Batches = Batches(0, 0)  # noqa: RUF009 (a tuple)
+    """What each step really consists of."""
+    checkpointing: bool = False
+    """Whether activations are computed anew instead of kept."""
+    loss: LossPath = "trl"
+    """How the trainer comes to its loss; each is tried where the one before it is found wrong."""
     _rewards: Rewards | None = None
+
+    def __post_init__(self) -> None:
+        self.checkpointing = checkpointing(self.recipe, self.loaded.device)
+        parameters = self.loaded.model.num_parameters()
+        largest = effective_batch(self.recipe, parameters) if parameters < TINY else AT_ONCE
+        self.batches = divided(self.recipe, largest, parameters)
+        self.recipe = with_effective_batch(self.recipe, self.batches.effective)
 
     @property
     def checkpoints(self) -> Path:
@@ -111,31 +136,34 @@ def common_arguments(context: TrainingContext) -> dict[str, Any]:
         "warmup_steps": options.warmup_ratio,  # below 1 it is a share of the steps
         "weight_decay": options.weight_decay,
         "max_grad_norm": options.max_grad_norm,
-        "per_device_train_batch_size": options.batch_size,
-        "gradient_accumulation_steps": options.gradient_accumulation,
-        "gradient_checkpointing": options.gradient_checkpointing,
+        "per_device_train_batch_size": context.batches.micro,
+        "gradient_accumulation_steps": context.batches.accumulation,
+        "gradient_checkpointing": context.checkpointing,
         "seed": options.seed,
         "data_seed": options.seed,
         "save_strategy": "steps" if options.save_every_steps else "no",
         "save_steps": options.save_every_steps or 500,
-        "save_total_limit": 2,
         "eval_strategy": "no",  # measured by `measure`, the same way in every stage
         "logging_steps": 1,
         "logging_nan_inf_filter": False,  # a NaN must be seen, not smoothed away
         "report_to": "none",
         "disable_tqdm": True,
         "dataloader_pin_memory": loaded.device == "cuda",
+        **method_arguments(context.recipe, loaded.device),
     }
 
 
 def drop_reference_copy(context: TrainingContext) -> None:
     """Removes the copy that TRL makes of an adapter to serve as the reference.
 
-    Ours is fresh when training begins and so does nothing: the base with the adapter off is the
-    same reference, and costs no memory.
+    A fresh one does nothing when training begins: the base with the adapter off is the same
+    reference, and costs no memory. One that is trained further, or began as a part of the weights,
+    is needed as it was.
     """
     model: Any = context.loaded.model
-    if "ref" in getattr(model, "peft_config", {}):
+    recipe = context.recipe
+    begun = recipe.model.continue_adapter or recipe.lora.init in PARTS
+    if not begun and "ref" in getattr(model, "peft_config", {}):
         model.delete_adapter("ref")
 
 
@@ -148,14 +176,20 @@ def resolve(context: TrainingContext, datasets: list[dict[str, Any]]) -> None:
     model = {
         "base": located.base,
         "folder": str(located.folder),
-        "sha256": fingerprint(located.folder),
+        "sha256": fingerprint(located.folder, Path(host.job.home)),
         "adapters": [str(adapter) for adapter in located.adapters],
+        "continued": str(located.continued or ""),
         "template": asked.recipe.model.template,
         "template_sha256": fingerprint_of_text(str(loaded.tokenizer.chat_template)),
         "parameters": loaded.model.num_parameters(),
         "trained_parameters": sum(
             p.numel() for p in loaded.model.parameters() if p.requires_grad
         ),
+    }  # fmt: skip
+    micro, accumulation = context.batches
+    batch = {
+        "effective": micro * accumulation, "micro": micro, "accumulation": accumulation,
+        "checkpointing": int(context.checkpointing),
     }  # fmt: skip
     resolved = jobs.Resolved(
         versions=versions,
@@ -165,10 +199,11 @@ def resolve(context: TrainingContext, datasets: list[dict[str, Any]]) -> None:
         model=model,
         datasets=datasets,
         seeds={"training": recipe.training.seed},
+        batch=batch,
     )
     host.resolve(msgspec.structs.replace(host.job, resolved=resolved))
     details = {"model": model, "datasets": datasets, "device": resolved.device,
-               "precision": resolved.precision}  # fmt: skip
+               "precision": resolved.precision, "batch": batch}  # fmt: skip
     host.emit(Resolved(versions=versions, details=details))
 
 
@@ -329,7 +364,8 @@ def save(context: TrainingContext, trainer: Trainer) -> Path:
         if full:
             save_weights(model, target, context.loaded.dtype)
         else:
-            model.save_pretrained(target)
+            model.save_pretrained(target, selected_adapters=["default"])
+            as_plain_lora(target, context.host.folder / START)
         context.loaded.tokenizer.save_pretrained(target)
 
     return write_folder(context.host.folder / ("model" if full else "adapter"), fill)

@@ -42,7 +42,7 @@ def build_trainer(context: TrainingContext) -> Trainer:
         args=GKDConfig(
             **common_arguments(context),
             **NO_ROUTER_LOSS,
-            per_device_eval_batch_size=options.batch_size,
+            per_device_eval_batch_size=context.batches.micro,
             max_length=options.max_length,
             lmbda=distill.lmbda,
             beta=distill.beta,

@@ -14,10 +14,11 @@ import torch
 from datasets import Dataset
 from transformers import Trainer
 
+from workers.engines.adapters import train_in_32_bits
 from workers.protocol.events import Note
 from workers.protocol.refusal import Refusal
 from workers.protocol.stages import spec_of
-from workers.train.context import Stage, TrainingContext
+from workers.train.context import LossPath, Stage, TrainingContext
 
 TOLERANCE = 1e-3
 """Relative to the measure, or absolute where that is below 1. In 32 bits."""
@@ -46,33 +47,55 @@ class Compared(NamedTuple):
 def build_checked(context: TrainingContext, stage: Stage) -> Trainer:
     """The stage's trainer, whose loss was found right on this model.
 
-    Where TRL's faster loss is wrong, the plain one is taken, with a note.
+    Where a faster loss is wrong, the next one is taken, with a note.
 
     Raises:
-        Refusal: that one is wrong too, or there is no other.
+        Refusal: each is wrong.
     """
-    trainer = stage.build_trainer(context)
-    found = _compare(context, stage, trainer)
-    if found is None or not found.differs(context.loaded.dtype):
-        return trainer
-    if spec_of(context.recipe.stage).trainer == "sft":
-        restore_forward(context.loaded.model)
-        context.plain_loss = True
-        trainer = stage.build_trainer(context)
-        again = _compare(context, stage, trainer)
-        if again is None or not again.differs(context.loaded.dtype):
-            text = (
-                f"The fast loss gives {found.trainers:.4f} on a row where the model's own forward "
-                f"pass gives {found.own:.4f}, so the plain loss is taken. It needs more memory."
-            )
-            context.host.emit(Note(text=text))
+    wrong: Compared | None = None
+    for path in paths(context.recipe.stage):
+        context.loss = path
+        trainer = _built(context, stage)
+        found = _compare(context, stage, trainer)
+        if found is None or not found.differs(context.loaded.dtype):
+            if wrong:
+                context.host.emit(Note(text=_taken_instead(wrong, path)))
             return trainer
+        wrong = wrong or found
+        restore_forward(context.loaded.model)
+    assert wrong is not None
     raise Refusal(
-        f"The trainer would learn from a wrong loss: its {found.name} of a row is "
-        f"{found.trainers:.4f}, the model's own forward pass gives {found.own:.4f}.",
+        f"The trainer would learn from a wrong loss: its {wrong.name} of a row is "
+        f"{wrong.trainers:.4f}, the model's own forward pass gives {wrong.own:.4f}.",
         "The training library does not know this kind of model well enough, so the run would go "
         "wrong from its first step.",
         "Choose another base model, or set model.engine = 'transformers' if it is another.",
+    )
+
+
+def _built(context: TrainingContext, stage: Stage) -> Trainer:
+    trainer = stage.build_trainer(context)
+    assert trainer.model is not None
+    train_in_32_bits(trainer.model)
+    return trainer
+
+
+def paths(stage: str) -> tuple[LossPath, ...]:
+    """The ways to a stage's loss, the fastest first. A reward model has one logit a row."""
+    match spec_of(stage).trainer:
+        case "sft":
+            return ("trl", "chunked", "plain")
+        case "reward_model":
+            return ("plain",)
+        case _:
+            return ("chunked", "plain")
+
+
+def _taken_instead(wrong: Compared, path: LossPath) -> str:
+    how = ", for some tokens at a time" if path == "chunked" else ". It needs more memory"
+    return (
+        f"The fast {wrong.name} of a row is {wrong.trainers:.4f} where the model's own forward "
+        f"pass gives {wrong.own:.4f}, so the plain loss is taken{how}."
     )
 
 

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -26,7 +27,7 @@ from transformers import Trainer, TrainingArguments
 
 from workers.data.reader import Row
 from workers.data.tokenize.completion import completion_text, cut_while_thinking
-from workers.evaluate import Measured, turn_ends
+from workers.evaluate import OWN_DISTRIBUTION, Measured, turn_ends
 from workers.protocol.coverage import coverage
 from workers.protocol.refusal import Refusal
 from workers.protocol.rollouts import Group, Rollouts
@@ -45,9 +46,6 @@ SAMPLED_AT_ONCE = 64
 """Completions generated together, as in TRL."""
 HEAD = 16
 """Tokens at the end of a prompt, among which a thought may be opened."""
-UNCHANGED: dict[str, Any] = {"top_k": 0, "top_p": 1.0, "repetition_penalty": 1.0}
-"""Samples from the policy's own distribution, whatever the model's generation_config says."""
-
 Prompt = tuple[Row, list[int]]
 """A row and its rendered prompt's token ids."""
 
@@ -56,24 +54,23 @@ def build_trainer(context: TrainingContext) -> Trainer:
     """The loop below on the recipe's prompts and rewards.
 
     Raises:
-        Refusal: the tokenizer has no padding of its own, there are fewer prompts than a batch
-            takes, or the value model does not fit.
+        Refusal: there are fewer prompts than a batch takes, or the value model does not fit.
     """
     rewards = context.open_rewards()
-    _require_padding(context.loaded.tokenizer)
     prompts = fitting_prompts(context)
     batch = _batch_size(context)
     if len(prompts) < batch:
         raise Refusal(
             f"There are {len(prompts)} prompts for batches of {batch}.",
             "PPO takes a whole batch of different prompts in each step.",
-            "Lower training.batch_size or gradient_accumulation, or bring more prompts.",
+            "Lower training.effective_batch_size, or bring more prompts.",
         )
     policy, full = context.loaded.model, context.recipe.model.method == "full"
     reference = copy.deepcopy(policy) if full else None  # else the policy without its adapter
     value_model = load_value_model(context, rewards)
     models = PolicyAndValue(policy, value_model, context.recipe.rl.temperature)
-    if context.recipe.training.gradient_checkpointing:
+    models.chunked = context.loss != "plain"
+    if context.checkpointing:
         models.checkpoint_gradients(adapters=not full)
     return PPOTrainer(context, models, reference, prompts, rewards)
 
@@ -86,7 +83,8 @@ def compare(context: TrainingContext, trainer: Trainer) -> Compared:
     width, temperature = len(ids) // 2, context.recipe.rl.temperature
     given = torch.tensor([ids], device=trainer.args.device)  # (1, tokens)
     seen = torch.ones_like(given, dtype=torch.bool)
-    ours = log_probabilities(trainer.models.policy, given, seen, width, temperature)
+    models = trainer.models
+    ours = log_probabilities(models.policy, given, seen, width, temperature, chunked=models.chunked)
     own = own_log_probabilities(context.loaded.model, ids, temperature)
     return Compared("log-probability", float(ours.sum()), float(own[-width:].sum()))
 
@@ -98,17 +96,8 @@ def measure(context: TrainingContext, trainer: Trainer) -> Measured:
     return evaluate_rewards(context, trainer, trainer.rewards, longest)
 
 
-def _require_padding(tokenizer: Any) -> None:
-    if tokenizer.pad_token_id is None or tokenizer.pad_token_id == tokenizer.eos_token_id:
-        raise Refusal(
-            "The model has no token for padding beside its end token.",
-            "PPO finds the end of an answer by its padding, so the end itself would not be learnt.",
-            "Set pad_token in the tokenizer to an unused token, or set rl.algorithm = 'rloo'.",
-        )
-
-
 def _batch_size(context: TrainingContext) -> int:
-    return context.recipe.training.batch_size * context.recipe.training.gradient_accumulation
+    return context.batches.effective
 
 
 def _arguments(context: TrainingContext, prompts: int) -> TrainingArguments:
@@ -184,7 +173,7 @@ class PPOTrainer(Trainer):
             reference.to(self.args.device).eval().requires_grad_(False)
         self._context = context
         self._options = context.recipe.rl
-        self._at_once = context.recipe.training.batch_size
+        self._at_once = context.batches.micro
         self._tokenizer: Any = context.loaded.tokenizer
         self._ends = turn_ends(context.loaded.model, context.loaded.tokenizer)
         self._values: dict[str, float] = {}
@@ -324,7 +313,9 @@ class PPOTrainer(Trainer):
                     attention_mask=shown.long(),
                     do_sample=True,
                     temperature=self._options.temperature,
-                    **UNCHANGED,
+                    top_k=0,
+                    top_p=1.0,
+                    **OWN_DISTRIBUTION,
                     max_new_tokens=self._options.max_completion_tokens,
                     eos_token_id=sorted(self._ends),
                     pad_token_id=padding,
@@ -338,11 +329,12 @@ class PPOTrainer(Trainer):
     ) -> torch.Tensor:
         """Of the model that training began with, (B, T)."""
         policy, temperature = self.models.policy, self._options.temperature
-        with self.accelerator.autocast():
-            if self._reference is not None:
-                return log_probabilities(self._reference, ids, seen, width, temperature)
-            with policy.disable_adapter():
-                return log_probabilities(policy, ids, seen, width, temperature)
+        model = policy if self._reference is None else self._reference
+        other = policy.disable_adapter() if self._reference is None else nullcontext()
+        with self.accelerator.autocast(), other:
+            return log_probabilities(
+                model, ids, seen, width, temperature, chunked=self.models.chunked
+            )
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Adds the step's metrics, under their names on the wire."""

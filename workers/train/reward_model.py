@@ -36,7 +36,7 @@ def build_trainer(context: TrainingContext) -> RewardTrainer:
         model=context.loaded.model,
         args=RewardConfig(
             **common_arguments(context),
-            per_device_eval_batch_size=options.batch_size,
+            per_device_eval_batch_size=context.batches.micro,
             max_length=options.max_length,
             center_rewards_coefficient=context.recipe.preference.center_rewards_coefficient or None,
         ),

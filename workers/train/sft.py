@@ -20,6 +20,7 @@ from workers.data.tokenize.encode import IGNORED, Example
 from workers.evaluate import Measured
 from workers.protocol.events import Note
 from workers.protocol.stages import spec_of
+from workers.train.chunked import Chunked, predicting
 from workers.train.context import (
     NO_ROUTER_LOSS,
     TrainingContext,
@@ -37,19 +38,28 @@ from workers.train.loss_check import (
 )
 
 
+class ChunkedSFT(Chunked, SFTTrainer):
+    """TRL's SFTTrainer with the model's own loss, by chunks."""
+
+    def masks(self, inputs: Any) -> list[torch.Tensor]:
+        return [predicting(inputs["labels"] != IGNORED)]
+
+
 def build_trainer(context: TrainingContext) -> SFTTrainer:
     """Tokenizes and masks the rows; TRL's SFTTrainer trains on them."""
     options = context.recipe.training
     held_out = examples_of(context, context.held_out, held_out=True)
-    return SFTTrainer(
+    kind = ChunkedSFT if context.loss == "chunked" else SFTTrainer
+    return kind(
         model=context.loaded.model,
         args=SFTConfig(
             **common_arguments(context),
             **NO_ROUTER_LOSS,
-            per_device_eval_batch_size=options.batch_size,
+            per_device_eval_batch_size=context.batches.micro,
             max_length=options.max_length,
             packing=options.packing,
-            loss_type="nll" if context.plain_loss else "chunked_nll",
+            packing_strategy=options.packing_strategy,
+            loss_type="chunked_nll" if context.loss == "trl" else "nll",
         ),
         train_dataset=dataset_of(examples_of(context, context.training)),
         eval_dataset=dataset_of(held_out) if held_out else None,

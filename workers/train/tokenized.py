@@ -1,4 +1,4 @@
-"""TRL's preference trainers on rows that are token ids already.
+"""TRL's preference trainers on rows that are token ids already, with their losses by chunks.
 
 TRL renders and tokenizes by itself, and drops the first words of completions wherever a template's
 prompt is no beginning of the whole conversation; CPO and ORPO also truncate long pairs by the wrong
@@ -10,11 +10,13 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 from trl import DPOConfig, DPOTrainer, KTOConfig, KTOTrainer
 from trl.experimental.cpo import CPOConfig, CPOTrainer
 from trl.experimental.orpo import ORPOConfig, ORPOTrainer
 
 from workers.data.tokenize.encode import IGNORED
+from workers.train.chunked import Chunked, predicting
 
 __all__ = [
     "CPOConfig", "DPOConfig", "KTOConfig", "ORPOConfig", "TokenizedCPO", "TokenizedDPO",
@@ -22,15 +24,22 @@ __all__ = [
 ]  # fmt: skip
 
 
-class TokenizedDPO(DPOTrainer):
+class TokenizedDPO(Chunked, DPOTrainer):
     """Takes `prompt_ids`, `chosen_ids` and `rejected_ids`."""
+
+    def masks(self, inputs: Any) -> list[torch.Tensor]:
+        return [predicting(inputs["completion_mask"])]
 
     def _prepare_dataset(self, dataset: Any, *_: Any, **__: Any) -> Any:
         return dataset
 
 
-class TokenizedKTO(KTOTrainer):
+class TokenizedKTO(Chunked, KTOTrainer):
     """Takes `prompt_ids`, `completion_ids` and `label`."""
+
+    def masks(self, inputs: Any) -> list[torch.Tensor]:
+        named = ("completion_mask", "KL_completion_mask")
+        return [predicting(inputs[name]) for name in named if name in inputs]
 
     def _prepare_dataset(self, dataset: Any, _: Any, args: Any, *__: Any, **___: Any) -> Any:
         """Adds the answers whose divergence is the reference point (KTO, 4.1): those of the batch,
@@ -45,14 +54,14 @@ class TokenizedKTO(KTOTrainer):
         return dataset.map(moved_on, batched=True, batch_size=args.per_device_train_batch_size)
 
 
-class TokenizedCPO(CPOTrainer):
+class TokenizedCPO(Chunked, CPOTrainer):
     """Takes `prompt_ids`, `chosen_ids` and `rejected_ids`."""
 
     def tokenize_row(self, feature: dict[str, Any], model: Any = None) -> dict[str, list[int]]:
         return labelled(feature)
 
 
-class TokenizedORPO(ORPOTrainer):
+class TokenizedORPO(Chunked, ORPOTrainer):
     """Takes `prompt_ids`, `chosen_ids` and `rejected_ids`."""
 
     def tokenize_row(self, feature: dict[str, Any], model: Any = None) -> dict[str, list[int]]:

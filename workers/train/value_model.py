@@ -16,6 +16,7 @@ from workers.protocol.refusal import Refusal
 from workers.protocol.rewards import RewardModel
 from workers.rewards import Rewards
 from workers.rewards.models import TrainedModel
+from workers.train.chunked import deferred_logits, token_log_probabilities
 from workers.train.context import TrainingContext
 
 FULL_BYTES = 16
@@ -33,6 +34,8 @@ class PolicyAndValue(torch.nn.Module):
         self.policy = policy
         self.value_model = value_model
         self._temperature = temperature
+        self.chunked = True
+        """Off where the policy's log-probabilities were found to differ by chunks."""
         disable_dropout_in_model(self)
 
     def forward(
@@ -46,7 +49,9 @@ class PolicyAndValue(torch.nn.Module):
             ids: prompts with their completions, (B, P + T).
             seen: True where that is no padding, (B, P + T).
         """
-        log_probs = log_probabilities(self.policy, ids, seen, width, self._temperature)
+        log_probs = log_probabilities(
+            self.policy, ids, seen, width, self._temperature, chunked=self.chunked
+        )
         backbone = getattr(self.value_model, self.value_model.base_model_prefix)
         hidden = backbone(**_inputs(ids, seen), use_cache=False).last_hidden_state  # (B, P + T, H)
         values = self.value_model.score(hidden)[:, -width - 1 : -1, 0]
@@ -69,13 +74,13 @@ class PolicyAndValue(torch.nn.Module):
 
 
 def log_probabilities(
-    model: Any, ids: torch.Tensor, seen: torch.Tensor, width: int, temperature: float
-) -> torch.Tensor:
+    model: Any, ids: torch.Tensor, seen: torch.Tensor, width: int, temperature: float,
+    *, chunked: bool = True,
+) -> torch.Tensor:  # fmt: skip
     """Of the last `width` tokens, each given those before it, at a temperature: (B, T)."""
-    logits = model(**_inputs(ids, seen)).logits[:, -width - 1 : -1]  # (B, T, V)
-    logits = logits.float() / temperature
-    chosen = logits.gather(2, ids[:, -width:, None])[..., 0]
-    return chosen - logits.logsumexp(2)
+    with deferred_logits([model] if chunked else []):
+        logits = model(**_inputs(ids, seen), use_cache=False).logits[:, -width - 1 : -1]
+        return token_log_probabilities(logits.float() / temperature, ids[:, -width:])
 
 
 def _inputs(ids: torch.Tensor, seen: torch.Tensor) -> dict[str, torch.Tensor]:

@@ -16,11 +16,20 @@ from workers.protocol.recipe.former import silent, with_present_keys
 from workers.protocol.recipe.schema import Recipe, keys_at, sections, table_of
 from workers.protocol.refusal import Refusal
 from workers.protocol.rewards import KINDS
-from workers.protocol.stages import PARAMETERS, STAGES, defaults_for
+from workers.protocol.sizes import parameters_of
+from workers.protocol.stages import STAGES, defaults_for
 
 T = TypeVar("T")
 RootOf = Callable[[str], str]
 """From `run:ID` to the model at the beginning of that chain of runs; any other name as it is."""
+
+
+OVERRULED_BY = {
+    "training.effective_batch_size": "batch_size",
+    "training.max_steps": "epochs",
+}
+"""Defaults that do not hold where the file gives another key of the same table: a batch by its
+micro-batch, a length by its epochs."""
 
 
 def itself(base: str) -> str:
@@ -102,13 +111,14 @@ def with_defaults(recipe: Any, root_of: RootOf = itself) -> Any:
     if not all(isinstance(table, dict) for table in tables.values()):
         return recipe
     base = tables["model"].get("base", "starter")
-    size = PARAMETERS.get(root_of(base)) if isinstance(base, str) else None
+    size = parameters_of(root_of(base)) if isinstance(base, str) else None
     method, algorithm = tables["model"].get("method"), tables["rl"].get("algorithm")
     made = dict(recipe)
     for path, value in defaults_for(stage, method, size, algorithm).items():
         table, _, key = path.partition(".")
-        if isinstance(made.get(table, {}), dict):
-            made[table] = {key: value} | made.get(table, {})
+        given = made.get(table, {})
+        if isinstance(given, dict) and not given.get(OVERRULED_BY.get(path, "")):
+            made[table] = {key: value} | given
     return made
 
 

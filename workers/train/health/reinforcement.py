@@ -197,8 +197,8 @@ def negative_explained_variance(history: History, _: Setting) -> Finding | None:
         metric="explained_variance",
         meaning=f"The value model predicts less than the plain mean would (explained variance "
         f"{now:.2g}): the advantages are mostly noise.",
-        remedy="Raise rl.value_coefficient or training.batch_size, or take rl.algorithm = 'rloo', "
-        "which needs no value model.",
+        remedy="Raise rl.value_coefficient or training.effective_batch_size, or take "
+        "rl.algorithm = 'rloo', which needs no value model.",
     )  # fmt: skip
 
 

@@ -1,0 +1,261 @@
+"""Losses by chunks: the same numbers and gradients as over the logits themselves."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from datasets import Dataset
+from peft import LoraConfig, get_peft_model
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
+from trl import GRPOConfig, RLOOConfig
+
+from tests.torch.tiny_families import SIZE
+from workers.protocol.options import options_of
+from workers.protocol.recipe import Preference
+from workers.train import chunked
+from workers.train.grpo import LoggedGRPOTrainer, LoggedRLOOTrainer
+from workers.train.tokenized import (
+    CPOConfig,
+    DPOConfig,
+    KTOConfig,
+    ORPOConfig,
+    TokenizedCPO,
+    TokenizedDPO,
+    TokenizedKTO,
+    TokenizedORPO,
+)
+from workers.train.value_model import log_probabilities
+
+CLOSE = 1e-5
+FAMILIES: dict[str, dict[str, Any]] = {
+    "llama": {"tie_word_embeddings": False},
+    "gemma2": {"head_dim": 16, "final_logit_softcapping": 5.0},
+    "granite": {"logits_scaling": 8.0},
+    "cohere": {"logit_scale": 0.25},
+    "falcon_h1": {
+        "head_dim": 16, "mamba_n_heads": 4, "mamba_d_head": 32, "mamba_d_state": 16,
+        "mamba_chunk_size": 64, "mamba_d_ssm": 128, "lm_head_multiplier": 0.5,
+    },
+}  # fmt: skip
+"""One that gives its head's output as it is, and those that scale, bound or multiply it."""
+LOSSES = [
+    choice for option in options_of(Preference) if option.key == "loss"
+    for choice in option.choices or ()
+]  # fmt: skip
+
+
+def family(name: str, words: int = 61) -> PreTrainedModel:
+    """A random model with large logits, and with an adapter's effect on every one of them."""
+    from transformers import CONFIG_MAPPING
+
+    torch.manual_seed(0)
+    kind: Any = CONFIG_MAPPING[name]
+    config = kind(**SIZE | {"vocab_size": words} | FAMILIES[name])
+    model = AutoModelForCausalLM.from_config(config).eval()
+    with torch.no_grad():
+        model.get_output_embeddings().weight.mul_(20)
+    return model
+
+
+@pytest.fixture(autouse=True)
+def made(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Chunks are small; of how many tokens logits were made each time."""
+    sizes: list[int] = []
+    make = chunked.Source.logits
+
+    def logits(source: chunked.Source, hidden: torch.Tensor) -> torch.Tensor:
+        sizes.append(len(hidden))
+        return make(source, hidden)
+
+    monkeypatch.setattr(chunked, "CHUNK", 7)
+    monkeypatch.setattr(chunked.Source, "logits", logits)
+    return sizes
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_every_family_gives_its_own_logits_by_chunks(name: str) -> None:
+    model = family(name)
+    ids = torch.randint(3, 61, (3, 11))
+    logits = model(input_ids=ids).logits[:, :-1] / 0.7
+    expected = logits.log_softmax(-1).gather(2, ids[:, 1:, None])[..., 0]
+    with chunked.deferred_logits([model]):
+        deferred = model(input_ids=ids).logits[:, :-1] / 0.7
+        assert isinstance(deferred, chunked.DeferredLogits)
+        found = chunked.token_log_probabilities(deferred, ids[:, 1:])
+    torch.testing.assert_close(found, expected, atol=CLOSE, rtol=0)
+    torch.testing.assert_close(deferred.tensor(), logits, atol=1e-4, rtol=0)
+    entropy = torch.distributions.Categorical(logits=logits).entropy()
+    torch.testing.assert_close(chunked.token_entropies(deferred.detach()), entropy, atol=CLOSE,
+                               rtol=0)  # fmt: skip
+    assert torch.equal(deferred.argmax(-1), logits.argmax(-1))
+    assert isinstance(model(input_ids=ids).logits, torch.Tensor)
+    assert_same_gradients(model, found.square().sum(), expected.square().sum())
+
+
+def assert_same_gradients(model: Any, found: torch.Tensor, expected: torch.Tensor) -> None:
+    """Of both losses, relative to the largest that the model has."""
+    weights = [weight for weight in model.parameters() if weight.requires_grad]
+    both = [torch.autograd.grad(loss, weights, allow_unused=True) for loss in (found, expected)]
+    largest = max(float(one.abs().max()) for one in both[1] if one is not None)
+    assert largest > 0
+    for mine, theirs in zip(*both, strict=True):
+        assert (mine is None) == (theirs is None)
+        if mine is not None:
+            torch.testing.assert_close(mine / largest, theirs / largest, atol=CLOSE, rtol=0)
+
+
+PAIRS = {
+    "prompt_ids": [[5, 6, 7], [8, 9], [10, 11, 12, 13]],
+    "chosen_ids": [[20, 21, 22, 2], [23, 2], [24, 25, 2]],
+    "rejected_ids": [[30, 2], [31, 32, 33, 34, 2], [35, 2]],
+}
+ANSWERS = {
+    "prompt_ids": PAIRS["prompt_ids"],
+    "completion_ids": PAIRS["chosen_ids"],
+    "label": [True, False, True],
+}
+KINDS: dict[str, tuple[Any, Any, dict[str, Any]]] = {
+    "dpo": (TokenizedDPO, DPOConfig, {}),
+    "kto": (TokenizedKTO, KTOConfig, {}),
+    "cpo": (TokenizedCPO, CPOConfig, {"cpo_alpha": 1.0, "loss_type": "sigmoid"}),
+    "simpo": (TokenizedCPO, CPOConfig, {"cpo_alpha": 0.0, "loss_type": "simpo"}),
+    "orpo": (TokenizedORPO, ORPOConfig, {}),
+}
+
+
+def trainer_of(kind: str, model: Any, folder: Path, tiny: Path, **options: Any) -> Any:
+    """A preference trainer, with a reference that is a little different where there is one."""
+    cls, config, fixed = KINDS[kind]
+    reference = {}
+    if kind in ("dpo", "kto"):
+        reference["ref_model"] = copy.deepcopy(model)
+        with torch.no_grad():
+            for weight in reference["ref_model"].parameters():
+                weight.add_(torch.randn_like(weight), alpha=0.02)
+    rows = Dataset.from_dict(ANSWERS if kind == "kto" else PAIRS)
+    return cls(
+        model=model,
+        args=config(
+            output_dir=str(folder), use_cpu=True, bf16=False, report_to="none", beta=0.3,
+            per_device_train_batch_size=3, max_length=64, gradient_checkpointing=False,
+            **fixed | options,
+        ),
+        train_dataset=rows,
+        eval_dataset=rows,
+        processing_class=AutoTokenizer.from_pretrained(tiny),
+        **reference,
+    )  # fmt: skip
+
+
+def assert_same_by_chunks(trainer: Any, made: list[int], batch: Any = None) -> None:
+    """The loss of a batch, its gradients, and the metrics that are shown."""
+    batch = batch or next(iter(trainer.get_train_dataloader()))
+    losses, metrics = [], []
+    for by_chunks in (True, False):
+        trainer.chunked = by_chunks
+        losses.append(trainer.compute_loss(trainer.model, dict(batch)))
+        found: dict[str, float] = {}
+        trainer.log(found)
+        assert made if by_chunks else not made
+        assert max(made, default=0) <= chunked.CHUNK
+        made.clear()
+        metrics.append({name: value for name, value in found.items() if "logits/" not in name})
+    torch.testing.assert_close(*losses, atol=CLOSE, rtol=CLOSE)
+    assert metrics[0] == pytest.approx(metrics[1], abs=1e-4)
+    assert_same_gradients(trainer.model, *losses)
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+def test_every_preference_loss_is_the_same_by_chunks(
+    tmp_path: Path, tiny: Path, made: list[int], loss: str
+) -> None:
+    trainer = trainer_of("dpo", family("llama"), tmp_path, tiny, label_smoothing=0.1,
+                         loss_type=[loss, "sft"], loss_weights=[1.0, 0.5])  # fmt: skip
+    assert_same_by_chunks(trainer, made)
+
+
+@pytest.mark.parametrize("name", ["llama", "gemma2", "granite"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_preference_stage_is_the_same_by_chunks(
+    tmp_path: Path, tiny: Path, made: list[int], kind: str, name: str
+) -> None:
+    assert_same_by_chunks(trainer_of(kind, family(name), tmp_path, tiny), made)
+
+
+@pytest.mark.parametrize(
+    "how",
+    [
+        {"target_modules": ["q_proj", "lm_head"]},
+        {"target_modules": ["q_proj"], "modules_to_save": ["lm_head"]},
+    ],
+)
+def test_a_head_with_an_adapter_is_called_as_it_was(
+    tmp_path: Path, tiny: Path, made: list[int], how: dict[str, Any]
+) -> None:
+    """The reference is the model with the adapter off, also where the head has one."""
+    model: Any = get_peft_model(family("llama"), LoraConfig(r=4, **how)).eval()
+    with torch.no_grad():
+        for weight in model.parameters():
+            if weight.requires_grad:
+                weight.add_(torch.randn_like(weight), alpha=0.05)
+    cls, config, _ = KINDS["dpo"]
+    rows = Dataset.from_dict(PAIRS)
+    trainer = cls(
+        model=model,
+        args=config(output_dir=str(tmp_path), use_cpu=True, bf16=False, report_to="none",
+                    per_device_train_batch_size=3, max_length=64, gradient_checkpointing=False),
+        train_dataset=rows,
+        processing_class=AutoTokenizer.from_pretrained(tiny),
+    )  # fmt: skip
+    model.delete_adapter("ref")  # TRL's copy, as in `drop_reference_copy`
+    assert_same_by_chunks(trainer, made)
+
+
+@pytest.mark.parametrize("name", ["llama", "gemma2", "granite"])
+@pytest.mark.parametrize("kind", [LoggedGRPOTrainer, LoggedRLOOTrainer])
+def test_policy_gradients_are_the_same_by_chunks(
+    tmp_path: Path, tiny: Path, made: list[int], kind: Any, name: str
+) -> None:
+    model, tokenizer = family(name), AutoTokenizer.from_pretrained(tiny)
+    functions = SimpleNamespace(functions=[lambda **_: [0.0]], rewards=None)
+    context = SimpleNamespace(loaded=SimpleNamespace(model=model, tokenizer=tokenizer))
+    config = GRPOConfig if kind is LoggedGRPOTrainer else RLOOConfig
+    trainer = kind(
+        context,
+        functions,
+        model=model,
+        args=config(output_dir=str(tmp_path), use_cpu=True, bf16=False, report_to="none",
+                    temperature=0.7, beta=0.0, num_generations=2, per_device_train_batch_size=4,
+                    gradient_checkpointing=False),
+        train_dataset=Dataset.from_dict({"prompt": ["a", "b"]}),
+        processing_class=tokenizer,
+    )  # fmt: skip
+    prompts, completions = torch.randint(3, 61, (4, 5)), torch.randint(3, 61, (4, 9))
+    mask = torch.ones_like(completions)
+    mask[1, 4:] = 0
+    old = torch.full((4, 9), -3.0)
+    batch = {
+        "prompt_ids": prompts, "prompt_mask": torch.ones_like(prompts),
+        "completion_ids": completions, "completion_mask": mask,
+        "advantages": torch.tensor([1.0, -0.5, 0.3, -2.0]), "num_items_in_batch": mask.sum(),
+        "old_per_token_logps": old, "old_logps": old.sum(1),
+    }  # fmt: skip
+    assert_same_by_chunks(trainer, made, batch)
+
+
+@pytest.mark.parametrize("name", ["llama", "gemma2", "granite"])
+def test_ppos_log_probabilities_are_the_same_by_chunks(made: list[int], name: str) -> None:
+    model, ids = family(name), torch.randint(3, 61, (3, 12))
+    seen = torch.ones_like(ids, dtype=torch.bool)
+    seen[0, :3] = False
+    by_chunks, plain = (
+        log_probabilities(model, ids, seen, 8, 0.9, chunked=chunked) for chunked in (True, False)
+    )
+    assert made
+    torch.testing.assert_close(by_chunks, plain, atol=CLOSE, rtol=0)
+    assert_same_gradients(model, by_chunks.square().sum(), plain.square().sum())
