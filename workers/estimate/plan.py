@@ -267,7 +267,7 @@ def _checkpointing(subject: Subject, _card_bytes: int) -> Change | None:
 
 
 def _optimizer(subject: Subject, _card_bytes: int) -> Change | None:
-    if "8bit" in getattr(subject.recipe.training, "optimizer", "8bit"):
+    if "8bit" in subject.recipe.training.optimizer:
         return None
     return {"training.optimizer": "paged_adamw_8bit"}, "Keep the optimizer's state in 8 bits"
 

@@ -154,7 +154,7 @@ def _resident(recipe: Recipe, geometry: Geometry, beside: Beside) -> dict[str, i
         "weights": weights,
         "adapter": 0 if full else SINGLE * trained,
         "gradients": SINGLE * trained,
-        "optimizer": optimizer_bytes(trained, _optimizer(recipe)),
+        "optimizer": optimizer_bytes(trained, recipe.training.optimizer),
         "reference": weights if full and _holds_reference(recipe) else 0,
     }
     if beside.teacher:
@@ -180,7 +180,7 @@ def _scoring(geometry: Geometry) -> int:
 def _value_bytes(recipe: Recipe, geometry: Geometry) -> int:
     """The value model with its adapter, gradients and optimizer."""
     trained = trained_weights(geometry, recipe)
-    states = SINGLE * trained + optimizer_bytes(trained, _optimizer(recipe))
+    states = SINGLE * trained + optimizer_bytes(trained, recipe.training.optimizer)
     if recipe.model.method == "full":
         return SINGLE * _scoring(geometry) + states
     return HALF * _scoring(geometry) + SINGLE * trained + states
@@ -233,6 +233,3 @@ def _sampling(recipe: Recipe, geometry: Geometry, together: int, longest: int) -
     cache = HALF * 2 * geometry.key * geometry.layers * longest * together
     return {"generation_cache": cache, "logits": together * 4 * SINGLE * geometry.vocabulary}
 
-
-def _optimizer(recipe: Recipe) -> str:
-    return getattr(recipe.training, "optimizer", "auto")
