@@ -36,8 +36,8 @@ CHUNK = 256
 """Tokens whose logits are there at one time: that of workers/train/chunked.py."""
 LOGIT_BYTES = {"sft": 14, "grpo": 10}
 USUAL_LOGIT_BYTES = 20
-"""Of one logit in such a chunk, by the stage's trainer: in 16 bits, in 32, its gradient in both, and
-its exponential, as far as they are there together."""
+"""Of one logit in such a chunk, by the stage's trainer: in 16 bits, in 32, its gradient in both,
+and its exponential, as far as they are there together."""
 HEAD_COPIES = 3
 """Of an output layer that is trained, in 32 bits while its gradient is added up: the sum, what the
 chunk adds, and their new sum."""
