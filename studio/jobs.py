@@ -119,8 +119,8 @@ class Jobs:
         """
         task = prepared(task, self._id_of)
         self.home.make().require_space()
-        engine = task.recipe.model.engine if isinstance(task, Train) else "auto"
-        interpreter = self.settings.interpreter_for(engine)
+        recipe = task.recipe if isinstance(task, Train) else None
+        interpreter = self.settings.interpreter_for(recipe)
         job = self._new_job(task, name or name_of(task), parent, list(then), interpreter)
         self._launch(job)
         return job.id

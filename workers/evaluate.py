@@ -103,8 +103,8 @@ class Generator:
         )
         with torch.no_grad(), casting:
             output = self._model.generate(
-                **encoded, **sampling, **OWN_DISTRIBUTION, max_new_tokens=longest, pad_token_id=tokenizer.pad_token_id,
-                eos_token_id=sorted(self._ends),
+                **encoded, **sampling, **OWN_DISTRIBUTION, max_new_tokens=longest,
+                pad_token_id=tokenizer.pad_token_id, eos_token_id=sorted(self._ends),
             )  # fmt: skip
         width = encoded["input_ids"].shape[1]
         return list(map(self._completion, output[:, width:].tolist(), texts))

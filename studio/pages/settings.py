@@ -9,6 +9,7 @@ from PySide6.QtCore import Signal
 from PySide6.QtWidgets import QButtonGroup, QHBoxLayout, QRadioButton
 
 from studio.jobs import Jobs
+from studio.settings import OVERLAYS, overlay
 from studio.theme import SPACE, Appearance, Theme
 from studio.widgets.card import Card
 from studio.widgets.page import Page
@@ -42,9 +43,14 @@ class SettingsPage(Page):
         places.body.addWidget(label(moved, "muted", wrap=True))
         places.body.addWidget(label(str(jobs.home.root), "label", wrap=True, select=True))
         engines = Card("Engines")
-        where = f"The Python of each engine's workers; named in {jobs.home.settings}."
+        where = (
+            "The Python of each engine's workers. Unsloth and vLLM live in environments of their "
+            "own: python3 packaging/bootstrap.py unsloth, or vllm. Others are named in "
+            f"{jobs.home.settings}."
+        )
         engines.body.addWidget(label(where, "muted", wrap=True))
-        named = {"transformers": sys.executable, **jobs.settings.interpreters}
+        made = {engine: overlay(engine) or "not set up" for engine in OVERLAYS}
+        named = {"transformers": sys.executable, **made, **jobs.settings.interpreters}
         for engine, interpreter in named.items():
             engines.body.addWidget(label(f"{engine}:  {interpreter}", "", wrap=True, select=True))
         about = Card("About")

@@ -18,6 +18,7 @@ from transformers import Trainer
 from workers.data.mix import Rows
 from workers.data.tokenize.chat_template import replaced_end, think_by_data
 from workers.engines import Loaded
+from workers.engines.starts import PARTS, START, as_plain_lora
 from workers.engines.transformers import save_weights
 from workers.evaluate import Generator, Measured, accuracy_of
 from workers.fetch import Located, fingerprint
@@ -41,6 +42,7 @@ from workers.protocol.stages import TINY, spec_of
 from workers.protocol.templates import fingerprint as fingerprint_of_text
 from workers.protocol.wire import finite
 from workers.rewards import Rewards
+from workers.train.method_arguments import method_arguments
 
 if TYPE_CHECKING:
     from workers.train.loss_check import Compared
@@ -151,24 +153,27 @@ def common_arguments(context: TrainingContext) -> dict[str, Any]:
         "data_seed": options.seed,
         "save_strategy": "steps" if options.save_every_steps else "no",
         "save_steps": options.save_every_steps or 500,
-        "save_total_limit": 2,
         "eval_strategy": "no",  # measured by `measure`, the same way in every stage
         "logging_steps": 1,
         "logging_nan_inf_filter": False,  # a NaN must be seen, not smoothed away
         "report_to": "none",
         "disable_tqdm": True,
         "dataloader_pin_memory": loaded.device == "cuda",
+        **method_arguments(context.recipe, loaded.device),
     }
 
 
 def drop_reference_copy(context: TrainingContext) -> None:
     """Removes the copy that TRL makes of an adapter to serve as the reference.
 
-    Ours is fresh when training begins and so does nothing: the base with the adapter off is the
-    same reference, and costs no memory.
+    A fresh one does nothing when training begins: the base with the adapter off is the same
+    reference, and costs no memory. One that is trained further, or began as a part of the weights,
+    is needed as it was.
     """
     model: Any = context.loaded.model
-    if "ref" in getattr(model, "peft_config", {}):
+    recipe = context.recipe
+    begun = recipe.model.continue_adapter or recipe.lora.init in PARTS
+    if not begun and "ref" in getattr(model, "peft_config", {}):
         model.delete_adapter("ref")
 
 
@@ -181,8 +186,9 @@ def resolve(context: TrainingContext, datasets: list[dict[str, Any]]) -> None:
     model = {
         "base": located.base,
         "folder": str(located.folder),
-        "sha256": fingerprint(located.folder),
+        "sha256": fingerprint(located.folder, Path(host.job.home)),
         "adapters": [str(adapter) for adapter in located.adapters],
+        "continued": str(located.continued or ""),
         "template": asked.recipe.model.template,
         "template_sha256": fingerprint_of_text(str(loaded.tokenizer.chat_template)),
         "parameters": loaded.model.num_parameters(),
@@ -363,7 +369,8 @@ def save(context: TrainingContext, trainer: Trainer) -> Path:
         if full:
             save_weights(model, target, context.loaded.dtype)
         else:
-            model.save_pretrained(target)
+            model.save_pretrained(target, selected_adapters=["default"])
+            as_plain_lora(target, context.host.folder / START)
         context.loaded.tokenizer.save_pretrained(target)
 
     return write_folder(context.host.folder / ("model" if full else "adapter"), fill)

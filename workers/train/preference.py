@@ -11,6 +11,7 @@ single completions labelled desirable or undesirable.
 from __future__ import annotations
 
 import copy
+from collections.abc import Iterator
 from typing import Any
 
 from datasets import Dataset
@@ -166,7 +167,15 @@ def pairs(context: TrainingContext, rows: Rows, *, held_out: bool = False) -> Da
         "chosen_ids": [chosen.completion_ids for chosen, _ in found.kept],
         "rejected_ids": [rejected.completion_ids for _, rejected in found.kept],
     }
+    if context.recipe.training.group_by_length:
+        columns["length"] = [max(map(len, sides)) for sides in _whole(columns)]
     return Dataset.from_dict(columns)
+
+
+def _whole(columns: dict[str, Any]) -> Iterator[tuple[list[int], list[int]]]:
+    """Both conversations of every pair."""
+    for prompt, chosen, rejected in zip(*columns.values(), strict=True):
+        yield prompt + chosen, prompt + rejected
 
 
 def _labelled_dataset(context: TrainingContext, rows: Rows, *, held_out: bool = False) -> Dataset:

@@ -11,12 +11,13 @@ import psutil
 import torch
 from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from workers.protocol.events import Finding, Metrics, Phase, Progress, Saved
+from workers.protocol.events import Finding, Metrics, Note, Phase, Progress, Saved
 from workers.protocol.metrics import LOGGED
 from workers.protocol.requests import SampleNow, SaveNow
 from workers.protocol.stages import spec_of
 from workers.protocol.wire import finite
 from workers.train import checkpoints, context
+from workers.train.best import Best
 from workers.train.context import Stage, TrainingContext
 from workers.train.health import Coach
 
@@ -47,6 +48,8 @@ class Report(TrainerCallback):
         self._stage = stage
         self._trainer = trainer
         self._coach = Coach(here.recipe)
+        assert trainer.model is not None
+        self._best = Best(here.recipe, here.host.folder, trainer.model)
         self._began = time.perf_counter()
         self._last_log = self._began
         self._last_tokens = 0.0
@@ -78,6 +81,9 @@ class Report(TrainerCallback):
             self._look("during")
         elif any(isinstance(request, SampleNow) for request in asked):
             self._look("")
+        if self._best.exhausted and self._may_end(state.global_step):
+            self._host.emit(Note(text=self._best.why_ended()))
+            control.should_training_stop = True
         if self._host.requests.end_asked and self._may_end(state.global_step):
             control.should_save = control.should_training_stop = True
 
@@ -100,7 +106,18 @@ class Report(TrainerCallback):
         """Measures on the held-out rows; the coach hears of it too."""
         seconds = self.seconds if moment != "before" else 0.0
         curves = context.measure(self._context, self._stage, self._trainer, moment, seconds)
-        self._examine(self._trainer.state.global_step, curves)
+        step = self._trainer.state.global_step
+        if moment == "during":
+            self._best.hear(step, curves)
+        self._examine(step, curves)
+
+    def settle(self) -> None:
+        """At the end of training: gives the model its best weights where the recipe keeps them."""
+        step = self._trainer.state.global_step
+        if self._context.recipe.evaluation.keep_best and self._best.measured != step:
+            self._look("during")
+        if told := self._best.restore(step):
+            self._host.emit(Note(text=told))
 
     def on_log(
         self,

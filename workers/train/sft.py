@@ -59,6 +59,7 @@ def build_trainer(context: TrainingContext) -> SFTTrainer:
             per_device_eval_batch_size=context.batches.micro,
             max_length=options.max_length,
             packing=options.packing,
+            packing_strategy=options.packing_strategy,
             loss_type="chunked_nll" if context.loss == "trl" else "nll",
         ),
         train_dataset=dataset_of(examples),
