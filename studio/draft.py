@@ -26,6 +26,7 @@ from workers.protocol.options import Option, options_of
 from workers.protocol.pipeline import Pipeline, chain_of
 from workers.protocol.recipe import Method, Recipe, Source, Stage, sections
 from workers.protocol.rewards import AnyReward, RewardModel
+from workers.protocol.sizes import parameters_of
 from workers.protocol.sources import HUB_MODEL
 from workers.protocol.stages import ALGORITHM, PARAMETERS, StageSpec, applies, defaults_for, spec_of
 from workers.protocol.templates import AUTO
@@ -418,7 +419,7 @@ class DraftModel:
             kind=kind,
             name=name,
             root=root,
-            parameters=PARAMETERS.get(root),
+            parameters=parameters_of(root),
             answers=answers(root, stages, models),
             thinking=thinking_of(root, models),
         )
