@@ -201,6 +201,11 @@ class RecipeDraft(msgspec.Struct, frozen=True, kw_only=True):
         return msgspec.structs.replace(self, opened=BLANK, ready="")
 
 
+def by_epochs(draft: RecipeDraft) -> RecipeDraft:
+    """Trains once through the rows, however many steps that takes."""
+    return draft.with_option("training.max_steps", 0).with_option("training.epochs", 1.0)
+
+
 # What follows
 
 

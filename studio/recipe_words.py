@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from workers.protocol.batches import effective_batch
-from workers.protocol.coverage import coverage
+from workers.protocol.coverage import Coverage, coverage
 from workers.protocol.recipe import Recipe
 from workers.protocol.rewards import RewardModel, names_of
 from workers.protocol.stages import StageSpec, spec_of
@@ -35,13 +35,20 @@ def in_words(recipe: Recipe) -> str:
 
 
 def seen(recipe: Recipe, counts: Mapping[str, int]) -> str:
-    """What share of its rows the run will see; nothing while a source is not counted."""
+    """How long the run is and what share of its rows it will see; nothing while a source is not
+    counted."""
+    found = covered(recipe, counts)
+    return found.told("rows to learn from") if found else ""
+
+
+def covered(recipe: Recipe, counts: Mapping[str, int]) -> Coverage | None:
+    """How far the run will go through its rows; None while a source is not counted."""
     if not recipe.data or any(source.source not in counts for source in recipe.data):
-        return ""
+        return None
     rows = sum(min(counts[one.source], one.limit or counts[one.source]) for one in recipe.data)
     held = recipe.evaluation
     held_out = 0 if held.test else min(round(rows * held.holdout), held.max_rows)
-    return coverage(recipe, rows - held_out).words("rows to learn from")
+    return coverage(recipe, rows - held_out)
 
 
 def _held_in_memory(recipe: Recipe, spec: StageSpec) -> str:
