@@ -1,0 +1,55 @@
+"""What the wizard takes where nothing is entered: told, shown as auto, and warned of."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.gui.conftest import Driver
+from workers.protocol.recipe import Source
+
+SUMS = "builtin:arithmetic"
+
+
+@pytest.fixture
+def counted(driver: Driver) -> Driver:
+    """A real model on 10,000 rows."""
+    train = driver.window.train
+    driver.begin()
+    model = train.draft_model
+    model.become(model.draft.on_data(Source(source=SUMS)))
+    model.choose_base("hub", "Qwen/Qwen3-4B")
+    model.change(rows={SUMS: 10_000})
+    return driver
+
+
+def test_micro_batch_and_checkpointing_are_found(counted: Driver) -> None:
+    train = counted.window.train
+    train.go_to(train.settings)
+    fields = train.settings.forms.fields
+    micro, sums = (fields[f"training.{key}"] for key in ("batch_size", "gradient_accumulation"))
+
+    assert [micro._editor.text(), sums._editor.text()] == ["auto", "auto"]
+    assert fields["training.effective_batch_size"]._editor.text() == "16"
+    checkpointing = fields["training.gradient_checkpointing"]
+    assert checkpointing._editor.currentText() == "auto"
+    checkpointing.set_value(True)
+    micro._editor.setText("2")
+    options = train.recipe().training
+    assert options.gradient_checkpointing is True
+    assert (options.effective_batch_size, options.batch_size) == (16, 2)
+    micro._editor.setText("Auto")
+    assert train.recipe().training.batch_size == 0
+    assert train.settings.forms.length.text().startswith("1 epoch: 621 steps.")
+
+
+def test_few_rows_are_warned_of_and_one_click_takes_them_all(counted: Driver) -> None:
+    train = counted.window.train
+    train.settings.forms.fields["training.max_steps"].set_value(60)
+    train.go_to(train.review)
+
+    assert train.review.few.isVisible()
+    assert "(10%, 0.097 epochs)" in train.review.few_rows.text()
+    counted.click("train-one-epoch")
+    assert not train.review.few.isVisible()
+    assert "1 epoch: 621 steps. It sees all 9,936 rows" in train.review._words.text()
+    assert train.recipe().training.max_steps == 0
