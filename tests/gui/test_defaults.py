@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from tests.gui.conftest import Driver
-from workers.protocol.recipe import Source
-
-SUMS = "builtin:arithmetic"
 
 
 @pytest.fixture
-def counted(driver: Driver) -> Driver:
-    """A real model on 10,000 rows."""
-    train = driver.window.train
+def counted(driver: Driver, tmp_path: Path) -> Driver:
+    """A real model on 10,000 rows, which were counted."""
+    rows = tmp_path / "rows.jsonl"
+    rows.write_text('{"prompt": "One and one?", "completion": "Two."}\n' * 10_000)
     driver.begin()
-    model = train.draft_model
-    model.become(model.draft.on_data(Source(source=SUMS)))
+    model = driver.window.train.draft_model
     model.choose_base("hub", "Qwen/Qwen3-4B")
-    model.change(rows={SUMS: 10_000})
+    driver.window.train.go_to(driver.window.train.data)
+    driver.window.train.data.add(str(rows))
+    driver.wait(lambda: model.draft.rows.get(str(rows)) == 10_000)
     return driver
 
 

@@ -92,15 +92,16 @@ class ReviewStep(Step):
         """The first stage in words, the others by name, all of it as a file."""
         whole = pipeline(self.draft)
         first, *then = whole.stages
-        words = (in_words(first), seen(first, self.draft.rows))
+        few = few_rows(self.draft)
+        words = (in_words(first), "" if few else seen(first, self.draft.rows))
         self._words.setText("\n\n".join(filter(None, words)))
         self.then.setText("\n".join(f"Then: {r.name} ({r.stage.upper()})" for r in then))
         self.afterwards.setVisible(bool(then))
         self.toml.setPlainText(format_pipeline(whole))
         self.warning.setText(warning(self.draft))
         self.early.setVisible(bool(self.warning.text()))
-        self.few_rows.setText(few_rows(self.draft))
-        self.few.setVisible(bool(self.few_rows.text()))
+        self.few_rows.setText(few)
+        self.few.setVisible(bool(few))
 
 
 def _beside(title: str, words: QLabel, does: QPushButton) -> Card:
