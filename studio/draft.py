@@ -116,6 +116,8 @@ class RecipeDraft(msgspec.Struct, frozen=True, kw_only=True):
     """As a recipe names it."""
     reward_models: tuple[RewardModelChoice, ...] = ()
     """Those that were trained here, the newest first."""
+    no_card: str = ""
+    """Why there is no GPU to train on; empty where there is one, or that is not known."""
     options: Mapping[str, Any] = {}
     """By key path; those alone that were set to something else than their default."""
     option_faults: Mapping[str, str] = {}
@@ -404,7 +406,8 @@ class DraftModel:
         old = self._draft
         if not draft.reward_model:
             draft = msgspec.structs.replace(draft, reward_model=old.reward_model)
-        kept = {"rows": old.rows, "readings": old.readings, "reward_models": old.reward_models}
+        known = ("rows", "readings", "reward_models", "no_card")
+        kept = {name: getattr(old, name) for name in known}
         self.become(msgspec.structs.replace(draft, **kept))
 
     def offer_reward_models(self, models: Iterable[tuple[str, str]]) -> None:

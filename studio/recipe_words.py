@@ -88,7 +88,7 @@ def _reads(recipe: Recipe, spec: StageSpec) -> str:
     length = (
         f"{options.max_steps} steps of {_each(recipe)} examples"
         if options.max_steps
-        else f"{options.epochs:g} passes over the data, {_each(recipe)} examples a step"
+        else f"{_passes(options.epochs)} over the data, {_each(recipe)} examples a step"
     )
     return (
         f"It learns from {_names(recipe)} for {length}, with a learning rate of "
@@ -105,7 +105,7 @@ def _too_long(recipe: Recipe, spec: StageSpec) -> str:
 def _tries(recipe: Recipe) -> str:
     options, rl = recipe.training, recipe.rl
     prompts = max(1, _each(recipe) // rl.group_size)
-    length = f"{options.max_steps} steps" if options.max_steps else f"{options.epochs:g} passes"
+    length = f"{options.max_steps} steps" if options.max_steps else _passes(options.epochs)
     return (
         f"For {length}, it is asked {_count(prompts, 'question')} from {_names(recipe)} at a time "
         f"and tries {rl.group_size} answers to each, of at most {rl.max_completion_tokens} tokens. "
@@ -117,7 +117,7 @@ def _tries(recipe: Recipe) -> str:
 
 def _pursues(recipe: Recipe) -> str:
     options, rl = recipe.training, recipe.rl
-    length = f"{options.max_steps} steps" if options.max_steps else f"{options.epochs:g} passes"
+    length = f"{options.max_steps} steps" if options.max_steps else _passes(options.epochs)
     return (
         f"For {length}, it answers {_count(_each(recipe), 'question')} from {_names(recipe)} at a "
         f"time, with at most {rl.max_completion_tokens} tokens. Answers are scored by "
@@ -157,6 +157,10 @@ def _measured(recipe: Recipe) -> str:
             "model is measured on them before and after."
         )
     return "No rows are kept apart, so there is no measure of what was learnt."
+
+
+def _passes(epochs: float) -> str:
+    return "one pass" if epochs == 1 else f"{epochs:g} passes"
 
 
 def _count(number: int, noun: str) -> str:

@@ -54,3 +54,21 @@ def test_few_rows_are_warned_of_and_one_click_takes_them_all(counted: Driver) ->
     assert not train.review.few.isVisible()
     assert "1 epoch: 621 steps. It sees all 9,936 rows" in train.review._words.text()
     assert train.recipe().training.max_steps == 0
+
+
+def test_a_computer_without_a_gpu_is_told_what_is_sensible_there(counted: Driver) -> None:
+    train = counted.window.train
+    counted.window.clock.stop()  # which tells what there is on this computer
+    train.wizard.use_card(None, reason="NVIDIA's driver is not installed on this computer.")
+    train.go_to(train.review)
+
+    assert train.review.cpu.isVisible()
+    assert "4.0 billion weights. NVIDIA's driver is not installed" in train.review.no_card.text()
+    counted.click("choose-smaller-model")
+    assert train.model.isVisible()
+    train.draft_model.choose_base("smollm2", "smollm2")
+    train.go_to(train.review)
+    assert not train.review.cpu.isVisible()
+    train.draft_model.choose_base("hub", "Qwen/Qwen3-4B")
+    train.wizard.use_card(12 * 2**30, "RTX")
+    assert not train.review.cpu.isVisible()

@@ -7,7 +7,7 @@ from PySide6.QtGui import QGuiApplication
 from PySide6.QtWidgets import QHBoxLayout, QLabel, QPlainTextEdit, QPushButton
 
 from studio.draft import DraftModel, by_epochs, pipeline
-from studio.draft_faults import few_rows, warning
+from studio.draft_faults import few_rows, too_large_for_cpu, warning
 from studio.pages.train.memory import MemoryCard
 from studio.pages.train.step import Step
 from studio.planning import RootOf
@@ -23,6 +23,8 @@ class ReviewStep(Step):
     save_asked = Signal()
     sft_asked = Signal()
     """The base is to be fine-tuned to answer first."""
+    model_asked = Signal()
+    """Another base is to be chosen."""
 
     def __init__(self, model: DraftModel, root_of: RootOf, theme: Theme) -> None:
         super().__init__(model)
@@ -36,6 +38,7 @@ class ReviewStep(Step):
         plain = Card("What will happen")
         plain.body.addWidget(self._words)
         self.early = self._make_early(theme)
+        self.cpu = self._make_cpu(theme)
         self.few = self._make_few(theme)
         self.afterwards = self._make_afterwards(theme)
         file = Card("The recipe")
@@ -44,6 +47,7 @@ class ReviewStep(Step):
         file.body.addWidget(self.toml)
         file.body.addLayout(self._buttons(theme))
         self.body.addWidget(self.early)
+        self.body.addWidget(self.cpu)
         self.body.addWidget(self.few)
         self.body.addWidget(plain)
         self.body.addWidget(self.memory)
@@ -55,6 +59,12 @@ class ReviewStep(Step):
         first = button("Begin with SFT", theme, "graduation-cap", name="begin-with-sft")
         first.clicked.connect(self.sft_asked)
         return _beside("This may come too early", self.warning, first)
+
+    def _make_cpu(self, theme: Theme) -> Card:
+        self.no_card = label("", "", wrap=True, select=True)
+        other = button("Choose another model", theme, "cube", name="choose-smaller-model")
+        other.clicked.connect(self.model_asked)
+        return _beside("No GPU for a model of this size", self.no_card, other)
 
     def _make_few(self, theme: Theme) -> Card:
         self.few_rows = label("", "", wrap=True, select=True)
@@ -100,6 +110,8 @@ class ReviewStep(Step):
         self.toml.setPlainText(format_pipeline(whole))
         self.warning.setText(warning(self.draft))
         self.early.setVisible(bool(self.warning.text()))
+        self.no_card.setText(too_large_for_cpu(self.draft))
+        self.cpu.setVisible(bool(self.no_card.text()))
         self.few_rows.setText(few)
         self.few.setVisible(bool(few))
 
