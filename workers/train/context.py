@@ -254,7 +254,8 @@ def tell_coverage(context: TrainingContext, trainer: Trainer) -> None:
     kept = msgspec.structs.asdict(found)
     resolved = msgspec.structs.replace(host.job.resolved, coverage=kept)
     host.resolve(msgspec.structs.replace(host.job, resolved=resolved))
-    host.emit(Note(text=found.words("examples")))
+    few = found.few and context.loaded.model.num_parameters() >= TINY
+    host.emit(Note(text=found.told("examples"), level="warning" if few else "info"))
 
 
 def _version(package: str) -> str:

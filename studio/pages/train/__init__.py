@@ -73,6 +73,7 @@ class TrainPage(Page):
         self.rewards.reward_model.begin_asked.connect(self._on_reward_model_asked)
         self.rewards.try_asked.connect(self._on_try_asked)
         self.review.sft_asked.connect(self._on_sft_asked)
+        self.review.model_asked.connect(lambda: self.go_to(self.model))
         self.review.save_asked.connect(self._on_save)
         self.data.check.view.length_asked.connect(self.use_length)
 
