@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +13,14 @@ from studio.planning import (
     find_geometry,
     gpu_bytes,
     hub_folders,
+    hungriest,
     plan_fields,
     plan_pipeline,
     summary,
 )
 from workers.estimate import GIB, known_config, known_geometry, plan
-from workers.protocol.pipeline import parse_pipeline
+from workers.protocol.assets import assets_folder
+from workers.protocol.pipeline import parse_pipeline, read_pipeline
 from workers.protocol.refusal import Refusal
 
 RECIPE = """
@@ -148,3 +151,22 @@ def test_the_verb_shows_parts_and_a_sentence(tmp_path: Path, capsys: Any) -> Non
     shown = capsys.readouterr()
     assert "Weights" in shown.out
     assert "Fits: needs" in shown.err
+
+
+RECIPES = sorted((assets_folder() / "recipes").glob("*.toml"))
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
+def test_a_shipped_recipe_needs_what_it_says(path: Path) -> None:
+    """Those that run without a GPU train the model that comes with the program alone."""
+    pipeline = read_pipeline(path)
+    plans = plan_pipeline(pipeline, itself, None)
+    if not pipeline.gpu_memory_gb:
+        roots = {one.model.base for one in pipeline.stages if ":" not in one.model.base}
+        assert roots <= {"starter", "previous"}
+        return
+    most = hungriest(plans)
+    assert pipeline.gpu_memory_gb == math.ceil(most.high_bytes / GIB * 10) / 10
+    assert "studio plan" in pipeline.memory_source
+    assert f"Fits a {most.cards[0]} GB card." in pipeline.summary
+    assert all(plan.fits for plan in plan_pipeline(pipeline, itself, most.cards[0] * GIB))

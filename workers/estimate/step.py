@@ -34,8 +34,8 @@ from workers.protocol.stages import spec_of
 
 CHUNK = 256
 """Tokens whose logits are there at one time: that of workers/train/chunked.py."""
-LOGIT_BYTES = {"sft": 14, "grpo": 10}
-USUAL_LOGIT_BYTES = 20
+LOGIT_BYTES = {"sft": 14}
+USUAL_LOGIT_BYTES = 10
 """Of one logit in such a chunk, by the stage's trainer: in 16 bits, in 32, its gradient in both,
 and its exponential, as far as they are there together."""
 HEAD_COPIES = 3
