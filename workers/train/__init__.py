@@ -44,13 +44,14 @@ def run(host: Host) -> None:
 def _train(recipe: Recipe, host: Host, engine: EngineModule, closing: ExitStack) -> None:
     from transformers import set_seed
 
-    from workers.fetch import locate_model
+    from workers.fetch import continued, locate_model
     from workers.folders import size_of
     from workers.train import checkpoints, context
     from workers.train.dataset import build_dataset
     from workers.train.dry_run import measured_already
     from workers.train.encoding import presentable
     from workers.train.loss_check import build_checked
+    from workers.train.optimizers import set_optimizer
     from workers.train.report import AlreadyTrained, Report
 
     recipe = _with_own_template(recipe, host.folder)
@@ -68,7 +69,9 @@ def _train(recipe: Recipe, host: Host, engine: EngineModule, closing: ExitStack)
     located = locate_model(
         recipe.model.base, Path(host.job.home), lambda text: host.emit(Phase(name=text))
     )
-    loaded = _load(recipe, engine, _to_load(recipe, host, located), host)
+    if recipe.model.continue_adapter:
+        located = continued(located)
+    loaded = _load_begun(recipe, engine, _to_load(recipe, host, located), host)
     here = context.TrainingContext(
         recipe, host, loaded, located, rows.training, rows.held_out, closing
     )
@@ -80,6 +83,7 @@ def _train(recipe: Recipe, host: Host, engine: EngineModule, closing: ExitStack)
     host.emit(Phase(name="Preparing"))
     here.held_out = presentable(here, here.held_out)
     trainer = build_checked(here, stage)
+    set_optimizer(recipe, trainer)
     context.tell_coverage(here, trainer)
     report = Report(here, stage, trainer)
     trainer.add_callback(report)
@@ -98,6 +102,7 @@ def _train(recipe: Recipe, host: Host, engine: EngineModule, closing: ExitStack)
         detail = report.why_paused or f"Paused when asked, after step {steps}."
         host.emit(Paused(step=steps, detail=detail))
         return
+    report.settle()
     host.emit(Phase(name="Saving"))
     result = context.save(here, trainer)
     host.emit(Artifact(path=str(result), kind=result.name, bytes=size_of(result)))
@@ -133,6 +138,25 @@ def _with_own_template(recipe: Recipe, folder: Path) -> Recipe:
     return msgspec.structs.replace(
         recipe, model=msgspec.structs.replace(recipe.model, template=str(copy))
     )
+
+
+def _load_begun(recipe: Recipe, engine: EngineModule, located: Located, host: Host) -> Loaded:
+    """The model with its adapter on, which begins as it did when the run was first started."""
+    from workers.engines.starts import PARTS, START, keep_start, take_out
+
+    start = host.folder / START
+    if recipe.lora.init not in PARTS or recipe.model.method == "full":
+        return _load(recipe, engine, located, host)
+    if not start.is_dir():
+        loaded = _load(recipe, engine, located, host)
+        keep_start(loaded.model, start)
+        return loaded
+    plain = msgspec.structs.replace(
+        recipe, lora=msgspec.structs.replace(recipe.lora, init="default")
+    )
+    loaded = _load(plain, engine, located, host)
+    take_out(loaded.model, start)
+    return loaded
 
 
 def _load(recipe: Recipe, engine: EngineModule, located: Located, host: Host) -> Loaded:

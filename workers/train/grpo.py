@@ -12,7 +12,7 @@ import copy
 import math
 import time
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from statistics import fmean
 from typing import Any, NamedTuple
 
@@ -26,6 +26,7 @@ from workers.data.tokenize.chat_template import render
 from workers.data.tokenize.completion import completion_text, cut_while_thinking
 from workers.evaluate import Measured, turn_ends
 from workers.memory import at_once, in_parts
+from workers.protocol.events import Note
 from workers.protocol.recipe import RL
 from workers.protocol.rollouts import Group, Rollouts
 from workers.rewards import Rewards, Sample, Scored, equal_share
@@ -45,6 +46,8 @@ from workers.train.rollouts import SHOWN_PROMPTS, fitting_prompts, sampling, sav
 def build_trainer(context: TrainingContext) -> Trainer:
     """TRL's trainer for the algorithm, with the recipe's rewards and a reference where needed."""
     options = context.recipe.rl
+    for text in warnings(options, context.batches.effective):
+        context.host.emit(Note(text=text, level="warning"))
     rewards = context.open_rewards()
     prompts = fitting_prompts(context)
     rows = [row for row, _ in prompts]
@@ -88,6 +91,26 @@ def build_trainer(context: TrainingContext) -> Trainer:
     return trainer
 
 
+FEW_GROUPS = 4
+
+
+def warnings(options: RL, completions: int) -> Iterator[str]:
+    """What the recipe allows and hardly anyone wants, with so many completions to each step."""
+    groups = completions // options.group_size
+    if groups < FEW_GROUPS:
+        asked = "one question" if groups == 1 else f"{groups} questions"
+        yield (
+            f"Each step learns from the answers to {asked} alone, which makes it very noisy. Raise "
+            f"training.effective_batch_size to {FEW_GROUPS * options.group_size} or more: "
+            f"{FEW_GROUPS} groups of {options.group_size} answers."
+        )
+    if options.algorithm == "rloo" and options.scale_rewards == "group":
+        yield (
+            "rl.scale_rewards = 'group' changes nothing in rloo, which divides advantages by the "
+            "batch's standard deviation or by nothing: they are divided by nothing."
+        )
+
+
 def compare(context: TrainingContext, trainer: Trainer) -> Compared:
     """The log-probability of a part of the first prompt, as of a completion, at the run's
     temperature."""
@@ -114,16 +137,11 @@ def measure(context: TrainingContext, trainer: Trainer) -> Measured:
 def _arguments(context: TrainingContext, rewards: Rewards, generation: dict[str, Any]) -> Any:
     options = context.recipe.rl
     shared = common_arguments(context) | NO_ROUTER_LOSS
-    shared |= {
+    shared |= objective(options) | {
         "num_generations": options.group_size,
         "max_completion_length": options.max_completion_tokens,
         "temperature": options.temperature,
         "top_p": options.top_p,
-        "beta": options.kl_coefficient,
-        "epsilon": options.clip_epsilon,
-        "epsilon_high": options.clip_epsilon_high or options.clip_epsilon,
-        "num_iterations": options.num_iterations,
-        "mask_truncated_completions": options.mask_truncated_completions,
         "reward_weights": list(rewards.weights),
     }
     shared |= generation
@@ -131,14 +149,25 @@ def _arguments(context: TrainingContext, rewards: Rewards, generation: dict[str,
         # Between two batches of completions: resuming inside one would sample it again.
         window = options.num_iterations
         shared["save_steps"] = -(-shared["save_steps"] // window) * window
+    return (RLOOConfig if options.algorithm == "rloo" else GRPOConfig)(**shared)
+
+
+def objective(options: RL) -> dict[str, Any]:
+    """What TRL's configuration calls the algorithm's parts."""
+    shared = {
+        "beta": options.kl_coefficient,
+        "epsilon": options.clip_epsilon,
+        "epsilon_high": options.upper_clip,
+        "num_iterations": options.num_iterations,
+        "mask_truncated_completions": options.mask_truncated_completions,
+    }
     if options.algorithm == "rloo":
-        return RLOOConfig(**shared, normalize_advantages=options.scale_rewards == "batch")
-    return GRPOConfig(
-        **shared,
-        loss_type=options.algorithm,
-        scale_rewards=options.scale_rewards,
-        importance_sampling_level="sequence" if options.algorithm == "luspo" else "token",
-    )
+        return shared | {"normalize_advantages": options.scale_rewards == "batch"}
+    return shared | {
+        "loss_type": options.algorithm.replace("gspo", "grpo"),
+        "scale_rewards": options.scale_rewards,
+        "importance_sampling_level": "sequence" if options.by_answer else "token",
+    }
 
 
 class ScoredBatch(NamedTuple):
