@@ -405,7 +405,8 @@ def save(context: TrainingContext, trainer: Trainer) -> Path:
 
 def _let_go(trainer: Trainer) -> None:
     """Drops gradients and the optimizer's state: what training alone needs."""
-    trainer.model_wrapped.zero_grad(set_to_none=True)
-    trainer.optimizer = trainer.lr_scheduler = None
-    trainer.accelerator.free_memory()
+    this: Any = trainer
+    this.model_wrapped.zero_grad(set_to_none=True)
+    this.optimizer = this.lr_scheduler = None
+    this.accelerator.free_memory()
     give_back()
