@@ -29,13 +29,14 @@ from workers.fetch import locate_model
 from workers.protocol.events import Phase
 from workers.protocol.recipe import Recipe
 from workers.protocol.refusal import Refusal
-from workers.train.chunked import deferred_logits, over_chunks
+from workers.train.chunked import over_chunks
 from workers.train.context import (
     TrainingContext,
     answered,
     common_arguments,
     evaluated,
 )
+from workers.train.deferring import deferred_logits
 from workers.train.grpo import ended
 from workers.train.loss_check import Compared, own_logits, trainers_measure
 from workers.train.sft import dataset_of, examples_of, first_example

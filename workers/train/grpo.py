@@ -30,13 +30,13 @@ from workers.protocol.events import Note
 from workers.protocol.recipe import RL
 from workers.protocol.rollouts import Group, Rollouts
 from workers.rewards import Rewards, Sample, Scored, equal_share
-from workers.train.chunked import deferred_logits
 from workers.train.context import (
     NO_ROUTER_LOSS,
     TrainingContext,
     common_arguments,
     drop_reference_copy,
 )
+from workers.train.deferring import deferred_logits
 from workers.train.fast_generation import tell_failure, vllm_arguments
 from workers.train.loss_check import TOKENS, Compared, own_log_probabilities
 from workers.train.reward_eval import evaluate_rewards
