@@ -2,11 +2,12 @@
 
 Logits take (batch, length, vocabulary) in 32 bits: 5 GB for 8 rows of 1,024 tokens and Qwen's
 152,000 words, several times over in a preference loss. But a loss asks of them one or two numbers
-a token. So within `deferring.deferred_logits` a model's forward pass is that of its own class, except that
-the head keeps its input in place of multiplying it. What the class does with the result (Granite
-divides it, Gemma 2 bounds it by tanh, Cohere multiplies it) is noted down, and done with the head,
-its adapter included, when a number is asked for: for some rows at a time, and once more on the way
-back (checkpointing, Chen et al. 2016). What this does not know is given the logits themselves.
+a token. So within `deferring.deferred_logits` a model's forward pass is that of its own class,
+except that the head keeps its input in place of multiplying it. What the class does with the result
+(Granite divides it, Gemma 2 bounds it by tanh, Cohere multiplies it) is noted down, and done with
+the head, its adapter included, when a number is asked for: for some rows at a time, and once more
+on the way back (checkpointing, Chen et al. 2016). What this does not know is given the logits
+themselves.
 """
 
 from __future__ import annotations
