@@ -4,6 +4,8 @@
     python3 packaging/bootstrap.py [--cpu] run [ARGS]    set up, then start the studio with ARGS
     python3 packaging/bootstrap.py [--cpu] test [ARGS]   set up, then run the tests (pytest's ARGS;
                                                          --all: those that take minutes too)
+    python3 packaging/bootstrap.py unsloth               set up, then Unsloth's environment
+    python3 packaging/bootstrap.py vllm                  set up, then vLLM's (Linux, NVIDIA)
 
 Everything goes into .venv beside this checkout. Each step leaves a stamp when it is done, so an
 interrupted set-up goes on where it was and a finished one costs next to nothing. All that this
@@ -47,6 +49,7 @@ from setup_steps.llama_build import (
     install_llama,
     wants_gpu_llama,
 )
+from setup_steps.overlays import KNOWN, overlay_step, tell_use
 from setup_steps.places import CONSTRAINTS, GB, PYTHON, ROOT, WINDOWS
 from setup_steps.steps import Step, set_up
 from setup_steps.system import QT_ALWAYS, QT_WINDOW, choose_kind, provide_libraries
@@ -70,14 +73,14 @@ def read_arguments(arguments: list[str]) -> Asked:
     while rest:
         if rest[0] == "--cpu":
             cpu = True
-        elif not verb and rest[0] in ("run", "test"):
+        elif not verb and rest[0] in ("run", "test", *KNOWN):
             verb = rest[0]
         else:
             break
         rest.pop(0)
     if not verb:
         raise SetupError(
-            f"'{rest[0]}' is neither run nor test." if rest else "Neither run nor test was asked.",
+            f"There is no verb '{rest[0]}'." if rest else "No verb was given.",
             "The verb comes first, then what belongs to the studio.",
             "python3 packaging/bootstrap.py run, or: ... test, or: ... --help",
         )
@@ -114,6 +117,8 @@ def plan(verb: str, kind: str, version: str) -> list[Step]:
     gpu = wants_gpu_llama(kind)
     extra = "[dev]" if verb == "test" else ""
     pins = CONSTRAINTS.read_text("utf-8")
+    overlay = [overlay_step(verb, [*python, kind, torch])] if verb in KNOWN else []
+    use = "test" if verb == "test" else "run"
     libraries = QT_ALWAYS if verb == "test" else QT_ALWAYS | QT_WINDOW
     return [
         Step("environment", "Making .venv", python, make_environment, lambda: bool(version)),
@@ -126,8 +131,9 @@ def plan(verb: str, kind: str, version: str) -> list[Step]:
              lambda: install_project(extra), has_project, 3 * GB),
         Step("converter", "Fetching llama.cpp's GGUF converter", [llama, CONVERTER_FOLDERS],
              fetch_converter, has_converter),
-        Step(f"libraries-{verb}", "Looking at the system libraries of Qt", libraries,
+        Step(f"libraries-{use}", "Looking at the system libraries of Qt", libraries,
              lambda: provide_libraries(libraries)),
+        *overlay,
     ]  # fmt: skip
 
 
@@ -186,6 +192,9 @@ def prepare_and_start(arguments: list[str]) -> int:
     require_python()
     version = environment_version()
     set_up(plan(asked.verb, choose_kind(asked.cpu), version))
+    if asked.verb in KNOWN:
+        tell_use(asked.verb)
+        return 0
     return start(asked)
 
 

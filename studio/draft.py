@@ -27,7 +27,7 @@ from workers.protocol.pipeline import Pipeline, chain_of
 from workers.protocol.recipe import Method, Recipe, Source, Stage, sections
 from workers.protocol.rewards import AnyReward, RewardModel
 from workers.protocol.sources import HUB_MODEL
-from workers.protocol.stages import PARAMETERS, StageSpec, applies, defaults_for, spec_of
+from workers.protocol.stages import ALGORITHM, PARAMETERS, StageSpec, applies, defaults_for, spec_of
 from workers.protocol.templates import AUTO
 
 StepName = Literal["Advice", "Stage", "Model", "Data", "Rewards", "Settings", "Review"]
@@ -223,7 +223,17 @@ def defaults(draft: RecipeDraft) -> dict[str, Any]:
     asked = draft.options.get("model.thinking", "auto")
     thinking = thinks(draft.base.thinking, asked, draft.stage)
     lengths = dict.fromkeys(LENGTHS, THINKING_TOKENS) if thinking else {}
-    return declared | defaults_for(draft.stage, method(draft), draft.base.parameters) | lengths
+    return declared | _suited(draft) | lengths
+
+
+def _suited(draft: RecipeDraft) -> dict[str, Any]:
+    """What suits the stage, the method, the model's size and the algorithm."""
+    stage, how, parameters = draft.stage, method(draft), draft.base.parameters
+    usual, chosen = defaults_for(stage, how, parameters), draft.options.get(ALGORITHM)
+    if not chosen:
+        return usual
+    default = {path: value for path, value in usual.items() if path == ALGORITHM}
+    return default | defaults_for(stage, how, parameters, chosen)
 
 
 def values(draft: RecipeDraft) -> dict[str, Any]:
@@ -313,7 +323,8 @@ def draft_of(opened: Pipeline, base: Base, ready: str = "") -> RecipeDraft:
         model_rewards=tuple(first.rewards) if by_model else (),
         reward_model=scored if by_model else "",
     ).with_method(first.model.method)
-    usual = defaults(draft.with_option("model.thinking", first.model.thinking))
+    asked = draft.with_option("model.thinking", first.model.thinking)
+    usual = defaults(asked.with_option(ALGORITHM, first.rl.algorithm))
     given = {path: _value_at(first, path) for path in OPTIONS}
     chosen = {path: value for path, value in given.items() if value != usual[path]}
     return msgspec.structs.replace(draft, options=chosen)

@@ -14,7 +14,7 @@ from typing import Any
 
 import msgspec
 
-from workers.folders import sha256_of, sha256_of_files, write_folder
+from workers.folders import Hashes, sha256_of, sha256_of_files, write_folder
 from workers.protocol import wire
 from workers.protocol.assets import assets_folder
 from workers.protocol.jobs import Train
@@ -26,6 +26,9 @@ from workers.snapshot import original_of, quantized_by, require_trainable
 HUB_FILES = ["*.json", "*.safetensors", "*.jinja", "tokenizer.model", "merges.txt", "vocab.txt"]
 SMOLLM2_FILE = "SmolLM2-135M-Instruct.Q4_1.gguf"
 MANIFEST = "manifest.json"
+HASHES = "hashes.json"
+MISTRALS = "consolidated*.safetensors"
+"""The same weights once more, under names that Transformers does not read."""
 CARD = "README.md"
 
 
@@ -37,6 +40,8 @@ class Located(msgspec.Struct, frozen=True):
     adapters: tuple[Path, ...] = ()
     four_bit: bool = False
     """The last adapter was trained over a base in four bits."""
+    continued: Path | None = None
+    """An adapter that is not merged but trained further."""
 
 
 def locate_model(
@@ -98,10 +103,30 @@ def locate_run(
             "It has not ended yet, or it failed before it could save.",
             "Wait for it, or choose another run.",
         )
-    under = locate_model(job.task.recipe.model.base, home, say)
+    model = job.task.recipe.model
+    under = locate_model(model.base, home, say)
+    earlier = under.adapters[:-1] if model.continue_adapter else under.adapters
     return Located(
-        f"run:{job.id}", under.folder, (*under.adapters, folder / "adapter"),
-        four_bit=job.task.recipe.model.method == "qlora",
+        f"run:{job.id}", under.folder, (*earlier, folder / "adapter"),
+        four_bit=model.method == "qlora",
+    )  # fmt: skip
+
+
+def continued(located: Located) -> Located:
+    """A base whose last adapter is not merged but trained further.
+
+    Raises:
+        Refusal: it has none.
+    """
+    if not located.adapters:
+        raise Refusal(
+            f"{located.base} has no adapter that could be trained further.",
+            "It was trained in full.",
+            "Set model.continue_adapter to false.",
+        )
+    *earlier, last = located.adapters
+    return msgspec.structs.replace(
+        located, adapters=tuple(earlier), continued=last, four_bit=False
     )  # fmt: skip
 
 
@@ -126,7 +151,7 @@ def _checked(folder: Path) -> Path:
             "It holds no config.json.",
             "Name the folder that holds config.json and the .safetensors files.",
         )
-    if not any(folder.glob("*.safetensors")):
+    if all(path.match(MISTRALS) for path in folder.glob("*.safetensors")):
         raise Refusal(
             f"The model in {folder} has no .safetensors file.",
             "Older .bin weights are pickles, which can run code when opened, and are not read.",
@@ -256,7 +281,9 @@ def _from_hub(repository: str, say: Callable[[str], None]) -> Path:
     try:
         first = Path(snapshot_download(repository, allow_patterns=["config.json", CARD]))
         _require_configured(first, repository)
-        return Path(snapshot_download(repository, allow_patterns=HUB_FILES))
+        return Path(
+            snapshot_download(repository, allow_patterns=HUB_FILES, ignore_patterns=[MISTRALS])
+        )
     except GatedRepoError as fault:
         raise Refusal(
             f"{repository} asks for consent before it can be fetched.",
@@ -278,6 +305,17 @@ def _from_hub(repository: str, say: Callable[[str], None]) -> Path:
         ) from fault
 
 
-def fingerprint(folder: Path) -> str:
-    """One SHA-256 over the weights in a folder: their names and contents, in order."""
-    return sha256_of_files(sorted(folder.glob("*.safetensors")), folder)
+def fingerprint(folder: Path, home: Path | None = None) -> str:
+    """One SHA-256 over the weights in a folder: their names and contents, in order.
+
+    Args:
+        home: the studio's home, where a file's hash is kept and found again by its path, size and
+            time of change; without it every file is read.
+    """
+    files = sorted(folder.glob("*.safetensors"))
+    if home is None:
+        return sha256_of_files(files, folder)
+    known = Hashes(home / "models" / HASHES)
+    found = sha256_of_files(files, folder, known.sha256_of)
+    known.keep()
+    return found

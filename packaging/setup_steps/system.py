@@ -10,6 +10,7 @@ import shutil
 import subprocess
 from pathlib import Path
 
+from .card import cards
 from .commands import call
 from .console import say
 from .faults import AGAIN, CommandFailed, SetupError, Unfinished
@@ -105,21 +106,11 @@ def is_root() -> bool:
     return hasattr(os, "geteuid") and os.geteuid() == 0
 
 
-def has_nvidia_driver() -> bool:
-    if not shutil.which("nvidia-smi"):
-        return False
-    try:
-        listed = subprocess.run(["nvidia-smi", "-L"], capture_output=True, timeout=30, check=False)
-    except (OSError, subprocess.TimeoutExpired):
-        return False
-    return listed.returncode == 0 and b"GPU" in listed.stdout
-
-
 def choose_kind(cpu: bool) -> str:
     """`cuda` with an NVIDIA driver, else `cpu`. A yes is remembered: asking can take seconds."""
     if cpu:
         return "cpu"
-    return "cuda" if DRIVER_SEEN.exists() or has_nvidia_driver() else "cpu"
+    return "cuda" if DRIVER_SEEN.exists() or cards() else "cpu"
 
 
 def require_compiler() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import io
+import json
 import shutil
 import sys
 import tarfile
@@ -100,26 +101,38 @@ class Machine:
         for part, said in self.fails.items():
             if part in words:
                 raise self.bootstrap.CommandFailed(words, 1, said)
-        if "venv" in words:
+        if "--without-pip" in words:
+            (Path(words[-1]) / "lib" / "python3.11" / "site-packages").mkdir(parents=True)
+        elif "venv" in words:
             self.bootstrap.PYTHON.parent.mkdir(parents=True)
             self.bootstrap.PYTHON.touch()
         elif "download" in words:
             archive(Path(words[-1]) / "llama_cpp_python-0.3.36.tar.gz", CONVERTER)
-        elif "compileall" in words:
+        elif "compileall" in words or "-I" in words or words[1] == "-c":
             pass
+        elif "--report" in words:
+            links = {
+                "project_url": ["Homepage, https://pytorch.example", "Forum, https://x.example"]
+            }
+            told = json.dumps({"install": [{"metadata": links}]})
+            Path(words[words.index("--report") + 1]).write_text(told)
+        elif words[-1].endswith(".txt"):
+            pass  # into an overlay
         elif "-e" in words:
             self.leave("finetune_studio", "0.1.0")
         else:
             name, _, version = words[-1].partition("==")
-            self.leave(name.replace("-", "_"), version.lstrip("="))
+            plain = version.startswith("=")  # the ordinary build for Linux is one for CUDA 13.0
+            cuda = "13.0" if plain else {"cu126": "12.6", "cu130": "13.0"}.get(version[-5:], "")
+            self.leave(name.replace("-", "_"), version.lstrip("="), cuda=cuda)
 
-    def leave(self, name: str, version: str, *, cuda: bool = False, whole: bool = True) -> None:
+    def leave(self, name: str, version: str, *, cuda: str = "", whole: bool = True) -> None:
         site = self.bootstrap.VENV / "lib" / "python3.11" / "site-packages"
         for old in site.glob(f"{name}-*.dist-info/RECORD"):
             old.unlink()
         (site / f"{name}-{version}.dist-info").mkdir(parents=True, exist_ok=True)
         (site / name).mkdir(exist_ok=True)
-        told = "cuda: Optional[str] = " + ("'13.0'" if cuda else "None")
+        told = "cuda: Optional[str] = " + (f"'{cuda}'" if cuda else "None")
         (site / name / "version.py").write_text(f"__version__ = '{version}'\n{told}\n")
         if whole:
             (site / f"{name}-{version}.dist-info" / "RECORD").touch()
@@ -135,7 +148,7 @@ def machine(bootstrap: Program, monkeypatch: pytest.MonkeyPatch) -> Machine:
     for name, answer in {
         "call": played.call,
         "environment_version": lambda: "3.11" if bootstrap.PYTHON.exists() else "",
-        "has_nvidia_driver": lambda: False,
+        "cards": list,
         "has_compiler": lambda: True,
         "has_amx": lambda: False,
         "loads": lambda _library: True,

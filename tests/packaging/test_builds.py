@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import os
 import re
 import subprocess
@@ -43,12 +44,22 @@ def _torch_wheel(folder: Path, version: str) -> None:
     ],
 )
 def test_pip_takes_the_build_that_is_meant(
-    bootstrap: Program, tmp_path: Path, kind: str, offered: list[str], taken: str
+    bootstrap: Program,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    kind: str,
+    offered: list[str],
+    taken: str,
 ) -> None:
+    monkeypatch.setattr(bootstrap.platform, "system", lambda: "Linux")
+    if kind == "cuda":
+        requirements = bootstrap.cuda_requirement(bootstrap.NEWER)
+    else:
+        requirements = bootstrap.torch_requirements("Linux", "2.13.0")
     for version in offered:
         _torch_wheel(tmp_path, version)
     clean = {name: value for name, value in os.environ.items() if not name.startswith("PIP_")}
-    for requirement in bootstrap.torch_requirements(kind, "Linux", "2.13.0"):
+    for requirement in requirements:
         command = [sys.executable, "-m", "pip", "download", "--no-deps", "--no-index"]
         pip = subprocess.run(
             [*command, "--find-links", str(tmp_path), "-d", str(tmp_path / "taken"), requirement],
@@ -67,7 +78,7 @@ def test_pip_takes_the_build_that_is_meant(
 
 def test_elsewhere_than_on_linux_there_is_one_build(bootstrap: Program) -> None:
     for system in ("Darwin", "Windows"):
-        assert bootstrap.torch_requirements("cpu", system, "2.13.0") == ["torch==2.13.0"]
+        assert bootstrap.torch_requirements(system, "2.13.0") == ["torch==2.13.0"]
 
 
 def test_where_no_cpu_build_is_to_be_had_the_larger_one_is_taken_and_said(
@@ -90,20 +101,113 @@ def test_another_failure_is_not_taken_for_a_lack(bootstrap: Program, machine: Ma
 @pytest.mark.parametrize(
     ("version", "cuda", "kind", "asked"),
     [
-        ("2.13.0+cpu", False, "cpu", False),
-        ("2.13.0", False, "cpu", False),  # macOS: the plain build is the CPU build
-        ("2.13.0+cpu", False, "cuda", True),
-        ("2.13.0", True, "cuda", False),
-        ("2.12.0", True, "cuda", True),
+        ("2.13.0+cpu", "", "cpu", False),
+        ("2.13.0", "", "cpu", False),  # macOS: the plain build is the CPU build
+        ("2.13.0+cpu", "", "cuda", True),
+        ("2.13.0", "13.0", "cuda", False),
+        ("2.13.0+cu126", "12.6", "cuda", True),  # after an update of the driver
+        ("2.12.0", "13.0", "cuda", True),
     ],
 )
 def test_a_torch_that_suits_is_left_alone(
-    bootstrap: Program, machine: Machine, version: str, cuda: bool, kind: str, asked: bool
+    bootstrap: Program, machine: Machine, version: str, cuda: str, kind: str, asked: bool
 ) -> None:
-    bootstrap.STAMPS.mkdir()
+    plug_in(bootstrap, "NVIDIA GeForce RTX 3060, 580.65.06, 8.6")
     machine.leave("torch", version, cuda=cuda)
     bootstrap.install_torch(kind)
-    assert bool(machine.commands) == asked
+    assert bool(machine.asked("install")) == asked
+    assert len(machine.asked("device='cuda'")) == (kind == "cuda")
+
+
+def plug_in(bootstrap: Program, *lines: str) -> None:
+    """Cards as nvidia-smi prints them."""
+    bootstrap.STAMPS.mkdir(exist_ok=True)
+    bootstrap.cards = lambda: [bootstrap.read_card(line) for line in lines]
+
+
+@pytest.mark.parametrize(
+    ("system", "line", "taken"),
+    [
+        ("Linux", "NVIDIA GeForce RTX 4090, 580.65.06, 8.9", "torch===2.13.0"),
+        ("Linux", "NVIDIA GeForce RTX 2060, 590.10, 7.5", "torch===2.13.0"),
+        ("Windows", "NVIDIA GeForce RTX 4090, 581.15, 8.9", "torch==2.13.0+cu130"),
+        ("Linux", "NVIDIA GeForce RTX 4090, 550.120, 8.9", "torch==2.13.0+cu126"),
+        ("Linux", "NVIDIA GeForce GTX 1080, 580.65.06, 6.1", "torch==2.13.0+cu126"),
+        ("Windows", "Quadro V100, 538.15, 7.0", "torch==2.13.0+cu126"),
+    ],
+)
+def test_each_card_gets_the_cuda_build_that_suits_it(
+    bootstrap: Program,
+    machine: Machine,
+    monkeypatch: pytest.MonkeyPatch,
+    system: str,
+    line: str,
+    taken: str,
+) -> None:
+    monkeypatch.setattr(bootstrap.platform, "system", lambda: system)
+    plug_in(bootstrap, line)
+    bootstrap.install_torch("cuda")
+    (asked,) = machine.asked(taken)
+    build = taken.partition("+")[2]
+    assert ("--extra-index-url" in asked) == bool(build)
+    assert not build or f"https://download.pytorch.example/whl/{build}" in asked
+    assert machine.commands[-1][1] == "-I"  # proved by a tensor on the card
+
+
+@pytest.mark.parametrize(
+    ("line", "told"),
+    [
+        ("NVIDIA GeForce RTX 3060, 470.82, 8.6", "driver is too old"),
+        ("NVIDIA GeForce RTX 5090, 570.86, 12.0", "driver is too old"),
+        ("NVIDIA GeForce GTX 680, 470.82", "driver is too old"),  # asked for no capability
+        ("Tesla K80, 470.82, 3.7", "older than what PyTorch's builds know"),
+    ],
+)
+def test_a_card_that_no_build_suits_is_told_what_to_do(
+    bootstrap: Program,
+    machine: Machine,
+    capfd: pytest.CaptureFixture[str],
+    line: str,
+    told: str,
+) -> None:
+    plug_in(bootstrap, line)
+    with pytest.raises(bootstrap.Unfinished):
+        bootstrap.install_torch("cuda")
+    assert machine.asked("torch==2.13.0+cpu")
+    said = capfd.readouterr().err
+    assert told in said
+    assert line.partition(",")[0] in said
+
+
+def test_a_card_on_which_nothing_computes_is_told_and_asked_again(
+    bootstrap: Program, machine: Machine, capfd: pytest.CaptureFixture[str]
+) -> None:
+    plug_in(bootstrap, "NVIDIA GeForce RTX 4090, 580.65.06, 8.9")
+    machine.fails["-I"] = "RuntimeError: CUDA error: no kernel image is available"
+    steps = [step for step in bootstrap.plan("run", "cuda", "3.11") if step.name == "torch"]
+    bootstrap.do(steps[0], "torch")
+    assert not steps[0].done
+    said = capfd.readouterr().err
+    assert "cannot be used for training" in said
+    assert "A first sum on it failed" in said
+
+
+def test_a_build_that_is_not_to_be_had_is_told(
+    bootstrap: Program, machine: Machine, capfd: pytest.CaptureFixture[str]
+) -> None:
+    plug_in(bootstrap, "NVIDIA GeForce GTX 1080, 580.65.06, 6.1")
+    machine.fails["torch==2.13.0+cu126"] = NO_CPU_BUILD.replace("+cpu", "+cu126")
+    with pytest.raises(bootstrap.Unfinished):
+        bootstrap.install_torch("cuda")
+    assert "is not to be had for CUDA 12.6" in capfd.readouterr().err
+    assert machine.asked("torch==2.13.0+cpu")
+
+
+def test_the_home_page_is_that_of_the_real_metadata(bootstrap: Program) -> None:
+    """What pip reports of the real torch names a page as the set-up expects it."""
+    links = importlib.metadata.metadata("torch").get_all("Project-URL") or []
+    page = dict(link.split(", ", 1) for link in links)["Homepage"]
+    assert re.fullmatch(r"https://download\.[a-z]+\.org/whl", bootstrap.index_of(page))
 
 
 def test_a_half_installed_package_does_not_count(bootstrap: Program, machine: Machine) -> None:
@@ -113,20 +217,11 @@ def test_a_half_installed_package_does_not_count(bootstrap: Program, machine: Ma
     assert not bootstrap.has_torch()
 
 
-def test_a_gpu_without_a_gpu_build_is_told_what_to_do(
-    bootstrap: Program, machine: Machine, capfd: pytest.CaptureFixture[str]
-) -> None:
-    bootstrap.STAMPS.mkdir()
-    bootstrap.install_torch("cuda")
-    assert machine.asked("torch===2.13.0")
-    assert "cannot use the NVIDIA card" in capfd.readouterr().err
-
-
 def test_a_driver_that_was_seen_is_remembered_and_cpu_wins(
     bootstrap: Program, machine: Machine
 ) -> None:
     assert bootstrap.choose_kind(cpu=False) == "cpu"
-    bootstrap.STAMPS.mkdir()
+    plug_in(bootstrap, "NVIDIA GeForce RTX 4090, 580.65.06, 8.9")
     bootstrap.install_torch("cuda")
     assert bootstrap.choose_kind(cpu=False) == "cuda"
     assert bootstrap.choose_kind(cpu=True) == "cpu"

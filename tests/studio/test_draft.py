@@ -145,6 +145,14 @@ def test_settings_are_those_that_the_algorithm_looks_at() -> None:
     assert "rl.group_size" in shown_options(rloo)
 
 
+def test_an_algorithm_brings_its_own_defaults() -> None:
+    gspo = on_sums("grpo").with_option("rl.algorithm", "gspo")
+    assert recipe(gspo).rl.clip_epsilon == 3e-4
+    assert recipe(gspo.with_option("rl.algorithm", "grpo")).rl.clip_epsilon == 0.2
+    assert recipe(on_sums("rlhf").with_option("rl.algorithm", "rloo")).rl.scale_rewards == "none"
+    assert recipe(on_sums("rlhf").with_option("rl.algorithm", "grpo")).rl.scale_rewards == "group"
+
+
 def test_thinking_is_asked_for_where_the_base_may_have_a_switch() -> None:
     def shown(known: str, stage: Stage = "sft") -> set[str]:
         base = Base(kind="hub", name="org/name", root="org/name", thinking=known)

@@ -25,10 +25,11 @@ from workers.protocol.recipe import RL, Evaluation, Model, Recipe, Source, Train
 from workers.protocol.requests import Pause
 from workers.protocol.rewards import AnyReward, Format, MathAnswer, Python
 from workers.protocol.rollouts import Rollouts
+from workers.train.grpo import warnings
 
 Run = Callable[..., list[Any]]
 ALGORITHMS = [
-    algorithm
+    pytest.param(algorithm, marks=pytest.mark.slow) if algorithm == "gspo" else algorithm
     for option in options_of(RL)
     if option.key == "algorithm"
     for algorithm in option.choices or ()
@@ -98,6 +99,15 @@ def test_a_step_tells_all_that_a_chart_shows(train_here: Run, method: str) -> No
             assert len(rows) == measured.rows
             assert sum(rows) / len(rows) == pytest.approx(measured.values[name])
     assert {event.step for event in of(Sampled, events)} == {0, 2}
+
+
+def test_what_makes_steps_noisy_or_has_no_effect_is_told() -> None:
+    (few,) = warnings(RL(group_size=8), 8)
+    assert "one question" in few
+    assert "to 32 or more: 4 groups of 8" in few
+    assert not list(warnings(RL(group_size=4), 16))
+    (idle,) = warnings(RL(group_size=4, algorithm="rloo"), 16)
+    assert "'group' changes nothing in rloo" in idle
 
 
 def test_without_a_kl_coefficient_no_reference_is_held(train_here: Run) -> None:

@@ -18,7 +18,10 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from trl import GRPOConfig, GRPOTrainer, RLOOConfig, RLOOTrainer
 
 from workers.protocol.assets import assets_folder
+from workers.protocol.recipe import RL
+from workers.protocol.stages import defaults_for
 from workers.rewards import equal_share
+from workers.train.grpo import objective
 
 GROUP = 4
 EPSILON = 1e-4
@@ -40,9 +43,10 @@ def trainer_of(tmp_path: Path, kind: Any, config: Any, **options: Any) -> Any:
         model=AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32),
         reward_funcs=[reward],
         args=config(
-            output_dir=str(tmp_path), use_cpu=True, bf16=False, report_to="none", beta=BETA,
+            output_dir=str(tmp_path), use_cpu=True, bf16=False, report_to="none",
             per_device_train_batch_size=8, num_generations=GROUP, max_completion_length=LENGTH,
-            gradient_checkpointing=False, epsilon=LOW, epsilon_high=HIGH, **options,
+            gradient_checkpointing=False,
+            **{"beta": BETA, "epsilon": LOW, "epsilon_high": HIGH} | options,
         ),
         train_dataset=Dataset.from_list(
             [{"prompt": [{"role": "user", "content": f"What is {n} + 1?"}]} for n in range(8)]
@@ -147,3 +151,40 @@ def test_the_clipped_objective_and_the_kl_estimate(tmp_path: Path, loss: str) ->
     high = (ratio > 1 + HIGH) & (advantages > 0)
     share = ((low | high) * mask).sum() / mask.sum()
     assert metrics["clip_ratio/region_mean"][-1] == pytest.approx(share, abs=1e-6)
+
+
+def test_cispo_and_gspo_clip_as_published(tmp_path: Path) -> None:
+    """MiniMax-M1 (2025), equation 4, with ScaleRL's upper bound; GSPO (Zheng et al. 2025), 6."""
+    trainer = trainer_of(tmp_path, GRPOTrainer, GRPOConfig)
+    batch = sampled(trainer)
+    now, mask = log_probabilities(trainer, batch), batch["completion_mask"].numpy()
+    advantages = batch["advantages"].numpy()[:, None]
+    old = now - np.random.default_rng(0).normal(0, 1.0, now.shape)
+    batch["old_per_token_logps"] = torch.tensor(old, dtype=torch.float32)
+
+    ratio = np.exp(now - old)
+    assert (ratio > 5).any()
+    cispo = -np.minimum(ratio, 5.0) * advantages * now * mask
+    whole = np.exp(((now - old) * mask).sum(axis=1, keepdims=True) / mask.sum(1, keepdims=True))
+    clipped = np.clip(whole, 1 - 3e-4, 1 + 4e-4)
+    gspo = -np.minimum(whole * advantages, clipped * advantages)
+
+    assert loss_under(trainer, batch, algorithm="cispo") == pytest.approx(
+        cispo.sum() / mask.sum(), abs=1e-5
+    )
+    published = defaults_for("grpo", "lora", None, "gspo")
+    clips = {path.removeprefix("rl."): value for path, value in published.items() if "clip" in path}
+    assert clips == {"clip_epsilon": 3e-4, "clip_epsilon_high": 4e-4}
+    assert loss_under(trainer, batch, algorithm="gspo", **clips) == pytest.approx(
+        gspo.mean(), abs=1e-5
+    )
+
+
+def loss_under(trainer: Any, batch: dict[str, Any], **options: Any) -> float:
+    """The trainer's loss with the objective that a recipe's table `rl` asks for."""
+    asked = objective(RL(kl_coefficient=0.0, **options))
+    trainer.beta = asked["beta"]
+    trainer.epsilon_low, trainer.epsilon_high = asked["epsilon"], asked["epsilon_high"]
+    trainer.loss_type = trainer.args.loss_type = asked["loss_type"]
+    trainer.importance_sampling_level = asked["importance_sampling_level"]
+    return trainer._compute_loss(trainer.model, batch).item()

@@ -12,6 +12,7 @@ import torch
 
 from tests.torch.test_loss_check import learner, opened
 from workers.engines.transformers import stop_at_end
+from workers.evaluate import Generator
 from workers.protocol import wire
 from workers.protocol.events import Failed, Metrics, Note
 from workers.protocol.recipe import RL
@@ -99,3 +100,15 @@ def test_it_is_told_which_token_ends_answers_in_the_place_of_the_templates(
     (note,) = (event.text for event in events if isinstance(event, Note))
     assert "<end_of_turn>" in note
     assert "<|im_end|> ends answers instead" in note
+
+
+def test_a_repetition_penalty_of_the_models_own_is_not_measured(tiny: Path) -> None:
+    """Qwen2.5's generation settings hold one of 1.05."""
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    model: Any = AutoModelForCausalLM.from_pretrained(tiny)
+    speaking = Generator(model, AutoTokenizer.from_pretrained(tiny), "cpu", torch.float32)
+    asked = [[{"role": "user", "content": "What is 12 + 34?"}]]
+    plain = speaking.complete(asked, 12)
+    model.generation_config.repetition_penalty = 50.0
+    assert speaking.complete(asked, 12) == plain

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -12,6 +13,7 @@ import pytest
 
 from tests.fakes.hub import Hub, client_environment, serving
 from workers.fetch import fingerprint, locate_model
+from workers.folders import sha256_of
 from workers.protocol.refusal import Refusal
 
 FILES = {
@@ -57,6 +59,14 @@ def test_a_hub_model_is_fetched_without_its_code_and_pickles(hub: Hub, tmp_path:
     asked = "\n".join(hub.asked)
     assert "run_me.py" not in asked
     assert ".bin" not in asked
+
+
+def test_weights_that_lie_there_twice_are_fetched_once(tmp_path: Path) -> None:
+    twice = FILES | {"consolidated.safetensors": b"weights" * 100}
+    with serving({"models/org/twice": twice}) as hub:
+        _, told = _fetch("org/twice", hub.endpoint, tmp_path)
+        assert not any("consolidated" in path for path in hub.asked)
+    assert (Path(told["folder"]) / "model.safetensors").is_file()
 
 
 def test_a_fetched_model_is_found_again_offline(hub: Hub, tmp_path: Path) -> None:
@@ -121,3 +131,28 @@ def test_the_fingerprint_follows_names_and_contents(tmp_path: Path) -> None:
     two = fingerprint(tmp_path)
     (tmp_path / "a.safetensors").rename(tmp_path / "b.safetensors")
     assert len({one, two, fingerprint(tmp_path)}) == 3
+
+
+def test_weights_that_did_not_change_are_not_hashed_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, home = tmp_path / "model", tmp_path / "home"
+    folder.mkdir()
+    weights = folder / "model.safetensors"
+    weights.write_bytes(b"weights")
+    os.utime(weights, (1, 1))
+    first = fingerprint(folder, home)
+    assert first == fingerprint(folder)
+
+    read: list[Path] = []
+    monkeypatch.setattr(
+        "workers.folders.sha256_of", lambda path: read.append(path) or sha256_of(path)
+    )
+    assert fingerprint(folder, home) == first
+    assert read == []
+    weights.write_bytes(b"changed")
+    os.utime(weights, (2, 2))
+    assert fingerprint(folder, home) == fingerprint(folder) != first
+    assert read == [weights]
+    (home / "models" / "hashes.json").write_text("{")
+    assert fingerprint(folder, home) == fingerprint(folder)

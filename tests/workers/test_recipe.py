@@ -153,6 +153,8 @@ def test_impossible_combinations_are_refused() -> None:
         'name = " "\n[[data]]\nsource = "a"\n',
         GOOD + '[training]\nreasoning = "read"\nassistant_only_loss = false\n',
         GOOD + '[model]\nengine = "unsloth"\n[lora]\nexperts = "on"\n',
+        'stage = "dpo"\n' + GOOD + '[preference]\nloss = "exo_pair"\n',
+        'stage = "dpo"\n' + GOOD + '[preference]\nloss = "robust"\n',
     ):
         with pytest.raises(Refusal):
             parse_recipe(text)

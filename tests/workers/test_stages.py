@@ -121,3 +121,22 @@ def test_what_a_recipe_says_is_not_among_the_defaults() -> None:
     assert defaults_for("grpo", None, STARTER)["model.method"] == "full"
     assert defaults_for("grpo", None, SMOLLM2)["model.method"] == Recipe().model.method
     assert "model.method" not in defaults_for("grpo", "lora", STARTER)
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "path", "value"),
+    [
+        ("gspo", "rl.clip_epsilon", 3e-4),
+        ("gspo", "rl.clip_epsilon_high", 4e-4),
+        ("luspo", "rl.clip_epsilon", 2e-3),
+        ("dr_grpo", "rl.scale_rewards", "none"),
+        ("rloo", "rl.scale_rewards", "none"),
+        ("grpo", "rl.scale_rewards", None),
+        ("cispo", "rl.clip_epsilon", None),
+    ],
+)
+def test_an_algorithm_comes_with_what_it_was_published_with(
+    algorithm: str, path: str, value: object
+) -> None:
+    for stage in ("grpo", "rlhf"):
+        assert defaults_for(stage, "lora", None, algorithm).get(path) == value

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from workers.protocol.recipe import Engine, Recipe
@@ -34,20 +36,25 @@ class EngineModule(Protocol):
     ) -> Loaded: ...
 
 
-def load_engine(name: Engine) -> EngineModule:
+def load_engine(name: Engine, home: Path) -> EngineModule:
     """The module of an engine; `auto` is the plain one, which runs everywhere.
 
     To be called before transformers or trl is imported: Unsloth replaces parts of both.
+
+    Args:
+        home: the studio's, in which Unsloth keeps the source that it generates; by itself it would
+            write into the folder that the studio was started in.
     """
     if name == "unsloth":
+        os.environ.setdefault("UNSLOTH_COMPILE_LOCATION", str(home / "cache" / "unsloth"))
         try:
             from workers.engines import unsloth
         except ImportError as fault:
             raise Refusal(
                 "Unsloth cannot be imported in this environment.",
                 f"{fault}.",
-                "Name the Python of Unsloth's own environment under [interpreters] unsloth in "
-                "settings.toml, or set model.engine = 'auto'.",
+                "Make its environment anew: python3 packaging/bootstrap.py unsloth. Or set "
+                "model.engine = 'auto'.",
             ) from fault
         return unsloth
     from workers.engines import transformers

@@ -26,6 +26,7 @@ from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
 from workers.engines.classes import Tell
+from workers.engines.starts import INITS, PARTS
 from workers.protocol.recipe import Lora, Recipe
 from workers.protocol.refusal import Refusal
 
@@ -61,9 +62,14 @@ def with_adapter(
         target_modules=target_modules(recipe.lora, model, tell),
         target_parameters=target_parameters(recipe, model, tell),
         use_dora=recipe.model.method == "dora",
+        use_rslora=recipe.lora.rslora,
+        init_lora_weights=INITS[recipe.lora.init],  # type: ignore[arg-type]
+        **_whole_modules(recipe.lora, model),
     )
     try:
-        return get_peft_model(model, config)  # type: ignore[return-value]
+        on: Any = get_peft_model(model, config)
+        config.init_lora_weights = True  # so that a copy of the adapter takes no part out again
+        return on
     except ValueError as fault:
         names = ", ".join(sorted({name.rpartition(".")[2] for name in linear_layers(model)}))
         raise Refusal(
@@ -72,6 +78,58 @@ def with_adapter(
             f"Layers of this model that can have one: {names}. Name some of them, separated by "
             f"commas, or set lora.targets = '{ALL_LINEAR}' for all of them.",
         ) from fault
+
+
+def continued_adapter(
+    model: PreTrainedModel, recipe: Recipe, adapter: Path, tell: Tell, *, four_bit: bool
+) -> PreTrainedModel:
+    """The frozen model with an earlier run's adapter on, to train that further."""
+    if four_bit:
+        _prepare_four_bits(model, tell)
+    on = earlier_adapter(model, adapter, trainable=True)
+    found, asked = on.peft_config["default"], recipe.lora
+    on.train()
+    if (found.r, found.lora_alpha) != (asked.rank, asked.alpha):
+        tell(
+            f"The adapter that is trained further has rank {found.r} and alpha "
+            f"{found.lora_alpha:g}; the recipe's lora.rank, lora.alpha and lora.targets are for "
+            "fresh ones."
+        )
+    return on
+
+
+def _whole_modules(lora: Lora, model: PreTrainedModel) -> dict[str, Any]:
+    """PEFT's options for the layers that are trained whole beside the adapter.
+
+    Raises:
+        Refusal: the model has no layer of such a name.
+    """
+    names = whole_layers(lora)
+    if not names:
+        return {}
+    there = {name.rpartition(".")[2] for name, _ in model.named_modules()}
+    if unknown := [name for name in names if name.rpartition(".")[2] not in there]:
+        ends = ", ".join(sorted(_embedding_names(model)))
+        raise Refusal(
+            f"This model has no layer called {', '.join(unknown)}.",
+            f"lora.modules_to_save is '{lora.modules_to_save}'.",
+            f"Its embeddings and output layer are called {ends}.",
+        )
+    tied = bool(getattr(model.config.get_text_config(), "tie_word_embeddings", False))
+    whole = _embedding_names(model)
+    return {"modules_to_save": names, "ensure_weight_tying": tied and not whole.isdisjoint(names)}
+
+
+def whole_layers(lora: Lora) -> list[str]:
+    return [name.strip() for name in lora.modules_to_save.split(",") if name.strip()]
+
+
+def _embedding_names(model: PreTrainedModel) -> set[str]:
+    ends = (model.get_input_embeddings(), model.get_output_embeddings())
+    return {
+        name.rpartition(".")[2] for name, layer in model.named_modules()
+        if any(layer is end for end in ends if end is not None)
+    }  # fmt: skip
 
 
 def train_in_32_bits(model: nn.Module) -> None:
@@ -189,8 +247,11 @@ def target_parameters(recipe: Recipe, model: PreTrainedModel, tell: Tell) -> lis
 def _no_experts(recipe: Recipe, fused: list[str]) -> str:
     if not fused:
         return "The model has no fused experts."
-    if recipe.lora.dropout or recipe.model.method == "dora":
-        return "PEFT adapts fused experts by plain LoRA alone, without dropout and without DoRA."
+    if recipe.lora.dropout or recipe.model.method == "dora" or recipe.lora.init in PARTS:
+        return (
+            "PEFT adapts fused experts by plain LoRA alone, without dropout, without DoRA, and "
+            "from nothing."
+        )
     return ""
 
 
@@ -215,9 +276,14 @@ def merged_adapter(model: PreTrainedModel, adapter: Path, *, scoring: bool = Fal
 
 
 def earlier_adapter(
-    model: PreTrainedModel, adapter: Path, *, scoring: bool = False, hollow: bool = False
+    model: PreTrainedModel,
+    adapter: Path,
+    *,
+    scoring: bool = False,
+    trainable: bool = False,
+    hollow: bool = False,
 ) -> Any:
-    """The model with an adapter of an earlier run on, for inference.
+    """The model with an adapter of an earlier run on, for inference unless it is trainable.
 
     Args:
         model: what the adapter was trained on.
@@ -235,11 +301,13 @@ def earlier_adapter(
     mapping = {rf"^{re.escape(old)}": new for old, new in moved.items()}
     if isinstance(config.target_modules, set):
         config.target_modules = {_renamed(name, moved) for name in config.target_modules}
-    where: dict[str, Any] = {"low_cpu_mem_usage": True, "torch_device": "cpu"} if hollow else {}
+    options: dict[str, Any] = {
+        "config": config, "key_mapping": mapping, "is_trainable": trainable,
+    }  # fmt: skip
+    if hollow:
+        options |= {"low_cpu_mem_usage": True, "torch_device": "cpu"}
     try:
-        on: Any = PeftModel.from_pretrained(
-            model, str(adapter), config=config, key_mapping=mapping, **where
-        )
+        on: Any = PeftModel.from_pretrained(model, str(adapter), **options)
     except (ValueError, RuntimeError) as fault:  # no layer of those names, or of another shape
         raise _unfit(adapter, " ".join(str(fault).split())[:200]) from fault
     lost, of = _without_place(on, adapter, moved)

@@ -28,7 +28,7 @@ def merged_base(located: Located, home: Path, say: Callable[[str], None]) -> Loc
     packed = is_packed(located.folder)
     if not located.adapters and not packed:
         return located
-    parts = [fingerprint(folder) for folder in (located.folder, *located.adapters)]
+    parts = [fingerprint(folder, home) for folder in (located.folder, *located.adapters)]
     name = hashlib.sha256("".join(parts).encode()).hexdigest()[:16]
     target = home / "models" / f"merged-{name}"
     if not (target / MANIFEST).is_file():
@@ -45,7 +45,7 @@ def merged_base(located: Located, home: Path, say: Callable[[str], None]) -> Loc
             save(merged, target, torch.bfloat16, located.folder)
         manifest = {"base": located.base, "sha256": parts}
         wire.write_atomically(target / MANIFEST, msgspec.json.encode(manifest))
-    return Located(located.base, target)
+    return Located(located.base, target, continued=located.continued)
 
 
 def spoken_base(located: Located, home: Path, say: Callable[[str], None]) -> Located:

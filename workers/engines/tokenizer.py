@@ -60,7 +60,8 @@ def read_tokenizer(located: Located) -> PreTrainedTokenizerBase:
     """The newest tokenizer on the way, as it lies in its folder."""
     from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
-    folders = [*reversed(located.adapters), located.folder]
+    adapters = [*located.adapters, *([located.continued] if located.continued else [])]
+    folders = [*reversed(adapters), located.folder]
     folder = next(f for f in folders if (f / "tokenizer_config.json").is_file())
     tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
     if as_written(tokenizer, folder / "tokenizer.json"):

@@ -15,6 +15,7 @@ from transformers import BitsAndBytesConfig, PreTrainedModel, PreTrainedTokenize
 from workers.device import best_device
 from workers.engines import Loaded
 from workers.engines.adapters import (
+    continued_adapter,
     earlier_adapter,
     language_model,
     merged_adapter,
@@ -24,7 +25,7 @@ from workers.engines.classes import Tell, open_scoring, open_speaking, set_paddi
 from workers.engines.tokenizer import load_tokenizer, tokenizer_for
 from workers.fetch import Located, model_type
 from workers.protocol.batches import with_checkpointing
-from workers.protocol.recipe import Recipe
+from workers.protocol.recipe import Attention, Recipe
 from workers.protocol.refusal import Refusal
 
 OVERFLOWING = ("gemma", "gpt_oss", "qwen3_5", "qwen3_moe", "glm4_moe")
@@ -60,11 +61,38 @@ def load_for_training(recipe: Recipe, located: Located, tell: Tell = _silent) ->
     stop_at_end(model, tokenizer)
     if recipe.training.gradient_checkpointing:
         model.config.use_cache = False
+    set_attention(model, recipe.training.attention)
     if full:
-        _train_language_model(model)
+        train_language_model(model)
+    elif located.continued:
+        model = continued_adapter(model, recipe, located.continued, tell, four_bit=four_bit)
     else:
         model = with_adapter(model, recipe, tell, four_bit=four_bit)
     return Loaded(model, tokenizer, device, dtype)
+
+
+def set_attention(model: PreTrainedModel, name: Attention) -> None:
+    """Lets the model compute attention as asked.
+
+    Raises:
+        Refusal: the package is missing, or the model has no such implementation.
+    """
+    if name == "auto":
+        return
+    try:
+        model.set_attn_implementation(name)
+    except (ImportError, OSError, ValueError) as fault:
+        raise _no_attention(name, " ".join(str(fault).split())[:200]) from fault
+    if model.config.get_text_config()._attn_implementation != name:
+        raise _no_attention(name, f"{type(model).__name__} keeps to its own.")
+
+
+def _no_attention(name: str, cause: str) -> Refusal:
+    return Refusal(
+        f"Attention cannot be computed by {name} here.",
+        cause,
+        "Install what it needs into the worker's environment, or set training.attention = 'auto'.",
+    )
 
 
 def _training_dtype(recipe: Recipe, device: str, located: Located, tell: Tell) -> torch.dtype:
@@ -79,7 +107,7 @@ def _training_dtype(recipe: Recipe, device: str, located: Located, tell: Tell) -
     return dtype
 
 
-def _train_language_model(model: PreTrainedModel) -> None:
+def train_language_model(model: PreTrainedModel) -> None:
     """Every weight but those of towers, which text does not reach; PEFT freezes what adapters were
     merged into."""
     model.requires_grad_(False)
@@ -100,8 +128,9 @@ def load_reward_model_for_training(
     tokenizer = tokenizer_for(recipe.model, located, recipe.stage)
     model = load_reward_model(located, torch.float32 if full else dtype, tell, device=device)
     set_padding(model, tokenizer.pad_token_id)
+    set_attention(model, recipe.training.attention)
     if full:
-        _train_language_model(model)
+        train_language_model(model)
     else:
         model = with_adapter(model, recipe, tell, four_bit=False, task="SEQ_CLS")
     return Loaded(model, tokenizer, device, dtype)

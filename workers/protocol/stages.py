@@ -23,6 +23,7 @@ Field = Literal["text", "completion", "rejected", "label", "prompt", "segments"]
 
 S = TypeVar("S", bound=str)
 METHOD = "model.method"
+ALGORITHM = "rl.algorithm"
 TINY = 10_000_000
 """Parameters below which a model counts as tiny: adapters on it learn little at usual rates."""
 LARGE = 9_000_000_000
@@ -197,7 +198,33 @@ _GROUPS = (
     *_RL, "rl.group_size", "rl.clip_epsilon_high", "rl.scale_rewards",
     "rl.mask_truncated_completions", "rl.top_p", "rl.fast_generation",
 )  # fmt: skip
+_CLIPS = (
+    Default(
+        values={"rl.clip_epsilon": 3e-4, "rl.clip_epsilon_high": 4e-4},
+        source="Zheng et al. 2025 (GSPO), 5.1", algorithms=("gspo",),
+    ),
+    Default(
+        values={"rl.clip_epsilon": 2e-3, "rl.clip_epsilon_high": 2.5e-3},
+        source="TRL's page on the LUSPO paper, 5.1", algorithms=("luspo",),
+    ),
+    Default(
+        values={"rl.scale_rewards": "none"}, source="Liu et al. 2025 (Dr. GRPO), 3.2",
+        algorithms=("dr_grpo",),
+    ),
+    Default(
+        values={"rl.scale_rewards": "none"}, source="Ahmadian et al. 2024 (RLOO), equation 7",
+        algorithms=("rloo",),
+    ),
+)  # fmt: skip
+"""What an algorithm was published with, where the options' own defaults are another's."""
 _VALUES = (*_RL, "rl.value_coefficient", "rl.gae_lambda")
+
+_OFFLOAD, _BY_LENGTH = "training.activation_offloading", "training.group_by_length"
+_TEXTS = (
+    _OFFLOAD, _BY_LENGTH, "training.packing", "training.packing_strategy",
+    "training.neftune_noise_alpha", "training.torch_compile",
+)  # fmt: skip
+"""Options of the stages that train on tokens, one after the other."""
 
 _PREFERENCE_RATES = (
     Default(values={"training.learning_rate": 1e-5}, source=_TRL_DPO),
@@ -275,7 +302,7 @@ _DECLARED = (
         supervision="completions",
         fields=("completion", "segments"),
         bring="Bring answers to learn: a chat, or a prompt with a completion.",
-        options=("training.packing", "training.assistant_only_loss", *_ANSWERS),
+        options=(*_TEXTS, "training.assistant_only_loss", *_ANSWERS),
         defaults=(
             *_rates(2e-4, 1e-5, "Unsloth's guide to LoRA's hyperparameters; a twentieth in full"),
             Default(
@@ -318,6 +345,7 @@ _DECLARED = (
             *_rates(1e-5, 1e-6, "TRL's GRPOConfig, times ten with LoRA"),
             _GROUPS_BATCH,
             Default(values={"rl.kl_coefficient": 0.04}, source="DeepSeekMath (Shao et al. 2024)"),
+            *_CLIPS,
             _ANSWER_LENGTHS,
             _tiny(1e-5, 64),
             _TINY_OWN_TRIES,
@@ -344,8 +372,8 @@ _DECLARED = (
         bring=_PAIRS,
         reference=True,
         options=(
-            "preference.beta", "preference.loss", "preference.label_smoothing",
-            "preference.rpo_alpha", *_ANSWERS,
+            _OFFLOAD, _BY_LENGTH, "preference.beta", "preference.loss",
+            "preference.label_smoothing", "preference.rpo_alpha", *_ANSWERS,
         ),
         defaults=(
             *_PREFERENCE_RATES,
@@ -377,7 +405,7 @@ _DECLARED = (
         bring="Bring answers with a label that is true or false, or pairs.",
         smallest_batch=2,
         reference=True,
-        options=("preference.beta", *_ANSWERS),
+        options=(_OFFLOAD, "preference.beta", *_ANSWERS),
         defaults=(
             *_PREFERENCE_RATES,
             _batch(64, "TRL's guide to KTO: 16 to 128 answers a step"),
@@ -407,7 +435,8 @@ _DECLARED = (
         bring=_PAIRS,
         reference=True,
         options=(
-            "preference.beta", "preference.label_smoothing", "preference.rpo_alpha",
+            _OFFLOAD, _BY_LENGTH, "preference.beta", "preference.label_smoothing",
+            "preference.rpo_alpha",
             *_ANSWERS,
         ),
         defaults=(
@@ -438,7 +467,7 @@ _DECLARED = (
         supervision="pairs",
         fields=("rejected",),
         bring=_PAIRS,
-        options=("preference.beta", "preference.simpo_gamma", *_ANSWERS),
+        options=(_BY_LENGTH, "preference.beta", "preference.simpo_gamma", *_ANSWERS),
         defaults=(
             Default(
                 values={"preference.beta": 2.0, "preference.simpo_gamma": 1.0},
@@ -467,7 +496,7 @@ _DECLARED = (
         fields=("rejected",),
         bring=_PAIRS,
         options=(
-            "preference.beta", "preference.label_smoothing", "preference.rpo_alpha",
+            _BY_LENGTH, "preference.beta", "preference.label_smoothing", "preference.rpo_alpha",
             *_ANSWERS,
         ),
         defaults=(
@@ -493,7 +522,7 @@ _DECLARED = (
         supervision="pairs",
         fields=("rejected",),
         bring=_PAIRS,
-        options=("preference.beta", *_ANSWERS),
+        options=(_BY_LENGTH, "preference.beta", *_ANSWERS),
         defaults=(
             *_rates(1e-5, 8e-6, "Hong et al. 2024"),
             _PREFERENCE_BATCH,
@@ -520,7 +549,7 @@ _DECLARED = (
         supervision="text",
         fields=("text",),
         bring="Bring plain text, in a text column.",
-        options=("training.packing",),
+        options=_TEXTS,
         defaults=(
             Default(
                 values={"training.packing": True},
@@ -557,7 +586,9 @@ _DECLARED = (
         fields=("rejected",),
         bring=_PAIRS,
         talks=False,
-        options=("preference.center_rewards_coefficient", *_ANSWERS),
+        options=(
+            _OFFLOAD, _BY_LENGTH, "preference.center_rewards_coefficient", *_ANSWERS,
+        ),
         defaults=(
             *_rates(1e-4, 1e-5, "TRL's RewardConfig: 1e-4, and a tenth of it in full"),
             _batch(32, "as for preferences: 32 pairs a step"),
@@ -603,6 +634,7 @@ _DECLARED = (
             ),
             *_rates(5e-6, 1e-6, "TRL's RLOOConfig, times five with LoRA"),
             _GROUPS_BATCH,
+            *_CLIPS,
             _ANSWER_LENGTHS,
             _tiny(1e-3, 32, max_steps=24),
             _TINY_FULL_PREFERENCE,
@@ -646,6 +678,7 @@ _DECLARED = (
         generates=True,
         options=(
             "distill.teacher", "distill.lmbda", "distill.beta", "distill.temperature",
+            "distill.teacher_four_bit",
             "rl.max_completion_tokens", *_ANSWERS,
         ),
         defaults=(
@@ -728,6 +761,6 @@ def defaults_for(
 
     declared = STAGES[stage].defaults
     chosen = method or held("").get(METHOD, "lora")
-    values = {METHOD: chosen} | held(chosen, algorithm or held(chosen).get("rl.algorithm", ""))
-    said = {METHOD: method, "rl.algorithm": algorithm}
+    values = {METHOD: chosen} | held(chosen, algorithm or held(chosen).get(ALGORITHM, ""))
+    said = {METHOD: method, ALGORITHM: algorithm}
     return {path: value for path, value in values.items() if said.get(path) is None}

@@ -5,13 +5,14 @@ Read `_train` from top to bottom: rows, model, measurement, training, saving, me
 
 from __future__ import annotations
 
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, suppress
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from workers.cuda_check import check_device
 from workers.engines import EngineModule, Loaded, load_engine
 from workers.host import Host
 from workers.protocol import wire
@@ -35,7 +36,8 @@ def run(host: Host) -> None:
     """Runs a training job from its folder's job.json to its ending event."""
     task = host.job.task
     assert isinstance(task, Train)
-    engine = load_engine(task.recipe.model.engine)  # before transformers and trl are imported
+    # Before transformers and trl are imported.
+    engine = load_engine(task.recipe.model.engine, Path(host.job.home))
     with ExitStack() as closing:
         _train(task.recipe, host, engine, closing)
 
@@ -43,13 +45,15 @@ def run(host: Host) -> None:
 def _train(recipe: Recipe, host: Host, engine: EngineModule, closing: ExitStack) -> None:
     from transformers import set_seed
 
-    from workers.fetch import locate_model
+    from workers.fetch import continued, locate_model
     from workers.folders import size_of
     from workers.train import checkpoints, context
     from workers.train.dataset import build_dataset
+    from workers.train.dry_run import measured_already
     from workers.train.encoding import presentable
     from workers.train.loss_check import build_checked
-    from workers.train.report import Report
+    from workers.train.optimizers import set_optimizer
+    from workers.train.report import AlreadyTrained, Report
 
     recipe = _with_own_template(recipe, host.folder)
     stage = _stage(recipe)
@@ -66,7 +70,10 @@ def _train(recipe: Recipe, host: Host, engine: EngineModule, closing: ExitStack)
     located = locate_model(
         recipe.model.base, Path(host.job.home), lambda text: host.emit(Phase(name=text))
     )
-    loaded = _load(recipe, engine, _to_load(recipe, host, located), host)
+    check_device(recipe, located.folder, lambda text: host.emit(Note(text=text, level="warning")))
+    if recipe.model.continue_adapter:
+        located = continued(located)
+    loaded = _load_begun(recipe, engine, _to_load(recipe, host, located), host)
     here = context.TrainingContext(
         recipe, host, loaded, located, rows.training, rows.held_out, closing
     )
@@ -78,16 +85,18 @@ def _train(recipe: Recipe, host: Host, engine: EngineModule, closing: ExitStack)
     host.emit(Phase(name="Preparing"))
     here.held_out = presentable(here, here.held_out)
     trainer = build_checked(here, stage)
+    set_optimizer(recipe, trainer)
     context.tell_coverage(here, trainer)
     report = Report(here, stage, trainer)
     trainer.add_callback(report)
 
     if host.started_before:
         host.emit(Resumed(step=resumed[1] if resumed else 0))
-    if resumed is None:
+    if resumed is None and not measured_already(here):
         report.measure("before")
         context.sample(here, trainer)
-    trainer.train(resume_from_checkpoint=str(resumed[0]) if resumed else None)
+    with suppress(AlreadyTrained):
+        trainer.train(resume_from_checkpoint=str(resumed[0]) if resumed else None)
 
     steps = trainer.state.global_step
     unfinished = steps < trainer.state.max_steps
@@ -95,6 +104,7 @@ def _train(recipe: Recipe, host: Host, engine: EngineModule, closing: ExitStack)
         detail = report.why_paused or f"Paused when asked, after step {steps}."
         host.emit(Paused(step=steps, detail=detail))
         return
+    report.settle()
     host.emit(Phase(name="Saving"))
     result = context.save(here, trainer)
     host.emit(Artifact(path=str(result), kind=result.name, bytes=size_of(result)))
@@ -107,8 +117,8 @@ def _train(recipe: Recipe, host: Host, engine: EngineModule, closing: ExitStack)
 
 
 def _to_load(recipe: Recipe, host: Host, located: Located) -> Located:
-    """What the weights are read from: for four bits a folder without adapters."""
-    if recipe.model.method != "qlora":
+    """What the weights are read from: for four bits, and for Unsloth, a folder without adapters."""
+    if recipe.model.method != "qlora" and recipe.model.engine != "unsloth":
         return located
     from workers.engines.merged import merged_base
 
@@ -130,6 +140,25 @@ def _with_own_template(recipe: Recipe, folder: Path) -> Recipe:
     return msgspec.structs.replace(
         recipe, model=msgspec.structs.replace(recipe.model, template=str(copy))
     )
+
+
+def _load_begun(recipe: Recipe, engine: EngineModule, located: Located, host: Host) -> Loaded:
+    """The model with its adapter on, which begins as it did when the run was first started."""
+    from workers.engines.starts import PARTS, START, keep_start, take_out
+
+    start = host.folder / START
+    if recipe.lora.init not in PARTS or recipe.model.method == "full":
+        return _load(recipe, engine, located, host)
+    if not start.is_dir():
+        loaded = _load(recipe, engine, located, host)
+        keep_start(loaded.model, start)
+        return loaded
+    plain = msgspec.structs.replace(
+        recipe, lora=msgspec.structs.replace(recipe.lora, init="default")
+    )
+    loaded = _load(plain, engine, located, host)
+    take_out(loaded.model, start)
+    return loaded
 
 
 def _load(recipe: Recipe, engine: EngineModule, located: Located, host: Host) -> Loaded:

@@ -9,11 +9,10 @@ here they get the recipe's rewards, as reward functions, and what they sampled i
 from __future__ import annotations
 
 import copy
-import importlib.util
 import math
 import time
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from statistics import fmean
 from typing import Any, NamedTuple
 
@@ -26,8 +25,9 @@ from workers.data.reader import Row
 from workers.data.tokenize.chat_template import render
 from workers.data.tokenize.completion import completion_text, cut_while_thinking
 from workers.evaluate import Measured, turn_ends
+from workers.memory import at_once, in_parts
+from workers.protocol.events import Note
 from workers.protocol.recipe import RL
-from workers.protocol.refusal import Refusal
 from workers.protocol.rollouts import Group, Rollouts
 from workers.rewards import Rewards, Sample, Scored, equal_share
 from workers.train.chunked import deferred_logits
@@ -37,6 +37,7 @@ from workers.train.context import (
     common_arguments,
     drop_reference_copy,
 )
+from workers.train.fast_generation import tell_failure, vllm_arguments
 from workers.train.loss_check import TOKENS, Compared, own_log_probabilities
 from workers.train.reward_eval import evaluate_rewards
 from workers.train.rollouts import SHOWN_PROMPTS, fitting_prompts, sampling, save_rollouts
@@ -45,8 +46,11 @@ from workers.train.rollouts import SHOWN_PROMPTS, fitting_prompts, sampling, sav
 def build_trainer(context: TrainingContext) -> Trainer:
     """TRL's trainer for the algorithm, with the recipe's rewards and a reference where needed."""
     options = context.recipe.rl
+    for text in warnings(options, context.batches.effective):
+        context.host.emit(Note(text=text, level="warning"))
     rewards = context.open_rewards()
-    rows = [row for row, _ in fitting_prompts(context)]
+    prompts = fitting_prompts(context)
+    rows = [row for row, _ in prompts]
     functions = RewardFunctions(rewards, rows, context.loaded.tokenizer, options)
     columns = {
         "prompt": [_prompt_text(row, context.loaded.tokenizer) for row in rows],
@@ -55,14 +59,28 @@ def build_trainer(context: TrainingContext) -> Trainer:
     full = context.recipe.model.method == "full"
     reference = copy.deepcopy(context.loaded.model) if full and options.kl_coefficient else None
     kind = LoggedRLOOTrainer if options.algorithm == "rloo" else LoggedGRPOTrainer
-    trainer = kind(
-        context,
-        functions,
-        model=context.loaded.model,
-        args=_arguments(context, rewards),
-        train_dataset=Dataset.from_dict(columns),
-        processing_class=context.loaded.tokenizer,
-    )
+    ends = sorted(turn_ends(context.loaded.model, context.loaded.tokenizer))
+    plainly = {"use_vllm": False, "generation_kwargs": {"eos_token_id": ends}}
+
+    def build(generation: dict[str, Any]) -> Trainer:
+        return kind(
+            context,
+            functions,
+            model=context.loaded.model,
+            args=_arguments(context, rewards, generation),
+            train_dataset=Dataset.from_dict(columns),
+            processing_class=context.loaded.tokenizer,
+        )
+
+    trainer: Any
+    faster = vllm_arguments(context, [ids for _, ids in prompts], ends)
+    try:
+        trainer = build(faster or plainly)
+    except Exception as fault:
+        if not faster:
+            raise
+        tell_failure(context, fault)
+        trainer = build(plainly)
     if reference is not None:
         # TRL loads the base by its name; where adapters were merged into it, that is another model.
         trainer.ref_model = trainer.accelerator.prepare_model(
@@ -71,6 +89,26 @@ def build_trainer(context: TrainingContext) -> Trainer:
     trainer.chunked = context.loss != "plain"
     drop_reference_copy(context)
     return trainer
+
+
+FEW_GROUPS = 4
+
+
+def warnings(options: RL, completions: int) -> Iterator[str]:
+    """What the recipe allows and hardly anyone wants, with so many completions to each step."""
+    groups = completions // options.group_size
+    if groups < FEW_GROUPS:
+        asked = "one question" if groups == 1 else f"{groups} questions"
+        yield (
+            f"Each step learns from the answers to {asked} alone, which makes it very noisy. Raise "
+            f"training.effective_batch_size to {FEW_GROUPS * options.group_size} or more: "
+            f"{FEW_GROUPS} groups of {options.group_size} answers."
+        )
+    if options.algorithm == "rloo" and options.scale_rewards == "group":
+        yield (
+            "rl.scale_rewards = 'group' changes nothing in rloo, which divides advantages by the "
+            "batch's standard deviation or by nothing: they are divided by nothing."
+        )
 
 
 def compare(context: TrainingContext, trainer: Trainer) -> Compared:
@@ -96,51 +134,40 @@ def measure(context: TrainingContext, trainer: Trainer) -> Measured:
     )
 
 
-def _arguments(context: TrainingContext, rewards: Rewards) -> Any:
+def _arguments(context: TrainingContext, rewards: Rewards, generation: dict[str, Any]) -> Any:
     options = context.recipe.rl
     shared = common_arguments(context) | NO_ROUTER_LOSS
-    shared |= {
+    shared |= objective(options) | {
         "num_generations": options.group_size,
         "max_completion_length": options.max_completion_tokens,
         "temperature": options.temperature,
         "top_p": options.top_p,
-        "beta": options.kl_coefficient,
-        "epsilon": options.clip_epsilon,
-        "epsilon_high": options.clip_epsilon_high or options.clip_epsilon,
-        "num_iterations": options.num_iterations,
-        "mask_truncated_completions": options.mask_truncated_completions,
         "reward_weights": list(rewards.weights),
-        "use_vllm": _use_vllm(context),
     }
-    ends = sorted(turn_ends(context.loaded.model, context.loaded.tokenizer))
-    shared["generation_kwargs"] = {"eos_token_id": ends}
-    if shared["use_vllm"]:
-        shared |= {"vllm_mode": "colocate", "generation_kwargs": {"stop_token_ids": ends}}
+    shared |= generation
     if shared["save_strategy"] == "steps":
         # Between two batches of completions: resuming inside one would sample it again.
         window = options.num_iterations
         shared["save_steps"] = -(-shared["save_steps"] // window) * window
+    return (RLOOConfig if options.algorithm == "rloo" else GRPOConfig)(**shared)
+
+
+def objective(options: RL) -> dict[str, Any]:
+    """What TRL's configuration calls the algorithm's parts."""
+    shared = {
+        "beta": options.kl_coefficient,
+        "epsilon": options.clip_epsilon,
+        "epsilon_high": options.upper_clip,
+        "num_iterations": options.num_iterations,
+        "mask_truncated_completions": options.mask_truncated_completions,
+    }
     if options.algorithm == "rloo":
-        return RLOOConfig(**shared, normalize_advantages=options.scale_rewards == "batch")
-    return GRPOConfig(
-        **shared,
-        loss_type=options.algorithm,
-        scale_rewards=options.scale_rewards,
-        importance_sampling_level="sequence" if options.algorithm == "luspo" else "token",
-    )
-
-
-def _use_vllm(context: TrainingContext) -> bool:
-    """Whether completions are sampled by vLLM within this process."""
-    wish = context.recipe.rl.fast_generation
-    there = importlib.util.find_spec("vllm") is not None and context.loaded.device == "cuda"
-    if wish == "vllm" and not there:
-        raise Refusal(
-            "vLLM cannot sample here.",
-            "It is not installed, or this computer has no NVIDIA GPU.",
-            "Install vllm into the worker's environment, or set rl.fast_generation = 'auto'.",
-        )
-    return there and wish != "transformers"
+        return shared | {"normalize_advantages": options.scale_rewards == "batch"}
+    return shared | {
+        "loss_type": options.algorithm.replace("gspo", "grpo"),
+        "scale_rewards": options.scale_rewards,
+        "importance_sampling_level": "sequence" if options.by_answer else "token",
+    }
 
 
 class ScoredBatch(NamedTuple):
@@ -266,18 +293,60 @@ class Logged:
         self._functions = functions
         self._seconds: dict[str, list[float]] = defaultdict(list)
         self._ends = turn_ends(context.loaded.model, context.loaded.tokenizer)
+        self._sampled = 0
+        """How many completions at once fitted last; 0 before the first."""
 
-    def _generate_single_turn(self, *args: Any, **kwargs: Any) -> Any:
-        """Completions up to the first token that ends them; GRPO's come with log-probabilities."""
-        made = super()._generate_single_turn(*args, **kwargs)  # type: ignore[misc]
-        ids, *others = made if isinstance(made, tuple) else (made,)
+    def _generate_single_turn(self, prompts: list[list[int]], *args: Any, **kwargs: Any) -> Any:
+        """Completions up to the first token that ends them, sampled as many at once as fit; GRPO's
+        come with log-probabilities, which are none where Transformers samples."""
+        sample = super()._generate_single_turn  # type: ignore[misc]
         named: Any = self._context.loaded.tokenizer.eos_token_id
+        if self.use_vllm:  # type: ignore[attr-defined]
+            ids, *others = sample(prompts, *args, **kwargs)
+            return [ended(one, self._ends, named) for one in ids], *others
+        paired = False
+
+        def part(begin: int, end: int) -> list[list[int]]:
+            nonlocal paired
+            made = sample(prompts[begin:end], *args, **kwargs)
+            paired = isinstance(made, tuple)
+            return made[0] if paired else made
+
+        ids, self._sampled = in_parts(part, len(prompts), self._at_once(prompts))
         ids = [ended(one, self._ends, named) for one in ids]
-        return (ids, *others) if others else ids
+        return (ids, None) if paired else ids
+
+    def _at_once(self, prompts: list[list[int]]) -> int:
+        """How many completions are sampled together; never more than fitted before."""
+        loaded = self._context.loaded
+        longest = self._context.recipe.rl.max_completion_tokens
+        most = min(len(prompts), self._sampled or len(prompts))
+        return at_once(loaded.model, loaded.device, max(map(len, prompts)), longest, most)
 
     def _get_per_token_logps_and_entropies(self, model: Any, *args: Any, **kwargs: Any) -> Any:
         with deferred_logits([model] if self.chunked else []):
             return super()._get_per_token_logps_and_entropies(model, *args, **kwargs)  # type: ignore[misc]
+
+    def longest_inputs(self, micro: int) -> dict[str, torch.Tensor]:
+        """What the loss is computed from, of the longest prompts and completions: random ones."""
+        this: Any = self
+        texts = sorted(this.train_dataset["prompt"], key=len)[-micro:]
+        texts = [texts[at % len(texts)] for at in range(micro)]
+        prompts = this.processing_class(
+            texts, add_special_tokens=False, padding=True, padding_side="left", return_tensors="pt"
+        )
+        shape = micro, self._context.recipe.rl.max_completion_tokens
+        zeros = torch.zeros(shape)
+        return {
+            "prompt_ids": prompts["input_ids"],
+            "prompt_mask": prompts["attention_mask"],
+            "completion_ids": torch.randint(len(this.processing_class), shape),
+            "completion_mask": torch.ones(shape, dtype=torch.long),
+            "advantages": torch.ones(micro),
+            "ref_per_token_logps": zeros,
+            "old_logps": zeros[:, 0],
+            "num_items_in_batch": torch.tensor(zeros.numel()),
+        }
 
     def training_step(self, *args: Any, **kwargs: Any) -> torch.Tensor:
         began = time.perf_counter()

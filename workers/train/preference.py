@@ -11,6 +11,7 @@ single completions labelled desirable or undesirable.
 from __future__ import annotations
 
 import copy
+from collections.abc import Iterator
 from typing import Any
 
 from datasets import Dataset
@@ -60,6 +61,7 @@ def build_trainer(context: TrainingContext) -> Trainer:
     spec = spec_of(stage)
     make = _labelled_dataset if spec.supervision == "labels" else pairs
     held_out = make(context, context.held_out, held_out=True)
+    rows = make(context, context.training)  # by whose lengths the steps are divided
     if spec.reference and context.recipe.model.method == "full":
         options_of_model = {"ref_model": copy.deepcopy(context.loaded.model)}
     else:
@@ -72,7 +74,7 @@ def build_trainer(context: TrainingContext) -> Trainer:
             max_length=context.recipe.training.max_length,
             **options,
         ),
-        train_dataset=make(context, context.training),
+        train_dataset=rows,
         eval_dataset=held_out if len(held_out) else None,
         processing_class=context.loaded.tokenizer,
         **options_of_model,
@@ -165,7 +167,15 @@ def pairs(context: TrainingContext, rows: Rows, *, held_out: bool = False) -> Da
         "chosen_ids": [chosen.completion_ids for chosen, _ in found.kept],
         "rejected_ids": [rejected.completion_ids for _, rejected in found.kept],
     }
+    if context.recipe.training.group_by_length:
+        columns["length"] = [max(map(len, sides)) for sides in _whole(columns)]
     return Dataset.from_dict(columns)
+
+
+def _whole(columns: dict[str, Any]) -> Iterator[tuple[list[int], list[int]]]:
+    """Both conversations of every pair."""
+    for prompt, chosen, rejected in zip(*columns.values(), strict=True):
+        yield prompt + chosen, prompt + rejected
 
 
 def _labelled_dataset(context: TrainingContext, rows: Rows, *, held_out: bool = False) -> Dataset:

@@ -1,12 +1,14 @@
 """The recipe: everything that can be asked of a training run, as a TOML file and as a type.
 
-Declared once: `sections` and `objectives` hold the tables, `schema` the whole, `checks` what cannot
-go together, `reading` the file, `former` the names that keys had. Reading refuses an unknown key, a
-wrong type and an impossible combination, naming the key's path and what to write instead.
+Declared once: `sections`, `source`, `lora` and `objectives` hold the tables, `schema` the whole,
+`checks` and `method_checks` what cannot go together, `reading` the file, `former` the names that
+keys had. Reading refuses an unknown key, a wrong type and an impossible combination, naming the
+key's path and what to write instead.
 """
 
 from workers.protocol.recipe.checks import check_recipe
 from workers.protocol.recipe.former import present_path, with_present_keys
+from workers.protocol.recipe.lora import Lora
 from workers.protocol.recipe.objectives import RL, Distill, Preference
 from workers.protocol.recipe.reading import (
     RootOf,
@@ -23,27 +25,26 @@ from workers.protocol.recipe.reading import (
 )
 from workers.protocol.recipe.schema import Recipe, sections
 from workers.protocol.recipe.sections import (
-    Column,
-    Documents,
+    Attention,
     Effort,
     Engine,
     Evaluation,
     Gate,
-    Lora,
     Method,
     Model,
     Reasoning,
     Section,
-    Source,
     Template,
     Thinking,
     TooLong,
     Training,
 )
+from workers.protocol.recipe.source import Column, Documents, Source
 from workers.protocol.stages import Stage
 
 __all__ = [
     "RL",
+    "Attention",
     "Column",
     "Distill",
     "Documents",

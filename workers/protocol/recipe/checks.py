@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from workers.protocol.batches import effective_batch
+from workers.protocol.engines import UNSLOTH_STAGES, may_sample_with_vllm
+from workers.protocol.recipe.method_checks import METHOD_RULES, Problem
 from workers.protocol.recipe.schema import Recipe
 from workers.protocol.refusal import Refusal
 from workers.protocol.rewards import RewardModel
-from workers.protocol.stages import spec_of
+from workers.protocol.stages import applies, spec_of
 from workers.protocol.templates import REMEDY, template_fault
-
-Problem = tuple[str, str, str]
-"""What cannot be, the cause, and what to write instead."""
 
 
 def check_recipe(recipe: Recipe, where: str = "the recipe") -> None:
@@ -56,6 +55,39 @@ def _four_bits(recipe: Recipe) -> Iterator[Problem]:
         )
 
 
+def _unsloth(recipe: Recipe) -> Iterator[Problem]:
+    if recipe.model.engine != "unsloth":
+        return
+    if recipe.stage not in UNSLOTH_STAGES:
+        yield (
+            f"model.engine = 'unsloth' for stage '{recipe.stage}'.",
+            f"Unsloth speeds up {', '.join(UNSLOTH_STAGES)}; in other stages its changes to "
+            "Transformers would reach models that it was not made for.",
+            "Set model.engine = 'auto'.",
+        )
+    if recipe.model.method == "dora":
+        yield (
+            "model.method = 'dora' with model.engine = 'unsloth'.",
+            "Unsloth has no kernels for DoRA.",
+            "Set model.engine = 'transformers', or model.method = 'lora'.",
+        )
+
+
+def _vllm(recipe: Recipe) -> Iterator[Problem]:
+    if recipe.rl.fast_generation == "vllm" and not may_sample_with_vllm(recipe):
+        qlora = recipe.model.method == "qlora"
+        yield (
+            "rl.fast_generation = 'vllm' "
+            + ("with model.method = 'qlora'." if qlora else f"for stage '{recipe.stage}'."),
+            "vLLM is given the trained weights after each step, merged, and four-bit weights would "
+            "be rounded again each time."
+            if qlora
+            else "It samples groups of answers alone.",
+            "Set rl.fast_generation = 'transformers'"
+            + (", or model.method = 'lora'." if qlora else "."),
+        )
+
+
 def _experts(recipe: Recipe) -> Iterator[Problem]:
     if recipe.lora.experts == "on" and recipe.model.engine == "unsloth":
         yield (
@@ -65,12 +97,24 @@ def _experts(recipe: Recipe) -> Iterator[Problem]:
         )
 
 
+SMOOTHED = {
+    "robust": ("Robust DPO corrects for a share of pairs that are the wrong way round.", 0.1),
+    "exo_pair": (
+        "EXO takes the logarithm of the share of pairs that are the wrong way round.",
+        1e-3,
+    ),
+}
+"""Why a loss needs preference.label_smoothing above 0, and a usual value."""
+
+
 def _preference(recipe: Recipe) -> Iterator[Problem]:
-    if recipe.preference.loss == "robust" and recipe.preference.label_smoothing == 0:
+    loss, smoothing = recipe.preference.loss, recipe.preference.label_smoothing
+    if loss in SMOOTHED and smoothing == 0 and applies("preference.loss", recipe.stage):
+        cause, usual = SMOOTHED[loss]
         yield (
-            "preference.loss = 'robust' with preference.label_smoothing = 0.",
-            "Robust DPO corrects for a share of pairs that are the wrong way round.",
-            "Set preference.label_smoothing to that share, for example 0.1.",
+            f"preference.loss = '{loss}' with preference.label_smoothing = 0.",
+            cause,
+            f"Set preference.label_smoothing to that share, for example {usual}.",
         )
 
 
@@ -185,6 +229,6 @@ def _teacher(recipe: Recipe) -> Iterator[Problem]:
 
 
 RULES = (
-    _whole, _template, _four_bits, _experts, _preference, _batches, _masked_thinking, _reward_model,
-    _reinforced, _teacher,
+    _whole, _template, _four_bits, _unsloth, _vllm, _experts, _preference, _batches,
+    _masked_thinking, _reward_model, _reinforced, _teacher, *METHOD_RULES,
 )  # fmt: skip

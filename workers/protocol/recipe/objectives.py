@@ -82,17 +82,32 @@ class Preference(Section, frozen=True):
     ] = 0.0
 
 
+CISPO_CLIP = 5.0
+"""Largest importance ratio in cispo (ScaleRL, Khatri et al. 2025; TRL's GRPOConfig)."""
+
+
 class RL(Section, frozen=True):
     """How the policy is improved from its own samples."""
 
     algorithm: Annotated[
         Literal[
-            "grpo", "dapo", "dr_grpo", "bnpo", "cispo", "sapo", "luspo", "vespo", "rloo", "ppo"
+            "grpo",
+            "dapo",
+            "dr_grpo",
+            "bnpo",
+            "gspo",
+            "cispo",
+            "sapo",
+            "luspo",
+            "vespo",
+            "rloo",
+            "ppo",
         ],
         option(
             "Algorithm",
-            "How advantages become a loss; grpo is the usual one, rloo uses leave-one-out means, "
-            "ppo learns a value model beside the policy (stage rlhf alone).",
+            "How advantages become a loss; grpo is the usual one, gspo clips whole answers instead "
+            "of tokens, rloo uses leave-one-out means, ppo learns a value model beside the policy "
+            "(stage rlhf alone).",
         ),
     ] = "grpo"
     group_size: Annotated[
@@ -118,7 +133,8 @@ class RL(Section, frozen=True):
         float,
         option(
             "Upper clip range",
-            "DAPO's clip-higher, 0.28 is usual; 0 takes the clip range.",
+            "DAPO's clip-higher, 0.28 is usual; 0 takes the clip range. In cispo it is the largest "
+            "ratio itself, and 0 takes 5.",
             ge=0,
             lt=10,
             advanced=True,
@@ -129,7 +145,7 @@ class RL(Section, frozen=True):
         option(
             "Advantage scaling",
             "What advantages are divided by: the group's or the batch's standard deviation, or "
-            "nothing (Dr. GRPO).",
+            "nothing (Dr. GRPO); rloo knows batch and none.",
             advanced=True,
             formerly="advantage_scaling",
         ),
@@ -207,6 +223,18 @@ class RL(Section, frozen=True):
         option("Pause by itself", "Pause when the health coach raises an alarm.", advanced=True),
     ] = "never"
 
+    @property
+    def upper_clip(self) -> float:
+        """Where ratios are clipped from above: a distance from 1; in cispo the ratio itself."""
+        return self.clip_epsilon_high or (
+            CISPO_CLIP if self.algorithm == "cispo" else self.clip_epsilon
+        )
+
+    @property
+    def by_answer(self) -> bool:
+        """Whether importance ratios are of whole answers instead of single tokens."""
+        return self.algorithm in ("gspo", "luspo")
+
 
 class Distill(Section, frozen=True):
     """How a smaller model learns from a larger one's probabilities."""
@@ -245,3 +273,12 @@ class Distill(Section, frozen=True):
         float,
         option("Temperature", "How freely own answers are sampled.", gt=0, le=5, advanced=True),
     ] = 0.9
+    teacher_four_bit: Annotated[
+        bool,
+        option(
+            "Teacher in four bits",
+            "The teacher then takes a quarter of the memory and is a little less exact; so it is "
+            "always with method qlora.",
+            advanced=True,
+        ),
+    ] = False

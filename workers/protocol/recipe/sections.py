@@ -1,4 +1,4 @@
-"""The tables of a recipe that every stage looks at: model, adapter, data, training, evaluation."""
+"""The tables of a recipe that every stage looks at: model, training, evaluation."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 import msgspec
 
+from workers.protocol.cards import Device
 from workers.protocol.options import option
 
 Template = str
@@ -20,6 +21,13 @@ Reasoning = Literal["learn", "read", "drop"]
 Engine = Literal["auto", "transformers", "unsloth"]
 TooLong = Literal["drop", "cut"]
 """What becomes of a row whose answer does not fit into training.max_length tokens."""
+
+Optimizer = Literal["auto", "adamw_torch_fused", "adamw_8bit", "paged_adamw_8bit", "muon"]
+Attention = Literal[
+    "auto", "sdpa", "eager", "flex_attention", "flash_attention_2", "flash_attention_3",
+    "kernels-community/flash-attn2",
+]  # fmt: skip
+"""As Transformers names its implementations."""
 
 
 class Section(msgspec.Struct, kw_only=True, frozen=True, forbid_unknown_fields=True):
@@ -71,119 +79,15 @@ class Model(Section, frozen=True):
         Engine,
         option("Engine", "Which library loads and speeds up the model.", advanced=True),
     ] = "auto"
-
-
-class Lora(Section, frozen=True):
-    rank: Annotated[
-        int, option("LoRA rank", "Size of the adapter; 8 to 64 is usual.", ge=1, le=1024)
-    ] = 16
-    alpha: Annotated[
-        int,
-        option("LoRA alpha", "Scale of the adapter; once or twice the rank is usual.", ge=1),
-    ] = 32
-    dropout: Annotated[
-        float,
-        option("LoRA dropout", "Share of adapter inputs dropped.", ge=0, lt=1, advanced=True),
-    ] = 0.0
-    targets: Annotated[
-        str,
+    continue_adapter: Annotated[
+        bool,
         option(
-            "Target modules",
-            "Layers that get an adapter: all-linear (of the language model), all-linear+vision "
-            "(towers too), or names separated by commas.",
+            "Continue the adapter",
+            "Trains the adapter of the run that is the base further, as it is, instead of a second "
+            "one on top of it.",
             advanced=True,
         ),
-    ] = "all-linear"
-    experts: Annotated[
-        Literal["auto", "on", "off"],
-        option(
-            "Experts",
-            "Whether a mixture's experts get an adapter; auto gives them one with all-linear.",
-            advanced=True,
-        ),
-    ] = "auto"
-
-
-Column = Literal[
-    "messages",
-    "prompt",
-    "completion",
-    "chosen",
-    "rejected",
-    "answer",
-    "label",
-    "text",
-    "system",
-    "tools",
-    "history",
-    "segments",
-    "reasoning",
-]
-"""What a column of a dataset can be to us."""
-
-
-Documents = Literal["auto", "blank_lines", "endoftext", "lines", "file"]
-"""Where a text file's documents end."""
-
-
-class Source(Section, frozen=True):
-    source: Annotated[
-        str,
-        option(
-            "Dataset",
-            "builtin:NAME, a file or folder (JSON lines, JSON, CSV, Parquet, Arrow or text, also "
-            ".gz and .zst), or org/name[:split] on the hub.",
-        ),
-    ]
-    weight: Annotated[
-        float,
-        option("Weight", "Share of this dataset in a mixture, against the others.", gt=0),
-    ] = 1.0
-    limit: Annotated[
-        int,
-        option(
-            "Rows at most",
-            "Takes so many rows of this dataset, spread over it by hash; 0 takes all.",
-            unit="rows",
-            ge=0,
-            advanced=True,
-        ),
-    ] = 0
-    licence: Annotated[
-        str,
-        option(
-            "Licence",
-            "The dataset's licence, as SPDX writes it; empty looks for it in the catalogue and on "
-            "the dataset's card.",
-            advanced=True,
-        ),
-    ] = ""
-    mapping: Annotated[
-        dict[str, Column],
-        option(
-            "Columns",
-            "Their columns to ours (messages, prompt, completion, chosen, rejected, answer, label, "
-            "text, system, tools, history, segments, reasoning), instead of detection.",
-            advanced=True,
-        ),
-    ] = {}
-    documents: Annotated[
-        Documents,
-        option(
-            "Documents",
-            "Where a text file's documents end: blank_lines, endoftext (<|endoftext|>), lines, "
-            "or file for all of it as one; auto goes by the file.",
-            advanced=True,
-        ),
-    ] = "auto"
-    bad_rows: Annotated[
-        Literal["refuse", "skip"],
-        option(
-            "Bad rows",
-            "refuse stops at rows that cannot be used; skip leaves them out and lists them.",
-            advanced=True,
-        ),
-    ] = "refuse"
+    ] = False
 
 
 class Training(Section, frozen=True):
@@ -301,6 +205,15 @@ class Training(Section, frozen=True):
             "Precision", "Number format; auto takes bf16 where the device has it.", advanced=True
         ),
     ] = "auto"
+    device: Annotated[
+        Device,
+        option(
+            "Device",
+            "auto computes on the GPU where there is one; cpu leaves it alone.",
+            advanced=True,
+            on_resume=True,
+        ),
+    ] = "auto"
     gradient_checkpointing: Annotated[
         bool | Literal["auto"],
         option(
@@ -343,6 +256,102 @@ class Training(Section, frozen=True):
             on_resume=True,
         ),
     ] = 50
+    save_total_limit: Annotated[
+        int,
+        option(
+            "Checkpoints kept",
+            "The newest so many are kept, older ones are removed.",
+            ge=1,
+            le=1000,
+            advanced=True,
+            on_resume=True,
+        ),
+    ] = 2
+    optimizer: Annotated[
+        Optimizer,
+        option(
+            "Optimizer",
+            "adamw_8bit keeps its state in a quarter of the memory, paged_adamw_8bit also moves it "
+            "to RAM when the GPU is full; muon turns matrices to orthogonal steps. auto is AdamW.",
+            advanced=True,
+        ),
+    ] = "auto"
+    embedding_learning_rate: Annotated[
+        float,
+        option(
+            "Embedding learning rate",
+            "Of embeddings and the output layer where they are trained whole; a tenth of the "
+            "learning rate is usual, 0 takes the same.",
+            ge=0,
+            lt=1,
+            advanced=True,
+        ),
+    ] = 0.0
+    neftune_noise_alpha: Annotated[
+        float,
+        option(
+            "Embedding noise",
+            "Noise on the embeddings against learning by heart (NEFTune); 5 is usual, 0 is off.",
+            ge=0,
+            le=100,
+            advanced=True,
+        ),
+    ] = 0.0
+    packing_strategy: Annotated[
+        Literal["bfd", "bfd_split", "wrapped"],
+        option(
+            "Packing strategy",
+            "bfd fills rows with whole examples, bfd_split splits those that are longer, wrapped "
+            "cuts one endless text, in which examples see each other.",
+            advanced=True,
+        ),
+    ] = "bfd"
+    group_by_length: Annotated[
+        bool,
+        option(
+            "Group by length",
+            "Batches of examples of like length: less padding, in a less random order.",
+            advanced=True,
+        ),
+    ] = False
+    attention: Annotated[
+        Attention,
+        option(
+            "Attention",
+            "How attention is computed; auto is the model's own choice, usually sdpa. Flash "
+            "attention needs its package and a GPU.",
+            advanced=True,
+            on_resume=True,
+        ),
+    ] = "auto"
+    activation_offloading: Annotated[
+        bool,
+        option(
+            "Activation offloading",
+            "Keeps what the backward pass needs in RAM instead of on the GPU, for some time.",
+            advanced=True,
+            on_resume=True,
+        ),
+    ] = False
+    torch_compile: Annotated[
+        bool,
+        option(
+            "Compile the model",
+            "PyTorch's compiler: some minutes at the start, then faster steps on a GPU.",
+            advanced=True,
+            on_resume=True,
+        ),
+    ] = False
+    liger_kernel: Annotated[
+        Literal["auto", "on", "off"],
+        option(
+            "Liger kernels",
+            "Fused losses that never hold all logits; auto takes them where they are installed "
+            "and agree with the model's own loss.",
+            advanced=True,
+            on_resume=True,
+        ),
+    ] = "auto"
 
 
 class Gate(Section, frozen=True):
@@ -408,5 +417,25 @@ class Evaluation(Section, frozen=True):
             formerly="max_answer_tokens",
         ),
     ] = 256
+    early_stopping_patience: Annotated[
+        int,
+        option(
+            "Stop early after",
+            "So many measurements during training without a gain end it; 0 trains to the end.",
+            unit="measurements",
+            ge=0,
+            advanced=True,
+            on_resume=True,
+        ),
+    ] = 0
+    keep_best: Annotated[
+        bool,
+        option(
+            "Keep the best",
+            "The result is the model as it was when the held-out measure was best, not the last.",
+            advanced=True,
+            on_resume=True,
+        ),
+    ] = False
     gate: Gate | None = None
     """Decides whether the next stage of a pipeline starts; without one it always does."""

@@ -1,0 +1,182 @@
+"""The arithmetic of memory: what must hold of it whatever its constants are."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from workers.estimate import (
+    GIB,
+    Geometry,
+    estimate,
+    known_geometry,
+    largest_micro,
+    largest_rank,
+    longest_sequence,
+    plan,
+)
+from workers.estimate.weights import adapter_weights, weight_bytes
+from workers.protocol.recipe import Recipe, parse_recipe
+
+HOW: dict[str, Any] = {"micro": 2, "longest": 1024, "checkpointing": True}
+
+REWARDS = {"grpo": 'kind = "math_answer"', "rlhf": 'kind = "reward_model"\nmodel = "run:judged"'}
+
+
+def geometry(model: str = "Qwen/Qwen3-4B") -> Geometry:
+    found = known_geometry(model)
+    assert found is not None
+    return found
+
+
+def recipe(stage: str = "sft", base: str = "Qwen/Qwen3-4B", **settings: Any) -> Recipe:
+    """A recipe of a stage, with settings by key path, `.` written as two underscores."""
+    tables: dict[str, list[str]] = {"model": [f'base = "{base}"']}
+    for path, value in settings.items():
+        table, _, key = path.partition("__")
+        shown = f'"{value}"' if isinstance(value, str) else str(value).lower()
+        tables.setdefault(table, []).append(f"{key} = {shown}")
+    lines = [f'name = "a"\nstage = "{stage}"']
+    lines += [f"[{table}]\n" + "\n".join(keys) for table, keys in tables.items()]
+    lines.append('[[data]]\nsource = "somebody/rows"')
+    if stage in REWARDS:
+        lines.append(f"[[rewards]]\n{REWARDS[stage]}")
+    if stage == "distill":
+        lines.append('[distill]\nteacher = "Qwen/Qwen3-8B"')
+    return parse_recipe("\n".join(lines))
+
+
+def test_8b_lies_in_four_bits_within_its_budget() -> None:
+    """NF4 with nested scales, embeddings and norms in 16 bits: bitsandbytes gives 5.7 GB."""
+    assert weight_bytes(geometry("Qwen/Qwen3-8B"), "qlora") < 5.8 * GIB
+    assert weight_bytes(geometry("Qwen/Qwen3-8B"), "lora") == 2 * 8_190_735_360
+
+
+def test_an_adapter_has_as_many_weights_as_peft_makes() -> None:
+    """PEFT 0.21 on Qwen3-4B, rank 16, all linear layers: 33,030,144."""
+    assert adapter_weights(geometry(), recipe()) == 33_030_144
+
+
+def test_parts_make_the_total_and_lie_within_the_band() -> None:
+    found = estimate(recipe(), geometry(), **HOW)
+    assert found.total == sum(found.parts.values())
+    assert found.low < found.total < found.high
+    assert found.counted < found.total
+    assert {"weights", "adapter", "gradients", "optimizer", "activations"} <= set(found.parts)
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"micro": 4},
+        {"longest": 4096},
+        {"checkpointing": False},
+    ],
+)
+def test_more_work_at_once_takes_more_memory(more: dict[str, Any]) -> None:
+    assert (
+        estimate(recipe(), geometry(), **HOW).total
+        < estimate(recipe(), geometry(), **HOW | more).total
+    )
+
+
+@pytest.mark.parametrize("stage", ["dpo", "reward"])
+def test_pairs_are_two_rows(stage: str) -> None:
+    pairs = estimate(recipe(stage), geometry(), **HOW)
+    rows = estimate(recipe(), geometry(), **HOW | {"micro": 4})
+    assert pairs.parts["activations"] == rows.parts["activations"]
+
+
+def test_methods_are_ordered_by_their_hunger() -> None:
+    taken = [
+        estimate(recipe(model__method=method), geometry(), **HOW).total
+        for method in ("qlora", "lora", "dora", "full")
+    ]
+    assert taken == sorted(taken)
+
+
+def test_a_reference_is_held_where_all_weights_are_trained_alone() -> None:
+    full = estimate(recipe("dpo", model__method="full"), geometry(), **HOW)
+    assert full.parts["reference"] == full.parts["weights"]
+    assert "reference" not in estimate(recipe("dpo"), geometry(), **HOW).parts
+
+
+def test_a_teacher_lies_beside_the_student() -> None:
+    found = estimate(recipe("distill"), geometry(), **HOW, teacher=geometry("Qwen/Qwen3-8B"))
+    assert found.parts["teacher"] == 2 * 8_190_735_360
+
+
+def test_ppo_trains_a_value_model_beside_the_policy() -> None:
+    asked = recipe("rlhf", rl__algorithm="ppo")
+    found = estimate(asked, geometry(), **HOW, reward=geometry())
+    assert found.parts["value_model"] > found.parts["reward_model"] > 0
+    assert "value_model" not in estimate(recipe("rlhf"), geometry(), **HOW).parts
+
+
+@pytest.mark.parametrize("card", [8, 12, 16, 24])
+def test_what_is_solved_for_fits_and_one_more_does_not(card: int) -> None:
+    asked, sizes, budget = recipe(model__method="qlora"), geometry(), card * GIB
+    micro = largest_micro(asked, sizes, budget, 2048)
+    longest = longest_sequence(asked, sizes, budget, micro)
+    rank = largest_rank(asked, sizes, budget, 2048, micro)
+    assert micro >= 1
+    assert longest >= 2048
+    assert rank >= 16
+
+    def most(**how: Any) -> int:
+        return estimate(asked, sizes, **HOW | {"micro": micro} | how).high
+
+    assert most(longest=longest) <= budget < most(longest=longest + 1)
+    if micro < 16:
+        assert most(micro=micro + 1, longest=2048) > budget
+
+
+def test_nothing_fits_where_the_weights_do_not() -> None:
+    asked, sizes = recipe(base="Qwen/Qwen3-14B"), geometry("Qwen/Qwen3-14B")
+    assert largest_micro(asked, sizes, 12 * GIB, 512) == 0
+    assert longest_sequence(asked, sizes, 12 * GIB) == 0
+    assert largest_rank(asked, sizes, 12 * GIB, 512) == 0
+
+
+def test_a_plan_finds_the_micro_batch_and_keeps_the_batch() -> None:
+    made = plan(recipe(), geometry(), 12 * GIB)
+    assert made.fits
+    assert made.micro * made.accumulation == 16
+    assert made.suggestions == []
+    assert made.cards == [12, 16, 24]
+    assert made.high_bytes <= 12 * GIB
+
+
+def test_without_a_card_a_plan_is_for_the_least_and_says_which_cards_would_do() -> None:
+    made = plan(recipe(), geometry())
+    assert made.fits is None
+    assert made.micro == 1
+    assert made.cards == [12, 16, 24]
+
+
+def test_a_plan_that_does_not_fit_says_what_does() -> None:
+    made = plan(recipe(), geometry(), 8 * GIB)
+    assert made.fits is False
+    first = made.suggestions[0]
+    assert first.changes == {"model.method": "qlora"}
+    assert first.high_bytes <= 8 * GIB
+    assert made.suggestions[-1].changes == {"model.base": "Qwen/Qwen3-1.7B"}
+
+
+def test_the_least_costly_change_comes_first() -> None:
+    fixed = recipe(training__batch_size=16, training__gradient_checkpointing=False)
+    made = plan(fixed, geometry(), 24 * GIB)
+    micro, checkpointing, *others = [one.changes for one in made.suggestions]
+    assert micro["training.batch_size"] == 0
+    assert micro["training.effective_batch_size"] == 16
+    assert checkpointing == {"training.gradient_checkpointing": True}
+    assert {"model.method": "qlora"} not in others  # that alone would not be enough
+
+
+def test_several_changes_are_told_together_where_no_single_one_is_enough() -> None:
+    asked = recipe(base="Qwen/Qwen3-8B", training__max_length=4096)
+    made = plan(asked, geometry("Qwen/Qwen3-8B"), 9 * GIB)
+    first = made.suggestions[0]
+    assert set(first.changes) >= {"model.method", "training.max_length"}
+    assert first.high_bytes <= 9 * GIB

@@ -1,0 +1,238 @@
+"""The memory of a step at its peak, part by part.
+
+A step has phases that do not meet: completions are sampled, the loss is taken, each layer is gone
+through backward. Weights and what belongs to them are there all the time; what else there is
+differs, and the hungriest phase is what counts.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import NamedTuple
+
+import msgspec
+
+from workers.estimate.activations import (
+    HALF,
+    SINGLE,
+    Trained,
+    kept_by_layer,
+    stream,
+    taken_by_backward,
+)
+from workers.estimate.geometry import Geometry
+from workers.estimate.weights import (
+    adapted,
+    adapter_weights,
+    optimizer_bytes,
+    trained_weights,
+    weight_bytes,
+)
+from workers.protocol.recipe import Recipe
+from workers.protocol.stages import spec_of
+
+CHUNK = 256
+"""Tokens whose logits are there at one time: that of workers/train/chunked.py."""
+LOGIT_BYTES = 20
+"""Of one logit in such a chunk, forward and backward: in 16 bits, in 32, its gradient in both, and
+its exponential."""
+GIB = 2**30
+CONTEXT = (0.4, 0.7)
+"""GiB that CUDA takes for itself with PyTorch's kernels: least on Turing, most on Blackwell."""
+SLACK = (0.01, 0.06)
+"""Share of what is allocated that the allocator loses between blocks, with expandable segments."""
+
+
+class Beside(msgspec.Struct, frozen=True):
+    """Other models that a stage holds beside the one that it trains."""
+
+    teacher: Geometry | None = None
+    reward: Geometry | None = None
+
+
+class Estimate(msgspec.Struct, frozen=True):
+    """Bytes on the device at the peak of a step."""
+
+    parts: dict[str, int]
+    """Those that are not zero, largest phase."""
+    low: int
+    high: int
+
+    @property
+    def total(self) -> int:
+        return sum(self.parts.values())
+
+    @property
+    def counted(self) -> int:
+        """Without what CUDA and its allocator take: what a simulation counts."""
+        return self.total - self.parts["context"] - self.parts["fragmentation"]
+
+
+class Shape(NamedTuple):
+    """What a step works on."""
+
+    rows: int
+    """That pass through the model together; both completions of a pair."""
+    longest: int
+    masked: bool
+    """Whether rows are padded, so that attention needs a mask."""
+    checkpointing: bool
+
+    @property
+    def tokens(self) -> int:
+        return self.rows * self.longest
+
+
+def estimate(
+    recipe: Recipe,
+    geometry: Geometry,
+    *,
+    micro: int,
+    longest: int,
+    checkpointing: bool,
+    together: int = 0,
+    teacher: Geometry | None = None,
+    reward: Geometry | None = None,
+) -> Estimate:
+    """What a run takes on a GPU at its peak.
+
+    Args:
+        micro: examples at once; pairs in preference stages.
+        longest: tokens of the longest row, prompt and completion.
+        together: completions that are sampled together; 0 for as many as are learnt from at once.
+        teacher: of stage `distill`.
+        reward: the model that scores completions in stage `rlhf`.
+    """
+    shape = _shape(recipe, micro, longest, checkpointing=checkpointing)
+    resident = Counter(_resident(recipe, geometry, Beside(teacher, reward)))
+    phases = [_loss(recipe, geometry, shape, teacher), _backward(recipe, geometry, shape)]
+    if spec_of(recipe.stage).generates:
+        phases.append(_sampling(recipe, geometry, together or micro, longest))
+    phase = max(phases, key=lambda parts: sum(parts.values()))
+    counted = {name: size for name, size in (resident + Counter(phase)).items() if size}
+    return _with_overhead(counted)
+
+
+def _with_overhead(counted: dict[str, int]) -> Estimate:
+    """Adds what a simulation does not see, between its least and its most."""
+    subtotal = sum(counted.values())
+    overheads = [
+        (int(context * GIB), int(slack * subtotal))
+        for context, slack in zip(CONTEXT, SLACK, strict=True)
+    ]
+    (context_low, slack_low), (context_high, slack_high) = overheads
+    parts = counted | {
+        "context": (context_low + context_high) // 2,
+        "fragmentation": (slack_low + slack_high) // 2,
+    }
+    return Estimate(parts, subtotal + context_low + slack_low, subtotal + context_high + slack_high)
+
+
+def _shape(recipe: Recipe, micro: int, longest: int, *, checkpointing: bool) -> Shape:
+    sides = 2 if spec_of(recipe.stage).supervision == "pairs" else 1
+    rows = micro * sides
+    return Shape(rows, longest, rows > 1, checkpointing)
+
+
+def trained_of(recipe: Recipe, geometry: Geometry) -> Trained:
+    """What of the model's layers is trained."""
+    names = frozenset(one.name for one in adapted(geometry, recipe.lora.targets))
+    method = recipe.model.method
+    return Trained(method == "full", recipe.lora.rank, names, method == "dora")
+
+
+def has_value_model(recipe: Recipe) -> bool:
+    return spec_of(recipe.stage, recipe.rl.algorithm).value_model
+
+
+def _resident(recipe: Recipe, geometry: Geometry, beside: Beside) -> dict[str, int]:
+    """What is there all the time, once the optimizer has its states."""
+    method, full = recipe.model.method, recipe.model.method == "full"
+    trained = trained_weights(geometry, recipe)
+    weights = weight_bytes(geometry, method)
+    parts = {
+        "weights": weights,
+        "adapter": 0 if full else SINGLE * trained,
+        "gradients": SINGLE * trained,
+        "optimizer": optimizer_bytes(trained, _optimizer(recipe)),
+        "reference": weights if full and _holds_reference(recipe) else 0,
+    }
+    if beside.teacher:
+        parts["teacher"] = HALF * beside.teacher.parameters
+    if beside.reward:
+        parts["reward_model"] = HALF * _scoring(beside.reward)
+    if has_value_model(recipe):
+        parts["value_model"] = _value_bytes(recipe, beside.reward or geometry)
+    return parts
+
+
+def _holds_reference(recipe: Recipe) -> bool:
+    """Whether the stage asks where the model started; with an adapter that is the model without."""
+    spec = spec_of(recipe.stage)
+    return spec.reference and (spec.preference or bool(recipe.rl.kl_coefficient))
+
+
+def _scoring(geometry: Geometry) -> int:
+    """Parameters of a model with one output in place of its words."""
+    return geometry.body + geometry.tower + geometry.hidden
+
+
+def _value_bytes(recipe: Recipe, geometry: Geometry) -> int:
+    """The value model with its adapter, gradients and optimizer."""
+    trained = trained_weights(geometry, recipe)
+    states = SINGLE * trained + optimizer_bytes(trained, _optimizer(recipe))
+    if recipe.model.method == "full":
+        return SINGLE * _scoring(geometry) + states
+    return HALF * _scoring(geometry) + SINGLE * trained + states
+
+
+def _kept(recipe: Recipe, geometry: Geometry, shape: Shape) -> int:
+    """What the forward pass leaves for the backward pass, all layers."""
+    trained = trained_of(recipe, geometry)
+    layer = kept_by_layer(geometry, trained, longest=shape.longest, masked=shape.masked)
+    each = stream(geometry, trained) if shape.checkpointing else layer
+    last = (SINGLE + HALF) * geometry.hidden
+    models = 2 if has_value_model(recipe) else 1
+    return models * shape.tokens * (geometry.layers * each + last)
+
+
+def _rounded(recipe: Recipe, geometry: Geometry) -> int:
+    """Trained weights in 16 bits, which automatic precision keeps until the loss is there."""
+    if recipe.model.method == "full":
+        return HALF * (trained_weights(geometry, recipe) - geometry.embedding)
+    return HALF * adapter_weights(geometry, recipe)
+
+
+def _loss(
+    recipe: Recipe, geometry: Geometry, shape: Shape, teacher: Geometry | None
+) -> dict[str, int]:
+    """While the loss is taken, chunk by chunk."""
+    tokens = min(CHUNK, shape.tokens)
+    models = 2 if teacher else 1
+    silent = not spec_of(recipe.stage).talks
+    return {
+        "activations": _kept(recipe, geometry, shape) + _rounded(recipe, geometry),
+        "logits": 0 if silent else models * tokens * LOGIT_BYTES * geometry.vocabulary,
+    }
+
+
+def _backward(recipe: Recipe, geometry: Geometry, shape: Shape) -> dict[str, int]:
+    """While the last layer is gone through backward, which is the first to be."""
+    trained = trained_of(recipe, geometry)
+    taken = taken_by_backward(geometry, trained)
+    if shape.checkpointing:
+        taken += kept_by_layer(geometry, trained, longest=shape.longest, masked=shape.masked)
+    kept = _kept(recipe, geometry, shape) + shape.tokens * taken
+    if not shape.checkpointing or recipe.model.method == "full":
+        kept += _rounded(recipe, geometry)
+    return {"activations": kept}
+
+
+def _sampling(recipe: Recipe, geometry: Geometry, together: int, longest: int) -> dict[str, int]:
+    """While completions are sampled: keys and values of all tokens so far, and the next logits."""
+    cache = HALF * 2 * geometry.key * geometry.layers * longest * together
+    return {"generation_cache": cache, "logits": together * 4 * SINGLE * geometry.vocabulary}
+
+
+def _optimizer(recipe: Recipe) -> str:
+    return getattr(recipe.training, "optimizer", "auto")
