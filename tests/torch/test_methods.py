@@ -31,7 +31,7 @@ from workers.protocol.recipe import (
 from workers.protocol.refusal import Refusal
 from workers.train import _stage, context
 from workers.train.method_arguments import method_arguments
-from workers.train.optimizers import set_optimizer
+from workers.train.optimizers import set_optimizer, settle_state
 
 Run = Callable[..., list[Any]]
 
@@ -230,6 +230,30 @@ def test_eight_bits_hold_the_optimizers_state(
     assert optimizer.state[wide]["state1"].dtype == torch.uint8
 
 
+@pytest.mark.parametrize(("then", "told"), [("adamw_8bit", 1), ("auto", 0)])
+def test_a_run_may_go_on_with_another_optimizer(
+    tiny: Path, sums: Path, tmp_path: Path, then: str, told: int
+) -> None:
+    first = made(learner(tiny, sums), tmp_path)
+    optimizer = first.create_optimizer()
+    first.model(**batch_of(first)).loss.backward()
+    optimizer.step()
+    optimizer.param_groups[0]["lr"] = 3e-3
+    torch.save(optimizer.state_dict(), tmp_path / "optimizer.pt")
+
+    notes: list[str] = []
+    recipe = learner(tiny, sums, training={"optimizer": then})
+    second = made(recipe, tmp_path)
+    settle_state(recipe, second, tmp_path, notes.append)
+    assert len(notes) == told
+    goes_on = second.create_optimizer()
+    goes_on.load_state_dict(torch.load(tmp_path / "optimizer.pt", weights_only=True))
+    assert goes_on.param_groups[0]["lr"] == 3e-3
+    assert bool(goes_on.state) == (not told)
+    second.model(**batch_of(second)).loss.backward()
+    goes_on.step()
+
+
 def test_embedding_noise_is_there_in_training_alone(tiny: Path, sums: Path, tmp_path: Path) -> None:
     losses = {}
     for alpha in (0.0, 50.0):
@@ -308,10 +332,11 @@ def test_a_compiled_model_learns_the_same(
     tiny: Path, sums: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Traced as for the compiler, and run without it: that takes minutes on two cores."""
-    monkeypatch.setattr(
-        context, "method_arguments",
-        lambda *asked: method_arguments(*asked) | {"torch_compile_backend": "eager"},
-    )  # fmt: skip
+    def uncompiled(*asked: Any) -> dict[str, Any]:
+        found = method_arguments(*asked)
+        return found | ({"torch_compile_backend": "eager"} if found.get("torch_compile") else {})
+
+    monkeypatch.setattr(context, "method_arguments", uncompiled)
     losses = []
     for on in (False, True):
         training = {"max_steps": 1, "torch_compile": on}

@@ -50,7 +50,7 @@ def _train(recipe: Recipe, host: Host, engine: EngineModule, closing: ExitStack)
     from workers.train.dataset import build_dataset
     from workers.train.encoding import presentable
     from workers.train.loss_check import build_checked
-    from workers.train.optimizers import set_optimizer
+    from workers.train.optimizers import set_optimizer, settle_state
     from workers.train.report import Report
 
     recipe = _with_own_template(recipe, host.folder)
@@ -83,6 +83,8 @@ def _train(recipe: Recipe, host: Host, engine: EngineModule, closing: ExitStack)
     here.held_out = presentable(here, here.held_out)
     trainer = build_checked(here, stage)
     set_optimizer(recipe, trainer)
+    if resumed:
+        settle_state(recipe, trainer, resumed[0], lambda text: host.emit(Note(text=text)))
     context.tell_coverage(here, trainer)
     report = Report(here, stage, trainer)
     trainer.add_callback(report)

@@ -29,6 +29,10 @@ Attention = Literal[
 """As Transformers names its implementations."""
 
 
+LEARNING, SPEED, STOPPING = "Optimizer and adapter", "Speed and memory", "The best of a run"
+"""Groups of advanced options."""
+
+
 class Section(msgspec.Struct, kw_only=True, frozen=True, forbid_unknown_fields=True):
     """A table of the recipe file."""
 
@@ -254,6 +258,7 @@ class Training(Section, frozen=True):
             ge=1,
             le=1000,
             advanced=True,
+            group=SPEED,
             on_resume=True,
         ),
     ] = 2
@@ -264,6 +269,8 @@ class Training(Section, frozen=True):
             "adamw_8bit keeps its state in a quarter of the memory, paged_adamw_8bit also moves it "
             "to RAM when the GPU is full; muon turns matrices to orthogonal steps. auto is AdamW.",
             advanced=True,
+            group=LEARNING,
+            on_resume=True,
         ),
     ] = "auto"
     embedding_learning_rate: Annotated[
@@ -271,20 +278,24 @@ class Training(Section, frozen=True):
         option(
             "Embedding learning rate",
             "Of embeddings and the output layer where they are trained whole; a tenth of the "
-            "learning rate is usual, 0 takes the same.",
+            "learning rate is usual.",
             ge=0,
             lt=1,
             advanced=True,
+            group=LEARNING,
+            zero="same",
         ),
     ] = 0.0
     neftune_noise_alpha: Annotated[
         float,
         option(
             "Embedding noise",
-            "Noise on the embeddings against learning by heart (NEFTune); 5 is usual, 0 is off.",
+            "Noise on the embeddings against learning by heart (NEFTune); 5 is usual.",
             ge=0,
             le=100,
             advanced=True,
+            group=LEARNING,
+            zero="off",
         ),
     ] = 0.0
     packing_strategy: Annotated[
@@ -294,6 +305,7 @@ class Training(Section, frozen=True):
             "bfd fills rows with whole examples, bfd_split splits those that are longer, wrapped "
             "cuts one endless text, in which examples see each other.",
             advanced=True,
+            group=SPEED,
         ),
     ] = "bfd"
     group_by_length: Annotated[
@@ -302,6 +314,7 @@ class Training(Section, frozen=True):
             "Group by length",
             "Batches of examples of like length: less padding, in a less random order.",
             advanced=True,
+            group=SPEED,
         ),
     ] = False
     attention: Annotated[
@@ -311,6 +324,7 @@ class Training(Section, frozen=True):
             "How attention is computed; auto is the model's own choice, usually sdpa. Flash "
             "attention needs its package and a GPU.",
             advanced=True,
+            group=SPEED,
             on_resume=True,
         ),
     ] = "auto"
@@ -320,6 +334,7 @@ class Training(Section, frozen=True):
             "Activation offloading",
             "Keeps what the backward pass needs in RAM instead of on the GPU, for some time.",
             advanced=True,
+            group=SPEED,
             on_resume=True,
         ),
     ] = False
@@ -329,6 +344,7 @@ class Training(Section, frozen=True):
             "Compile the model",
             "PyTorch's compiler: some minutes at the start, then faster steps on a GPU.",
             advanced=True,
+            group=SPEED,
             on_resume=True,
         ),
     ] = False
@@ -339,6 +355,7 @@ class Training(Section, frozen=True):
             "Fused losses that never hold all logits; auto takes them where they are installed "
             "and agree with the model's own loss.",
             advanced=True,
+            group=SPEED,
             on_resume=True,
         ),
     ] = "auto"
@@ -411,10 +428,12 @@ class Evaluation(Section, frozen=True):
         int,
         option(
             "Stop early after",
-            "So many measurements during training without a gain end it; 0 trains to the end.",
+            "So many measurements during training without a gain end it.",
             unit="measurements",
             ge=0,
             advanced=True,
+            group=STOPPING,
+            zero="never",
             on_resume=True,
         ),
     ] = 0
@@ -424,6 +443,7 @@ class Evaluation(Section, frozen=True):
             "Keep the best",
             "The result is the model as it was when the held-out measure was best, not the last.",
             advanced=True,
+            group=STOPPING,
             on_resume=True,
         ),
     ] = False
