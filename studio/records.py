@@ -6,6 +6,8 @@ from typing import Any, Literal
 
 import msgspec
 
+from workers.protocol.cards import WAITING
+
 Status = Literal["running", "finished", "stopped", "paused", "failed"]
 
 
@@ -35,6 +37,11 @@ class JobRow(msgspec.Struct, frozen=True):
         return self.status == "running"
 
     @property
+    def waits(self) -> bool:
+        """Waits for its turn on a card."""
+        return self.live and self.phase.startswith(WAITING)
+
+    @property
     def paused(self) -> bool:
         return self.status == "paused"
 
@@ -42,6 +49,11 @@ class JobRow(msgspec.Struct, frozen=True):
     def may_resume(self) -> bool:
         """Ended before its time, so that it can go on from its last checkpoint."""
         return self.kind == "train" and self.status in ("paused", "failed")
+
+    @property
+    def short_of_memory(self) -> bool:
+        """It can go on, with less memory than it failed with."""
+        return self.may_resume and self.fault == "out_of_memory"
 
     @property
     def has_weights(self) -> bool:

@@ -26,7 +26,7 @@ from workers.protocol.faults import kind_of
 from workers.protocol.jobs import Job, OwnedTask, Train
 from workers.protocol.refusal import Refusal
 from workers.protocol.requests import AnyRequest, Cancel, Pause, Request, Resume, Stop
-from workers.protocol.resume import for_less_memory
+from workers.protocol.resume import rungs
 
 LISTEN_EVERY_S = 0.03
 """How often a task that serves looks at what is asked, while it has nothing else to do."""
@@ -74,13 +74,17 @@ class Requests:
         return self._waiting.pop(0) if self._waiting else None
 
     def interrupted(self) -> bool:
-        """Whether what is being done is to be broken off: for a Stop, or for a Cancel, which is
-        done with thereby. All else that was asked waits on."""
+        """Whether what is being done is to be broken off: for a Stop, or for a Cancel."""
+        return self.heard(Cancel) or self.stop_asked
+
+    def heard(self, kind: type[Request]) -> bool:
+        """Whether something was asked, which is done with thereby. All else that was asked waits
+        on."""
         self._read()
-        cancels = [request for request in self._waiting if isinstance(request, Cancel)]
-        for cancel in cancels:
-            self._waiting.remove(cancel)
-        return bool(cancels) or self.stop_asked
+        found = [request for request in self._waiting if isinstance(request, kind)]
+        for request in found:
+            self._waiting.remove(request)
+        return bool(found)
 
     def _read(self) -> None:
         new = [request for request in self._follower.read() if request is not None]
@@ -203,10 +207,10 @@ def holder_of(folder: Path) -> wire.Alive | None:
         alive = msgspec.json.decode((folder / wire.ALIVE).read_bytes(), type=wire.Alive)
     except (FileNotFoundError, msgspec.DecodeError):
         return None
-    return alive if _lives(alive) else None
+    return alive if lives(alive) else None
 
 
-def _lives(named: wire.Alive) -> bool:
+def lives(named: wire.Alive) -> bool:
     """Whether the process with that pid and start time is there and no zombie.
 
     `studio.process.find_process` is its twin: what both sides share, the protocol, knows no psutil.
@@ -221,7 +225,7 @@ def _lives(named: wire.Alive) -> bool:
 
 def owner_lives(task: OwnedTask) -> bool:
     """Whether the very process that asked for a task still runs."""
-    return _lives(wire.Alive(task.owner_pid, task.owner_started))
+    return lives(wire.Alive(task.owner_pid, task.owner_started))
 
 
 def _nothing() -> bool:
@@ -324,9 +328,13 @@ def _with_less_memory(folder: Path) -> str:
         return LESS_MEMORY
     if not isinstance(job.task, Train):
         return LESS_MEMORY
-    settings = for_less_memory(job.task.recipe, job.resolved.batch if job.resolved else None)
-    changes = " ".join(f"--set {path}={str(value).lower()}" for path, value in settings.items())
-    return (
-        f"Resume it with less: python -m studio resume {folder.name} {changes}. Where that is "
-        "still too much, lower the max sequence length or switch on gradient checkpointing."
+    first, *others = rungs(job.task.recipe, job.resolved) or [None]
+    if first is None:
+        return LESS_MEMORY
+    changes = " ".join(
+        f"--set {path}={str(value).lower()}" for path, value in first.settings.items()
     )
+    told = f"{first.words} Resume it so: python -m studio resume {folder.name} {changes}"
+    names = ", then ".join(rung.name for rung in others)
+    more = f" Where that is still too much: {names}." if names else ""
+    return f"{told}.{more} Weights that do not fit need method qlora or a smaller model."

@@ -332,6 +332,7 @@ def test_a_compiled_model_learns_the_same(
     tiny: Path, sums: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Traced as for the compiler, and run without it: that takes minutes on two cores."""
+
     def uncompiled(*asked: Any) -> dict[str, Any]:
         found = method_arguments(*asked)
         return found | ({"torch_compile_backend": "eager"} if found.get("torch_compile") else {})

@@ -249,4 +249,5 @@ def save_weights(model: PreTrainedModel, folder: Path, dtype: torch.dtype) -> No
 
 
 def _cast(value: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
-    return value.to(dtype) if value.is_floating_point() else value
+    """In RAM: beside the weights that are trained a card has no room for a second copy."""
+    return value.to("cpu", dtype) if value.is_floating_point() else value.cpu()

@@ -12,6 +12,7 @@ import msgspec
 from workers.protocol.audit import AuditResult
 from workers.protocol.bench import BenchResult
 from workers.protocol.browse import Opening, RowView, TemplateFinding, TokenView, Version
+from workers.protocol.cards import Card, Hardware, Holder
 
 
 class Event(msgspec.Struct, kw_only=True, frozen=True, tag_field="type", tag=True):
@@ -31,6 +32,19 @@ class Resumed(Event, frozen=True):
     measured after `step` is measured anew."""
 
     step: int
+
+
+class Retried(Event, frozen=True):
+    """The memory ran out, and the run goes on by itself, in a fresh process that needs less."""
+
+    step: int
+    """Of the checkpoint that it goes on from; 0 where it begins from the start."""
+    settings: dict[str, tuple[Any, Any]]
+    """What was changed for that: key path to the value before and after."""
+    detail: str
+    """What ran out and what is done, in words."""
+    dry: bool = False
+    """It was the dry run before the first step, so that nothing is lost."""
 
 
 class Resolved(Event, frozen=True):
@@ -178,6 +192,22 @@ class Checked(Event, frozen=True):
     remedy: str = ""
 
 
+class HardwareSeen(Event, frozen=True):
+    """What the machine has to compute with."""
+
+    hardware: Hardware
+
+
+class CardsRead(Event, frozen=True):
+    """Every card as it stands now, and who has its turn on one."""
+
+    cards: list[Card]
+    holders: dict[str, list[Holder]] = {}
+    """Card's key to the processes that have it."""
+    reason: str = ""
+    """Why there are no cards."""
+
+
 class Benched(Event, frozen=True):
     """The reward bench's result."""
 
@@ -309,10 +339,10 @@ may be, and then the last of these holds."""
 KNOWN: dict[str, type[Event]] = {
     kind.__name__: kind
     for kind in (
-        Started, Resumed, Resolved, Phase, Progress, Metrics, Sampled, Rollout, Finding,
+        Started, Resumed, Retried, Resolved, Phase, Progress, Metrics, Sampled, Rollout, Finding,
         FindingCleared, Saved, Note, Token, Answered, Ready, Artifact, Checked, Benched, Inspected,
-        Opened, RowsShown, RowsCounted, TokensShown, TemplateShown, TemplateTried, VersionSaved,
-        AnswersScored, Evaluated, Paused,
+        HardwareSeen, CardsRead, Opened, RowsShown, RowsCounted, TokensShown, TemplateShown,
+        TemplateTried, VersionSaved, AnswersScored, Evaluated, Paused,
         Finished, Stopped, Failed,
     )
 }  # fmt: skip

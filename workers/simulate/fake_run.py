@@ -84,9 +84,7 @@ class FakeRun:
         loaded = Loaded(self.model, self._tokenizer, "cpu", self.dtype)
         located = locate_model("starter", self._host.folder, lambda _: None)
         rows = rows_of(max(8, self.batch.rows * self.recipe.training.gradient_accumulation))
-        context = TrainingContext(
-            self.recipe, self._host, loaded, located, rows, [], self._closing
-        )
+        context = TrainingContext(self.recipe, self._host, loaded, located, rows, [], self._closing)
         stage: Any = import_module(f"workers.train.{self.spec.trainer}")
         with self._instead(stage):
             trainer = stage.build_trainer(context)
@@ -122,12 +120,16 @@ class FakeRun:
             for weight in trained:
                 weight.grad = torch.zeros_like(weight)
             optimizer.step()
-            counter.name("optimizer", (state for one in optimizer.state.values() for state in one.values()))
+            counter.name(
+                "optimizer", (state for one in optimizer.state.values() for state in one.values())
+            )
             if self.recipe.training.gradient_accumulation == 1:
                 optimizer.zero_grad(set_to_none=True)
             for weight in trained:
                 counter.name("gradients", [weight.grad])
-                weight.register_post_accumulate_grad_hook(lambda one: counter.name("gradients", [one.grad]))
+                weight.register_post_accumulate_grad_hook(
+                    lambda one: counter.name("gradients", [one.grad])
+                )
             counter.restart()
             trainer.training_step(trainer.model_wrapped, inputs, None)
             trainer.accelerator.clip_grad_norm_(trained, 1.0)
@@ -150,7 +152,9 @@ class FakeRun:
             prompts = torch.ones(rows, self.batch.prompt, dtype=torch.long)
             counter.restart()
             mask = torch.ones_like(prompts)
-            cache = policy.generate(input_ids=prompts, attention_mask=mask, **sampling).past_key_values
+            cache = policy.generate(
+                input_ids=prompts, attention_mask=mask, **sampling
+            ).past_key_values
             for layer in cache.layers:
                 _lengthen(layer, self.batch.longest - 1)
                 counter.name("generation_cache", [layer.keys, layer.values])

@@ -85,7 +85,9 @@ def pack(model: PreTrainedModel) -> None:
     )  # fmt: skip
     kept = {id(model.get_output_embeddings())}
     head = [name for name, module in model.named_modules() if id(module) in kept]
-    biases = {name: one.bias for name, one in model.named_modules() if isinstance(one, torch.nn.Linear)}
+    biases = {
+        name: one.bias for name, one in model.named_modules() if isinstance(one, torch.nn.Linear)
+    }
     with unset_fake_temporarily():  # its weights are a class of their own, which none fake is
         replace_with_bnb_linear(model, modules_to_not_convert=head, quantization_config=options)
     for name, module in four_bit_layers(model):

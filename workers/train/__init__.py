@@ -5,13 +5,14 @@ Read `_train` from top to bottom: rows, model, measurement, training, saving, me
 
 from __future__ import annotations
 
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, suppress
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from workers.cuda_check import check_device
 from workers.engines import EngineModule, Loaded, load_engine
 from workers.host import Host
 from workers.protocol import wire
@@ -48,10 +49,11 @@ def _train(recipe: Recipe, host: Host, engine: EngineModule, closing: ExitStack)
     from workers.folders import size_of
     from workers.train import checkpoints, context
     from workers.train.dataset import build_dataset
+    from workers.train.dry_run import measured_already
     from workers.train.encoding import presentable
     from workers.train.loss_check import build_checked
     from workers.train.optimizers import set_optimizer, settle_state
-    from workers.train.report import Report
+    from workers.train.report import AlreadyTrained, Report
 
     recipe = _with_own_template(recipe, host.folder)
     stage = _stage(recipe)
@@ -68,6 +70,7 @@ def _train(recipe: Recipe, host: Host, engine: EngineModule, closing: ExitStack)
     located = locate_model(
         recipe.model.base, Path(host.job.home), lambda text: host.emit(Phase(name=text))
     )
+    check_device(recipe, located.folder, lambda text: host.emit(Note(text=text, level="warning")))
     if recipe.model.continue_adapter:
         located = continued(located)
     loaded = _load_begun(recipe, engine, _to_load(recipe, host, located), host)
@@ -91,10 +94,11 @@ def _train(recipe: Recipe, host: Host, engine: EngineModule, closing: ExitStack)
 
     if host.started_before:
         host.emit(Resumed(step=resumed[1] if resumed else 0))
-    if resumed is None:
+    if resumed is None and not measured_already(here):
         report.measure("before")
         context.sample(here, trainer)
-    trainer.train(resume_from_checkpoint=str(resumed[0]) if resumed else None)
+    with suppress(AlreadyTrained):
+        trainer.train(resume_from_checkpoint=str(resumed[0]) if resumed else None)
 
     steps = trainer.state.global_step
     unfinished = steps < trainer.state.max_steps

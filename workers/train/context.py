@@ -24,6 +24,7 @@ from workers.evaluate import Generator, Measured, accuracy_of
 from workers.fetch import Located, fingerprint
 from workers.folders import write_folder
 from workers.host import Host
+from workers.memory import give_back, halving
 from workers.protocol import jobs
 from workers.protocol.batches import (
     Batches,
@@ -36,6 +37,7 @@ from workers.protocol.batches import (
 from workers.protocol.checkpoints import CHECKPOINTS
 from workers.protocol.coverage import coverage
 from workers.protocol.events import Evaluated, Metrics, Note, Phase, Resolved, Sampled
+from workers.protocol.faults import kind_of
 from workers.protocol.metrics import METRICS
 from workers.protocol.recipe import Recipe
 from workers.protocol.stages import TINY, spec_of
@@ -307,7 +309,7 @@ def _tell_cut_thinking(context: TrainingContext, share: float | None) -> None:
 
 def evaluated(context: TrainingContext, trainer: Trainer) -> Measured:
     """What the trainer measures on its held-out dataset, if it has one, of what its stage names."""
-    found = trainer.evaluate() if trainer.eval_dataset is not None else {}
+    found = _evaluate(trainer) if trainer.eval_dataset is not None else {}
     return Measured(
         {
             name: float(found[f"eval_{theirs}"])
@@ -316,6 +318,21 @@ def evaluated(context: TrainingContext, trainer: Trainer) -> Measured:
             if f"eval_{theirs}" in found
         }
     )
+
+
+def _evaluate(trainer: Trainer) -> dict[str, float]:
+    """The trainer's own evaluation, of smaller batches from where the memory runs out."""
+    this: Any = trainer
+    state = this.accelerator.gradient_state
+    known = list(state.dataloader_references)
+
+    def evaluate(size: int) -> dict[str, float]:
+        state.dataloader_references = known  # without one that was broken off
+        getattr(this, "_metrics", {}).get("eval", {}).clear()
+        this.args.per_device_eval_batch_size = size
+        return this.evaluate()
+
+    return halving(evaluate, this.args.per_device_eval_batch_size)[0]
 
 
 def answered(context: TrainingContext, trainer: Trainer) -> Measured:
@@ -373,4 +390,21 @@ def save(context: TrainingContext, trainer: Trainer) -> Path:
             as_plain_lora(target, context.host.folder / START)
         context.loaded.tokenizer.save_pretrained(target)
 
-    return write_folder(context.host.folder / ("model" if full else "adapter"), fill)
+    def write() -> Path:
+        return write_folder(context.host.folder / ("model" if full else "adapter"), fill)
+
+    try:
+        return write()
+    except Exception as fault:
+        if kind_of(fault) != "out_of_memory":
+            raise
+    _let_go(trainer)
+    return write()
+
+
+def _let_go(trainer: Trainer) -> None:
+    """Drops gradients and the optimizer's state: what training alone needs."""
+    trainer.model_wrapped.zero_grad(set_to_none=True)
+    trainer.optimizer = trainer.lr_scheduler = None
+    trainer.accelerator.free_memory()
+    give_back()

@@ -19,7 +19,9 @@ from workers.protocol.wire import finite
 from workers.train import checkpoints, context
 from workers.train.best import Best
 from workers.train.context import Stage, TrainingContext
+from workers.train.dry_run import dry_run
 from workers.train.health import Coach
+from workers.train.temperature import open_thermometer
 
 
 def renamed(logs: Mapping[str, Any]) -> dict[str, Any]:
@@ -39,6 +41,10 @@ def renamed(logs: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
+class AlreadyTrained(Exception):
+    """The checkpoint that was taken up is that of the last step; the Trainer would take another."""
+
+
 class Report(TrainerCallback):
     """Says what the Trainer logs, has its health looked at, and does what the studio asks."""
 
@@ -54,7 +60,8 @@ class Report(TrainerCallback):
         self._last_log = self._began
         self._last_tokens = 0.0
         self.why_paused = ""
-        """The coach's reason, when it was the coach who paused the run."""
+        """The reason, when it was the coach or the card's heat that paused the run."""
+        self._thermometer = open_thermometer(here.host.job.pause_above_celsius, here.closing)
 
     @property
     def seconds(self) -> float:
@@ -65,6 +72,9 @@ class Report(TrainerCallback):
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
     ) -> None:
         state.compute_steps(args, state.max_steps)  # a checkpoint brings those it was made with
+        if state.global_step >= state.max_steps:
+            raise AlreadyTrained
+        dry_run(self._context, self._trainer)
         self._host.emit(Phase(name="Training"))
         self._host.emit(Progress(done=state.global_step, total=state.max_steps))
         self._last_tokens = float(state.num_input_tokens_seen)
@@ -84,8 +94,19 @@ class Report(TrainerCallback):
         if self._best.exhausted and self._may_end(state.global_step):
             self._host.emit(Note(text=self._best.why_ended()))
             control.should_training_stop = True
+        self._feel_heat(state.global_step)
         if self._host.requests.end_asked and self._may_end(state.global_step):
             control.should_save = control.should_training_stop = True
+
+    def _feel_heat(self, step: int) -> None:
+        """Pauses the run where its card has got as hot as the user allows."""
+        found = self._thermometer.too_hot()
+        if found is not None:
+            self.why_paused = (
+                f"Paused at step {step}: the GPU is at {found} °C, and the settings pause training "
+                f"at {self._host.job.pause_above_celsius} °C. Resume it when the GPU has cooled."
+            )
+            self._host.requests.pause_asked = True
 
     def _may_end(self, step: int) -> bool:
         """A pause waits for the end of a batch's updates, so that no answer is trained twice."""
