@@ -151,7 +151,7 @@ class Window(QMainWindow):
     def train(self) -> TrainPage:
         from studio.pages.train import TrainPage
 
-        page = self._add("train", TrainPage(self._jobs, self._theme))
+        page = self._add("train", TrainPage(self._jobs, self._theme, self._monitor))
         page.started.connect(self.open_run)
         page.rewards_tried.connect(partial(self.navigate, "rewards"))
         page.data.look_asked.connect(partial(self.navigate, "data"))

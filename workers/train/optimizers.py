@@ -29,6 +29,21 @@ def set_optimizer(recipe: Recipe, trainer: Trainer) -> None:
         optimizer.param_groups[:] = split_by_rate(optimizer.param_groups, rate_of)
 
 
+def drop_other_state(optimizer: Any) -> bool:
+    """Drops the state that a checkpoint brought of another kind of optimizer: bitsandbytes' and
+    PyTorch's keep theirs under different names, and neither reads the other's.
+
+    Returns:
+        Whether there was any, so that the optimizer begins anew.
+    """
+    own = getattr(optimizer, "optimizer", optimizer)  # accelerate wraps it
+    in_bits = type(own).__module__.startswith("bitsandbytes")
+    other = [weight for weight, kept in own.state.items() if ("state1" in kept) != in_bits]
+    for weight in other:
+        del own.state[weight]
+    return bool(other)
+
+
 def trained(model: nn.Module) -> Iterable[nn.Parameter]:
     return (weight for weight in model.parameters() if weight.requires_grad)
 

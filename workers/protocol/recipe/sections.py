@@ -273,6 +273,7 @@ class Training(Section, frozen=True):
             "adamw_8bit keeps its state in a quarter of the memory, paged_adamw_8bit also moves it "
             "to RAM when the GPU is full; muon turns matrices to orthogonal steps. auto is AdamW.",
             advanced=True,
+            on_resume=True,
         ),
     ] = "auto"
     embedding_learning_rate: Annotated[
