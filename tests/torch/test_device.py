@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
@@ -11,6 +13,9 @@ import pytest
 import torch
 from transformers import TrainingArguments
 
+from studio.jobs import Jobs
+from studio.records import JobRow
+from tests.torch.test_sft import learner
 from workers import turns
 from workers.cards import VISIBLE
 from workers.cuda_check import fault_of_cuda, torch_build
@@ -20,6 +25,8 @@ from workers.protocol import wire
 from workers.protocol.cards import Card, Hardware
 from workers.protocol.jobs import Job, Train
 from workers.protocol.recipe import Recipe
+from workers.train import report
+from workers.train.temperature import Thermometer
 
 TWO = [Card(key="GPU-11111111", memory_bytes=8), Card(key="GPU-22222222", memory_bytes=24)]
 
@@ -69,3 +76,26 @@ def test_settling_the_device_imports_no_torch() -> None:
     names = "workers.turns, workers.cards, workers.card_lock, workers.device, workers.cuda_check"
     code = f"import sys, {names}; assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_a_run_rests_when_its_card_gets_too_hot_and_goes_on_when_it_is_resumed(
+    real: Jobs, tiny: Path, follow: Callable[..., JobRow], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    heat = iter((70, 84, 85, 86))
+    looks = itertools.count(0, 10)
+    monkeypatch.setattr(
+        report, "open_thermometer",
+        lambda limit, closing: Thermometer(limit, lambda: next(heat, 60), lambda: next(looks)),
+    )  # fmt: skip
+    real.settings = msgspec.structs.replace(real.settings, pause_above_celsius=85)
+    run = real.train(learner(tiny, training={"max_steps": 6}, evaluation={"holdout": 0.0}))
+    row = follow(real, run)
+    assert (row.status, row.steps) == ("paused", 4)
+    assert row.cause == (
+        "Paused at step 4: the GPU is at 86 °C, and the settings pause training at 85 °C. Resume "
+        "it when the GPU has cooled."
+    )
+    real.settings = msgspec.structs.replace(real.settings, pause_above_celsius=0)
+    assert real.resume(run) == 4
+    assert wire.read_job(real.folder(run)).pause_above_celsius == 0
+    assert follow(real, run).status == "finished"
