@@ -23,7 +23,14 @@ from studio.gate import decide
 from studio.headless import Headless, open_headless
 from studio.importing import write_recipe
 from studio.paths import ENVIRONMENT
-from studio.printing import failure_fields, number, print_audit, print_run, status_in_words
+from studio.printing import (
+    failure_fields,
+    number,
+    print_audit,
+    print_plans,
+    print_run,
+    status_in_words,
+)
 from studio.records import JobRow
 from studio.terminal import Terminal, refusal_fields
 from workers.protocol.exports import EXPORTS, USUAL
@@ -47,6 +54,9 @@ Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on std
 HomeDir = Annotated[
     Path | None, typer.Option("--home", help="The folder that holds everything written.")
 ]
+RecipeFile = Annotated[
+    Path, typer.Argument(help="A recipe (.toml), or another program's config (.yaml).")
+]
 MISUSE = 2
 """The exit code for a command line that is not understood."""
 Run = Annotated[str, typer.Argument(help="A run's id or name.")]
@@ -64,9 +74,7 @@ def _top(home: HomeDir = None) -> None:
 
 @app.command()
 def train(
-    recipe: Annotated[
-        Path, typer.Argument(help="A recipe (.toml), or another program's config (.yaml).")
-    ],
+    recipe: RecipeFile,
     detach: Annotated[bool, typer.Option("--detach", help="Start and return at once.")] = False,
     columns: Map = None,
     json: Json = False,
@@ -86,6 +94,20 @@ def train(
         _exit_unless_finished(rows[-1])
         if len(rows) < len(asked.stages):
             raise typer.Exit(1)
+
+
+@app.command()
+def plan(
+    recipe: RecipeFile,
+    gpu: Annotated[
+        str, typer.Option("--gpu", help="A card's memory, such as 12GB; else this machine's own.")
+    ] = "",
+    json: Json = False,
+    home: HomeDir = None,
+) -> None:
+    """Say how much GPU memory a recipe takes, whether it fits, and what would make it fit."""
+    with open_headless(home, json=json) as headless:
+        print_plans(headless, headless.read(recipe), gpu)
 
 
 @app.command("import")

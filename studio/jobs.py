@@ -27,12 +27,12 @@ from studio.store import Store
 from studio.tasks import RUN, keep_template, name_of, prepared, run_by_id, with_paths
 from workers.protocol import wire
 from workers.protocol.checkpoints import last_step
-from workers.protocol.jobs import AnyTask, Bench, Change, Job, Train
+from workers.protocol.jobs import AnyTask, Bench, Job, Train
 from workers.protocol.pipeline import Pipeline, chain_of, with_models
 from workers.protocol.recipe import Recipe, check_recipe
 from workers.protocol.refusal import Refusal
 from workers.protocol.requests import Pause, Request, Resume, Stop
-from workers.protocol.resume import Proposal, differences, for_less_memory, with_settings
+from workers.protocol.resume import Proposal, changed, rungs
 
 STOP_GRACE_S = 60.0
 """How long a worker may take to save before it is ended."""
@@ -148,7 +148,7 @@ class Jobs:
         self.home.require_space()
         folder = self.folder(row.id)
         step = last_step(folder)
-        asked = _changed(wire.read_job(folder), settings or {}, step)
+        asked = changed(wire.read_job(folder), settings or {}, step)
         limit = self.settings.pause_above_celsius
         asked = msgspec.structs.replace(asked, pause_above_celsius=limit)
         (folder / wire.ALIVE).unlink(missing_ok=True)  # the dead one's
@@ -164,10 +164,10 @@ class Jobs:
         asked = wire.read_job(self.folder(job))
         assert isinstance(asked.task, Train)
         recipe, row = asked.task.recipe, self.store.job(job)
-        short = row is not None and row.fault == "out_of_memory"
-        worked = asked.resolved.batch if asked.resolved else None
-        settings = for_less_memory(recipe, worked) if short else {}
-        return Proposal(job, recipe, last_step(self.folder(job)), settings)
+        short = row is not None and row.short_of_memory
+        ways = rungs(recipe, asked.resolved) if short else []
+        settings = ways[0].settings if ways else {}
+        return Proposal(job, recipe, last_step(self.folder(job)), settings, ways)
 
     def _new_job(
         self, task: AnyTask, name: str, parent: str | None, then: list[Recipe], interpreter: str
@@ -404,13 +404,3 @@ class Jobs:
         self._ladders.pop(job, None)
         if child := self._children.pop(job, None):
             disown(child)
-
-
-def _changed(job: Job, settings: Mapping[str, Any], step: int) -> Job:
-    """The job with other settings from a step on, and a note of what they were."""
-    if not settings or not isinstance(job.task, Train):
-        return job
-    recipe = with_settings(job.task.recipe, settings, job.id)
-    differs = differences(job.task.recipe, recipe)
-    changes = [*job.changes, Change(step, differs)] if differs else job.changes
-    return msgspec.structs.replace(job, task=Train(recipe=recipe), changes=changes)

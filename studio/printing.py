@@ -8,14 +8,26 @@ from collections.abc import Sequence
 from typing import Any
 
 from studio.headless import Headless
+from studio.planning import (
+    gigabytes,
+    gpu_bytes,
+    hungriest,
+    more,
+    parts_of,
+    plan_fields,
+    plan_pipeline,
+    summary,
+)
 from studio.records import JobRow
 from studio.terminal import Terminal, refusal_fields
 from workers.protocol.audit import AuditFinding, AuditResult
 from workers.protocol.cards import WAITING
 from workers.protocol.mapping import Proposal
+from workers.protocol.pipeline import Pipeline
 
 SHOWN_GROUPS = 10
 """Reasons of bad lines that are written out."""
+BAR_WIDTH = 32
 REASONS = ("template_refuses",)
 """Findings whose examples say why."""
 
@@ -78,6 +90,31 @@ def print_proposal(terminal: Terminal, proposal: Proposal) -> None:
         [[example.get(column, "") for column in columns] for example in proposal.examples],
     )
     terminal.say(f"To take it, add: {proposal.options}")
+
+
+def print_plans(headless: Headless, pipeline: Pipeline, gpu: str) -> None:
+    """What every stage takes on the named card, and of the hungriest the parts and what would make
+    it fit."""
+    terminal = headless.terminal
+    card = gpu_bytes(gpu) if gpu else None
+    plans = plan_pipeline(pipeline, headless.jobs.root_of, card)
+    terminal.result(plan_fields(plans))
+    if len(plans) > 1:
+        terminal.table(
+            "Stages", ["Stage", "Needs", "Micro-batch"],
+            [[one.name, f"{gigabytes(one.low_bytes)} to {gigabytes(one.high_bytes)}",
+              f"{one.micro} x {one.accumulation}"] for one in plans],
+        )  # fmt: skip
+    most = hungriest(plans)
+    terminal.table(
+        f"{most.name}: GPU memory at its peak", ["Part", "Takes", ""],
+        [[title, gigabytes(size), "█" * round(BAR_WIDTH * size / most.total_bytes)]
+         for title, size in parts_of(most)],
+    )  # fmt: skip
+    terminal.say(summary(most))
+    for suggestion in most.suggestions:
+        terminal.say(f"{suggestion.words}: {gigabytes(suggestion.high_bytes)} at most.")
+    terminal.say(more(most))
 
 
 def _where(finding: AuditFinding) -> str:

@@ -9,6 +9,7 @@ import contextlib
 import os
 import signal
 import subprocess
+import sys
 import time
 from dataclasses import dataclass
 from enum import Enum
@@ -24,6 +25,8 @@ from workers.protocol.faults import kind_of_words
 STARTUP_GRACE_S = 30.0
 """A folder that nobody has taken is thought to be starting for so long after it was made."""
 LOG_TAIL_BYTES = 16_384
+ALLOCATOR = {"PYTORCH_ALLOC_CONF", "PYTORCH_CUDA_ALLOC_CONF"}
+"""The names under which PyTorch's allocator is configured; what a user has set stays."""
 
 
 @dataclass(frozen=True)
@@ -62,9 +65,16 @@ def disown(child: subprocess.Popen[bytes]) -> None:
 
 
 def _environment() -> dict[str, str]:
-    """This environment, less what would make a worker print in colours or reach for a display."""
+    """This environment, less what would make a worker print in colours or reach for a display.
+
+    PyTorch's segments of GPU memory may grow, which keeps fragments from filling a card; it can do
+    so on Linux alone. vLLM, whose memory pool cannot, looks for it under the older of both names.
+    """
     kept = {k: v for k, v in os.environ.items() if not k.startswith(("QT_", "PYTEST_"))}
-    return kept | {"PYTHONUNBUFFERED": "1", "TOKENIZERS_PARALLELISM": "true", "NO_COLOR": "1"}
+    said = {"PYTHONUNBUFFERED": "1", "TOKENIZERS_PARALLELISM": "true", "NO_COLOR": "1"}
+    if sys.platform == "linux" and ALLOCATOR.isdisjoint(kept):
+        said["PYTORCH_CUDA_ALLOC_CONF"] = "expandable_segments:True"
+    return kept | said
 
 
 class Worker:
@@ -76,12 +86,13 @@ class Worker:
 
     @property
     def lives(self) -> bool:
-        """Whether the process is there: ours not yet ended, or the one named in `alive`."""
-        if self._child is not None:
-            return self._child.poll() is None
+        """Whether the process is there: ours not yet ended, or the one named in `alive`, which may
+        be a successor of ours."""
+        if self._child is not None and self._child.poll() is None:
+            return True
         named = self._named()
         if named is None:
-            return self._starting()
+            return self._child is None and self._starting()
         return find_process(named) is not None
 
     def outcome(self) -> Outcome:

@@ -51,6 +51,11 @@ class JobRow(msgspec.Struct, frozen=True):
         return self.kind == "train" and self.status in ("paused", "failed")
 
     @property
+    def short_of_memory(self) -> bool:
+        """It can go on, with less memory than it failed with."""
+        return self.may_resume and self.fault == "out_of_memory"
+
+    @property
     def has_weights(self) -> bool:
         """Ended with its weights saved: it can be exported, talked to and built upon."""
         return self.status in ("finished", "stopped")

@@ -31,6 +31,7 @@ from workers.protocol.events import (
     Phase,
     Progress,
     Resumed,
+    Retried,
     Rollout,
     Sampled,
     Saved,
@@ -79,7 +80,7 @@ OF_JOBS = ("metrics", "evaluations", "artifacts", "findings", "rollouts", "lines
 """The tables whose rows belong to a job."""
 
 
-READ_AGAIN = (Sampled, Note, Saved, Paused, Resumed, Evaluated, Benched)
+READ_AGAIN = (Sampled, Note, Saved, Paused, Resumed, Retried, Evaluated, Benched)
 """Events that are kept whole: pages show them in words, of old runs too."""
 
 

@@ -21,6 +21,7 @@ from workers.protocol.events import (
     Metrics,
     Note,
     Phase,
+    Retried,
     Sampled,
     Token,
 )
@@ -118,7 +119,7 @@ class Follow:
                 self._terminal.say(f"Held-out loss {when} training: {values['loss']:.4f}")
             case Sampled(step=step, prompt=prompt, completion=completion):
                 self._terminal.say(f"Step {step}: {_short(prompt)} → {_short(completion)}")
-            case Note(text=text):
+            case Note(text=text) | Retried(detail=text):
                 self._terminal.say(text)
             case Checked(check=check, passed=passed, detail=detail):
                 self._terminal.say(f"{'✓' if passed else '✗'} {check}: {detail}")

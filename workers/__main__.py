@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import traceback
 from collections.abc import Callable
@@ -11,6 +12,7 @@ from workers.host import Host, failed, output_to_log
 from workers.protocol.events import Failed
 from workers.protocol.jobs import Bench, Browse, Chat, Export, Inspect, Probe, Score, Train, Watch
 from workers.protocol.refusal import Refusal
+from workers.retry import AGAIN, retried, start_anew
 from workers.turns import turn
 
 Handler = Callable[[Host], None]
@@ -46,8 +48,14 @@ def handler_of(task: object) -> Handler:
     return run
 
 
-def run_folder(folder: Path, handler_of: Callable[[object], Handler] = handler_of) -> int:
-    """Runs the job in a folder; returns the exit code: 0 finished or stopped, 1 failed."""
+def run_folder(
+    folder: Path, handler_of: Callable[[object], Handler] = handler_of, *, may_retry: bool = False
+) -> int:
+    """Runs the job in a folder; returns the exit code: 0 finished or stopped, 1 failed.
+
+    Args:
+        may_retry: whether a run that is out of memory may ask to be run again, by `AGAIN`.
+    """
     with Host(folder) as host, output_to_log(host.folder):
         try:
             with turn(host) as ours:
@@ -55,9 +63,17 @@ def run_folder(folder: Path, handler_of: Callable[[object], Handler] = handler_o
                     handler_of(host.job.task)(host)
         except Exception as fault:
             traceback.print_exc()
-            host.emit(failed(fault, host.folder))
-            return 1
+            less = retried(host, fault) if may_retry else None
+            host.emit(less or failed(fault, host.folder))
+            return AGAIN if less else 1
     return 0
+
+
+def run_to_end(folder: Path, handler_of: Callable[[object], Handler] = handler_of) -> int:
+    """Runs the job in a folder, once more in a fresh process where the memory ran out."""
+    environment = dict(os.environ)
+    code = run_folder(folder, handler_of, may_retry=True)
+    return start_anew(folder, environment) if code == AGAIN else code
 
 
 def main(arguments: list[str]) -> int:
@@ -65,7 +81,7 @@ def main(arguments: list[str]) -> int:
         print("Usage: python -m workers FOLDER", file=sys.stderr)
         return 2
     try:
-        return run_folder(Path(arguments[0]))
+        return run_to_end(Path(arguments[0]))
     except Refusal as refusal:
         print(refusal, file=sys.stderr)
         return 2

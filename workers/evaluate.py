@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from workers.data.tokenize.chat_template import Tools, render
 from workers.data.tokenize.completion import completion_text, cut_while_thinking
+from workers.memory import at_once, give_back, in_parts
 
 if TYPE_CHECKING:
     import torch
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 BATCH = 64
 LARGE_MODEL = 1_000_000_000
 LARGE_BATCH = 16
-"""Fewer at once for a model whose cache would fill the memory."""
+"""Completions at once at most, of a large model fewer: more would be no faster."""
 
 
 OWN_DISTRIBUTION: dict[str, Any] = {"repetition_penalty": 1.0, "no_repeat_ngram_size": 0}
@@ -69,19 +70,33 @@ class Generator:
             for prompt, offered in zip(prompts, tools or [()] * len(prompts), strict=True)
         ]
         order = sorted(range(len(texts)), key=lambda at: len(texts[at]))
-        batch = BATCH if self._model.num_parameters() < LARGE_MODEL else LARGE_BATCH
-        completions: list[Completion | None] = [None] * len(texts)
         was_training = self._model.training
         self._model.eval()
         try:
-            for at in range(0, len(order), batch):
-                places = order[at : at + batch]
-                found = self._generate([texts[place] for place in places], longest, temperature)
-                for place, completion in zip(places, found, strict=True):
-                    completions[place] = completion
+            found = self._in_batches([texts[at] for at in order], longest, temperature)
         finally:
             self._model.train(was_training)
-        return [completion for completion in completions if completion is not None]
+        completions = dict(zip(order, found, strict=True))
+        return [completions[at] for at in range(len(texts))]
+
+    def _in_batches(self, texts: list[str], longest: int, temperature: float) -> list[Completion]:
+        """Completions of prompts, the longest of which is the last, as many at once as fit."""
+        if not texts:
+            return []
+        found, _ = in_parts(
+            lambda begin, end: self._generate(texts[begin:end], longest, temperature),
+            len(texts),
+            self._at_once(texts[-1], longest),
+        )
+        if self._device == "cuda":
+            give_back()  # training is to find the memory free that the cache took
+        return found
+
+    def _at_once(self, longest_prompt: str, longest: int) -> int:
+        most = BATCH if self._model.num_parameters() < LARGE_MODEL else LARGE_BATCH
+        tokenizer: Any = self._tokenizer
+        prompt = len(tokenizer(longest_prompt, add_special_tokens=False)["input_ids"])
+        return at_once(self._model, self._device, prompt, longest, most)
 
     def _generate(self, texts: list[str], longest: int, temperature: float) -> list[Completion]:
         import torch

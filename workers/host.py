@@ -26,7 +26,7 @@ from workers.protocol.faults import kind_of
 from workers.protocol.jobs import Job, OwnedTask, Train
 from workers.protocol.refusal import Refusal
 from workers.protocol.requests import AnyRequest, Cancel, Pause, Request, Resume, Stop
-from workers.protocol.resume import for_less_memory
+from workers.protocol.resume import rungs
 
 LISTEN_EVERY_S = 0.03
 """How often a task that serves looks at what is asked, while it has nothing else to do."""
@@ -328,9 +328,13 @@ def _with_less_memory(folder: Path) -> str:
         return LESS_MEMORY
     if not isinstance(job.task, Train):
         return LESS_MEMORY
-    settings = for_less_memory(job.task.recipe, job.resolved.batch if job.resolved else None)
-    changes = " ".join(f"--set {path}={str(value).lower()}" for path, value in settings.items())
-    return (
-        f"Resume it with less: python -m studio resume {folder.name} {changes}. Where that is "
-        "still too much, lower the max sequence length or switch on gradient checkpointing."
+    first, *others = rungs(job.task.recipe, job.resolved) or [None]
+    if first is None:
+        return LESS_MEMORY
+    changes = " ".join(
+        f"--set {path}={str(value).lower()}" for path, value in first.settings.items()
     )
+    told = f"{first.words} Resume it so: python -m studio resume {folder.name} {changes}"
+    names = ", then ".join(rung.name for rung in others)
+    more = f" Where that is still too much: {names}." if names else ""
+    return f"{told}.{more} Weights that do not fit need method qlora or a smaller model."

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import msgspec
-from PySide6.QtWidgets import QDialog, QWidget
+from PySide6.QtWidgets import QDialog, QGridLayout, QWidget
 
-from studio.theme import Theme
+from studio.theme import SPACE, Theme
 from studio.widgets.form import OptionForm
 from studio.widgets.notice import Banner
 from studio.widgets.page import lay_out_dialog
@@ -30,6 +30,7 @@ class ResumeDialog(QDialog):
         self.setObjectName("resume-dialog")
         self.resize(*SIZE)
         self._proposal = proposal
+        self._theme = theme
         self._so_far = settings_of(proposal.recipe)
         self.form = OptionForm(_options(proposal.recipe, self._so_far), theme)
         self.form.set_values(proposal.settings)
@@ -42,8 +43,25 @@ class ResumeDialog(QDialog):
         self._lay_out(_words(proposal))
 
     def _lay_out(self, words: str) -> None:
-        head = label("Resume with other settings", "heading"), label(words, "muted", wrap=True)
+        head = [label("Resume with other settings", "heading"), label(words, "muted", wrap=True)]
+        if self._proposal.rungs:
+            head.append(self._ladder())
         lay_out_dialog(self, (*head, self.banner, self.form), (self.leave, self.go))
+
+    def _ladder(self) -> QWidget:
+        """What the run can still change to need less memory; a click puts it into the form."""
+        ladder = QWidget()
+        grid = QGridLayout(ladder)
+        grid.setContentsMargins(0, 0, 0, 0)
+        grid.setHorizontalSpacing(2 * SPACE)
+        grid.setVerticalSpacing(SPACE)
+        grid.setColumnStretch(1, 1)
+        for at, rung in enumerate(self._proposal.rungs):
+            take = button(rung.name.capitalize(), self._theme, name=f"rung:{rung.name}")
+            take.clicked.connect(lambda *_, rung=rung: self.form.set_values(rung.settings))
+            grid.addWidget(take, at, 0)
+            grid.addWidget(label(rung.words, "muted", wrap=True), at, 1)
+        return ladder
 
     @classmethod
     def ask(cls, proposal: Proposal, theme: Theme, parent: QWidget) -> dict[str, Any] | None:
@@ -86,5 +104,5 @@ def _words(proposal: Proposal) -> str:
         if proposal.step
         else "The run has no complete checkpoint and begins from the start."
     )
-    less = " These settings need less memory." if proposal.settings else ""
+    less = " Each of these changes needs less memory; the first is made." if proposal.rungs else ""
     return f"{begin}{less} What else the recipe says lives in the checkpoint and stays."

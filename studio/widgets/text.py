@@ -5,7 +5,7 @@ from __future__ import annotations
 from PySide6.QtCore import Qt
 from PySide6.QtWidgets import QLabel, QPushButton, QSizePolicy
 
-from studio.theme import Theme
+from studio.theme import Theme, set_look
 
 
 def label(text: str = "", role: str = "", *, wrap: bool = False, select: bool = False) -> QLabel:
@@ -37,3 +37,11 @@ def button(text: str, theme: Theme, icon: str = "", kind: str = "", name: str = 
     if icon:
         theme.set_icon(made, icon, "on_accent" if kind == "primary" else "muted")
     return made
+
+
+def emphasize(made: QPushButton, theme: Theme, icon: str, *, primary: bool) -> None:
+    """Makes a button the primary one, or an ordinary one again."""
+    kind = "primary" if primary else ""
+    if made.property("kind") != kind:
+        set_look(made, kind=kind)
+        theme.set_icon(made, icon, "on_accent" if primary else "muted")

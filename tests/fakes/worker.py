@@ -5,8 +5,9 @@ Named as the interpreter in the settings, it is started as `worker.py -m workers
 name tells it how to behave: one that holds `fails`, `dies` or `hangs` does so after three steps,
 and reinforcement learning under a name that holds `sick` is unwell from step 4 to step 12, under
 one that holds `worsens` ends with fewer right answers than it began with. One that holds `greedy`
-runs out of memory after three steps, a checkpoint behind it, unless the batch size is 1. The export
-of a run whose name holds `differs` reads text otherwise than the run does.
+runs out of memory after three steps, a checkpoint behind it, unless the batch size is 1; one that
+holds `thrifty` too goes on by itself. The export of a run whose name holds `differs` reads text
+otherwise than the run does.
 """
 
 from __future__ import annotations
@@ -20,9 +21,9 @@ from pathlib import Path
 import learning
 import msgspec
 
-from workers.__main__ import run_folder
+from workers.__main__ import run_folder, run_to_end
 from workers.host import Host, serve
-from workers.protocol import events, requests
+from workers.protocol import events, requests, wire
 from workers.protocol.audit import (
     AuditExample,
     AuditFinding,
@@ -239,5 +240,10 @@ def _answer(host: Host, say: requests.Say) -> None:
     )  # fmt: skip
 
 
+def run(folder: Path) -> int:
+    work = run_to_end if "thrifty" in wire.read_job(folder).name else run_folder
+    return work(folder, handler_of)  # type: ignore[arg-type]
+
+
 if __name__ == "__main__":
-    sys.exit(run_folder(Path(sys.argv[-1]), handler_of))  # type: ignore[arg-type]
+    sys.exit(run(Path(sys.argv[-1])))

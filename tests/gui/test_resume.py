@@ -8,14 +8,15 @@ from typing import Any
 import msgspec
 import pytest
 from PySide6.QtCore import Qt, QTimer
-from PySide6.QtWidgets import QApplication
+from PySide6.QtWidgets import QApplication, QPushButton
 
 from studio.app import Studio
 from studio.widgets.resume import ResumeDialog
 from tests.gui.conftest import Driver
 from workers.protocol import wire
+from workers.protocol.jobs import Train
 from workers.protocol.recipe import Evaluation, Gate, Recipe
-from workers.protocol.resume import Proposal
+from workers.protocol.resume import Proposal, rungs
 
 
 def _failed(driver: Driver, studio: Studio, recipe: Recipe, name: str = "greedy") -> str:
@@ -78,6 +79,51 @@ def test_out_of_memory_is_resumed_with_what_needs_less(
     assert "batch_size = 1" in page.recipe.toPlainText()
     assert not page.resume.isVisible()
     assert not page.resume_with.isVisible()
+
+
+def test_one_click_goes_on_with_the_next_rung(
+    driver: Driver, studio: Studio, recipe: Recipe
+) -> None:
+    run = _failed(driver, studio, recipe)
+    driver.click("resume-less")
+    driver.wait(lambda: driver.window.run.pill.text == "Finished")
+    (change,) = wire.read_job(studio.jobs.folder(run)).changes
+    assert change.settings["training.batch_size"] == (2, 1)
+    assert not driver.window.run.resume_less.isVisible()
+
+
+def test_what_changes_what_is_learnt_is_asked_first(
+    driver: Driver, studio: Studio, recipe: Recipe
+) -> None:
+    training = msgspec.structs.replace(recipe.training, gradient_checkpointing=True)
+    run = _failed(driver, studio, msgspec.structs.replace(recipe, training=training))
+    folder = studio.jobs.folder(run)
+    job = wire.read_job(folder)
+    training = msgspec.structs.replace(training, batch_size=1)
+    asked = msgspec.structs.replace(recipe, training=training)
+    wire.write_job(folder, msgspec.structs.replace(job, task=Train(recipe=asked)))
+    seen: list[int] = []
+
+    def act(dialog: ResumeDialog) -> None:
+        seen.append(dialog.form.fields["training.max_length"].value)
+        names = [button.objectName() for button in dialog.findChildren(QPushButton)]
+        assert [name for name in names if name.startswith("rung:")] == ["rung:shorter examples"]
+
+    _in_dialog(driver, act)
+    driver.click("resume-less")
+    assert seen == [recipe.training.max_length // 2]
+    assert driver.window.run.pill.text == "Failed"
+
+
+def test_a_rung_is_put_into_the_form_by_a_click(qtbot: Any, studio: Studio, recipe: Recipe) -> None:
+    ways = rungs(recipe)
+    dialog = ResumeDialog(Proposal("abc", recipe, 4, ways[0].settings, ways), studio.theme)
+    qtbot.addWidget(dialog)
+    dialog.show()
+    qtbot.mouseClick(
+        dialog.findChild(QPushButton, "rung:gradient checkpointing"), Qt.MouseButton.LeftButton
+    )
+    assert dialog.changes == ways[0].settings | {"training.gradient_checkpointing": True}
 
 
 def test_a_plain_resume_fails_again_and_can_be_tried_again(

@@ -5,20 +5,24 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import subprocess
+import sys
 from collections.abc import Callable
+from pathlib import Path
 
 import msgspec
+import psutil
 import pytest
 
 from studio.folders import delete_folder, slug
 from studio.jobs import Jobs
 from studio.paths import Home
-from studio.process import Rung, launch
+from studio.process import Rung, Worker, _environment, launch
 from studio.records import JobRow
 from studio.settings import Settings
 from studio.store import Store
 from workers.protocol import wire
-from workers.protocol.events import Metrics, Note, Resumed
+from workers.protocol.events import Metrics, Note, Resumed, Retried, Started
 from workers.protocol.jobs import Change, Train
 from workers.protocol.recipe import Model, Recipe
 from workers.protocol.refusal import Refusal
@@ -177,6 +181,22 @@ def test_a_run_that_was_out_of_memory_goes_on_with_a_smaller_batch(
     ]
     jobs.rebuild()
     assert jobs.store.job(run) == row
+
+
+def test_a_run_that_goes_on_by_itself_is_one_process_and_one_curve(
+    jobs: Jobs, recipe: Recipe, follow: Follow
+) -> None:
+    run = jobs.train(_named(recipe, "greedy-thrifty"))
+    row = follow(jobs, run)
+    assert (row.status, row.cause, row.steps) == ("finished", "", 8)
+    said = [line.event for line in wire.read_events(jobs.folder(run))]
+    assert len({event.pid for event in said if isinstance(event, Started)}) == 1
+    assert [event.step for event in said if isinstance(event, Retried)] == [2]
+    assert jobs.store.series(run, "loss").steps == list(range(1, 9))
+    (change,) = wire.read_job(jobs.folder(run)).changes
+    assert change.settings == dict(zip(SMALLER, ((2, 1), (0, 2)), strict=True))
+    shown = [line.event for line in jobs.store.lines(run)]
+    assert [event.step for event in shown if isinstance(event, Retried)] == [2]
 
 
 def test_a_resume_that_fails_again_can_be_resumed_again(
@@ -344,3 +364,31 @@ def test_slugs_are_safe_folder_names() -> None:
     assert slug("My Run / 2: ../etc") == "my-run-2-etc"
     assert slug("日本") == "job"
     assert len(slug("x" * 200)) == 40
+
+
+def test_a_successor_of_a_child_is_the_worker(tmp_path: Path) -> None:
+    child = subprocess.Popen([sys.executable, "-c", ""])
+    child.wait()
+    worker = Worker(tmp_path, child)
+    (tmp_path / wire.JOB).touch()
+    assert not worker.lives
+    me = wire.Alive(os.getpid(), psutil.Process().create_time())
+    (tmp_path / wire.ALIVE).write_bytes(msgspec.json.encode(me))
+    assert worker.lives
+
+
+@pytest.mark.parametrize(
+    ("platform", "set_already", "said"),
+    [
+        ("linux", {}, "expandable_segments:True"),
+        ("linux", {"PYTORCH_ALLOC_CONF": "x:1"}, None),
+        ("linux", {"PYTORCH_CUDA_ALLOC_CONF": "x:1"}, "x:1"),
+        ("win32", {}, None),
+    ],
+)
+def test_segments_of_gpu_memory_may_grow_unless_the_user_says_otherwise(
+    monkeypatch: pytest.MonkeyPatch, platform: str, set_already: dict[str, str], said: str | None
+) -> None:
+    monkeypatch.setattr("sys.platform", platform)
+    monkeypatch.setattr(os, "environ", set_already)
+    assert _environment().get("PYTORCH_CUDA_ALLOC_CONF") == said

@@ -12,12 +12,13 @@ import torch
 from datasets import Dataset
 from peft import LoraConfig, get_peft_model
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
-from trl import GRPOConfig, RLOOConfig
+from trl import DistillationConfig, GRPOConfig, RLOOConfig
 
 from tests.torch.tiny_families import SIZE
 from workers.protocol.options import options_of
-from workers.protocol.recipe import Preference
+from workers.protocol.recipe import Distill, Preference, Recipe
 from workers.train import chunked
+from workers.train.distill import Distiller, divergence
 from workers.train.grpo import LoggedGRPOTrainer, LoggedRLOOTrainer
 from workers.train.tokenized import (
     CPOConfig,
@@ -100,7 +101,8 @@ def test_every_family_gives_its_own_logits_by_chunks(name: str) -> None:
 def assert_same_gradients(model: Any, found: torch.Tensor, expected: torch.Tensor) -> None:
     """Of both losses, relative to the largest that the model has."""
     weights = [weight for weight in model.parameters() if weight.requires_grad]
-    both = [torch.autograd.grad(loss, weights, allow_unused=True) for loss in (found, expected)]
+    both = [torch.autograd.grad(loss, weights, allow_unused=True, retain_graph=True)
+            for loss in (found, expected)]  # fmt: skip
     largest = max(float(one.abs().max()) for one in both[1] if one is not None)
     assert largest > 0
     for mine, theirs in zip(*both, strict=True):
@@ -222,8 +224,8 @@ def test_policy_gradients_are_the_same_by_chunks(
     tmp_path: Path, tiny: Path, made: list[int], kind: Any, name: str
 ) -> None:
     model, tokenizer = family(name), AutoTokenizer.from_pretrained(tiny)
-    functions = SimpleNamespace(functions=[lambda **_: [0.0]], rewards=None)
-    context = SimpleNamespace(loaded=SimpleNamespace(model=model, tokenizer=tokenizer))
+    functions: Any = SimpleNamespace(functions=[lambda **_: [0.0]], rewards=None)
+    context: Any = SimpleNamespace(loaded=SimpleNamespace(model=model, tokenizer=tokenizer))
     config = GRPOConfig if kind is LoggedGRPOTrainer else RLOOConfig
     trainer = kind(
         context,
@@ -259,3 +261,76 @@ def test_ppos_log_probabilities_are_the_same_by_chunks(made: list[int], name: st
     assert made
     torch.testing.assert_close(by_chunks, plain, atol=CLOSE, rtol=0)
     assert_same_gradients(model, by_chunks.square().sum(), plain.square().sum())
+
+
+QUESTIONS = [
+    {"input_ids": [5, 6, 7, 20, 21, 2], "labels": [-100, -100, -100, 20, 21, 2]},
+    {"input_ids": [8, 9, 23, 2], "labels": [-100, -100, 23, 2]},
+    {"input_ids": [10, 30, 11, 31, 32, 2], "labels": [-100, 30, -100, 31, 32, 2]},
+    {"input_ids": [12, 13, 33, 2], "labels": [-100, -100, 33, 2]},
+]
+
+
+def distiller(student: Any, folder: Path, tiny: Path, lmbda: float, beta: float) -> Any:
+    """A teacher of its own weights beside the student, in steps of two parts."""
+    tokenizer = AutoTokenizer.from_pretrained(tiny)
+    teacher = copy.deepcopy(student).requires_grad_(False)
+    with torch.no_grad():
+        for weight in teacher.parameters():
+            weight.add_(torch.randn_like(weight), alpha=0.1)
+    context: Any = SimpleNamespace(
+        recipe=Recipe(name="d", stage="distill", distill=Distill(lmbda=lmbda)),
+        loaded=SimpleNamespace(model=student, tokenizer=tokenizer),
+        loss="chunked",
+    )
+    config = DistillationConfig(
+        output_dir=str(folder), use_cpu=True, bf16=False, report_to="none", beta=beta,
+        per_device_train_batch_size=2, gradient_accumulation_steps=2, max_completion_length=9,
+        gradient_checkpointing=True, temperature=0.9, generation_kwargs={"use_cache": True},
+    )  # fmt: skip
+    return Distiller(
+        context, model=student, teacher_model=teacher, args=config,
+        train_dataset=Dataset.from_list(QUESTIONS), processing_class=tokenizer,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ["llama", "gemma2", "granite"])
+@pytest.mark.parametrize(("lmbda", "beta"), [(0.0, 0.5), (0.0, 0.0), (1.0, 0.3)])
+def test_distillation_is_the_divergence_of_both_models_own_logits(
+    tmp_path: Path, tiny: Path, made: list[int], name: str, lmbda: float, beta: float
+) -> None:
+    """A step's mean over its tokens, be they the data's or those that the student has just said;
+    while it says them, its cache saves it reading them again."""
+    model = family(name, words=400).train()
+    trainer = distiller(model, tmp_path, tiny, lmbda, beta)
+    widths: list[int] = []
+    model.model.register_forward_pre_hook(
+        lambda _, __, given: widths.append(given["input_ids"].shape[1]), with_kwargs=True
+    )
+    parts = []
+    for step in range(2):
+        trainer._step = step
+        parts.append(trainer._prepare_inputs(QUESTIONS))
+    assert set(widths[1:]) == ({1} if lmbda else set())
+    trainer.current_gradient_accumulation_steps = 2
+    losses = []
+    for by_chunks in (True, False):
+        trainer._by_chunks = by_chunks
+        losses.append(sum(trainer.compute_loss(model, dict(part)) for part in parts))
+        assert bool(made) == by_chunks
+        made.clear()
+    found = []
+    for part in parts:
+        ids = torch.cat([part["prompt_ids"], part["completion_ids"]], 1)
+        seen = torch.cat([part["prompt_mask"], part["completion_mask"]], 1)
+        width = part["completion_ids"].shape[1]
+        student, teacher = (
+            one(input_ids=ids, attention_mask=seen).logits[:, -width - 1 : -1]
+            for one in (model, trainer.teacher_model)
+        )
+        learnt = part["completion_mask"] * part.get("tool_mask", 1) == 1
+        found.append(divergence(student[learnt], teacher[learnt], beta)[0])
+    expected = torch.cat(found).mean()
+    for loss in losses:
+        torch.testing.assert_close(loss, expected, atol=CLOSE, rtol=CLOSE)
+        assert_same_gradients(model, loss, expected)

@@ -9,16 +9,14 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from transformers import AutoTokenizer
-from trl.experimental.gkd import GKDTrainer
 
-from tests.torch.starters import STARTER, of, of_stage
+from tests.torch.starters import of, of_stage
 from workers.protocol.events import Evaluated, Failed, Finished
 from workers.protocol.recipe import (
     RL,
     Distill,
 )
-from workers.train.distill import Collator
+from workers.train.distill import batch_of, divergence, prompt_and_answer
 
 Run = Callable[..., list[Any]]
 
@@ -28,6 +26,7 @@ def test_the_divergence_is_that_of_the_paper() -> None:
     student, teacher = torch.randn(2, 3, 7), torch.randn(2, 3, 7)
     labels = torch.tensor([[-100, 1, 2], [3, -100, -100]])
     mask = (labels != -100).numpy()
+    flat = [logits[labels != -100] for logits in (student, teacher)]
     q, p = (torch.softmax(x.double(), -1).numpy()[mask] for x in (student, teacher))
 
     def kl(one: np.ndarray, other: np.ndarray) -> float:
@@ -38,21 +37,32 @@ def test_the_divergence_is_that_of_the_paper() -> None:
         expected = {0.0: kl(p, q), 1.0: kl(q, p)}.get(
             beta, beta * kl(p, mixed) + (1 - beta) * kl(q, mixed)
         )
-        found = GKDTrainer.generalized_jsd_loss(student, teacher, labels, beta=beta)
-        assert found.item() == pytest.approx(expected, abs=1e-5)
+        found, entropy = divergence(flat[0], flat[1], beta)
+        assert found.mean().item() == pytest.approx(expected, abs=1e-5)
+        assert entropy.mean().item() == pytest.approx(-(q * np.log(q)).sum(-1).mean(), abs=1e-5)
 
 
 def test_prompts_to_answer_end_before_the_first_trained_token() -> None:
-    tokenizer = AutoTokenizer.from_pretrained(STARTER)
     rows = [
         {"input_ids": [5, 6, 7, 8], "labels": [-100, -100, 7, 8]},
         {"input_ids": [5, 9], "labels": [-100, 9]},
     ]
-    made = Collator(tokenizer)(rows)
-    assert made["prompts"].tolist() == [[5, 6], [1, 5]]
-    assert made["prompt_attention_mask"].tolist() == [[1, 1], [0, 1]]
-    assert made["input_ids"].tolist() == [[5, 6, 7, 8], [1, 1, 5, 9]]
-    assert made["labels"].tolist() == [[-100, -100, 7, 8], [-100, -100, -100, 9]]
+    made = batch_of(rows, 1)
+    assert made["prompt_ids"].tolist() == [[5, 6], [1, 5]]
+    assert made["prompt_mask"].tolist() == [[1, 1], [0, 1]]
+    assert made["completion_ids"].tolist() == [[7, 8], [9, 1]]
+    assert made["completion_mask"].tolist() == [[1, 1], [1, 0]]
+    assert made["tool_mask"].tolist() == [[1, 1], [1, 0]]
+
+
+def test_what_stands_between_trained_answers_is_read_and_not_learnt() -> None:
+    made = batch_of([{"input_ids": [5, 7, 6, 8], "labels": [-100, 7, -100, 8]}], 1)
+    assert made["completion_mask"].tolist() == [[1, 1, 1]]
+    assert made["tool_mask"].tolist() == [[1, 0, 1]]
+
+
+def test_a_row_that_is_trained_from_its_first_token_is_read_from_the_second() -> None:
+    assert prompt_and_answer({"input_ids": [5, 7], "labels": [5, 7]}) == ([5], [7])
 
 
 def test_distillation_comes_nearer_to_its_teacher(train_here: Run, tmp_path: Path) -> None:

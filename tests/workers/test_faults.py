@@ -39,6 +39,15 @@ MEMORY = [
                  "memory: you tried to allocate 8000000000 bytes."),
     RuntimeError("DefaultCPUAllocator: not enough memory: you tried to allocate 8000000 bytes."),
     RuntimeError("Error out of memory at line 380 in file /src/csrc/ops.cu"),
+    RuntimeError("CUDA driver error: out of memory"),
+    RuntimeError("CUDA error: CUBLAS_STATUS_NOT_INITIALIZED when calling `cublasCreate(handle)`"),
+    RuntimeError("cuDNN error: CUDNN_STATUS_INTERNAL_ERROR_DEVICE_ALLOCATION_FAILED"),
+    RuntimeError("cusolver error: CUSOLVER_STATUS_ALLOC_FAILED, when calling `cusolverDnCreate`"),
+    AcceleratorError("CUDA error: unknown\nSearch for `cudaErrorMemoryAllocation' in the manual."),
+    RuntimeError("XPU out of memory. Tried to allocate 2.00 GiB."),
+    RuntimeError("std::bad_alloc"),
+    RuntimeError("unable to mmap 512 bytes from file </x>: Cannot allocate memory (12)"),
+    ValueError("No available memory for the cache blocks. Try to raise gpu_memory_utilization."),
 ]  # fmt: skip
 DISK = [
     OSError(errno.ENOSPC, "No space left on device", "/d/x"),
@@ -51,6 +60,8 @@ DISK = [
 OTHER = [
     RuntimeError("cuDNN error: CUDNN_STATUS_NOT_SUPPORTED"),
     RuntimeError("CUDA error: device-side assert triggered"),
+    RuntimeError("CUDA error: CUBLAS_STATUS_NOT_INITIALIZED when calling `cublasGemmEx(...)`"),
+    RuntimeError("out of resource: shared memory, Required: 131072"),  # Triton
     OSError(errno.EACCES, "Permission denied"),
     ValueError("odd"),
 ]
@@ -97,4 +108,5 @@ def test_a_chain_that_bites_its_tail_ends() -> None:
 
 def test_a_log_that_ends_in_a_librarys_words_is_known() -> None:
     assert kind_of_words("Error out of memory at line 380 in file ops.cu") == "out_of_memory"
+    assert kind_of_words("memory allocation of 8589934592 bytes failed") == "out_of_memory"
     assert kind_of_words("Loading the model") == "error"

@@ -52,9 +52,8 @@ def load_for_training(recipe: Recipe, located: Located, tell: Tell) -> Loaded:
         dtype=dtype,
         load_in_4bit=recipe.model.method == "qlora",
         full_finetuning=full,
-        float32_mixed_precision=full or None,  # small steps are lost in 16-bit weights
         trust_remote_code=False,
-        **_fast_inference(recipe, device),
+        **_on_card(recipe, device),
     )
     if not full:
         every = recipe.lora.targets.startswith(ALL_LINEAR)
@@ -77,16 +76,16 @@ PROJECTIONS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "
 """Unsloth's kernels know these by name; `all-linear` means all of them."""
 
 
-def _fast_inference(recipe: Recipe, device: str) -> dict[str, Any]:
-    """Unsloth's own vLLM over the very weights that are trained, where completions are sampled and
-    vLLM is in its environment. It takes four-bit weights too."""
-    if (
-        recipe.stage != "grpo"
-        or recipe.model.method == "full"
-        or recipe.rl.fast_generation == "transformers"
-        or device != "cuda"
-        or importlib.util.find_spec("vllm") is None
-    ):
+def _on_card(recipe: Recipe, device: str) -> dict[str, Any]:
+    """What the CPU loader of Unsloth does not take: for full training 32-bit weights, since small
+    steps are lost in 16 bits; where completions are sampled and vLLM is in the environment,
+    Unsloth's own vLLM over the very weights that are trained, four-bit ones too."""
+    if device != "cuda":
+        return {}
+    if recipe.model.method == "full":
+        return {"float32_mixed_precision": True}
+    vllm = importlib.util.find_spec("vllm") is not None
+    if recipe.stage != "grpo" or recipe.rl.fast_generation == "transformers" or not vllm:
         return {}
     os.environ.setdefault("UNSLOTH_VLLM_STANDBY", "1")  # its cache is given back between batches
     return {"fast_inference": True, "max_lora_rank": recipe.lora.rank}

@@ -16,6 +16,10 @@ if TYPE_CHECKING:
     from workers.protocol.recipe import Recipe
 
 
+USUAL = 16
+"""Examples to each step of a stage that declares no default for them."""
+
+
 class Batches(NamedTuple):
     """One optimizer step, in micro-batches."""
 
@@ -41,9 +45,8 @@ def effective_batch(recipe: Recipe, parameters: int | None = None) -> int:
         return options.effective_batch_size
     if options.batch_size:
         return options.batch_size * (options.gradient_accumulation or 1)
-    return defaults_for(recipe.stage, recipe.model.method, parameters, recipe.rl.algorithm)[
-        "training.effective_batch_size"
-    ]
+    suited = defaults_for(recipe.stage, recipe.model.method, parameters, recipe.rl.algorithm)
+    return suited.get("training.effective_batch_size", USUAL)
 
 
 def divided(recipe: Recipe, largest: int, parameters: int | None = None) -> Batches:
@@ -61,6 +64,11 @@ def divided(recipe: Recipe, largest: int, parameters: int | None = None) -> Batc
     divisors = [n for n in range(least, effective + 1) if effective % n == 0]
     micro = max((n for n in divisors if n <= largest), default=divisors[0])
     return Batches(micro, effective // micro)
+
+
+def is_divided(recipe: Recipe) -> bool:
+    """Whether the recipe itself says how its steps are divided."""
+    return bool(recipe.training.batch_size or recipe.training.gradient_accumulation)
 
 
 def smaller_micro(batches: Batches, least: int = 1) -> int:

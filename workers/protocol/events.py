@@ -34,6 +34,19 @@ class Resumed(Event, frozen=True):
     step: int
 
 
+class Retried(Event, frozen=True):
+    """The memory ran out, and the run goes on by itself, in a fresh process that needs less."""
+
+    step: int
+    """Of the checkpoint that it goes on from; 0 where it begins from the start."""
+    settings: dict[str, tuple[Any, Any]]
+    """What was changed for that: key path to the value before and after."""
+    detail: str
+    """What ran out and what is done, in words."""
+    dry: bool = False
+    """It was the dry run before the first step, so that nothing is lost."""
+
+
 class Resolved(Event, frozen=True):
     """What the job really runs on; the same is kept in job.json under `resolved`."""
 
@@ -326,7 +339,7 @@ may be, and then the last of these holds."""
 KNOWN: dict[str, type[Event]] = {
     kind.__name__: kind
     for kind in (
-        Started, Resumed, Resolved, Phase, Progress, Metrics, Sampled, Rollout, Finding,
+        Started, Resumed, Retried, Resolved, Phase, Progress, Metrics, Sampled, Rollout, Finding,
         FindingCleared, Saved, Note, Token, Answered, Ready, Artifact, Checked, Benched, Inspected,
         HardwareSeen, CardsRead, Opened, RowsShown, RowsCounted, TokensShown, TemplateShown,
         TemplateTried, VersionSaved, AnswersScored, Evaluated, Paused,

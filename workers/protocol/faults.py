@@ -12,14 +12,28 @@ WORDS: dict[Kind, tuple[str, ...]] = {
     "out_of_memory": (
         "CUDA out of memory",
         "CUDA error: out of memory",
+        "CUDA driver error: out of memory",  # PyTorch's expandable segments
+        "CUDA_ERROR_OUT_OF_MEMORY",
+        "cudaErrorMemoryAllocation",
         "CUBLAS_STATUS_ALLOC_FAILED",
+        "CUBLAS_STATUS_NOT_INITIALIZED when calling `cublasCreate",  # no room for its workspace
         "CUDNN_STATUS_ALLOC_FAILED",
+        "DEVICE_ALLOCATION_FAILED",  # cuDNN 9
+        "CUSOLVER_STATUS_ALLOC_FAILED",
+        "CUSPARSE_STATUS_ALLOC_FAILED",
+        "CUFFT_ALLOC_FAILED",
         "HIP out of memory",
         "HIP error: out of memory",
+        "XPU out of memory",
         "MPS backend out of memory",
         "can't allocate memory",  # PyTorch's DefaultCPUAllocator
         "not enough memory: you tried to allocate",  # the same on Windows
-        "Error out of memory",  # bitsandbytes
+        "Cannot allocate memory",  # the system, in a library's own error
+        "Error out of memory",  # bitsandbytes, which then ends the process
+        "No available memory for the cache blocks",  # vLLM
+        "std::bad_alloc",
+        "bad allocation",  # the same on Windows
+        "memory allocation of",  # Rust, which then ends the process
         "paging file is too small",  # Windows
     ),
     "disk_full": (

@@ -6,12 +6,13 @@ Which settings a checkpoint can be continued with is declared on the options the
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import msgspec
 
 from workers.protocol.batches import Batches, divided, effective_batch, smaller_micro
+from workers.protocol.jobs import Change, Job, Resolved, Train
 from workers.protocol.options import Option, options_of
 from workers.protocol.recipe import (
     Recipe,
@@ -22,6 +23,22 @@ from workers.protocol.recipe import (
 )
 from workers.protocol.refusal import Refusal
 from workers.protocol.stages import spec_of
+
+SHORTEST_EXAMPLE, SHORTEST_COMPLETION = 8, 16
+"""Tokens below which the ladder goes no further."""
+
+
+class Rung(msgspec.Struct, frozen=True):
+    """One way for a run to need less memory."""
+
+    name: str
+    words: str
+    """What changes and what that costs, as a sentence."""
+    settings: dict[str, Any]
+    by_itself: bool = False
+    """A run may take it unasked: its steps stay what they were."""
+    consent: bool = False
+    """It changes what is learnt, so that only the user can choose it."""
 
 
 class Proposal(msgspec.Struct, frozen=True):
@@ -34,6 +51,13 @@ class Proposal(msgspec.Struct, frozen=True):
     """Of the last whole checkpoint; 0 where there is none."""
     settings: dict[str, Any]
     """Key path to a value that would serve better than the one so far."""
+    rungs: list[Rung] = []
+    """Of a run that was out of memory, all that it can still change; the first is proposed."""
+
+    @property
+    def unasked(self) -> bool:
+        """Whether there is a first rung, and it changes nothing of what is learnt."""
+        return bool(self.rungs) and not self.rungs[0].consent
 
 
 def resume_options() -> dict[str, Option]:
@@ -121,26 +145,95 @@ def _value(recipe: Recipe, path: str) -> Any:
     return value
 
 
-def for_less_memory(recipe: Recipe, batch: Mapping[str, Any] | None = None) -> dict[str, Any]:
-    """Settings under which the same training needs less memory, by key path.
+def changed(job: Job, settings: Mapping[str, Any], step: int) -> Job:
+    """A training job with other settings from a step on, and a note of what they were."""
+    if not settings or not isinstance(job.task, Train):
+        return job
+    recipe = with_settings(job.task.recipe, settings, job.id)
+    differs = differences(job.task.recipe, recipe)
+    changes = [*job.changes, Change(step, differs)] if differs else job.changes
+    return msgspec.structs.replace(job, task=Train(recipe=recipe), changes=changes)
 
-    A smaller micro-batch with the same number of examples a step; where it cannot be made smaller,
-    gradient checkpointing, and after that shorter examples.
+
+# The ladder of what needs less memory
+
+
+def for_less_memory(recipe: Recipe, worked: Resolved | None = None) -> dict[str, Any]:
+    """The settings of the first rung: under them the same training needs less memory."""
+    return next((rung.settings for rung in rungs(recipe, worked)), {})
+
+
+def rungs(recipe: Recipe, worked: Resolved | None = None) -> list[Rung]:
+    """What a run that is out of memory can still change, what costs least first.
 
     Args:
-        batch: what the run worked with, as `Resolved.batch` has it; without it the recipe's own
-            figures count, and the whole batch where it has none.
+        worked: what the run worked with; without it the recipe's own figures count, and the whole
+            batch where it has none.
     """
-    training, known = recipe.training, batch or {}
-    effective = known.get("effective") or effective_batch(recipe)
-    micro = known.get("micro") or divided(recipe, effective).micro
+    batch = worked.batch if worked is not None else {}
+    return [rung for make in LADDER if (rung := make(recipe, batch)) is not None]
+
+
+def _smaller_batch(recipe: Recipe, batch: Mapping[str, int]) -> Rung | None:
+    """At most half as many examples at once, so often that a step has as many as before."""
+    effective = batch.get("effective") or effective_batch(recipe)
+    micro = recipe.training.batch_size or batch.get("micro") or divided(recipe, effective).micro
     least = spec_of(recipe.stage).smallest_batch
     smaller = smaller_micro(Batches(micro, effective // micro), least)
-    if smaller:
-        return {
-            "training.batch_size": smaller,
-            "training.gradient_accumulation": effective // smaller,
-        }
-    if not known.get("checkpointing", training.gradient_checkpointing is True):
-        return {"training.gradient_checkpointing": True}
-    return {"training.max_length": max(training.max_length // 2, 8)}
+    if not smaller:
+        return None
+    return Rung(
+        "smaller micro-batch",
+        f"Micro-batches of {smaller} instead of {micro}, {effective // smaller} to each step: a "
+        "step learns from as many examples as before.",
+        {"training.batch_size": smaller, "training.gradient_accumulation": effective // smaller},
+        by_itself=True,
+    )
+
+
+def _checkpointing(recipe: Recipe, batch: Mapping[str, int]) -> Rung | None:
+    """Activations computed anew in the backward pass."""
+    asked = recipe.training.gradient_checkpointing
+    if batch.get("checkpointing") if asked == "auto" else asked:
+        return None
+    return Rung(
+        "gradient checkpointing",
+        "Activations are computed anew instead of kept: the same steps, a third slower.",
+        {"training.gradient_checkpointing": True},
+        by_itself=True,
+    )
+
+
+def _shorter_completions(recipe: Recipe, _: Mapping[str, int]) -> Rung | None:
+    """Less that is sampled, which is learnt from."""
+    longest = recipe.rl.max_completion_tokens
+    if not spec_of(recipe.stage).scored_by or longest < 2 * SHORTEST_COMPLETION:
+        return None
+    return Rung(
+        "shorter completions",
+        f"Completions of {longest // 2} tokens at most instead of {longest}: longer ones are "
+        "truncated, which changes what is learnt.",
+        {"rl.max_completion_tokens": longest // 2},
+        consent=True,
+    )
+
+
+def _shorter_examples(recipe: Recipe, _: Mapping[str, int]) -> Rung | None:
+    """A lower max sequence length."""
+    longest = recipe.training.max_length
+    if longest <= SHORTEST_EXAMPLE:
+        return None
+    shorter = max(longest // 2, SHORTEST_EXAMPLE)
+    return Rung(
+        "shorter examples",
+        f"Examples of {shorter} tokens at most instead of {longest}: longer ones are left out or "
+        "truncated, which changes what is learnt.",
+        {"training.max_length": shorter},
+        consent=True,
+    )
+
+
+LADDER: tuple[Callable[[Recipe, Mapping[str, int]], Rung | None], ...] = (
+    _smaller_batch, _checkpointing, _shorter_completions, _shorter_examples,
+)  # fmt: skip
+"""From what leaves the steps as they are to what changes what is learnt."""

@@ -678,6 +678,7 @@ _DECLARED = (
         generates=True,
         options=(
             "distill.teacher", "distill.lmbda", "distill.beta", "distill.temperature",
+            "distill.teacher_four_bit",
             "rl.max_completion_tokens", *_ANSWERS,
         ),
         defaults=(

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from workers.data.schema.row import Row
+from workers.memory import in_parts
 from workers.protocol.recipe import Reasoning
 from workers.protocol.refusal import Refusal
 from workers.protocol.rewards import Judge, RewardModel
@@ -85,14 +86,12 @@ def scores(model: Any, tokenizer: Any, conversations: Sequence[list[int]]) -> li
     """The classifier's one output for the token ids of each conversation, in order."""
     import torch
 
-    values: list[float] = []
-    for at in range(0, len(conversations), BATCH):
-        inputs = tokenizer.pad(
-            {"input_ids": conversations[at : at + BATCH]}, return_tensors="pt"
-        ).to(model.device)
+    def score(begin: int, end: int) -> list[float]:
+        inputs = tokenizer.pad({"input_ids": conversations[begin:end]}, return_tensors="pt")
         with torch.inference_mode():
-            values += model(**inputs).logits[:, 0].float().tolist()
-    return values
+            return model(**inputs.to(model.device)).logits[:, 0].float().tolist()
+
+    return in_parts(score, len(conversations), BATCH)[0]
 
 
 class Marks:

@@ -5,7 +5,7 @@ Read `_train` from top to bottom: rows, model, measurement, training, saving, me
 
 from __future__ import annotations
 
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, suppress
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -49,10 +49,11 @@ def _train(recipe: Recipe, host: Host, engine: EngineModule, closing: ExitStack)
     from workers.folders import size_of
     from workers.train import checkpoints, context
     from workers.train.dataset import build_dataset
+    from workers.train.dry_run import measured_already
     from workers.train.encoding import presentable
     from workers.train.loss_check import build_checked
     from workers.train.optimizers import set_optimizer
-    from workers.train.report import Report
+    from workers.train.report import AlreadyTrained, Report
 
     recipe = _with_own_template(recipe, host.folder)
     stage = _stage(recipe)
@@ -91,10 +92,11 @@ def _train(recipe: Recipe, host: Host, engine: EngineModule, closing: ExitStack)
 
     if host.started_before:
         host.emit(Resumed(step=resumed[1] if resumed else 0))
-    if resumed is None:
+    if resumed is None and not measured_already(here):
         report.measure("before")
         context.sample(here, trainer)
-    trainer.train(resume_from_checkpoint=str(resumed[0]) if resumed else None)
+    with suppress(AlreadyTrained):
+        trainer.train(resume_from_checkpoint=str(resumed[0]) if resumed else None)
 
     steps = trainer.state.global_step
     unfinished = steps < trainer.state.max_steps

@@ -11,27 +11,24 @@ back (checkpointing, Chen et al. 2016). What this does not know is given the log
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import partial
-from importlib import import_module
 from typing import Any, NamedTuple
 
 import torch
 from torch.nn.functional import cross_entropy
 from torch.utils.checkpoint import checkpoint
 
-CHUNK = 256
-"""Tokens whose logits are there at one time; the number is that of TRL's chunked loss."""
+from workers.train.trl_private import LOSS_FUNCTIONS
+
+CHUNK = 128
+"""Tokens whose logits are there at one time: 78 MB in 32 bits over 152,000 words, of which a loss
+holds three to eight at once. With fewer a card waits for the head's weights to be read."""
 
 Step = Callable[[torch.Tensor], torch.Tensor]
 Measure = Callable[..., tuple[torch.Tensor, ...]]
-TRL_MODULES = (
-    "trl.trainer.dpo_trainer", "trl.trainer.kto_trainer", "trl.trainer.grpo_trainer",
-    "trl.trainer.rloo_trainer", "trl.trainer.sft_trainer", "trl.experimental.cpo.cpo_trainer",
-    "trl.experimental.orpo.orpo_trainer",
-)  # fmt: skip
-"""Where TRL's losses ask for log-probabilities and entropies."""
 
 
 class Moment(NamedTuple):
@@ -326,8 +323,9 @@ def _of_tokens(logits: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor
     total = logits.logsumexp(-1)
     chosen = logits.gather(1, labels[:, None])[:, 0] - total
     with torch.no_grad():
-        best, average = logits.argmax(-1), logits.mean(-1)
-        return chosen, _entropies(logits.detach())[0], best, average
+        shares = (logits - total[:, None]).exp_()
+        entropies = total - shares.mul_(logits).sum(-1)
+        return chosen, entropies, logits.argmax(-1), logits.mean(-1)
 
 
 def _entropies(logits: torch.Tensor) -> tuple[torch.Tensor]:
@@ -406,20 +404,19 @@ def deferred_logits(models: Iterable[Any], masks: Sequence[torch.Tensor] = ()) -
             if head is not None and getattr(head.forward, "func", None) is not _defer:
                 deferred = partial(_defer, head, head.forward, masks)
                 stack.enter_context(_replaced(head, "forward", deferred))
-        for name in TRL_MODULES:
-            module = import_module(name)
-            for theirs, ours in TRL_FUNCTIONS.items():
-                if hasattr(module, theirs):
-                    original = getattr(module, theirs)
-                    stack.enter_context(_replaced(module, theirs, partial(_either, ours, original)))
+        for module, names in LOSS_FUNCTIONS.items():
+            for name in names if module in sys.modules else ():
+                owner = sys.modules[module]
+                either = partial(_either, OURS[name], getattr(owner, name))
+                stack.enter_context(_replaced(owner, name, either))
         yield
 
 
-TRL_FUNCTIONS = {
+OURS: dict[str, Callable[..., torch.Tensor]] = {
     "selective_log_softmax": token_log_probabilities,
     "entropy_from_logits": token_entropies,
 }
-"""By TRL's name: ours, for logits that are deferred."""
+"""By TRL's name, for logits that are deferred."""
 
 
 def _either(ours: Any, theirs: Any, logits: Any, *args: Any, **named: Any) -> Any:

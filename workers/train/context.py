@@ -24,17 +24,20 @@ from workers.evaluate import Generator, Measured, accuracy_of
 from workers.fetch import Located, fingerprint
 from workers.folders import write_folder
 from workers.host import Host
+from workers.memory import give_back, halving
 from workers.protocol import jobs
 from workers.protocol.batches import (
     Batches,
     checkpointing,
     divided,
     effective_batch,
+    is_divided,
     with_effective_batch,
 )
 from workers.protocol.checkpoints import CHECKPOINTS
 from workers.protocol.coverage import coverage
 from workers.protocol.events import Evaluated, Metrics, Note, Phase, Resolved, Sampled
+from workers.protocol.faults import kind_of
 from workers.protocol.metrics import METRICS
 from workers.protocol.recipe import Recipe
 from workers.protocol.stages import TINY, spec_of
@@ -74,7 +77,11 @@ class TrainingContext:
     closing: ExitStack
     """What is to be ended with the run, for example the rewards' sandbox."""
     batches: Batches = Batches(0, 0)  # noqa: RUF009 (a tuple)
-    """What each step really consists of."""
+    """What each step really consists of; `fitting` settles it once the rows' lengths are known."""
+    longest: int = 0
+    """Tokens of the longest sequence in any step; 0 until the rows are encoded."""
+    goes_on: bool = False
+    """Whether the run began with these batches at an earlier start."""
     checkpointing: bool = False
     """Whether activations are computed anew instead of kept."""
     loss: LossPath = "trl"
@@ -87,6 +94,11 @@ class TrainingContext:
         largest = effective_batch(self.recipe, parameters) if parameters < TINY else AT_ONCE
         self.batches = divided(self.recipe, largest, parameters)
         self.recipe = with_effective_batch(self.recipe, self.batches.effective)
+        began = self.host.job.resolved.batch if self.host.job.resolved else {}
+        asked = self.recipe.training
+        if began.get("effective") == asked.effective_batch_size and not is_divided(self.recipe):
+            self.batches = Batches(began["micro"], began["accumulation"])
+            self.goes_on = True
 
     @property
     def checkpoints(self) -> Path:
@@ -186,11 +198,6 @@ def resolve(context: TrainingContext, datasets: list[dict[str, Any]]) -> None:
             p.numel() for p in loaded.model.parameters() if p.requires_grad
         ),
     }  # fmt: skip
-    micro, accumulation = context.batches
-    batch = {
-        "effective": micro * accumulation, "micro": micro, "accumulation": accumulation,
-        "checkpointing": int(context.checkpointing),
-    }  # fmt: skip
     resolved = jobs.Resolved(
         versions=versions,
         device=loaded.device,
@@ -199,11 +206,11 @@ def resolve(context: TrainingContext, datasets: list[dict[str, Any]]) -> None:
         model=model,
         datasets=datasets,
         seeds={"training": recipe.training.seed},
-        batch=batch,
+        batch=host.job.resolved.batch if host.job.resolved else {},
     )
     host.resolve(msgspec.structs.replace(host.job, resolved=resolved))
     details = {"model": model, "datasets": datasets, "device": resolved.device,
-               "precision": resolved.precision, "batch": batch}  # fmt: skip
+               "precision": resolved.precision}  # fmt: skip
     host.emit(Resolved(versions=versions, details=details))
 
 
@@ -302,7 +309,7 @@ def _tell_cut_thinking(context: TrainingContext, share: float | None) -> None:
 
 def evaluated(context: TrainingContext, trainer: Trainer) -> Measured:
     """What the trainer measures on its held-out dataset, if it has one, of what its stage names."""
-    found = trainer.evaluate() if trainer.eval_dataset is not None else {}
+    found = _evaluate(trainer) if trainer.eval_dataset is not None else {}
     return Measured(
         {
             name: float(found[f"eval_{theirs}"])
@@ -311,6 +318,21 @@ def evaluated(context: TrainingContext, trainer: Trainer) -> Measured:
             if f"eval_{theirs}" in found
         }
     )
+
+
+def _evaluate(trainer: Trainer) -> dict[str, float]:
+    """The trainer's own evaluation, of smaller batches from where the memory runs out."""
+    this: Any = trainer
+    state = this.accelerator.gradient_state
+    known = list(state.dataloader_references)
+
+    def evaluate(size: int) -> dict[str, float]:
+        state.dataloader_references = known  # without one that was broken off
+        getattr(this, "_metrics", {}).get("eval", {}).clear()
+        this.args.per_device_eval_batch_size = size
+        return this.evaluate()
+
+    return halving(evaluate, this.args.per_device_eval_batch_size)[0]
 
 
 def answered(context: TrainingContext, trainer: Trainer) -> Measured:
@@ -368,4 +390,21 @@ def save(context: TrainingContext, trainer: Trainer) -> Path:
             as_plain_lora(target, context.host.folder / START)
         context.loaded.tokenizer.save_pretrained(target)
 
-    return write_folder(context.host.folder / ("model" if full else "adapter"), fill)
+    def write() -> Path:
+        return write_folder(context.host.folder / ("model" if full else "adapter"), fill)
+
+    try:
+        return write()
+    except Exception as fault:
+        if kind_of(fault) != "out_of_memory":
+            raise
+    _let_go(trainer)
+    return write()
+
+
+def _let_go(trainer: Trainer) -> None:
+    """Drops gradients and the optimizer's state: what training alone needs."""
+    trainer.model_wrapped.zero_grad(set_to_none=True)
+    trainer.optimizer = trainer.lr_scheduler = None
+    trainer.accelerator.free_memory()
+    give_back()

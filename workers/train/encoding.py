@@ -23,6 +23,7 @@ from workers.protocol.refusal import Refusal
 from workers.protocol.stages import spec_of
 from workers.train import SKIPPED
 from workers.train.context import TrainingContext
+from workers.train.fitting import settle_batches
 
 T = TypeVar("T")
 EXCERPT = 80
@@ -158,6 +159,8 @@ def fitted(context: TrainingContext, rows: Rows, *, held_out: bool = False) -> F
     made = [unit for row in encoded(context, usable, fitting, held_out=held_out) for unit in row]
     if not held_out:
         _tell_differences(context, told, len(usable))
+        lengths = [len(one.input_ids) for examples in made for one in examples]
+        settle_batches(context, max(lengths, default=1))
     return Fitted(made, held_out, told[ONE_EACH] > 0)
 
 

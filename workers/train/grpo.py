@@ -25,6 +25,7 @@ from workers.data.reader import Row
 from workers.data.tokenize.chat_template import render
 from workers.data.tokenize.completion import completion_text, cut_while_thinking
 from workers.evaluate import Measured, turn_ends
+from workers.memory import at_once, in_parts
 from workers.protocol.events import Note
 from workers.protocol.recipe import RL
 from workers.protocol.rollouts import Group, Rollouts
@@ -292,18 +293,60 @@ class Logged:
         self._functions = functions
         self._seconds: dict[str, list[float]] = defaultdict(list)
         self._ends = turn_ends(context.loaded.model, context.loaded.tokenizer)
+        self._sampled = 0
+        """How many completions at once fitted last; 0 before the first."""
 
-    def _generate_single_turn(self, *args: Any, **kwargs: Any) -> Any:
-        """Completions up to the first token that ends them; GRPO's come with log-probabilities."""
-        made = super()._generate_single_turn(*args, **kwargs)  # type: ignore[misc]
-        ids, *others = made if isinstance(made, tuple) else (made,)
+    def _generate_single_turn(self, prompts: list[list[int]], *args: Any, **kwargs: Any) -> Any:
+        """Completions up to the first token that ends them, sampled as many at once as fit; GRPO's
+        come with log-probabilities, which are none where Transformers samples."""
+        sample = super()._generate_single_turn  # type: ignore[misc]
         named: Any = self._context.loaded.tokenizer.eos_token_id
+        if self.use_vllm:  # type: ignore[attr-defined]
+            ids, *others = sample(prompts, *args, **kwargs)
+            return [ended(one, self._ends, named) for one in ids], *others
+        paired = False
+
+        def part(begin: int, end: int) -> list[list[int]]:
+            nonlocal paired
+            made = sample(prompts[begin:end], *args, **kwargs)
+            paired = isinstance(made, tuple)
+            return made[0] if paired else made
+
+        ids, self._sampled = in_parts(part, len(prompts), self._at_once(prompts))
         ids = [ended(one, self._ends, named) for one in ids]
-        return (ids, *others) if others else ids
+        return (ids, None) if paired else ids
+
+    def _at_once(self, prompts: list[list[int]]) -> int:
+        """How many completions are sampled together; never more than fitted before."""
+        loaded = self._context.loaded
+        longest = self._context.recipe.rl.max_completion_tokens
+        most = min(len(prompts), self._sampled or len(prompts))
+        return at_once(loaded.model, loaded.device, max(map(len, prompts)), longest, most)
 
     def _get_per_token_logps_and_entropies(self, model: Any, *args: Any, **kwargs: Any) -> Any:
         with deferred_logits([model] if self.chunked else []):
             return super()._get_per_token_logps_and_entropies(model, *args, **kwargs)  # type: ignore[misc]
+
+    def longest_inputs(self, micro: int) -> dict[str, torch.Tensor]:
+        """What the loss is computed from, of the longest prompts and completions: random ones."""
+        this: Any = self
+        texts = sorted(this.train_dataset["prompt"], key=len)[-micro:]
+        texts = [texts[at % len(texts)] for at in range(micro)]
+        prompts = this.processing_class(
+            texts, add_special_tokens=False, padding=True, padding_side="left", return_tensors="pt"
+        )
+        shape = micro, self._context.recipe.rl.max_completion_tokens
+        zeros = torch.zeros(shape)
+        return {
+            "prompt_ids": prompts["input_ids"],
+            "prompt_mask": prompts["attention_mask"],
+            "completion_ids": torch.randint(len(this.processing_class), shape),
+            "completion_mask": torch.ones(shape, dtype=torch.long),
+            "advantages": torch.ones(micro),
+            "ref_per_token_logps": zeros,
+            "old_logps": zeros[:, 0],
+            "num_items_in_batch": torch.tensor(zeros.numel()),
+        }
 
     def training_step(self, *args: Any, **kwargs: Any) -> torch.Tensor:
         began = time.perf_counter()

@@ -53,7 +53,7 @@ def build_checked(context: TrainingContext, stage: Stage) -> Trainer:
         Refusal: each is wrong.
     """
     wrong: Compared | None = None
-    for path in paths(context.recipe.stage):
+    for path in loss_paths(context.recipe.stage):
         context.loss = path
         trainer = _built(context, stage)
         found = _compare(context, stage, trainer)
@@ -73,14 +73,7 @@ def build_checked(context: TrainingContext, stage: Stage) -> Trainer:
     )
 
 
-def _built(context: TrainingContext, stage: Stage) -> Trainer:
-    trainer = stage.build_trainer(context)
-    assert trainer.model is not None
-    train_in_32_bits(trainer.model)
-    return trainer
-
-
-def paths(stage: str) -> tuple[LossPath, ...]:
+def loss_paths(stage: str) -> tuple[LossPath, ...]:
     """The ways to a stage's loss, the fastest first. A reward model has one logit a row."""
     match spec_of(stage).trainer:
         case "sft":
@@ -97,6 +90,13 @@ def _taken_instead(wrong: Compared, path: LossPath) -> str:
         f"The fast {wrong.name} of a row is {wrong.trainers:.4f} where the model's own forward "
         f"pass gives {wrong.own:.4f}, so the plain loss is taken{how}."
     )
+
+
+def _built(context: TrainingContext, stage: Stage) -> Trainer:
+    trainer = stage.build_trainer(context)
+    assert trainer.model is not None
+    train_in_32_bits(trainer.model)
+    return trainer
 
 
 def _compare(context: TrainingContext, stage: Stage, trainer: Trainer) -> Compared | None:

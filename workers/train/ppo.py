@@ -28,6 +28,7 @@ from transformers import Trainer, TrainingArguments
 from workers.data.reader import Row
 from workers.data.tokenize.completion import completion_text, cut_while_thinking
 from workers.evaluate import OWN_DISTRIBUTION, Measured, turn_ends
+from workers.memory import at_once, in_parts
 from workers.protocol.coverage import coverage
 from workers.protocol.refusal import Refusal
 from workers.protocol.rollouts import Group, Rollouts
@@ -43,7 +44,7 @@ from workers.train.value_model import PolicyAndValue, load_value_model, log_prob
 VALUE = "value.safetensors"
 """The value model's trained weights, in a checkpoint."""
 SAMPLED_AT_ONCE = 64
-"""Completions generated together, as in TRL."""
+"""Completions generated together at most, as in TRL."""
 HEAD = 16
 """Tokens at the end of a prompt, among which a thought may be opened."""
 Prompt = tuple[Row, list[int]]
@@ -174,6 +175,7 @@ class PPOTrainer(Trainer):
         self._context = context
         self._options = context.recipe.rl
         self._at_once = context.batches.micro
+        self._sampled = SAMPLED_AT_ONCE
         self._tokenizer: Any = context.loaded.tokenizer
         self._ends = turn_ends(context.loaded.model, context.loaded.tokenizer)
         self._values: dict[str, float] = {}
@@ -303,25 +305,28 @@ class PPOTrainer(Trainer):
 
     def _generate(self, prompts: torch.Tensor, seen: torch.Tensor) -> torch.Tensor:
         """A completion sampled from the policy to each prompt: (B, T), padded behind its end."""
-        found: list[torch.Tensor] = []
+        policy, longest = self.models.policy, self._options.max_completion_tokens
         padding = self._tokenizer.pad_token_id
-        parts = zip(prompts.split(SAMPLED_AT_ONCE), seen.split(SAMPLED_AT_ONCE), strict=True)
-        for ids, shown in parts:
+
+        def sample(begin: int, end: int) -> torch.Tensor:
             with self.accelerator.autocast():
-                output = self.models.policy.generate(
-                    input_ids=ids,
-                    attention_mask=shown.long(),
+                output = policy.generate(
+                    input_ids=prompts[begin:end],
+                    attention_mask=seen[begin:end].long(),
                     do_sample=True,
                     temperature=self._options.temperature,
                     top_k=0,
                     top_p=1.0,
                     **OWN_DISTRIBUTION,
-                    max_new_tokens=self._options.max_completion_tokens,
+                    max_new_tokens=longest,
                     eos_token_id=sorted(self._ends),
                     pad_token_id=padding,
                     use_cache=True,
                 )
-            found += output[:, ids.shape[1] :]
+            return output[:, prompts.shape[1] :]
+
+        fit = at_once(policy, self.args.device.type, prompts.shape[1], longest, self._sampled)
+        found, self._sampled = in_parts(sample, len(prompts), fit)
         return pad_sequence(found, batch_first=True, padding_value=padding)
 
     def _reference_log_probs(

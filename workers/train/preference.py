@@ -61,6 +61,7 @@ def build_trainer(context: TrainingContext) -> Trainer:
     spec = spec_of(stage)
     make = _labelled_dataset if spec.supervision == "labels" else pairs
     held_out = make(context, context.held_out, held_out=True)
+    rows = make(context, context.training)  # by whose lengths the steps are divided
     if spec.reference and context.recipe.model.method == "full":
         options_of_model = {"ref_model": copy.deepcopy(context.loaded.model)}
     else:
@@ -73,7 +74,7 @@ def build_trainer(context: TrainingContext) -> Trainer:
             max_length=context.recipe.training.max_length,
             **options,
         ),
-        train_dataset=make(context, context.training),
+        train_dataset=rows,
         eval_dataset=held_out if len(held_out) else None,
         processing_class=context.loaded.tokenizer,
         **options_of_model,

@@ -19,6 +19,7 @@ from workers.protocol.wire import finite
 from workers.train import checkpoints, context
 from workers.train.best import Best
 from workers.train.context import Stage, TrainingContext
+from workers.train.dry_run import dry_run
 from workers.train.health import Coach
 from workers.train.temperature import open_thermometer
 
@@ -38,6 +39,10 @@ def renamed(logs: Mapping[str, Any]) -> dict[str, Any]:
         name: value.item() if isinstance(value, torch.Tensor) else value
         for name, value in values.items()
     }
+
+
+class AlreadyTrained(Exception):
+    """The checkpoint that was taken up is that of the last step; the Trainer would take another."""
 
 
 class Report(TrainerCallback):
@@ -67,6 +72,9 @@ class Report(TrainerCallback):
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
     ) -> None:
         state.compute_steps(args, state.max_steps)  # a checkpoint brings those it was made with
+        if state.global_step >= state.max_steps:
+            raise AlreadyTrained
+        dry_run(self._context, self._trainer)
         self._host.emit(Phase(name="Training"))
         self._host.emit(Progress(done=state.global_step, total=state.max_steps))
         self._last_tokens = float(state.num_input_tokens_seen)

@@ -32,6 +32,7 @@ def build_trainer(context: TrainingContext) -> RewardTrainer:
     """TRL's RewardTrainer on the pairs."""
     options = context.recipe.training
     held_out = _conversations(context, context.held_out, held_out=True)
+    rows = _conversations(context, context.training)  # by whose lengths the steps are divided
     return RewardTrainer(
         model=context.loaded.model,
         args=RewardConfig(
@@ -40,7 +41,7 @@ def build_trainer(context: TrainingContext) -> RewardTrainer:
             max_length=options.max_length,
             center_rewards_coefficient=context.recipe.preference.center_rewards_coefficient or None,
         ),
-        train_dataset=_conversations(context, context.training),
+        train_dataset=rows,
         eval_dataset=held_out if len(held_out) else None,
         processing_class=context.loaded.tokenizer,
     )

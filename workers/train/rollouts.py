@@ -16,6 +16,7 @@ from workers.protocol.wire import write_atomically
 from workers.rewards import Scored
 from workers.train.context import TrainingContext
 from workers.train.encoding import encoded, tell_long
+from workers.train.fitting import settle_batches
 
 SHOWN_PROMPTS = 8
 LONGEST_SHOWN = 8000
@@ -42,6 +43,7 @@ def fitting_prompts(context: TrainingContext) -> list[tuple[Row, list[int]]]:
             "Raise training.max_length.",
         )
     tell_long(context, "prompts", len(prompts), len(prompts) - len(kept))
+    settle_batches(context, max(len(ids) for _, ids in kept))
     return kept
 
 

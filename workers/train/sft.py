@@ -49,6 +49,7 @@ def build_trainer(context: TrainingContext) -> SFTTrainer:
     """Tokenizes and masks the rows; TRL's SFTTrainer trains on them."""
     options = context.recipe.training
     held_out = examples_of(context, context.held_out, held_out=True)
+    examples = examples_of(context, context.training)  # by whose lengths the steps are divided
     kind = ChunkedSFT if context.loss == "chunked" else SFTTrainer
     return kind(
         model=context.loaded.model,
@@ -61,7 +62,7 @@ def build_trainer(context: TrainingContext) -> SFTTrainer:
             packing_strategy=options.packing_strategy,
             loss_type="chunked_nll" if context.loss == "trl" else "nll",
         ),
-        train_dataset=dataset_of(examples_of(context, context.training)),
+        train_dataset=dataset_of(examples),
         eval_dataset=dataset_of(held_out) if held_out else None,
         processing_class=context.loaded.tokenizer,
     )

@@ -23,6 +23,18 @@ class PrivateName(NamedTuple):
     purpose: str
 
 
+_BOTH = ("selective_log_softmax", "entropy_from_logits")
+LOSS_FUNCTIONS: dict[str, tuple[str, ...]] = {
+    "trl.trainer.dpo_trainer": _BOTH,
+    "trl.trainer.kto_trainer": _BOTH,
+    "trl.trainer.grpo_trainer": _BOTH,
+    "trl.trainer.rloo_trainer": _BOTH,
+    "trl.trainer.sft_trainer": _BOTH,
+    "trl.experimental.cpo.cpo_trainer": _BOTH[:1],
+    "trl.experimental.orpo.orpo_trainer": _BOTH[:1],
+}
+"""By module of TRL's: what its loss asks of logits."""
+
 PRIVATE_NAMES = (
     PrivateName(
         "trl.GRPOTrainer", "_logs", (), 'self._logs["advantages"].extend(',
@@ -66,6 +78,40 @@ PRIVATE_NAMES = (
     PrivateName(
         "trl.KTOTrainer", "_prepare_dataset", ("dataset", "processing_class", "args"), "",
         "the same",
+    ),
+    *(
+        PrivateName(
+            "trl.DistillationTrainer", name, parameters, "",
+            "overridden, so that a step may learn on the data's answers instead of its own",
+        )
+        for name, parameters in (
+            ("_generate_and_score_completions", ("inputs",)),
+            ("_tokenize_prompts", ("prompts",)),
+            ("_generate_single_turn", ("prompt_ids", "images", "multimodal_fields")),
+        )
+    ),
+    PrivateName(
+        "trl.DistillationTrainer", "_compute_loss",
+        ("unwrapped_student", "inputs", "num_items_in_batch"), "",
+        "overridden, so that both models' own logits are compared",
+    ),
+    PrivateName(
+        "trl.DistillationTrainer", "_metrics", (),
+        'self._metrics[mode]["num_tokens"] = [self.state.num_input_tokens_seen]',
+        "counts the tokens of the data's answers too",
+    ),
+    *(
+        PrivateName(
+            module, name, ("logits",), "",
+            "replaced while a loss is taken by chunks, for logits that are deferred",
+        )
+        for module, names in LOSS_FUNCTIONS.items()
+        for name in names
+    ),
+    PrivateName(
+        "peft.tuners.tuners_utils.BaseTunerLayer", "_disable_adapters", (),
+        "_disable_adapters: bool = False",
+        "calls a head once more as it was called for the reference, its adapter off",
     ),
     PrivateName(
         "transformers.Trainer", "_load_from_checkpoint", ("resume_from_checkpoint", "model"), "",

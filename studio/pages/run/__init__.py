@@ -30,7 +30,7 @@ from studio.widgets.log import LogView
 from studio.widgets.notice import Banner, EmptyState
 from studio.widgets.page import Page
 from studio.widgets.resume import ResumeDialog
-from studio.widgets.text import button
+from studio.widgets.text import button, emphasize
 from workers.protocol import wire
 from workers.protocol.events import (
     Evaluated,
@@ -39,6 +39,7 @@ from workers.protocol.events import (
     Note,
     Paused,
     Resumed,
+    Retried,
     Rollout,
     Sampled,
     Saved,
@@ -112,6 +113,9 @@ class RunPage(Page):
         self.pause = button("Pause", theme, "pause", name="pause")
         self.stop = button("Stop", theme, "stop", name="stop")
         self.resume = button("Resume", theme, "play", kind="primary", name="resume")
+        self.resume_less = button(
+            "Resume with less memory", theme, "play", kind="primary", name="resume-less"
+        )
         self.resume_with = button("Resume…", theme, "faders-horizontal", name="resume-with")
         self.export = button("Export", theme, "package", kind="primary", name="export")
         self.chat = button("Chat", theme, "chat-circle", name="chat")
@@ -120,10 +124,13 @@ class RunPage(Page):
         self.pause.setToolTip("Write a checkpoint and rest; Resume goes on from it")
         self.stop.setToolTip("End within one step; what was learnt is saved first")
         self.resume.setToolTip("Go on from the last complete checkpoint, or from the start")
+        self.resume_less.setToolTip("Go on with the change that costs least")
         self.resume_with.setToolTip("Go on with another batch size, length or number of steps")
         slots = {self.sample: self._on_sample, self.save: self._on_save,
                  self.pause: self._on_pause, self.stop: self._on_stop,
-                 self.resume_with: self._on_resume_with, self.resume: self._on_resume,
+                 self.resume: lambda: self._resume({}),
+                 self.resume_with: lambda: self._resume_by_proposal(ask=True),
+                 self.resume_less: lambda: self._resume_by_proposal(ask=False),
                  self.export: self._on_export, self.chat: self._on_chat}  # fmt: skip
         for made, slot in slots.items():
             made.clicked.connect(slot)
@@ -232,6 +239,8 @@ class RunPage(Page):
                 self.header.pace.clear()
                 self.grid.cut_after(step)
                 self.rollouts = {s: path for s, path in self.rollouts.items() if s <= step}
+            case Retried():
+                self._show_recipe()
 
     def _on_rung(self, rung: Rung) -> None:
         self.invalidate()
@@ -251,7 +260,7 @@ class RunPage(Page):
                 self.notes.append_text(text)
             case Saved(step=step, path=path):
                 self.notes.append_text(f"Checkpoint of step {step} saved to {path}")
-            case Paused(detail=detail):
+            case Paused(detail=detail) | Retried(detail=detail):
                 self.notes.append_text(detail)
             case Resumed(step=step):
                 self.notes.append_text(f"Resumed after step {step}" if step else "Begun anew")
@@ -293,7 +302,9 @@ class RunPage(Page):
         self.header.show_row(row, self._jobs.store.evaluations(self.run))
         can = {self.sample: row.live, self.save: row.live, self.pause: row.live,
                self.stop: row.live, self.resume: row.may_resume, self.resume_with: row.may_resume,
+               self.resume_less: row.short_of_memory,
                self.export: row.has_weights, self.chat: row.has_weights}  # fmt: skip
+        emphasize(self.resume, self._theme, "play", primary=not row.short_of_memory)
         for made, visible in can.items():
             made.setVisible(visible)
         if not row.live:
@@ -388,16 +399,17 @@ class RunPage(Page):
         self.stop.setEnabled(False)
         self.notes.append_text(f"The worker was {Rung.ASKED.value}.")
 
-    def _on_resume(self) -> None:
-        self._resume({})
-
-    def _on_resume_with(self) -> None:
+    def _resume_by_proposal(self, *, ask: bool) -> None:
+        """Goes on with what is proposed; what changes what is learnt is asked in any case."""
         try:
             proposal = self._jobs.resume_proposal(self.run)
         except Refusal as refusal:
             self.banner.refuse(refusal)
             return
-        settings = ResumeDialog.ask(proposal, self._theme, self)
+        if ask or not proposal.unasked:
+            settings = ResumeDialog.ask(proposal, self._theme, self)
+        else:
+            settings = proposal.settings
         if settings is not None:
             self._resume(settings)
 

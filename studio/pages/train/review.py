@@ -8,7 +8,9 @@ from PySide6.QtWidgets import QHBoxLayout, QPlainTextEdit
 
 from studio.draft import DraftModel, pipeline
 from studio.draft_faults import warning
+from studio.pages.train.memory import MemoryCard
 from studio.pages.train.step import Step
+from studio.planning import RootOf
 from studio.recipe_words import in_words, seen
 from studio.theme import SPACE, Theme, fixed_font
 from studio.widgets.card import Card
@@ -22,8 +24,9 @@ class ReviewStep(Step):
     sft_asked = Signal()
     """The base is to be fine-tuned to answer first."""
 
-    def __init__(self, model: DraftModel, theme: Theme) -> None:
+    def __init__(self, model: DraftModel, root_of: RootOf, theme: Theme) -> None:
         super().__init__(model)
+        self.memory = MemoryCard(model, root_of, theme)
         self._words = label("", "", wrap=True, select=True)
         self.toml = QPlainTextEdit()
         self.toml.setReadOnly(True)
@@ -41,6 +44,7 @@ class ReviewStep(Step):
         file.body.addLayout(self._buttons(theme))
         self.body.addWidget(self.early)
         self.body.addWidget(plain)
+        self.body.addWidget(self.memory)
         self.body.addWidget(self.afterwards)
         self.body.addWidget(file, 1)
 
@@ -83,6 +87,7 @@ class ReviewStep(Step):
 
     def enter(self) -> None:
         self._show()
+        self.memory.refresh()
 
     def show_draft(self) -> None:
         if not self.isHidden():

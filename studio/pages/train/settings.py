@@ -7,7 +7,9 @@ from collections.abc import Collection
 from PySide6.QtWidgets import QLineEdit, QVBoxLayout, QWidget
 
 from studio.draft import OPTIONS, TABLES, UNNAMED, DraftModel, defaults, shown_options
+from studio.pages.train.memory import MemoryCard
 from studio.pages.train.step import Step
+from studio.planning import RootOf
 from studio.theme import SPACE, Theme
 from studio.widgets.card import Card
 from studio.widgets.form import Field, OptionForm
@@ -28,10 +30,12 @@ class SettingsStep(Step):
 
     name = "Settings"
 
-    def __init__(self, model: DraftModel, theme: Theme) -> None:
+    def __init__(self, model: DraftModel, root_of: RootOf, theme: Theme) -> None:
         super().__init__(model)
         self._theme = theme
         self._made: SettingsForms | None = None
+        self.memory = MemoryCard(model, root_of, theme)
+        self.body.addWidget(self.memory)
 
     @property
     def forms(self) -> SettingsForms:
@@ -48,6 +52,7 @@ class SettingsStep(Step):
 
     def enter(self) -> None:
         self.forms.place()
+        self.memory.refresh()
 
 
 class SettingsForms(QWidget):

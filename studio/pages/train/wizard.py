@@ -28,8 +28,11 @@ class RecipeWizard(Wizard):
         self.draft_model = model = DraftModel(jobs.recipe_of)
         self.advice, self.stage = AdviceStep(model, theme), StageStep(model, theme)
         self.model, self.data = ModelStep(model, theme), DataStep(jobs, model, theme)
-        self.rewards, self.settings = RewardsStep(model, theme), SettingsStep(model, theme)
-        self.review = ReviewStep(model, theme)
+        self.rewards, self.settings = (
+            RewardsStep(model, theme),
+            SettingsStep(model, jobs.root_of, theme),
+        )
+        self.review = ReviewStep(model, jobs.root_of, theme)
         self.steps: list[Step] = [
             self.advice, self.stage, self.model, self.data, self.rewards, self.settings,
             self.review,
@@ -51,6 +54,11 @@ class RecipeWizard(Wizard):
 
     def show_step(self, step: Step) -> None:
         self.go_to(self.steps.index(step))
+
+    def use_card(self, memory: int | None, name: str = "") -> None:
+        """The card that runs would be on, by its memory in bytes; None where there is none."""
+        for step in (self.settings, self.review):
+            step.memory.use_card(memory, name)
 
     # Runs to build upon
 

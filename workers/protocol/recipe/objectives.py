@@ -273,3 +273,12 @@ class Distill(Section, frozen=True):
         float,
         option("Temperature", "How freely own answers are sampled.", gt=0, le=5, advanced=True),
     ] = 0.9
+    teacher_four_bit: Annotated[
+        bool,
+        option(
+            "Teacher in four bits",
+            "The teacher then takes a quarter of the memory and is a little less exact; so it is "
+            "always with method qlora.",
+            advanced=True,
+        ),
+    ] = False

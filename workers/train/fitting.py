@@ -1,0 +1,134 @@
+"""How many examples a step takes at once: as many as surely fit into the memory that is free.
+
+What is learnt from in each step is the recipe's; here follows how it is divided, from the sizes of
+the very model, the longest of the very rows, and what the device has left once the model is loaded.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from workers.device import free_memory
+from workers.estimate import GIB, Geometry, estimate, geometry_of, known_geometry, largest_micro
+from workers.estimate.step import CONTEXT
+from workers.protocol.batches import Batches, divided, is_divided
+from workers.protocol.events import Note, Resolved
+from workers.protocol.stages import TINY, spec_of
+from workers.train.context import TrainingContext
+
+RAM_SHARE = 0.5
+"""Of the free RAM that training on the CPU may take; the desktop lives there too."""
+AT_ONCE = ((500_000_000, 8192), (2_000_000_000, 4096), (5_000_000_000, 2048))
+"""Below so many parameters, tokens at once of an architecture that the estimate does not know."""
+MOST_UNKNOWN = 8
+STEADY_KTO = 4
+"""Examples at once from which KTO's reference point is no mere noise, as TRL's guide has it."""
+
+
+def settle_batches(context: TrainingContext, longest: int) -> None:
+    """Divides the steps, once it is known how long the rows are; says so, and keeps it in job.json.
+
+    Args:
+        longest: tokens of the longest row; of the longest prompt where completions are sampled.
+    """
+    if context.longest:  # a trainer is built once more
+        return
+    context.longest = longest_in_step(context, longest)
+    context.batches = fitted_batches(context)
+    batch = {
+        "effective": context.batches.effective,
+        **context.batches._asdict(),
+        "checkpointing": int(context.checkpointing),
+    }
+    host = context.host
+    if host.job.resolved is not None:
+        resolved = msgspec.structs.replace(host.job.resolved, batch=batch)
+        host.resolve(msgspec.structs.replace(host.job, resolved=resolved))
+        host.emit(Resolved(versions=resolved.versions, details={"batch": batch}))
+    if not _is_settled(context) and not _is_tiny(context):
+        text, level = words(context)
+        host.emit(Note(text=text, level=level))
+
+
+def longest_in_step(context: TrainingContext, longest: int) -> int:
+    """Tokens of the longest sequence in any step, with what is sampled to it."""
+    recipe = context.recipe
+    if recipe.training.packing and "training.packing" in spec_of(recipe.stage).options:
+        longest = recipe.training.max_length
+    samples = spec_of(recipe.stage).policy or (recipe.stage == "distill" and recipe.distill.lmbda)
+    return longest + (recipe.rl.max_completion_tokens if samples else 0)
+
+
+def fitted_batches(context: TrainingContext) -> Batches:
+    """The micro-batch that the recipe fixes, or that the run began with; else the largest that
+    fits, and at least the stage's smallest."""
+    if _is_settled(context):
+        return context.batches
+    if _is_tiny(context):
+        return divided(context.recipe, context.batches.effective)
+    geometry = geometry_of(context.loaded.model.config.to_dict())
+    if geometry is None:
+        return divided(context.recipe, _at_once(context))
+    most = largest_micro(
+        context.recipe, geometry, budget(context, geometry), context.longest,
+        checkpointing=context.checkpointing, teacher=_teacher(context, geometry),
+    )  # fmt: skip
+    return divided(context.recipe, most)
+
+
+def budget(context: TrainingContext, geometry: Geometry) -> int:
+    """Bytes for the whole of a run, what is loaded already among them."""
+    device = context.loaded.device
+    free = free_memory(device)
+    if not device.startswith("cuda"):
+        free = int(RAM_SHARE * free)
+    parts = estimate(context.recipe, geometry, micro=1, longest=1, checkpointing=True).parts
+    loaded = parts["weights"] + parts.get("adapter", 0)
+    return free + loaded + int(CONTEXT[1] * GIB)
+
+
+def words(context: TrainingContext) -> tuple[str, Any]:
+    """How the steps are divided, in a sentence or two, and how grave that is."""
+    (micro, accumulation), recipe = context.batches, context.recipe
+    free = free_memory(context.loaded.device) / GIB
+    told = (
+        f"Trains {micro} {'example' if micro == 1 else 'examples'} at once, {accumulation} "
+        f"{'time' if accumulation == 1 else 'times'}, to make {context.batches.effective} a step: "
+        f"the longest has {context.longest:,} tokens, and {free:.1f} GB are free."
+    )
+    if recipe.stage == "kto":
+        told += (
+            " KTO takes its reference point from the examples at once, so their number is part of "
+            f"what is learnt; {STEADY_KTO} or more make it steady."
+        )
+        return told, "warning" if micro < STEADY_KTO else "info"
+    if spec_of(recipe.stage, recipe.rl.algorithm).value_model:
+        told += (
+            " PPO averages over the examples at once, so their number is part of what is learnt."
+        )
+    return told, "info"
+
+
+def _is_settled(context: TrainingContext) -> bool:
+    """Whether the recipe says how steps are divided, or the run goes on as it began."""
+    return context.goes_on or is_divided(context.recipe)
+
+
+def _is_tiny(context: TrainingContext) -> bool:
+    return context.loaded.model.num_parameters() < TINY
+
+
+def _at_once(context: TrainingContext) -> int:
+    """Examples at once of an architecture that the estimate does not know."""
+    parameters = context.loaded.model.num_parameters()
+    tokens = next((tokens for size, tokens in AT_ONCE if parameters < size), 1)
+    return min(MOST_UNKNOWN, max(1, tokens // context.longest))
+
+
+def _teacher(context: TrainingContext, student: Geometry) -> Geometry | None:
+    """Of a teacher that is not known the student's sizes are taken."""
+    if not spec_of(context.recipe.stage).teacher:
+        return None
+    return known_geometry(context.recipe.distill.teacher) or student
