@@ -23,7 +23,7 @@ from workers.protocol import wire
 from workers.protocol.cards import WAITING
 from workers.protocol.jobs import Job, Train
 from workers.protocol.recipe import Evaluation, Model, Recipe, Source, Training
-from workers.turns import turn
+from workers.turns import NAMED, turn
 
 Wait = Callable[..., None]
 
@@ -71,14 +71,15 @@ def test_free_memory_falls_by_what_is_taken_and_rises_again() -> None:
     assert before <= total_memory("cuda")
 
 
-def test_a_turn_names_one_card_by_its_uuid(
+def test_a_turn_names_one_card(
     tmp_path: Path, runtime_folder: Path, recipe: Recipe, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv(VISIBLE, raising=False)
     wire.write_job(tmp_path, Job(id="a", name="a", created="", home="", task=Train(recipe)))
     with Host(tmp_path) as host, turn(host) as ours:
         assert ours
-        assert os.environ[VISIBLE] in {card.key for card in find_cards()[0]}
+        card = next(card for card in find_cards()[0] if card.key == os.environ[NAMED])
+        assert os.environ[VISIBLE] == str(card.index)
 
 
 def test_trainings_take_turns_and_one_on_the_cpu_does_not_wait(

@@ -180,15 +180,32 @@ def test_the_freest_card_is_taken_and_it_alone_is_seen(
     opened: Opened, recipe: Recipe, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cards = [
-        Card(key="GPU-full", memory_bytes=24, used_bytes=20),
-        Card(key="GPU-free", memory_bytes=16, used_bytes=1),
-        Card(key="GPU-some", memory_bytes=12, used_bytes=2),
+        Card(key="GPU-full", index=0, memory_bytes=24, used_bytes=20),
+        Card(key="GPU-free", index=1, memory_bytes=16, used_bytes=1),
+        Card(key="GPU-some", index=3, memory_bytes=12, used_bytes=2),
     ]
     monkeypatch.setattr(turns, "usable_cards", lambda: cards)
     with opened(Train(recipe)) as first, turns.turn(first):
-        assert os.environ[turns.VISIBLE] == "GPU-free"
+        assert (os.environ[turns.VISIBLE], os.environ[turns.NAMED]) == ("1", "GPU-free")
+        assert os.environ["CUDA_DEVICE_ORDER"] == "PCI_BUS_ID"
         with opened(Train(recipe)) as second, turns.turn(second):
-            assert os.environ[turns.VISIBLE] == "GPU-some"
+            assert (os.environ[turns.VISIBLE], os.environ[turns.NAMED]) == ("3", "GPU-some")
+
+
+@pytest.mark.parametrize("fault", [MemoryError(), ValueError()])
+def test_a_run_that_is_out_of_memory_finds_its_card_again(
+    fault: Exception, opened: Opened, recipe: Recipe
+) -> None:
+    with (
+        opened(Train(recipe)) as first,
+        pytest.raises(type(fault)), turns.turn(first),
+    ):  # fmt: skip
+        raise fault
+    kept = isinstance(fault, MemoryError)
+    with opened(Train(recipe), Pause()) as other, turns.turn(other) as ours:
+        assert ours is not kept
+    with turns.turn(first) as again:
+        assert again
 
 
 @pytest.mark.parametrize(("set_by_user", "seen"), [(None, "0"), ("1,0", "1,0"), ("", "")])

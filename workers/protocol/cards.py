@@ -27,6 +27,8 @@ class Card(msgspec.Struct, kw_only=True, frozen=True):
 
     key: str
     """NVIDIA's UUID, for example GPU-5fb0b0a7-…; names the card for good."""
+    index: int = 0
+    """Its number in nvidia-smi."""
     name: str = ""
     driver: str = ""
     """Its version, for example 580.95.05."""
