@@ -6,6 +6,7 @@ import itertools
 import subprocess
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -16,9 +17,9 @@ from transformers import TrainingArguments
 from studio.jobs import Jobs
 from studio.records import JobRow
 from tests.torch.test_sft import learner
-from workers import turns
+from workers import probe, turns
 from workers.cards import VISIBLE
-from workers.cuda_check import fault_of_cuda, torch_build
+from workers.cuda_check import fault_of_cuda, torch_build, unused_card
 from workers.hardware import look_at_hardware
 from workers.host import Host
 from workers.protocol import wire
@@ -99,3 +100,22 @@ def test_a_run_rests_when_its_card_gets_too_hot_and_goes_on_when_it_is_resumed(
     assert real.resume(run) == 4
     assert wire.read_job(real.folder(run)).pause_above_celsius == 0
     assert follow(real, run).status == "finished"
+
+
+def test_the_doctor_fails_where_a_card_is_there_and_pytorch_does_not_see_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delenv(VISIBLE, raising=False)
+    card = Card(key="GPU-1", name="NVIDIA GeForce GTX 1080", driver="470.256.02", cuda="11.4")
+    monkeypatch.setattr(probe, "find_cards", lambda: ([card], ""))
+    monkeypatch.setattr(probe, "usable_cards", lambda: [card])
+    monkeypatch.setattr(probe, "unused_card", partial(unused_card, try_cuda=lambda: "boom"))
+    found = probe.checked("graphics card", probe.CHECKS["graphics card"])
+    assert not found.passed
+    assert "GTX 1080" in found.detail
+    assert found.remedy
+
+    monkeypatch.setenv(VISIBLE, "-1")
+    hidden = probe.checked("graphics card", probe.CHECKS["graphics card"])
+    assert hidden.passed
+    assert hidden.detail.endswith("hidden by CUDA_VISIBLE_DEVICES=-1")

@@ -20,7 +20,7 @@ from workers.device import on_cpu_alone
 from workers.host import Host
 from workers.protocol import wire
 from workers.protocol.cards import WAITING, Card, Holder
-from workers.protocol.events import Note, Paused
+from workers.protocol.events import Finished, Note, Paused, Started
 from workers.protocol.jobs import Bench, Chat, Export, Inspect, Job, Probe, Score, Task, Train
 from workers.protocol.recipe import Recipe, Source
 from workers.protocol.requests import Pause, Say, Stop, UseCpu
@@ -70,6 +70,24 @@ def test_a_second_training_waits_and_goes_on(
     loaded = next(line for line in wire.read_events(jobs.folder(second))
                   if getattr(line.event, "name", "") == "Loading the model")  # fmt: skip
     assert loaded.t >= last.t
+
+
+def test_a_run_that_goes_on_with_less_memory_keeps_its_turn(
+    jobs: Jobs, recipe: Recipe, wait_until: Wait, follow: Follow, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FAKE_STEP_S", "0.2")
+    first = jobs.train(msgspec.structs.replace(recipe, name="thrifty greedy"))
+    wait_until(lambda: phase_of(jobs, first) == "Training")
+    monkeypatch.setenv("FAKE_STEP_S", "0.01")
+    second = jobs.train(msgspec.structs.replace(recipe, name="later"))
+    assert follow(jobs, second).status == "finished"
+    said = wire.read_events(jobs.folder(first))
+    assert sum(isinstance(line.event, Started) for line in said) == 2
+    assert isinstance(said[-1].event, Finished)
+    assert not any(getattr(line.event, "name", "").startswith(WAITING) for line in said)
+    loaded = next(line for line in wire.read_events(jobs.folder(second))
+                  if getattr(line.event, "name", "") == "Loading the model")  # fmt: skip
+    assert loaded.t >= said[-1].t
 
 
 Opened = Callable[..., Host]

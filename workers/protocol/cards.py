@@ -15,7 +15,7 @@ WAITING = "Waiting for the GPU"
 HOLDS = {
     "train": "{name} is training",
     "bench": "{name} are being tried",
-    "export": "{name} is being written",
+    "export": "{name} is running",
     "chat": "a chat is open; closing it lets this go on",
     "score": "answers are being scored by a reward model; leaving that page lets this go on",
 }
