@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from importlib import import_module
@@ -30,7 +31,6 @@ from workers.simulate.contents import Contents, CudaPrecision, masks_looked_at
 from workers.simulate.steps import Batch, rows_of
 from workers.simulate.storages import LiveStorages
 from workers.train.context import TrainingContext
-from workers.train.ppo import SAMPLED_AT_ONCE
 
 PRECISIONS = {"auto": torch.bfloat16, "bf16": torch.bfloat16, "fp16": torch.bfloat16,
               "fp32": torch.float32}  # fmt: skip
@@ -64,6 +64,8 @@ class FakeRun:
         self._host = _host(self.recipe, folder)
         self._tokenizer: Any = load_tokenizer(locate_model("starter", folder, lambda _: None))
         self._closing = closing
+        closing.enter_context(warnings.catch_warnings())
+        warnings.filterwarnings("ignore", message="Accessing the data pointer of FakeTensor")
         closing.enter_context(FakeTensorMode(allow_non_fake_inputs=True))
         closing.enter_context(Contents(self._number, self.batch.true_of))
         closing.enter_context(masks_looked_at())
@@ -155,7 +157,7 @@ class FakeRun:
         policy = getattr(self.trainer.model, "policy", self.trainer.model)
         policy.eval()
         self._true = True  # all completions have ended
-        rows, options = self._sampled_at_once(), self.recipe.rl
+        rows, options = self.batch.rows, self.recipe.rl  # more at once only where there is room
         sampling = {"do_sample": True, "temperature": options.temperature, "top_p": options.top_p,
                     "max_new_tokens": 1, "return_dict_in_generate": True, "use_cache": True,
                     "pad_token_id": self._tokenizer.pad_token_id}  # fmt: skip
@@ -175,12 +177,6 @@ class FakeRun:
             mask = torch.ones_like(ids)
             policy.generate(input_ids=ids, attention_mask=mask, past_key_values=cache, **sampling)
         return counter.peak, counter.parts
-
-    def _sampled_at_once(self) -> int:
-        """Completions that are generated together."""
-        options = self.recipe.training
-        at_once = options.batch_size * options.gradient_accumulation
-        return min(at_once, SAMPLED_AT_ONCE) if self.spec.value_model else at_once
 
     def _forward_and_backward(self, inputs: Any) -> None:
         trainer = self.trainer
