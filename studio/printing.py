@@ -102,7 +102,7 @@ def print_plans(headless: Headless, pipeline: Pipeline, gpu: str) -> None:
     it fit."""
     terminal = headless.terminal
     card, name = (gpu_bytes(gpu), "") if gpu else own_card(headless)
-    plans = plan_pipeline(pipeline, headless.jobs.root_of, card)
+    plans = plan_pipeline(pipeline, headless.jobs.root_of, card, headless.simulate)
     terminal.result(plan_fields(plans))
     if len(plans) > 1:
         terminal.table(
@@ -119,7 +119,8 @@ def print_plans(headless: Headless, pipeline: Pipeline, gpu: str) -> None:
     terminal.say(summary(most, name))
     for suggestion in most.suggestions:
         terminal.say(f"{suggestion.words}: {gigabytes(suggestion.high_bytes)} at most.")
-    terminal.say(more(most))
+    if told := more(most):
+        terminal.say(told)
 
 
 def own_card(headless: Headless) -> tuple[int | None, str]:

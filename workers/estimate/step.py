@@ -126,10 +126,10 @@ def estimate(
         phases += _sampling(recipe, geometry, together or micro, longest)
     phase = max(phases, key=lambda parts: sum(parts.values()))
     counted = {name: size for name, size in (resident + Counter(phase)).items() if size}
-    return _with_overhead(counted)
+    return with_overhead(counted)
 
 
-def _with_overhead(counted: dict[str, int]) -> Estimate:
+def with_overhead(counted: dict[str, int]) -> Estimate:
     """Adds what a simulation does not see, between its least and its most."""
     subtotal = sum(counted.values())
     overheads = [
