@@ -177,7 +177,8 @@ def _resident(recipe: Recipe, geometry: Geometry, beside: Beside) -> dict[str, i
         "reference": weights if full and _holds_reference(recipe) else 0,
     }
     if beside.teacher:
-        parts["teacher"] = HALF * beside.teacher.parameters
+        four_bit = recipe.distill.teacher_four_bit or method == "qlora"
+        parts["teacher"] = weight_bytes(beside.teacher, "qlora" if four_bit else "lora")
     if beside.reward:
         parts["reward_model"] = HALF * _scoring(beside.reward)
     if has_value_model(recipe):
