@@ -38,13 +38,15 @@ TABLES = ("training", "lora", "evaluation")
 STAGE_TABLES = ("rl", "preference", "distill")
 """Tables of the recipe that some stages alone look at."""
 THINKING = ("model.thinking", "model.reasoning_effort")
+FURTHER = "model.continue_adapter"
+OF_MODEL = (*THINKING, FURTHER)
 """Of the model's table what is a setting; the rest has a step of its own."""
 LENGTHS = ("rl.max_completion_tokens", "evaluation.max_completion_tokens")
 OPTIONS: dict[str, Option] = {
     option.path: option
     for table in (*TABLES, *STAGE_TABLES, "model")
     for option in options_of(sections()[table], f"{table}.")
-    if option.path != "evaluation.test" and (table != "model" or option.path in THINKING)
+    if option.path != "evaluation.test" and (table != "model" or option.path in OF_MODEL)
 }
 """The options that are settings, by key path; the test set is chosen with the data."""
 UNNAMED = "my-first-run"
@@ -258,7 +260,15 @@ def shown_options(draft: RecipeDraft) -> set[str]:
         if applies(path, draft.stage, algorithm)
         and (adapter or not path.startswith("lora."))
         and (path not in THINKING or may_set(path, draft.base.thinking, draft.stage))
+        and (path != FURTHER or may_continue(draft))
     }
+
+
+def may_continue(draft: RecipeDraft) -> bool:
+    """Whether an adapter of the run that is the base may be trained further."""
+    stage = spec(draft)
+    adapter = draft.base.kind == "run" and method(draft) != "full"
+    return adapter and stage.talks and not stage.value_model
 
 
 def shown_steps(draft: RecipeDraft) -> list[StepName]:
@@ -288,6 +298,7 @@ def recipe(draft: RecipeDraft) -> Recipe:
     for path, value in values(draft).items():
         table, _, key = path.partition(".")
         tables.setdefault(table, {})[key] = value
+    tables["model"]["continue_adapter"] &= may_continue(draft)
     return msgspec.structs.replace(
         opened,
         name=draft.name.strip() or UNNAMED,

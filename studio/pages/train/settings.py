@@ -18,7 +18,7 @@ from studio.widgets.text import label
 from workers.protocol.options import Option
 
 HEADINGS = {
-    "model": "Thinking",
+    "model": "Model",
     "rl": "Learning from its own answers",
     "preference": "Preferences",
     "distill": "Distillation",
