@@ -10,6 +10,7 @@ from pathlib import Path
 import msgspec
 from PySide6.QtWidgets import QApplication
 
+from studio.hardware import Monitor
 from studio.jobs import Jobs
 from studio.paths import Home, find_home
 from studio.settings import load_settings, save_settings
@@ -28,11 +29,13 @@ class Studio:
         self.jobs = Jobs(home, self.store, load_settings(home.settings))
         self.jobs.recover()
         self.theme = Theme(app, self.jobs.settings.appearance)
-        self.window = Window(self.jobs, self.theme)
+        self.monitor = Monitor(self.jobs)
+        self.window = Window(self.jobs, self.theme, self.monitor)
         self.window.appearance_chosen.connect(self._on_appearance_chosen)
 
     def close(self) -> None:
         self.window.close()
+        self.monitor.close()
         self.jobs.close()
         self.store.close()
 

@@ -23,7 +23,14 @@ from studio.gate import decide
 from studio.headless import Headless, open_headless
 from studio.importing import write_recipe
 from studio.paths import ENVIRONMENT
-from studio.printing import failure_fields, number, print_audit, print_plans, print_run
+from studio.printing import (
+    failure_fields,
+    number,
+    print_audit,
+    print_plans,
+    print_run,
+    status_in_words,
+)
 from studio.records import JobRow
 from studio.terminal import Terminal, refusal_fields
 from workers.protocol.exports import EXPORTS, USUAL
@@ -141,8 +148,8 @@ def runs(json: Json = False, home: HomeDir = None) -> None:
         headless.terminal.table(
             "Runs",
             ["Run", "Stage", "Status", "Steps", "Loss"],
-            [[s["run"], s["stage"], s["status"], str(s["steps"]), number(s["last"].get("loss"))]
-             for s in stories],
+            [[s["run"], s["stage"], status_in_words(s), str(s["steps"]),
+              number(s["last"].get("loss"))] for s in stories],
         )  # fmt: skip
 
 
@@ -255,6 +262,9 @@ def chat(
     adapter: Annotated[
         bool, typer.Option("--adapter", help="The run as trained, not its exported file.")
     ] = False,
+    cpu: Annotated[
+        bool, typer.Option("--cpu", help="Leave the GPU alone, for example beside a training.")
+    ] = False,
     json: Json = False,
     home: HomeDir = None,
 ) -> None:
@@ -263,7 +273,7 @@ def chat(
     with open_headless(home, json=json) as headless:
         chat_model = headless.chat_model(model, adapter=adapter)
         headless.terminal.say(f"Talking to {chat_model}")
-        with headless.conversation(chat_model) as talk:
+        with headless.conversation(chat_model, "cpu" if cpu else "auto") as talk:
             messages: list[dict[str, str]] = []
             while text := said or (None if json else _ask()):
                 messages.append({"role": "user", "content": text})
@@ -368,9 +378,9 @@ def inspect(
 def doctor(json: Json = False, home: HomeDir = None) -> None:
     """Check that everything the program needs is here and works."""
     with open_headless(home, json=json) as headless:
-        checks = examine(headless)
+        checks, hardware = examine(headless)
         healthy = all(check["ok"] for check in checks)
-        headless.terminal.result({"ok": healthy, "checks": checks})
+        headless.terminal.result({"ok": healthy, "checks": checks, "hardware": hardware})
         headless.terminal.table(
             "Doctor",
             ["", "Part", "Found", "What to do"],

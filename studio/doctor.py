@@ -10,10 +10,12 @@ import shutil
 import sys
 from typing import Any
 
+import msgspec
+
 from studio.headless import Headless
 from studio.paths import LEAST_FREE_BYTES
 from workers.protocol import wire
-from workers.protocol.events import Checked
+from workers.protocol.events import Checked, HardwareSeen
 from workers.protocol.jobs import Probe
 
 QT_LIBRARIES = ("EGL", "xkbcommon-x11", "xcb-cursor", "xcb-icccm", "xcb-image", "xcb-keysyms",
@@ -23,10 +25,12 @@ SET_UP = "Set the project up again: python3 packaging/bootstrap.py run"
 Check = dict[str, Any]
 
 
-def examine(headless: Headless) -> list[Check]:
-    """Each check: `name`, `ok`, `detail`, `remedy` (empty where all is well)."""
+def examine(headless: Headless) -> tuple[list[Check], dict[str, Any]]:
+    """Each check: `name`, `ok`, `detail`, `remedy` (empty where all is well); and the hardware, as
+    `workers.protocol.cards.Hardware` has it, empty where no worker could look."""
     home = headless.jobs.home
-    return [_python(), _disk(str(home.root)), _window(), *_workers(headless)]
+    checks, hardware = _workers(headless)
+    return [_python(), _disk(str(home.root)), _window(), *checks], hardware
 
 
 def _check(name: str, ok: bool, detail: str, remedy: str) -> Check:
@@ -58,7 +62,7 @@ def _is_linux() -> bool:
     return sys.platform.startswith("linux")
 
 
-def _workers(headless: Headless) -> list[Check]:
+def _workers(headless: Headless) -> tuple[list[Check], dict[str, Any]]:
     row = headless.do(Probe(), "doctor")
     said = [line.event for line in wire.read_events(headless.jobs.folder(row.id))]
     checks = [
@@ -68,4 +72,6 @@ def _workers(headless: Headless) -> list[Check]:
     ]
     ran = row.status == "finished"
     detail = "a worker starts and ends well" if ran else row.cause
-    return [_check("worker", ran, detail, row.remedy or SET_UP), *checks]
+    seen = [event.hardware for event in said if isinstance(event, HardwareSeen)]
+    hardware = msgspec.to_builtins(seen[-1]) if seen else {}
+    return [_check("worker", ran, detail, row.remedy or SET_UP), *checks], hardware

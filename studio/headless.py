@@ -25,6 +25,7 @@ from studio.terminal import Follow, Terminal
 from workers.protocol import wire
 from workers.protocol.audit import AuditResult
 from workers.protocol.bench import BenchResult
+from workers.protocol.cards import Device
 from workers.protocol.events import Answered, Artifact, Benched, Checked, Event, Inspected, Ready
 from workers.protocol.exports import differs, read_parity
 from workers.protocol.jobs import AnyTask, Chat, Export, Inspect
@@ -133,6 +134,7 @@ class Headless:
             "name": row.name,
             "stage": row.stage,
             "status": row.status,
+            "phase": row.phase if row.live else "",
             "cause": row.cause,
             "remedy": row.remedy,
             "steps": row.steps,
@@ -201,9 +203,10 @@ class Headless:
         return None
 
     @contextmanager
-    def conversation(self, model: Path) -> Iterator[Conversation]:
+    def conversation(self, model: Path, device: Device = "auto") -> Iterator[Conversation]:
         """A loaded model to talk to; its job ends with the context."""
-        session = Session.start(self.jobs, Chat(model=str(model)), grace_s=5.0)
+        task = Chat(model=str(model), device=device, when_busy=self.jobs.settings.when_busy)
+        session = Session.start(self.jobs, task, grace_s=5.0)
         try:
             talk = Conversation(self, session)
             talk.wait_for(Ready)

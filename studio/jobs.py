@@ -149,6 +149,8 @@ class Jobs:
         folder = self.folder(row.id)
         step = last_step(folder)
         asked = changed(wire.read_job(folder), settings or {}, step)
+        limit = self.settings.pause_above_celsius
+        asked = msgspec.structs.replace(asked, pause_above_celsius=limit)
         (folder / wire.ALIVE).unlink(missing_ok=True)  # the dead one's
         with writing_to(folder):
             wire.write_job(folder, asked)  # anew, so that other studios wait for the new worker
@@ -181,6 +183,7 @@ class Jobs:
             parent=parent,
             then=then,
             interpreter=interpreter,
+            pause_above_celsius=self.settings.pause_above_celsius,
         )
         try:
             with writing_to(folder):

@@ -21,6 +21,7 @@ from studio.planning import (
 from studio.records import JobRow
 from studio.terminal import Terminal, refusal_fields
 from workers.protocol.audit import AuditFinding, AuditResult
+from workers.protocol.cards import WAITING
 from workers.protocol.mapping import Proposal
 from workers.protocol.pipeline import Pipeline
 
@@ -37,7 +38,7 @@ def print_run(headless: Headless, row: JobRow, before: Sequence[JobRow] = ()) ->
         story["stages"] = [headless.story(one) for one in before]
     headless.terminal.result(story | failure_fields(row))
     headless.terminal.table(
-        f"{row.name}: {row.status} after {row.steps} steps",
+        f"{row.name}: {status_in_words(story)} after {row.steps} steps",
         ["Metric", "First", "Last"],
         [[n, number(story["first"].get(n)), number(v)] for n, v in story["last"].items()],
     )
@@ -129,6 +130,12 @@ def failure_fields(row: JobRow) -> dict[str, str]:
     if row.status != "failed":
         return {}
     return refusal_fields(row.cause, row.cause, row.remedy)
+
+
+def status_in_words(story: dict[str, Any]) -> str:
+    """A run's status, or that it waits and for whom."""
+    waits = story["phase"].startswith(WAITING)
+    return story["phase"][:1].lower() + story["phase"][1:] if waits else story["status"]
 
 
 def number(value: Any) -> str:

@@ -6,6 +6,8 @@ from typing import Any, Literal
 
 import msgspec
 
+from workers.protocol.cards import WAITING
+
 Status = Literal["running", "finished", "stopped", "paused", "failed"]
 
 
@@ -33,6 +35,11 @@ class JobRow(msgspec.Struct, frozen=True):
     @property
     def live(self) -> bool:
         return self.status == "running"
+
+    @property
+    def waits(self) -> bool:
+        """Waits for its turn on a card."""
+        return self.live and self.phase.startswith(WAITING)
 
     @property
     def paused(self) -> bool:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import msgspec
 
+from workers.protocol.cards import WAITING, WhenBusy
 from workers.protocol.engines import may_sample_with_vllm
+from workers.protocol.options import option
 from workers.protocol.recipe import Recipe
 from workers.protocol.refusal import Refusal
 from workers.protocol.wire import write_atomically
@@ -24,8 +26,35 @@ class Settings(msgspec.Struct, kw_only=True, frozen=True):
     appearance: Appearance = "system"
     interpreters: dict[str, str] = {}
     """Engine name to the Python that runs it; without an entry, this one."""
+    pause_above_celsius: Annotated[
+        int,
+        option(
+            "Pause training at",
+            "A run rests at a checkpoint once its GPU has been as hot for ten seconds; 0 never.",
+            unit="°C",
+            ge=0,
+            le=110,
+        ),
+    ] = 0
+    chat_when_busy: Annotated[
+        Literal["ask", "cpu", "wait"],
+        option(
+            "Chats while the GPU trains",
+            "Whether they run on the CPU or wait for the GPU; ask shows the choice each time.",
+        ),
+    ] = "ask"
     recent_data: list[str] = []
     """Datasets that were looked at, the latest first."""
+
+    @property
+    def when_busy(self) -> WhenBusy:
+        """What a chat's worker does by itself while another job has the card."""
+        return "cpu" if self.chat_when_busy == "cpu" else "wait"
+
+    def question(self, phase: str) -> str:
+        """What the user is to be asked about in a chat's phase: the wait for a card, where it is
+        not settled what is done then; else nothing."""
+        return phase if phase.startswith(WAITING) and self.chat_when_busy == "ask" else ""
 
     def interpreter_for(self, recipe: Recipe | None) -> str:
         """The Python that runs a job; refuses an engine that has none.

@@ -21,6 +21,7 @@ from PySide6.QtWidgets import (
     QWidget,
 )
 
+from studio.hardware import Monitor
 from studio.jobs import Jobs
 from studio.navigation import NewRun
 from studio.theme import SPACE, Theme
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from studio.pages.chat import ChatPage
     from studio.pages.data import DataPage
     from studio.pages.export import ExportPage
+    from studio.pages.hardware import HardwarePage
     from studio.pages.rewards import RewardsPage
     from studio.pages.run import RunPage
     from studio.pages.runs import RunsPage
@@ -50,6 +52,7 @@ PAGES = {
     "run": ("Run", "chart-line-up"),
     "export": ("Export", "package"),
     "chat": ("Chat", "chat-circle"),
+    "hardware": ("Hardware", "cpu"),
     "settings": ("Settings", "gear-six"),
 }
 """Each page's attribute of the window, to its name and icon in the sidebar."""
@@ -61,13 +64,14 @@ class Window(QMainWindow):
 
     appearance_chosen = Signal(str)
 
-    def __init__(self, jobs: Jobs, theme: Theme) -> None:
+    def __init__(self, jobs: Jobs, theme: Theme, monitor: Monitor) -> None:
         super().__init__()
         self.setWindowTitle("Finetune Studio")
         self.resize(1280, 800)
         self.setMinimumSize(960, 600)
         self._jobs = jobs
         self._theme = theme
+        self._monitor = monitor
         self._built: dict[str, Page] = {}
         self._stack = QStackedWidget()
         self._buttons: dict[str, QPushButton] = {}
@@ -112,11 +116,9 @@ class Window(QMainWindow):
         brand.setContentsMargins(SPACE, 0, 0, SPACE)
         column.addWidget(brand)
         for number, (key, (name, icon)) in enumerate(PAGES.items(), start=1):
-            if key == "settings":
+            if key == "hardware":
                 column.addStretch(1)
-                self.live = label("", "muted", wrap=True)
-                self.live.setContentsMargins(SPACE, 0, 0, SPACE)
-                column.addWidget(self.live)
+                column.addWidget(self._foot())
             made = button(name, self._theme, icon, kind="nav", name=f"nav:{name}")
             made.setCheckable(True)
             made.setFocusPolicy(Qt.FocusPolicy.TabFocus)  # a click needs no ring around it
@@ -126,6 +128,19 @@ class Window(QMainWindow):
             keys = QShortcut(QKeySequence(f"Ctrl+{number}"), self)
             keys.activated.connect(partial(self.navigate, key))
         return bar
+
+    def _foot(self) -> QWidget:
+        """What is going on, above what the machine is doing."""
+        foot = QWidget()
+        column = QVBoxLayout(foot)
+        column.setContentsMargins(SPACE, 0, 0, SPACE)
+        column.setSpacing(SPACE)
+        self.live = label("", "muted", wrap=True)
+        self.machine = label("", "muted", wrap=True)
+        self.machine.setObjectName("machine")
+        column.addWidget(self.live)
+        column.addWidget(self.machine)
+        return foot
 
     # The pages
 
@@ -204,6 +219,14 @@ class Window(QMainWindow):
         return page
 
     @cached_property
+    def hardware(self) -> HardwarePage:
+        from studio.pages.hardware import HardwarePage
+
+        page = self._add("hardware", HardwarePage(self._monitor, self._theme))
+        page.settings_asked.connect(partial(self.navigate, "settings"))
+        return page
+
+    @cached_property
     def settings(self) -> SettingsPage:
         from studio.pages.settings import SettingsPage
 
@@ -246,6 +269,7 @@ class Window(QMainWindow):
 
     def _on_tick(self) -> None:
         self._jobs.poll()
+        self._monitor.tick()
         self._show_live()
         self._show_fault()
         self.page.refresh()
@@ -259,9 +283,13 @@ class Window(QMainWindow):
             self.fault.refuse(fault)
 
     def _show_live(self) -> None:
-        names = [row.name for row in self._jobs.store.live() if row.kind == "train"]
-        words = f"{', '.join(names)} is training.\nIt goes on if you close this window."
-        self.live.setText(words if names else "")
+        live = [row for row in self._jobs.store.live() if row.kind == "train"]
+        names = [row.name for row in live if not row.waits]
+        waiting = [row.name for row in live if row.waits]
+        training = f"{', '.join(names)} is training.\nIt goes on if you close this window."
+        waits = f"{', '.join(waiting)} waits for the GPU."
+        self.live.setText("\n".join([training] * bool(names) + [waits] * bool(waiting)))
+        self.machine.setText(self._monitor.words)
 
     def closeEvent(self, event: QCloseEvent) -> None:
         self.clock.stop()

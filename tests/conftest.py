@@ -43,6 +43,15 @@ def _no_user_home(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv(ENVIRONMENT, str(tmp_path / "home"))
 
 
+@pytest.fixture
+def runtime_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """Where jobs of this test meet to take turns on cards, apart from those of the user."""
+    folder = tmp_path / "runtime"
+    folder.mkdir(mode=0o700)
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(folder))
+    return folder
+
+
 @pytest.fixture(scope="session")
 def llama_models() -> Path:
     """llama.cpp's `models`: real vocabularies, and chat templates under `templates/`."""

@@ -10,9 +10,10 @@ from pathlib import Path
 
 from workers.host import Host, failed, output_to_log
 from workers.protocol.events import Failed
-from workers.protocol.jobs import Bench, Browse, Chat, Export, Inspect, Probe, Score, Train
+from workers.protocol.jobs import Bench, Browse, Chat, Export, Inspect, Probe, Score, Train, Watch
 from workers.protocol.refusal import Refusal
 from workers.retry import AGAIN, retried, start_anew
+from workers.turns import turn
 
 Handler = Callable[[Host], None]
 
@@ -34,6 +35,8 @@ def handler_of(task: object) -> Handler:
             from workers.score import run
         case Browse():
             from workers.browse import run
+        case Watch():
+            from workers.watch import run
         case Probe():
             from workers.probe import run
         case _:
@@ -55,7 +58,9 @@ def run_folder(
     """
     with Host(folder) as host, output_to_log(host.folder):
         try:
-            handler_of(host.job.task)(host)
+            with turn(host) as ours:
+                if ours:
+                    handler_of(host.job.task)(host)
         except Exception as fault:
             traceback.print_exc()
             less = retried(host, fault) if may_retry else None

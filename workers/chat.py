@@ -13,6 +13,7 @@ from typing import Any, NamedTuple, Protocol
 from workers.data.tokenize.template_head import mode_of, values_for
 from workers.data.tokenize.template_traits import rendered
 from workers.data.tokenize.thought import head_of
+from workers.device import on_cpu_alone
 from workers.fetch import Located, locate_run
 from workers.host import Host, serve
 from workers.protocol import wire
@@ -121,9 +122,10 @@ class GgufChatModel:
         _check_gguf(path)
         import llama_cpp
 
+        layers = 0 if on_cpu_alone() else -1
         try:
             self._llama = llama_cpp.Llama(
-                str(path), n_ctx=CONTEXT_TOKENS, n_gpu_layers=-1, verbose=False
+                str(path), n_ctx=CONTEXT_TOKENS, n_gpu_layers=layers, verbose=False
             )
         except (ValueError, RuntimeError) as fault:
             raise Refusal(

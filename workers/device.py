@@ -6,11 +6,14 @@ only when it is asked about a card.
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import NamedTuple
 
 import psutil
 
+CPU_ALONE = "FINETUNE_STUDIO_CPU"
+"""Set where this process is to leave cards alone."""
 CGROUPS = Path("/sys/fs/cgroup")
 OWN_CGROUP = Path("/proc/self/cgroup")
 
@@ -24,12 +27,18 @@ class Limit(NamedTuple):
 
 
 def best_device() -> str:
-    """`cuda`, `mps` or `cpu`: what PyTorch computes fastest on here."""
+    """`cuda`, `mps` or `cpu`: what PyTorch computes fastest on, unless the CPU is asked for."""
+    if on_cpu_alone():
+        return "cpu"
     import torch
 
     if torch.cuda.is_available():
         return "cuda"
     return "mps" if torch.backends.mps.is_available() else "cpu"
+
+
+def on_cpu_alone() -> bool:
+    return bool(os.environ.get(CPU_ALONE))
 
 
 def free_memory(device: str) -> int:

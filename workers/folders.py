@@ -11,6 +11,7 @@ from pathlib import Path
 import msgspec
 
 from workers.protocol import wire
+from workers.protocol.refusal import Refusal
 
 SETTLED = 2_000_000_000
 """Nanoseconds after which a change would show in a file's time of change."""
@@ -25,6 +26,23 @@ def write_folder(target: Path, fill: Callable[[Path], object]) -> Path:
     if target.exists():
         shutil.rmtree(target)
     return partial.rename(target)
+
+
+def require_room(folder: Path, needed: int) -> None:
+    """Refuses to begin what the disk has no room for; makes the folder.
+
+    Args:
+        folder: where files will be written.
+        needed: bytes of them all.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    free = shutil.disk_usage(folder).free
+    if free < needed:
+        raise Refusal(
+            f"Writing the model takes {needed / 1e9:.1f} GB, and {folder} has {free / 1e9:.1f} GB.",
+            "Its weights are written in 16 bits before anything else can begin.",
+            "Free some space, for example by deleting runs or exports, and start again.",
+        )
 
 
 def size_of(folder: Path) -> int:

@@ -74,13 +74,17 @@ class Requests:
         return self._waiting.pop(0) if self._waiting else None
 
     def interrupted(self) -> bool:
-        """Whether what is being done is to be broken off: for a Stop, or for a Cancel, which is
-        done with thereby. All else that was asked waits on."""
+        """Whether what is being done is to be broken off: for a Stop, or for a Cancel."""
+        return self.heard(Cancel) or self.stop_asked
+
+    def heard(self, kind: type[Request]) -> bool:
+        """Whether something was asked, which is done with thereby. All else that was asked waits
+        on."""
         self._read()
-        cancels = [request for request in self._waiting if isinstance(request, Cancel)]
-        for cancel in cancels:
-            self._waiting.remove(cancel)
-        return bool(cancels) or self.stop_asked
+        found = [request for request in self._waiting if isinstance(request, kind)]
+        for request in found:
+            self._waiting.remove(request)
+        return bool(found)
 
     def _read(self) -> None:
         new = [request for request in self._follower.read() if request is not None]
@@ -203,10 +207,10 @@ def holder_of(folder: Path) -> wire.Alive | None:
         alive = msgspec.json.decode((folder / wire.ALIVE).read_bytes(), type=wire.Alive)
     except (FileNotFoundError, msgspec.DecodeError):
         return None
-    return alive if _lives(alive) else None
+    return alive if lives(alive) else None
 
 
-def _lives(named: wire.Alive) -> bool:
+def lives(named: wire.Alive) -> bool:
     """Whether the process with that pid and start time is there and no zombie.
 
     `studio.process.find_process` is its twin: what both sides share, the protocol, knows no psutil.
@@ -221,7 +225,7 @@ def _lives(named: wire.Alive) -> bool:
 
 def owner_lives(task: OwnedTask) -> bool:
     """Whether the very process that asked for a task still runs."""
-    return _lives(wire.Alive(task.owner_pid, task.owner_started))
+    return lives(wire.Alive(task.owner_pid, task.owner_started))
 
 
 def _nothing() -> bool:

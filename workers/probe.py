@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 from collections.abc import Callable
+from pathlib import Path
 
+from workers.cards import VISIBLE, are_hidden, find_cards, usable_cards
+from workers.device import best_device, on_cpu_alone
+from workers.hardware import look_at_hardware
 from workers.host import Host
-from workers.protocol.events import Checked, Finished, Phase
+from workers.protocol.events import Checked, Finished, HardwareSeen, Phase
+from workers.protocol.refusal import Refusal
 
 SET_UP = "Set the project up again: python3 packaging/bootstrap.py run"
 
@@ -16,6 +22,7 @@ def run(host: Host) -> None:
     for name, look in CHECKS.items():
         host.emit(Phase(name=f"Looking at {name}"))
         host.emit(checked(name, look))
+    host.emit(HardwareSeen(hardware=look_at_hardware(Path(host.job.home))))
     host.emit(Finished())
 
 
@@ -23,6 +30,11 @@ def checked(name: str, look: Callable[[], str]) -> Checked:
     """What a look found; a raise is a part that does not work."""
     try:
         return Checked(check=name, passed=True, detail=look())
+    except Refusal as refusal:
+        return Checked(
+            check=name, passed=False, detail=f"{refusal.what} {refusal.cause}",
+            remedy=refusal.remedy,
+        )  # fmt: skip
     except Exception as fault:
         detail = f"{type(fault).__name__}: {fault}".strip()
         return Checked(check=name, passed=False, detail=detail, remedy=SET_UP)
@@ -31,7 +43,6 @@ def checked(name: str, look: Callable[[], str]) -> Checked:
 def _torch() -> str:
     import torch
 
-    from workers.device import best_device
     from workers.engines.transformers import computing_dtype
 
     device = best_device()
@@ -40,6 +51,20 @@ def _torch() -> str:
     assert float((square @ square)[0, 0]) == 64.0
     name = torch.cuda.get_device_name() if device == "cuda" else f"{torch.get_num_threads()} cores"
     return f"torch {torch.__version__} computes on {device} ({name}) in {str(dtype)[6:]}"
+
+
+def _card() -> str:
+    from workers.cuda_check import unused_card
+
+    cards, why = find_cards()
+    told = "; ".join(card.words for card in cards) or f"none. {why}"
+    if on_cpu_alone():
+        return f"{told}; another job has it, so it was not tried"
+    if are_hidden():
+        return f"{told}; hidden by {VISIBLE}={os.environ[VISIBLE]}"
+    if (refusal := unused_card(usable_cards(), why)) is not None:
+        raise refusal
+    return f"{told}; PyTorch computes on it" if cards else told
 
 
 def _trainers() -> str:
@@ -77,8 +102,6 @@ def _smollm2() -> str:
 
 
 def _starter() -> str:
-    from pathlib import Path
-
     from workers.fetch import locate_model
 
     return str(locate_model("starter", Path(), lambda text: None).folder)
@@ -101,6 +124,7 @@ def _sandbox() -> str:
 
 
 CHECKS: dict[str, Callable[[], str]] = {
+    "graphics card": _card,
     "torch": _torch,
     "training libraries": _trainers,
     "llama.cpp": _llama,

@@ -50,7 +50,8 @@ class RunsModel(TableModel):
 
     def data(self, index: QModelIndex | Any, role: int = 0) -> Any:
         row, measure = self.rows[index.row()]
-        word, tint, icon = STATUS.get(row.status, (row.status, "muted", "circle"))
+        status = "waiting" if row.waits else row.status
+        word, tint, icon = STATUS.get(status, (status, "muted", "circle"))
         in_status = index.column() == 2
         if role == Qt.ItemDataRole.DisplayRole:
             return _cells(row, measure, word)[index.column()]
@@ -59,7 +60,7 @@ class RunsModel(TableModel):
         if role == Qt.ItemDataRole.ForegroundRole and index.column() not in (0, 2):
             return QColor(self._theme.palette.muted)
         if role == Qt.ItemDataRole.ToolTipRole:
-            return f"{row.id}\n{row.cause}".strip()
+            return f"{row.id}\n{row.phase if row.waits else row.cause}".strip()
         return None
 
 

@@ -11,6 +11,7 @@ from workers.protocol.refusal import Refusal
 
 STATUS = {
     "running": ("Running", "accent", "spinner"),
+    "waiting": ("Waiting", "warning", "hourglass"),
     "finished": ("Finished", "good", "check-circle"),
     "stopped": ("Stopped", "warning", "stop-circle"),
     "paused": ("Paused", "warning", "pause-circle"),

@@ -86,6 +86,12 @@ def fake(tmp_path: Path) -> Settings:
     return played_by(FAKE.with_name("browse.py"), tmp_path)
 
 
+@pytest.fixture(autouse=True)
+def _cards_are_not_watched(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The fakes know no cards, whatever this machine has."""
+    monkeypatch.setattr("studio.hardware.DRIVERS", {})
+
+
 @pytest.fixture
 def studio(qapp: QApplication, home: Home, fake: Settings) -> Iterator[Studio]:
     save_settings(home.settings, fake)

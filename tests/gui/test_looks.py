@@ -28,6 +28,7 @@ def test_no_word_is_cut_or_pale(driver: Driver, look: str, size: tuple[int, int]
         window.run,
         window.export,
         window.chat,
+        window.hardware,
         window.settings,
     ):
         window.show_page(page)

@@ -276,15 +276,20 @@ def merged_adapter(model: PreTrainedModel, adapter: Path, *, scoring: bool = Fal
 
 
 def earlier_adapter(
-    model: PreTrainedModel, adapter: Path, *, scoring: bool = False, trainable: bool = False
+    model: PreTrainedModel,
+    adapter: Path,
+    *,
+    scoring: bool = False,
+    trainable: bool = False,
+    hollow: bool = False,
 ) -> Any:
     """The model with an adapter of an earlier run on, for inference unless it is trainable.
 
     Args:
-        model: what the adapter was trained on; where it has no weights yet (device `meta`), the
-            adapter has.
+        model: what the adapter was trained on.
         adapter: the folder of the adapter.
         scoring: the model is a reward model, and the adapter may be of one that speaks.
+        hollow: the model has shapes alone; of the adapter nothing is computed from its weights.
 
     Raises:
         Refusal: weights of the adapter have no place in the model.
@@ -299,7 +304,7 @@ def earlier_adapter(
     options: dict[str, Any] = {
         "config": config, "key_mapping": mapping, "is_trainable": trainable,
     }  # fmt: skip
-    if model.device.type == "meta":
+    if hollow:
         options |= {"low_cpu_mem_usage": True, "torch_device": "cpu"}
     try:
         on: Any = PeftModel.from_pretrained(model, str(adapter), **options)

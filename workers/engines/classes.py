@@ -56,6 +56,15 @@ def open_speaking(folder: Path, tell: Tell, **options: Any) -> PreTrainedModel:
     Raises:
         Refusal: no class writes text with this model, or weights are missing.
     """
+    return _open(folder, candidates_for(folder, tell), tell, options)
+
+
+def candidates_for(folder: Path, tell: Tell) -> list[Candidate]:
+    """The classes that may open the language model in a folder, the whole one first.
+
+    Raises:
+        Refusal: no class writes text with this model.
+    """
     config = _config(folder, tell)
     candidates = list(speaking_classes(config))
     if not candidates or getattr(config, "is_encoder_decoder", False):
@@ -65,7 +74,7 @@ def open_speaking(folder: Path, tell: Tell, **options: Any) -> PreTrainedModel:
             "of model.",
             "Choose a model that answers in text.",
         )
-    return _open(folder, candidates, tell, options)
+    return candidates
 
 
 def open_scoring(folder: Path, tell: Tell, **options: Any) -> PreTrainedModel:

@@ -16,15 +16,14 @@ import msgspec
 import torch
 
 from workers.fetch import MANIFEST, Located, fingerprint, is_packed
+from workers.folders import require_room
 from workers.protocol import wire
-
-LARGEST_FLOAT16 = 65504.0
 
 
 def merged_base(located: Located, home: Path, say: Callable[[str], None]) -> Located:
     """The same model without adapters and in 16 bits: written once, kept under the home's
     `models/`, found again by the hashes of base and adapters."""
-    from workers.engines.merge import merge, save
+    from workers.engines.merge import bytes_in_16_bits, open_merged, save, save_finest
 
     packed = is_packed(located.folder)
     if not located.adapters and not packed:
@@ -38,12 +37,12 @@ def merged_base(located: Located, home: Path, say: Callable[[str], None]) -> Loc
             if located.adapters
             else "Writing the packed weights as 16-bit ones (once)"
         )
-        merged = merge(located)
-        # Of the two 16-bit types float16 keeps three bits more of an update.
-        largest = max(float(weight.detach().abs().max()) for weight in merged.model.parameters())
-        fits = located.adapters and largest < LARGEST_FLOAT16
-        dtype = torch.float16 if fits else torch.bfloat16
-        save(merged, target, dtype, located.folder)
+        merged = open_merged(located, say)
+        require_room(target.parent, bytes_in_16_bits(located.folder))
+        if located.adapters:
+            save_finest(merged, target, located.folder)
+        else:
+            save(merged, target, torch.bfloat16, located.folder)
         manifest = {"base": located.base, "sha256": parts}
         wire.write_atomically(target / MANIFEST, msgspec.json.encode(manifest))
     return Located(located.base, target, continued=located.continued)

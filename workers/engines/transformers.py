@@ -63,7 +63,7 @@ def load_for_training(recipe: Recipe, located: Located, tell: Tell = _silent) ->
         model.config.use_cache = False
     set_attention(model, recipe.training.attention)
     if full:
-        _train_language_model(model)
+        train_language_model(model)
     elif located.continued:
         model = continued_adapter(model, recipe, located.continued, tell, four_bit=four_bit)
     else:
@@ -107,7 +107,7 @@ def _training_dtype(recipe: Recipe, device: str, located: Located, tell: Tell) -
     return dtype
 
 
-def _train_language_model(model: PreTrainedModel) -> None:
+def train_language_model(model: PreTrainedModel) -> None:
     """Every weight but those of towers, which text does not reach; PEFT freezes what adapters were
     merged into."""
     model.requires_grad_(False)
@@ -130,7 +130,7 @@ def load_reward_model_for_training(
     set_padding(model, tokenizer.pad_token_id)
     set_attention(model, recipe.training.attention)
     if full:
-        _train_language_model(model)
+        train_language_model(model)
     else:
         model = with_adapter(model, recipe, tell, four_bit=False, task="SEQ_CLS")
     return Loaded(model, tokenizer, device, dtype)
@@ -249,4 +249,5 @@ def save_weights(model: PreTrainedModel, folder: Path, dtype: torch.dtype) -> No
 
 
 def _cast(value: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
-    return value.to(dtype) if value.is_floating_point() else value
+    """In RAM: beside the weights that are trained a card has no room for a second copy."""
+    return value.to("cpu", dtype) if value.is_floating_point() else value.cpu()

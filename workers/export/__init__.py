@@ -19,7 +19,7 @@ from workers.fetch import Located, locate_model, locate_run
 from workers.folders import size_of
 from workers.host import Host
 from workers.protocol import wire
-from workers.protocol.events import Artifact, Checked, Finished, Phase, Sampled, Stopped
+from workers.protocol.events import Artifact, Checked, Finished, Note, Phase, Sampled, Stopped
 from workers.protocol.exports import EXPORTS, FULL, ExportSpec, record_parity
 from workers.protocol.jobs import Export, Train
 from workers.protocol.refusal import Refusal
@@ -69,13 +69,15 @@ def _export(host: Host, task: Export, located: Located, exports: Path, work: Pat
     from workers.engines import merge
     from workers.export import gguf, parity
 
-    _phase(host, "Merging the adapter into the model")
-    merged = merge.merge(located)
-    _require_space(exports, merged.model.num_parameters(), task.targets)
+    _require_space(exports, merge.bytes_in_16_bits(located.folder) // 2, task.targets)
+    merged = merge.open_merged(located, lambda text: host.emit(Note(text=text)))
     reference = None
     if task.check:
         _phase(host, "Asking the trained model, for comparison")
-        reference = parity.ask(merged, _prompts(Path(task.run_folder)))
+        asked = merge.load_reference(located) if merged.stream else merged
+        reference = parity.ask(asked, _prompts(Path(task.run_folder)))
+        del asked
+        gc.collect()
     base, same = _base_folder(host, located.folder), True
     if MERGED.id in task.targets:
         _phase(host, "Writing merged 16-bit weights")
@@ -90,7 +92,7 @@ def _export(host: Host, task: Export, located: Located, exports: Path, work: Pat
     if files:
         _phase(host, "Converting to GGUF")
         # f16 weights become an f16 file unchanged; bf16 would lose three bits on the way.
-        weights = merge.save(merged, work / "weights", torch.float16, base)
+        weights = merge.save_finest(merged, work / "weights", base)
         gguf.tell_space_prefix(weights, merged.tokenizer)
         gguf.name_layers(weights)
         del merged

@@ -16,6 +16,7 @@ import torch
 
 from workers.data.tokenize.chat_template import render
 from workers.engines import Loaded
+from workers.engines.merge import Merged
 from workers.protocol.events import Checked
 from workers.protocol.exports import EXPORTS
 
@@ -51,7 +52,7 @@ class Reference(msgspec.Struct):
     eos_id: int
 
 
-def ask(merged: Loaded, prompts: list[str]) -> Reference:
+def ask(merged: Loaded | Merged, prompts: list[str]) -> Reference:
     """The trained model's answers to the run's own prompts and a few plain ones."""
     asked = [*prompts[:2], *PROMPTS]
     tokenizer = merged.tokenizer
@@ -62,7 +63,7 @@ def ask(merged: Loaded, prompts: list[str]) -> Reference:
     )
 
 
-def _speak(merged: Loaded, prompt: str) -> Spoken:
+def _speak(merged: Loaded | Merged, prompt: str) -> Spoken:
     text = render([{"role": "user", "content": prompt}], merged.tokenizer, generation=True)
     text_ids: list[int] = merged.tokenizer(text, add_special_tokens=False)["input_ids"]
     ids = text_ids[-_longest(merged) :]
@@ -86,7 +87,7 @@ def _speak(merged: Loaded, prompt: str) -> Spoken:
     )
 
 
-def _longest(merged: Loaded) -> int:
+def _longest(merged: Loaded | Merged) -> int:
     """Tokens of a prompt that are kept, the answer's room taken off."""
     context = getattr(merged.model.config.get_text_config(), "max_position_embeddings", None)
     return min(LONGEST_TOKENS, context or LONGEST_TOKENS) - ANSWER_TOKENS

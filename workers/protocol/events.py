@@ -12,6 +12,7 @@ import msgspec
 from workers.protocol.audit import AuditResult
 from workers.protocol.bench import BenchResult
 from workers.protocol.browse import Opening, RowView, TemplateFinding, TokenView, Version
+from workers.protocol.cards import Card, Hardware, Holder
 
 
 class Event(msgspec.Struct, kw_only=True, frozen=True, tag_field="type", tag=True):
@@ -191,6 +192,22 @@ class Checked(Event, frozen=True):
     remedy: str = ""
 
 
+class HardwareSeen(Event, frozen=True):
+    """What the machine has to compute with."""
+
+    hardware: Hardware
+
+
+class CardsRead(Event, frozen=True):
+    """Every card as it stands now, and who has its turn on one."""
+
+    cards: list[Card]
+    holders: dict[str, list[Holder]] = {}
+    """Card's key to the processes that have it."""
+    reason: str = ""
+    """Why there are no cards."""
+
+
 class Benched(Event, frozen=True):
     """The reward bench's result."""
 
@@ -324,8 +341,8 @@ KNOWN: dict[str, type[Event]] = {
     for kind in (
         Started, Resumed, Retried, Resolved, Phase, Progress, Metrics, Sampled, Rollout, Finding,
         FindingCleared, Saved, Note, Token, Answered, Ready, Artifact, Checked, Benched, Inspected,
-        Opened, RowsShown, RowsCounted, TokensShown, TemplateShown, TemplateTried, VersionSaved,
-        AnswersScored, Evaluated, Paused,
+        HardwareSeen, CardsRead, Opened, RowsShown, RowsCounted, TokensShown, TemplateShown,
+        TemplateTried, VersionSaved, AnswersScored, Evaluated, Paused,
         Finished, Stopped, Failed,
     )
 }  # fmt: skip

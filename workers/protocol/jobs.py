@@ -7,6 +7,7 @@ from typing import Any, Literal
 import msgspec
 
 from workers.protocol import VERSION
+from workers.protocol.cards import Device, WhenBusy
 from workers.protocol.recipe import (
     Effort,
     Reasoning,
@@ -49,6 +50,8 @@ class Chat(OwnedTask, kw_only=True, frozen=True, tag="chat"):
 
     model: str
     """A .gguf file, a run's folder, or a model folder."""
+    device: Device = "auto"
+    when_busy: WhenBusy = "wait"
 
 
 class Bench(Task, frozen=True, tag="bench"):
@@ -95,14 +98,22 @@ class Score(OwnedTask, kw_only=True, frozen=True, tag="score"):
 
     model: str
     """`run:ID` of stage `reward`, or the folder of a sequence classifier with one output."""
+    device: Device = "auto"
+    when_busy: WhenBusy = "wait"
+
+
+class Watch(OwnedTask, kw_only=True, frozen=True, tag="watch"):
+    """Reads the cards so often until the owner is gone or `Stop` comes."""
+
+    seconds: float = 2.0
 
 
 class Probe(Task, frozen=True, tag="probe"):
     """Looks at what this interpreter and machine can do."""
 
 
-AnyTask = Train | Export | Chat | Bench | Inspect | Browse | Score | Probe
-Kind = Literal["train", "export", "chat", "bench", "inspect", "browse", "score", "probe"]
+AnyTask = Train | Export | Chat | Bench | Inspect | Browse | Score | Watch | Probe
+Kind = Literal["train", "export", "chat", "bench", "inspect", "browse", "score", "watch", "probe"]
 
 
 class Resolved(msgspec.Struct, kw_only=True, frozen=True):
@@ -152,6 +163,8 @@ class Job(msgspec.Struct, kw_only=True, frozen=True):
     """The stages of a pipeline that follow this run, each starting from the one before."""
     interpreter: str = ""
     """The Python that the studio started the worker with."""
+    pause_above_celsius: int = 0
+    """A training run rests once its card is as hot; 0 never."""
     protocol: int = VERSION
     resolved: Resolved | None = None
     changes: list[Change] = []

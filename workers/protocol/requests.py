@@ -55,6 +55,10 @@ class Cancel(Request, frozen=True):
     """Break off the present answer; the chat goes on."""
 
 
+class UseCpu(Request, frozen=True):
+    """Do not wait for the card that another job has; compute on the CPU."""
+
+
 class ShowRows(Request, frozen=True):
     """Rows of a browsed dataset from number `first`, from 0; answered by RowsShown."""
 
@@ -120,6 +124,6 @@ class ScoreAnswers(Request, frozen=True):
 
 
 AnyRequest = (
-    Stop | Pause | Resume | SaveNow | SampleNow | Say | Cancel
+    Stop | Pause | Resume | SaveNow | SampleNow | Say | Cancel | UseCpu
     | ShowRows | MapColumns | ShowTokens | ShowTemplate | TryTemplate | SaveVersion | ScoreAnswers
 )  # fmt: skip

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from workers.cuda_check import check_device
 from workers.engines import EngineModule, Loaded, load_engine
 from workers.host import Host
 from workers.protocol import wire
@@ -69,6 +70,7 @@ def _train(recipe: Recipe, host: Host, engine: EngineModule, closing: ExitStack)
     located = locate_model(
         recipe.model.base, Path(host.job.home), lambda text: host.emit(Phase(name=text))
     )
+    check_device(recipe, located.folder, lambda text: host.emit(Note(text=text, level="warning")))
     if recipe.model.continue_adapter:
         located = continued(located)
     loaded = _load_begun(recipe, engine, _to_load(recipe, host, located), host)

@@ -12,9 +12,8 @@ import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from transformers import PreTrainedConfig
-
 from workers.device import free_memory, total_memory
+from workers.memory import cache_bytes
 from workers.protocol.engines import may_sample_with_vllm
 from workers.protocol.events import Note
 from workers.protocol.refusal import Refusal
@@ -97,17 +96,9 @@ def _wanted(context: TrainingContext) -> bool:
 def room_of(context: TrainingContext, longest: int) -> Room:
     """What vLLM needs to write a whole group at a time, at the least, and what the card has."""
     model, device = context.loaded.model, context.loaded.device
-    cache = context.recipe.rl.group_size * longest * cache_bytes(model.config)
+    cache = context.recipe.rl.group_size * longest * cache_bytes(model.config.get_text_config(), 2)
     needed = 2 * model.num_parameters() + cache + OVERHEAD
     return Room(needed, free_memory(device), total_memory(device))
-
-
-def cache_bytes(config: PreTrainedConfig) -> int:
-    """Of the keys and values of one token in 16 bits, over all layers."""
-    text: Any = config.get_text_config()
-    heads = getattr(text, "num_key_value_heads", None) or text.num_attention_heads
-    width = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
-    return 2 * 2 * text.num_hidden_layers * heads * width
 
 
 def tell_failure(context: TrainingContext, fault: Exception) -> None:

@@ -22,6 +22,7 @@ from workers.train.context import Stage, TrainingContext
 from workers.train.dry_run import dry_run
 from workers.train.health import Coach
 from workers.train.optimizers import drop_other_state
+from workers.train.temperature import open_thermometer
 
 
 def renamed(logs: Mapping[str, Any]) -> dict[str, Any]:
@@ -60,7 +61,8 @@ class Report(TrainerCallback):
         self._last_log = self._began
         self._last_tokens = 0.0
         self.why_paused = ""
-        """The coach's reason, when it was the coach who paused the run."""
+        """The reason, when it was the coach or the card's heat that paused the run."""
+        self._thermometer = open_thermometer(here.host.job.pause_above_celsius, here.closing)
 
     @property
     def seconds(self) -> float:
@@ -96,8 +98,19 @@ class Report(TrainerCallback):
         if self._best.exhausted and self._may_end(state.global_step):
             self._host.emit(Note(text=self._best.why_ended()))
             control.should_training_stop = True
+        self._feel_heat(state.global_step)
         if self._host.requests.end_asked and self._may_end(state.global_step):
             control.should_save = control.should_training_stop = True
+
+    def _feel_heat(self, step: int) -> None:
+        """Pauses the run where its card has got as hot as the user allows."""
+        found = self._thermometer.too_hot()
+        if found is not None:
+            self.why_paused = (
+                f"Paused at step {step}: the GPU is at {found} °C, and the settings pause training "
+                f"at {self._host.job.pause_above_celsius} °C. Resume it when the GPU has cooled."
+            )
+            self._host.requests.pause_asked = True
 
     def _may_end(self, step: int) -> bool:
         """A pause waits for the end of a batch's updates, so that no answer is trained twice."""

@@ -28,6 +28,7 @@ from studio.widgets.form import OptionForm
 from studio.widgets.notice import Banner, EmptyState
 from studio.widgets.page import Page
 from studio.widgets.text import button, label
+from studio.widgets.waiting import WaitNotice
 from workers.protocol.events import Answered
 from workers.protocol.exports import differs, read_parity
 from workers.protocol.options import Option
@@ -64,6 +65,7 @@ class ChatPage(Page):
         self.models.setMinimumWidth(320)
         self.models.activated.connect(self._on_model_chosen)
         self.banner = Banner(theme)
+        self.wait = WaitNotice(theme, "chat-on-cpu")
         self.bubbles = Bubbles("Choose a model above, then say something.", theme)
         self.bubbles.rated.connect(self._on_rated)
         self.composer = Composer()
@@ -94,6 +96,8 @@ class ChatPage(Page):
 
     def _connect(self) -> None:
         self.session.progressed.connect(self._on_progressed)
+        self.session.waits.connect(self.wait.ask)
+        self.wait.cpu_chosen.connect(self.session.use_cpu)
         self.session.streamed.connect(self.bubbles.stream)
         self.session.answered.connect(self._on_answered)
         self.session.ended.connect(self._on_ended)
@@ -120,6 +124,7 @@ class ChatPage(Page):
         talk.setSpacing(SPACE)
         talk.addWidget(self.models)
         talk.addWidget(self.banner)
+        talk.addWidget(self.wait)
         talk.addWidget(self.bubbles, 1)
         talk.addWidget(self.composer)
         row = QHBoxLayout()

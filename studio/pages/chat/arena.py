@@ -30,6 +30,7 @@ from studio.widgets.combo import ComboBox
 from studio.widgets.composer import Composer
 from studio.widgets.notice import Banner
 from studio.widgets.text import button, label
+from studio.widgets.waiting import WaitNotice
 from workers.protocol.events import Answered
 from workers.protocol.refusal import Refusal
 from workers.protocol.requests import Say
@@ -83,6 +84,7 @@ class Arena(QWidget):
             ComboBox("arena-second", "Second model", LETTERS),
         ]
         self.banner = Banner(theme)
+        self.wait = WaitNotice(theme, "arena-on-cpu")
         self.bubbles = Bubbles(
             "Choose two models, then ask. Which of them answers left is drawn anew every time.",
             theme,
@@ -119,6 +121,7 @@ class Arena(QWidget):
         column.setSpacing(SPACE)
         column.addWidget(_row(*self.models, stretch=True))
         column.addWidget(self.banner)
+        column.addWidget(self.wait)
         column.addWidget(self._onward)
         column.addWidget(self.bubbles, 2)
         self._answers = _row(*self.sides, stretch=True)
@@ -143,6 +146,8 @@ class Arena(QWidget):
         for at, (box, session) in enumerate(zip(self.models, self.sessions, strict=True)):
             box.activated.connect(lambda _=0, at=at: self._on_model_chosen(at))
             session.progressed.connect(self._on_progressed)
+            session.waits.connect(self.wait.ask)
+            self.wait.cpu_chosen.connect(session.use_cpu)
             session.streamed.connect(lambda text, at=at: self._side_of(at).stream(text))
             session.answered.connect(lambda answer, at=at: self._on_answered(at, answer))
             session.ended.connect(self._on_ended)

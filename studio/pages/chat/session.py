@@ -11,7 +11,7 @@ from studio.session import Ending, Session
 from workers.protocol.events import Answered, Phase, Ready, Token
 from workers.protocol.jobs import Chat
 from workers.protocol.refusal import Refusal
-from workers.protocol.requests import Cancel, Say
+from workers.protocol.requests import Cancel, Say, UseCpu
 
 STOP_GRACE_S = 5.0
 
@@ -21,6 +21,9 @@ class ChatSession(QObject):
 
     progressed = Signal(str)
     """How far loading is, or what was loaded."""
+    waits = Signal(str)
+    """Another job has the card, and the user has not settled what is done then: who has it; empty
+    once that is over."""
     streamed = Signal(str)
     answered = Signal(object)
     """An `Answered`."""
@@ -42,8 +45,9 @@ class ChatSession(QObject):
     def open(self, model: str) -> None:
         """Ends what was there and loads a model; raises `Refusal` where no worker can start."""
         self.leave()
-        self._session = Session.start(self._jobs, Chat(model=model), grace_s=STOP_GRACE_S)
-        self._session.on(Phase, lambda phase: self.progressed.emit(phase.name))
+        task = Chat(model=model, when_busy=self._jobs.settings.when_busy)
+        self._session = Session.start(self._jobs, task, grace_s=STOP_GRACE_S)
+        self._session.on(Phase, self._on_phase)
         self._session.on(Ready, self._on_ready).on(Token, self._on_token)
         self._session.on(Answered, self._on_answered).on(Ending, self._on_ended)
         self.model = model
@@ -57,9 +61,16 @@ class ChatSession(QObject):
     def _forget(self) -> None:
         self._session = None
         self.model = ""
+        self.waits.emit("")
         self._dropped = 0
         self.ready = self.answering = False
         self.thinking = ""
+
+    def use_cpu(self) -> None:
+        """Does not wait for the card any longer."""
+        if self._session is not None:
+            with contextlib.suppress(Refusal):  # a full disk: it waits on
+                self._session.send(UseCpu())
 
     def say(self, say: Say) -> None:
         """Asks for an answer; raises `Refusal` where that cannot be written."""
@@ -79,6 +90,10 @@ class ChatSession(QObject):
             self.cancel()
             self._dropped += 1
             self.answering = False
+
+    def _on_phase(self, phase: Phase) -> None:
+        self.progressed.emit(phase.name)
+        self.waits.emit(self._jobs.settings.question(phase.name))
 
     def _on_ready(self, ready: Ready) -> None:
         self.ready = True

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import time
 from collections.abc import Sequence
@@ -18,10 +19,11 @@ from studio.widgets.card import Card
 from studio.widgets.combo import ComboBox
 from studio.widgets.notice import Banner, EmptyState
 from studio.widgets.text import button, label
+from studio.widgets.waiting import WaitNotice
 from workers.protocol.events import AnswersScored, Phase, Ready
 from workers.protocol.jobs import Score
 from workers.protocol.refusal import Refusal
-from workers.protocol.requests import ScoreAnswers
+from workers.protocol.requests import ScoreAnswers, UseCpu
 from workers.protocol.stages import talks
 
 REST_S = 0.4
@@ -66,6 +68,8 @@ class ScoreView(QWidget):
         self.models = ComboBox("score-model", "Reward model", least_letters=24)
         self.models.activated.connect(self._on_model_chosen)
         self.banner = Banner(theme)
+        self.wait = WaitNotice(theme, "score-on-cpu")
+        self.wait.cpu_chosen.connect(self._on_cpu_chosen)
         self.prompt = _editor("score-prompt", "Prompt", 72)
         self.prompt.setPlaceholderText("What was asked")
         self.lines: list[AnswerLine] = []
@@ -94,6 +98,7 @@ class ScoreView(QWidget):
         card = Card("Score answers")
         card.body.addWidget(self.models)
         card.body.addWidget(self.banner)
+        card.body.addWidget(self.wait)
         card.body.addWidget(label("Prompt", "label"))
         card.body.addWidget(self.prompt)
         card.body.addLayout(self._list)
@@ -136,14 +141,26 @@ class ScoreView(QWidget):
         if self._session is not None:
             self._session.close()
         self._session = self._asked = None
+        self.wait.hide()
 
     def _start(self) -> Session:
-        session = Session.start(self._jobs, Score(model=self.models.currentData()))
-        session.on(Phase, lambda phase: self.state.setText(phase.name))
+        when_busy = self._jobs.settings.when_busy
+        task = Score(model=self.models.currentData(), when_busy=when_busy)
+        session = Session.start(self._jobs, task)
+        session.on(Phase, self._on_phase)
         session.on(Ready, lambda ready: self.state.setText(ready.detail))
         session.on(AnswersScored, self._on_scored).on(Ending, self._on_ended)
         self.state.setText("Starting")
         return session
+
+    def _on_phase(self, phase: Phase) -> None:
+        self.state.setText(phase.name)
+        self.wait.ask(self._jobs.settings.question(phase.name))
+
+    def _on_cpu_chosen(self) -> None:
+        if self._session is not None:
+            with contextlib.suppress(Refusal):  # a full disk: it waits on
+                self._session.send(UseCpu())
 
     def _on_typed(self) -> None:
         self._changed_at = time.monotonic()
@@ -196,6 +213,7 @@ class ScoreView(QWidget):
         if ending.cause or ending.remedy:
             self.banner.tell(ending.cause, "", ending.remedy)
         self._session = self._asked = None
+        self.wait.hide()
         self.state.setText("")
 
 

@@ -62,7 +62,7 @@ class RunHeader(QWidget):
 
     def show_row(self, row: JobRow, evaluations: Sequence[Evaluation]) -> None:
         going_on = row.live or row.paused
-        self.pill.show_status(row.status)
+        self.pill.show_status("waiting" if row.waits else row.status)
         self.phase.setText(self._phase_in_words(row) if going_on else "")
         self.progress.setRange(0, row.total_steps or 0)
         self.progress.setValue(row.steps)

@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 import msgspec
 
+from workers.protocol.cards import Device
 from workers.protocol.options import option
 
 Template = str
@@ -202,6 +203,15 @@ class Training(Section, frozen=True):
         Literal["auto", "bf16", "fp16", "fp32"],
         option(
             "Precision", "Number format; auto takes bf16 where the device has it.", advanced=True
+        ),
+    ] = "auto"
+    device: Annotated[
+        Device,
+        option(
+            "Device",
+            "auto computes on the GPU where there is one; cpu leaves it alone.",
+            advanced=True,
+            on_resume=True,
         ),
     ] = "auto"
     gradient_checkpointing: Annotated[
