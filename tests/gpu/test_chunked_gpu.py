@@ -27,7 +27,7 @@ def trainer_of(folder: Path, tiny: Path, **options: Any) -> Any:
             vocab_size=WORDS, hidden_size=256, intermediate_size=512, num_hidden_layers=1,
             num_attention_heads=4, num_key_value_heads=2, tie_word_embeddings=True,
         )
-    ).to("cuda", torch.bfloat16)  # fmt: skip
+    ).to(device="cuda", dtype=torch.bfloat16)  # fmt: skip
     draw = random.Random(0)
 
     def ids(length: int) -> list[list[int]]:
