@@ -41,7 +41,8 @@ def settle_batches(context: TrainingContext, longest: int) -> None:
     context.batches = fitted_batches(context)
     batch = {
         "effective": context.batches.effective,
-        **context.batches._asdict(),
+        "micro": context.batches.micro,
+        "accumulation": context.batches.accumulation,
         "checkpointing": int(context.checkpointing),
     }
     host = context.host
