@@ -26,6 +26,7 @@ from workers.protocol.options import Option, options_of
 from workers.protocol.pipeline import Pipeline, chain_of
 from workers.protocol.recipe import Method, Recipe, Source, Stage, sections
 from workers.protocol.rewards import AnyReward, RewardModel
+from workers.protocol.sizes import parameters_of
 from workers.protocol.sources import HUB_MODEL
 from workers.protocol.stages import ALGORITHM, PARAMETERS, StageSpec, applies, defaults_for, spec_of
 from workers.protocol.templates import AUTO
@@ -117,6 +118,8 @@ class RecipeDraft(msgspec.Struct, frozen=True, kw_only=True):
     """As a recipe names it."""
     reward_models: tuple[RewardModelChoice, ...] = ()
     """Those that were trained here, the newest first."""
+    no_card: str = ""
+    """Why there is no GPU to train on; empty where there is one, or that is not known."""
     options: Mapping[str, Any] = {}
     """By key path; those alone that were set to something else than their default."""
     option_faults: Mapping[str, str] = {}
@@ -200,6 +203,11 @@ class RecipeDraft(msgspec.Struct, frozen=True, kw_only=True):
     def begun_anew(self) -> RecipeDraft:
         """Nothing of a file that was opened stays but what the steps ask for."""
         return msgspec.structs.replace(self, opened=BLANK, ready="")
+
+
+def by_epochs(draft: RecipeDraft) -> RecipeDraft:
+    """Trains once through the rows, however many steps that takes."""
+    return draft.with_option("training.max_steps", 0).with_option("training.epochs", 1.0)
 
 
 # What follows
@@ -409,7 +417,8 @@ class DraftModel:
         old = self._draft
         if not draft.reward_model:
             draft = msgspec.structs.replace(draft, reward_model=old.reward_model)
-        kept = {"rows": old.rows, "readings": old.readings, "reward_models": old.reward_models}
+        known = ("rows", "readings", "reward_models", "no_card")
+        kept = {name: getattr(old, name) for name in known}
         self.become(msgspec.structs.replace(draft, **kept))
 
     def offer_reward_models(self, models: Iterable[tuple[str, str]]) -> None:
@@ -429,7 +438,7 @@ class DraftModel:
             kind=kind,
             name=name,
             root=root,
-            parameters=PARAMETERS.get(root),
+            parameters=parameters_of(root),
             answers=answers(root, stages, models),
             thinking=thinking_of(root, models),
         )

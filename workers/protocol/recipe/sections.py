@@ -116,9 +116,8 @@ class Training(Section, frozen=True):
         int,
         option(
             "Batch size",
-            "Examples to each optimizer step: completions where they are sampled, pairs of "
-            "preferences. auto is micro-batch times accumulation where a micro-batch is given, "
-            "else what suits the stage.",
+            "Examples to each optimizer step, be they completions or pairs; auto is the "
+            "micro-batch times accumulation where one is given, else what suits the stage.",
             unit="examples",
             zero="auto",
             ge=0,
