@@ -328,9 +328,10 @@ def _with_less_memory(folder: Path) -> str:
         return LESS_MEMORY
     if not isinstance(job.task, Train):
         return LESS_MEMORY
-    first, *others = rungs(job.task.recipe, job.resolved) or [None]
-    if first is None:
+    ways = rungs(job.task.recipe, job.resolved)
+    if not ways:
         return LESS_MEMORY
+    first, *others = ways
     changes = " ".join(
         f"--set {path}={str(value).lower()}" for path, value in first.settings.items()
     )

@@ -17,9 +17,19 @@ from workers.__main__ import run_folder
 from workers.evaluate import Generator
 from workers.protocol import wire
 from workers.protocol.checkpoints import last_step
-from workers.protocol.events import Evaluated, Finished, Metrics, Note, Resumed, Retried, Started
+from workers.protocol.events import (
+    Evaluated,
+    Failed,
+    Finished,
+    Metrics,
+    Note,
+    Resumed,
+    Retried,
+    Started,
+)
 from workers.protocol.jobs import Job, Train
 from workers.protocol.recipe import RL, Evaluation, Lora, Model, Recipe, Source, Training
+from workers.protocol.resume import changed
 from workers.protocol.rewards import Python
 from workers.retry import AGAIN
 from workers.train import context, dry_run
@@ -245,3 +255,18 @@ def test_the_longest_rows_are_tried_first_and_the_start_is_measured_once(
     assert isinstance(events[-1], Finished), events[-1]
     assert seen[0] == seen[1] == max(seen) > seen[2]
     assert [event.when for event in of(Evaluated, events)] == ["before", "after"]
+
+
+@pytest.mark.slow
+def test_a_run_goes_on_with_an_optimizer_of_eight_bits(
+    tiny: Path, folder: Path, tmp_path: Path, fail_at: Any
+) -> None:
+    fail_at(Accelerator, "backward", {FAILS, FAILS + 1})
+    place = tmp_path / "j" / "run"
+    failed = run(recipe_of("sft", tiny, folder), place)
+    assert isinstance(failed[-1], Failed)
+    wire.write_job(place, changed(wire.read_job(place), {"training.optimizer": "adamw_8bit"}, 2))
+    assert run_folder(place) == 0
+    events = [line.event for line in wire.read_events(place)]
+    assert any("gathered anew" in note.text for note in of(Note, events))
+    assert {step for step, _ in curves(events)} == set(range(1, STEPS + 1))

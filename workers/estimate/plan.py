@@ -187,9 +187,8 @@ def _exported(geometry: Geometry) -> dict[str, int]:
 
 def longest_row(recipe: Recipe) -> int:
     """Tokens of the longest row: with the completion where completions are sampled."""
-    spec = spec_of(recipe.stage)
-    answers = recipe.rl.max_completion_tokens if spec.policy else 0
-    return recipe.training.max_length + answers
+    samples = spec_of(recipe.stage).policy or (recipe.stage == "distill" and recipe.distill.lmbda)
+    return recipe.training.max_length + (recipe.rl.max_completion_tokens if samples else 0)
 
 
 def with_changes(recipe: Recipe, changes: dict[str, Any]) -> Recipe:
@@ -267,7 +266,7 @@ def _checkpointing(subject: Subject, _card_bytes: int) -> Change | None:
 
 
 def _optimizer(subject: Subject, _card_bytes: int) -> Change | None:
-    if "8bit" in getattr(subject.recipe.training, "optimizer", "8bit"):
+    if "8bit" in subject.recipe.training.optimizer:
         return None
     return {"training.optimizer": "paged_adamw_8bit"}, "Keep the optimizer's state in 8 bits"
 

@@ -24,18 +24,19 @@ from trl import DistillationConfig, DistillationTrainer
 from workers.data.tokenize.encode import IGNORED
 from workers.engines.merged import merged_base
 from workers.engines.transformers import load_tokenizer, load_weights
-from workers.evaluate import Measured, turn_ends
+from workers.evaluate import OWN_DISTRIBUTION, Measured, turn_ends
 from workers.fetch import locate_model
 from workers.protocol.events import Phase
 from workers.protocol.recipe import Recipe
 from workers.protocol.refusal import Refusal
-from workers.train.chunked import deferred_logits, over_chunks
+from workers.train.chunked import over_chunks
 from workers.train.context import (
     TrainingContext,
     answered,
     common_arguments,
     evaluated,
 )
+from workers.train.deferring import deferred_logits
 from workers.train.grpo import ended
 from workers.train.loss_check import Compared, own_logits, trainers_measure
 from workers.train.sft import dataset_of, examples_of, first_example
@@ -66,7 +67,7 @@ def build_trainer(context: TrainingContext) -> Trainer:
             beta=distill.beta,
             temperature=distill.temperature,
             max_completion_length=context.recipe.rl.max_completion_tokens,
-            generation_kwargs={"eos_token_id": ends, "use_cache": True},
+            generation_kwargs={"eos_token_id": ends, "use_cache": True, **OWN_DISTRIBUTION},
         ),
         train_dataset=dataset_of(examples),
         eval_dataset=dataset_of(held_out) if held_out else None,

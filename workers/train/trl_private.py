@@ -55,6 +55,10 @@ PRIVATE_NAMES = (
         "the same",
     ),
     PrivateName(
+        "trl.trainer.sft_trainer", "_chunk", ("h", "w", "b", "lbl"), "",
+        "replaced, so that no copy of the output layer in 32 bits is made",
+    ),
+    PrivateName(
         "trl.GRPOTrainer", "_tokenize_prompts", ("prompts",),
         "", "overridden, so that prompts which are rendered text get no second begin token",
     ),
