@@ -159,7 +159,23 @@ class Headless:
             "first": first,
             "last": last,
             "evaluation": self.evaluation(row.id),
+            "changes": self.changes(row.id),
+            "less_memory": self.less_memory(row),
         }
+
+    def changes(self, job: str) -> list[dict[str, Any]]:
+        """What was changed when the run went on: `step`, and `settings` with both values."""
+        with contextlib.suppress(Refusal):
+            return [
+                msgspec.to_builtins(one) for one in wire.read_job(self.jobs.folder(job)).changes
+            ]
+        return []
+
+    def less_memory(self, row: JobRow) -> list[dict[str, Any]]:
+        """Of a run that was out of memory what it can still change, the next one first."""
+        if not row.short_of_memory:
+            return []
+        return [msgspec.to_builtins(way) for way in self.jobs.resume_proposal(row.id).rungs]
 
     def evaluation(self, job: str) -> dict[str, Any] | None:
         """Held-out scores by moment: `before`, `after`, and the last one `during`."""

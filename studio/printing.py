@@ -47,6 +47,9 @@ def print_run(headless: Headless, row: JobRow, before: Sequence[JobRow] = ()) ->
         ["Metric", "First", "Last"],
         [[n, number(story["first"].get(n)), number(v)] for n, v in story["last"].items()],
     )
+    for change in story["changes"]:
+        said = (f"{path} {was} → {now}" for path, (was, now) in change["settings"].items())
+        headless.terminal.say(f"From step {change['step']} on: {', '.join(said)}")
     if row.cause:
         headless.terminal.say(f"{row.cause} {row.remedy}")
 

@@ -14,6 +14,7 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from tests.torch.test_loss_check import opened
+from workers.engines import merge
 from workers.engines.adapters import with_adapter
 from workers.engines.starts import keep_start, take_out
 from workers.fetch import locate_run
@@ -97,6 +98,27 @@ def test_a_run_upon_a_run_begins_where_that_one_ended(
     assert config["init_lora_weights"] is True
     second = train_here(learner(f"run:{run.name}", sums, training={"max_steps": 1}))
     assert measured(second, "before") == pytest.approx(after, abs=2e-4)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("then", ["lora", "qlora"])
+def test_embeddings_that_are_tied_stay_so_through_training_and_merging(
+    train_here: Run, tmp_path: Path, then: str
+) -> None:
+    """The starter's output layer is its embeddings; for four bits it is merged file by file."""
+    whole = {"modules_to_save": "embed_tokens"}
+    first = train_here(learner("starter", Path("builtin:arithmetic"), lora=whole))
+    run = newest(tmp_path)
+    assert abs(measured(first, "before") - measured(first, "after")) > 0.02
+    second = train_here(
+        learner(f"run:{run.name}", Path("builtin:arithmetic"), model={"method": then},
+                training={"max_steps": 1, "precision": "fp32" if then == "lora" else "auto"})
+    )  # fmt: skip
+    tolerance = 1e-3 if then == "lora" else 0.05
+    assert measured(second, "before") == pytest.approx(measured(first, "after"), rel=tolerance)
+    merged = merge.merge(locate_run(run, tmp_path, print)).model
+    ends = (merged.get_input_embeddings().weight, merged.get_output_embeddings().weight)
+    assert torch.equal(*ends)
 
 
 def test_a_start_that_was_kept_is_taken_out_again(tiny: Path, sums: Path, tmp_path: Path) -> None:

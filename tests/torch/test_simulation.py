@@ -1,4 +1,4 @@
-"""Simulated steps: counted as torch counts, alike in every layer, and still as they were recorded."""
+"""Simulated steps: counted as torch counts, alike in every layer, still as they were recorded."""
 
 from __future__ import annotations
 

@@ -352,9 +352,9 @@ KNOWN: dict[str, type[Event]] = {
     kind.__name__: kind
     for kind in (
         Started, Resumed, Retried, Resolved, Phase, Progress, Metrics, Sampled, Rollout, Finding,
-        FindingCleared, Saved, Note, Token, Answered, Ready, Artifact, Checked, Benched, Inspected, StepSimulated,
-        HardwareSeen, CardsRead, Opened, RowsShown, RowsCounted, TokensShown, TemplateShown,
-        TemplateTried, VersionSaved, AnswersScored, Evaluated, Paused,
+        FindingCleared, Saved, Note, Token, Answered, Ready, Artifact, Checked, Benched, Inspected,
+        StepSimulated, HardwareSeen, CardsRead, Opened, RowsShown, RowsCounted, TokensShown,
+        TemplateShown, TemplateTried, VersionSaved, AnswersScored, Evaluated, Paused,
         Finished, Stopped, Failed,
     )
 }  # fmt: skip

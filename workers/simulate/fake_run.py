@@ -1,4 +1,4 @@
-"""A training run whose tensors are fake: the stage's own trainer, built as in a run, takes a step."""
+"""A training run whose tensors are fake: the stage's own trainer takes a step."""
 
 from __future__ import annotations
 
@@ -30,6 +30,7 @@ from workers.simulate import Phase, models
 from workers.simulate.contents import Contents, CudaPrecision, masks_looked_at
 from workers.simulate.steps import Batch, rows_of
 from workers.simulate.storages import LiveStorages
+from workers.train import distill
 from workers.train.context import TrainingContext
 
 PRECISIONS = {"auto": torch.bfloat16, "bf16": torch.bfloat16, "fp16": torch.bfloat16,
@@ -86,6 +87,8 @@ class FakeRun:
             model = models.trained(model, self.recipe, task="SEQ_CLS")
         if self.spec.teacher:
             self._others["teacher"] = models.speaking(teacher or config, self.dtype)
+            if distill.in_four_bits(self.recipe):
+                models.pack(self._others["teacher"])
         if self.spec.scored_by == "reward_model":
             self._others["reward_model"] = models.scoring(reward or config, self.dtype, padding)
         if self.spec.value_model:
@@ -190,6 +193,9 @@ class FakeRun:
     def _inputs(self) -> Any:
         if self.spec.value_model:
             return self.batch.of_ppo()
+        if self.spec.teacher:
+            made = distill.batch_of(self.batch.features(), self._tokenizer.pad_token_id)  # type: ignore[arg-type]
+            return made | {"num_items_in_batch": torch.ones(())}
         if self.spec.policy:
             return self.batch.sampled(reference=bool(self.recipe.rl.kl_coefficient))
         return dict(self.trainer.data_collator(self.batch.features()))
