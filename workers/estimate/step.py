@@ -46,6 +46,8 @@ chunk adds, and their new sum."""
 SAMPLING_WIDTHS = 6
 """Of a layer's width and of its feed-forward part's, how many times their 16 bits reading a prompt
 holds together: the gate and what it is multiplied with, that of its adapter in 32 bits."""
+DORA_BYTES = 5 * SINGLE
+"""Of one weight while DoRA takes its norm: weight, update, their sum, its square and a gradient."""
 OFFLOADED = 5
 """Kept values that have not left for RAM yet (TRL's OffloadActivations, max_fwd_stash_size)."""
 GIB = 2**30
@@ -267,10 +269,10 @@ def _backward(recipe: Recipe, geometry: Geometry, shape: Shape) -> dict[str, int
 
 
 def _unpacked(recipe: Recipe, geometry: Geometry) -> int:
-    """The largest of a layer's four-bit weights in 16 bits, which a product takes."""
-    if recipe.model.method != "qlora":
-        return 0
-    return HALF * max((one.inputs * one.outputs for one in geometry.linears), default=0)
+    """What the largest of a layer's weights takes anew: a four-bit one in 16 bits for a product;
+    with DoRA the norm of its sum with the adapter."""
+    each = {"qlora": HALF, "dora": DORA_BYTES}.get(recipe.model.method, 0)
+    return each * max((one.inputs * one.outputs for one in geometry.linears), default=0)
 
 
 def _sampling(
