@@ -273,5 +273,5 @@ def test_a_run_goes_on_with_an_optimizer_of_eight_bits(
     wire.write_job(place, changed(wire.read_job(place), {"training.optimizer": "adamw_8bit"}, 2))
     assert run_folder(place) == 0
     events = [line.event for line in wire.read_events(place)]
-    assert any("begins anew" in note.text for note in of(Note, events))
+    assert any("gathered anew" in note.text for note in of(Note, events))
     assert {step for step, _ in curves(events)} == set(range(1, STEPS + 1))

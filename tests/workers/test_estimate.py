@@ -165,11 +165,11 @@ def test_a_plan_that_does_not_fit_says_what_does() -> None:
 
 
 def test_the_least_costly_change_comes_first() -> None:
-    fixed = recipe(training__batch_size=16, training__gradient_checkpointing=False)
+    fixed = recipe(training__batch_size=8, training__gradient_checkpointing=False)
     made = plan(fixed, geometry(), 24 * GIB)
     micro, checkpointing, *others = [one.changes for one in made.suggestions]
     assert micro["training.batch_size"] == 0
-    assert micro["training.effective_batch_size"] == 16
+    assert micro["training.effective_batch_size"] == 8
     assert checkpointing == {"training.gradient_checkpointing": True}
     assert {"model.method": "qlora"} not in others  # that alone would not be enough
 

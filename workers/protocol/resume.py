@@ -269,3 +269,18 @@ LADDER: tuple[Callable[[Recipe, Resolved], Rung | None], ...] = (
     _shorter_examples,
 )  # fmt: skip
 """From what leaves the steps as they are to what changes what is learnt."""
+
+
+def setting_of(change: str) -> tuple[str, Any]:
+    """KEY=VALUE, with the value as a recipe file writes it; bare words are text."""
+    path, equals, text = change.partition("=")
+    if not equals:
+        raise Refusal(
+            f"--set {change} gives no value.",
+            "A change is written KEY=VALUE.",
+            "For example: --set training.batch_size=4",
+        )
+    try:
+        return path.strip(), msgspec.toml.decode(f"value = {text}")["value"]
+    except msgspec.DecodeError:
+        return path.strip(), text.strip()

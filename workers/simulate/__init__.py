@@ -9,11 +9,9 @@ the output and a sum for each row, and automatic precision has the processor's l
 
 from __future__ import annotations
 
-import logging
 import tempfile
 import time
 from collections.abc import Mapping
-from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +27,10 @@ class Simulated(msgspec.Struct, frozen=True):
     parts: dict[str, int]
     """Under the names of `workers.estimate`."""
     seconds: float
+
+
+Phase = tuple[int, dict[str, int]]
+"""A peak and its parts, in bytes."""
 
 
 def simulate(
@@ -49,16 +51,17 @@ def simulate(
         longest: tokens of the longest row, prompt and completion.
         teacher: the same fields of the model that stage `distill` learns from.
         reward: the same of the reward model that scores completions in stage `rlhf`.
+
+    Raises:
+        Refusal: Transformers cannot make such a model.
     """
-    from workers.simulate.fake_run import FakeRun
+    from workers.simulate.fake_run import take_step
 
     began = time.perf_counter()
-    with ExitStack() as closing:
-        folder = Path(closing.enter_context(tempfile.TemporaryDirectory()))
-        run = FakeRun(recipe, folder, closing, micro, longest, checkpointing=checkpointing)
-        run.load(config, teacher, reward)
-        phases = [run.learn()]
-        if run.spec.generates:
-            phases.append(run.generate())
+    with tempfile.TemporaryDirectory() as folder:
+        phases = take_step(
+            config, recipe, Path(folder), micro, longest, checkpointing=checkpointing,
+            teacher=teacher, reward=reward,
+        )  # fmt: skip
     peak, parts = max(phases, key=lambda phase: phase[0])
     return Simulated(peak, parts, time.perf_counter() - began)

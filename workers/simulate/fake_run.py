@@ -1,8 +1,9 @@
-"""A training run whose tensors are fake: the stage's own trainer, built as in a run, takes a step."""
+"""A training run whose tensors are fake: the stage's own trainer takes a step."""
 
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from importlib import import_module
@@ -15,27 +16,39 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from trl.models.utils import disable_gradient_checkpointing
 
 from workers.engines import Loaded
+from workers.engines.adapters import train_in_32_bits
 from workers.engines.tokenizer import load_tokenizer
 from workers.fetch import locate_model
 from workers.host import Host
 from workers.protocol import wire
+from workers.protocol.batches import effective_batch
 from workers.protocol.jobs import Job, Train
 from workers.protocol.recipe import Recipe
 from workers.protocol.rewards import Format
 from workers.protocol.stages import spec_of
-from workers.simulate import models
-from workers.simulate.contents import Contents, CudaPrecision
+from workers.simulate import Phase, models
+from workers.simulate.contents import Contents, CudaPrecision, masks_looked_at
 from workers.simulate.steps import Batch, rows_of
 from workers.simulate.storages import LiveStorages
+from workers.train import distill
 from workers.train.context import TrainingContext
-from workers.train.ppo import SAMPLED_AT_ONCE
 
 PRECISIONS = {"auto": torch.bfloat16, "bf16": torch.bfloat16, "fp16": torch.bfloat16,
               "fp32": torch.float32}  # fmt: skip
 """fp16 takes what bf16 takes, and trainers on the processor know only that."""
 Fields = Mapping[str, Any] | None
-Phase = tuple[int, dict[str, int]]
-"""A peak and its parts, in bytes."""
+
+
+def take_step(
+    config: Mapping[str, Any], recipe: Recipe, folder: Path, micro: int, longest: int, *,
+    checkpointing: bool, teacher: Fields = None, reward: Fields = None,
+) -> list[Phase]:  # fmt: skip
+    """The peaks of a step's phases: learning, and of stages that sample, sampling."""
+    with ExitStack() as closing:
+        run = FakeRun(recipe, folder, closing, micro, longest, checkpointing=checkpointing)
+        run.load(config, teacher, reward)
+        phases = [run.learn()]
+        return [*phases, run.generate()] if run.spec.generates else phases
 
 
 class FakeRun:
@@ -52,17 +65,19 @@ class FakeRun:
         self._host = _host(self.recipe, folder)
         self._tokenizer: Any = load_tokenizer(locate_model("starter", folder, lambda _: None))
         self._closing = closing
+        closing.enter_context(warnings.catch_warnings())
+        warnings.filterwarnings("ignore", message="Accessing the data pointer of FakeTensor")
         closing.enter_context(FakeTensorMode(allow_non_fake_inputs=True))
         closing.enter_context(Contents(self._number, self.batch.true_of))
+        closing.enter_context(masks_looked_at())
         closing.enter_context(CudaPrecision())
         closing.enter_context(models.replacing_weights())
         self._true = not self.batch.padded
         self._others: dict[str, Any] = {}
         """Models beside the one that learns, by part."""
 
-    def load(self, config: Fields, teacher: Fields, reward: Fields) -> None:
+    def load(self, config: Mapping[str, Any], teacher: Fields, reward: Fields) -> None:
         """Makes the models and builds the stage's trainer on them."""
-        assert config is not None
         weights = torch.float32 if self.recipe.model.method == "full" else self.dtype
         padding = self._tokenizer.pad_token_id
         if self.spec.talks:
@@ -72,17 +87,22 @@ class FakeRun:
             model = models.trained(model, self.recipe, task="SEQ_CLS")
         if self.spec.teacher:
             self._others["teacher"] = models.speaking(teacher or config, self.dtype)
+            if distill.in_four_bits(self.recipe):
+                models.pack(self._others["teacher"])
         if self.spec.scored_by == "reward_model":
             self._others["reward_model"] = models.scoring(reward or config, self.dtype, padding)
         if self.spec.value_model:
             value = models.scoring(reward or config, weights, padding)
-            self._others["value_model"] = models.trained(value, self.recipe, task="SEQ_CLS")
+            value = models.trained(value, self.recipe, task="SEQ_CLS")
+            adapted = hasattr(value, "get_base_model")
+            self._others["value_model"] = value.get_base_model() if adapted else value
         self.model: Any = model
         self.trainer: Any = self._trainer()
 
     def _trainer(self) -> Any:
         loaded = Loaded(self.model, self._tokenizer, "cpu", self.dtype)
         located = locate_model("starter", self._host.folder, lambda _: None)
+        self.model.config._name_or_path = str(located.folder)  # TRL reads a reference from there
         rows = rows_of(max(8, self.batch.rows * self.recipe.training.gradient_accumulation))
         context = TrainingContext(self.recipe, self._host, loaded, located, rows, [], self._closing)
         stage: Any = import_module(f"workers.train.{self.spec.trainer}")
@@ -90,9 +110,7 @@ class FakeRun:
             trainer = stage.build_trainer(context)
         trainer._prepare_for_training(1, None, None)
         trainer.current_gradient_accumulation_steps = trainer.args.gradient_accumulation_steps
-        for weight in trainer.model.parameters():
-            if weight.requires_grad:
-                weight.data = weight.data.float()
+        train_in_32_bits(trainer.model)
         if self.recipe.training.gradient_checkpointing and self.spec.trainer != "ppo":
             trainer.model.gradient_checkpointing_enable()
         return trainer
@@ -131,7 +149,7 @@ class FakeRun:
                     lambda one: counter.name("gradients", [one.grad])
                 )
             counter.restart()
-            trainer.training_step(trainer.model_wrapped, inputs, None)
+            self._forward_and_backward(inputs)
             trainer.accelerator.clip_grad_norm_(trained, 1.0)
             optimizer.step()
         return counter.peak, counter.parts
@@ -142,7 +160,7 @@ class FakeRun:
         policy = getattr(self.trainer.model, "policy", self.trainer.model)
         policy.eval()
         self._true = True  # all completions have ended
-        rows, options = self._sampled_at_once(), self.recipe.rl
+        rows, options = self.batch.rows, self.recipe.rl  # more at once only where there is room
         sampling = {"do_sample": True, "temperature": options.temperature, "top_p": options.top_p,
                     "max_new_tokens": 1, "return_dict_in_generate": True, "use_cache": True,
                     "pad_token_id": self._tokenizer.pad_token_id}  # fmt: skip
@@ -163,14 +181,21 @@ class FakeRun:
             policy.generate(input_ids=ids, attention_mask=mask, past_key_values=cache, **sampling)
         return counter.peak, counter.parts
 
-    def _sampled_at_once(self) -> int:
-        """Completions that are generated together."""
-        options = self.recipe.training
-        at_once = options.batch_size * options.gradient_accumulation
-        return min(at_once, SAMPLED_AT_ONCE) if self.spec.value_model else at_once
+    def _forward_and_backward(self, inputs: Any) -> None:
+        trainer = self.trainer
+        if not self.spec.value_model:
+            trainer._prepare_inputs = lambda given: given  # GRPO's samples completions
+            trainer.training_step(trainer.model_wrapped, inputs, None)
+            return
+        trainer.model_wrapped.train()
+        trainer.accelerator.backward(trainer.losses(trainer.model_wrapped, inputs)["loss"])
 
     def _inputs(self) -> Any:
-        self.trainer._prepare_inputs = lambda inputs: inputs
+        if self.spec.value_model:
+            return self.batch.of_ppo()
+        if self.spec.teacher:
+            made = distill.batch_of(self.batch.features(), self._tokenizer.pad_token_id)  # type: ignore[arg-type]
+            return made | {"num_items_in_batch": torch.ones(())}
         if self.spec.policy:
             return self.batch.sampled(reference=bool(self.recipe.rl.kl_coefficient))
         return dict(self.trainer.data_collator(self.batch.features()))
@@ -209,15 +234,17 @@ def _lengthen(layer: Any, length: int) -> None:
 
 def _pinned(recipe: Recipe, micro: int, longest: int, *, checkpointing: bool) -> Recipe:
     """The recipe with these, which the run would find out, and without what takes no memory."""
-    options = recipe.training
     spec, group = spec_of(recipe.stage, recipe.rl.algorithm), recipe.rl.group_size
-    accumulation = options.gradient_accumulation
+    accumulation = max(1, effective_batch(recipe) // micro)
     if spec.grouped:  # whole groups are sampled together
         whole = group // math.gcd(micro, group)
         accumulation = -(-accumulation // whole) * whole
+    options = recipe.training
     training = msgspec.structs.replace(
-        options, batch_size=micro, gradient_accumulation=accumulation, gradient_checkpointing=checkpointing, max_length=longest,
-        max_steps=1, precision="bf16" if options.precision == "fp16" else options.precision,
+        options, effective_batch_size=micro * accumulation, batch_size=micro,
+        gradient_accumulation=accumulation, gradient_checkpointing=checkpointing,
+        max_length=longest, max_steps=1,
+        precision="bf16" if options.precision == "fp16" else options.precision,
     )  # fmt: skip
     model = msgspec.structs.replace(recipe.model, template="auto", base="starter")
     return msgspec.structs.replace(

@@ -10,6 +10,7 @@ from workers.data.reader import Row
 from workers.data.tokenize.encode import IGNORED
 from workers.protocol.recipe import Recipe
 from workers.protocol.stages import spec_of
+from workers.train import ppo
 from workers.train.tokenized import labelled
 
 TOKEN = 5
@@ -92,3 +93,14 @@ class Batch:
         if reference:
             made["ref_per_token_logps"] = torch.ones(shape)
         return made
+
+    def of_ppo(self) -> ppo.Batch:
+        """Completions with all that PPO knows of them."""
+        shape = (self.rows, self.completion)
+        whole = torch.ones(self.rows, self.longest, dtype=torch.long)
+        mask, numbers = torch.ones(shape, dtype=torch.bool), torch.ones(shape)
+        return ppo.Batch(
+            ids=whole, seen=whole.bool(), mask=mask, value_mask=mask, log_probs=numbers,
+            kl=numbers, values=numbers, returns=numbers, advantages=numbers,
+            scores=torch.ones(self.rows), ended=torch.ones(self.rows, dtype=torch.bool),
+        )  # fmt: skip

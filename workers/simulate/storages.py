@@ -37,7 +37,7 @@ class LiveStorages(TorchDispatchMode):
     """
 
     def __init__(self, vocabulary: int = 0) -> None:
-        """Tensors whose last axis is as wide as the vocabulary are logits."""
+        """Tensors with an axis as long as the vocabulary are logits, or make them."""
         super().__init__()
         self._vocabulary = vocabulary
         self._sizes: dict[int, int] = {}
@@ -92,7 +92,7 @@ class LiveStorages(TorchDispatchMode):
         self._names[at] = name
 
     def _kind(self, tensor: torch.Tensor) -> str:
-        wide = self._vocabulary and tensor.ndim and tensor.shape[-1] == self._vocabulary
+        wide = self._vocabulary and self._vocabulary in tensor.shape
         return "logits" if wide else "activations"
 
     def _forgetting(self, key: int, at: int) -> Callable[[Any], None]:

@@ -79,7 +79,7 @@ def build_trainer(context: TrainingContext) -> Trainer:
         processing_class=context.loaded.tokenizer,
         **options_of_model,
     )
-    trainer.chunked = context.loss != "plain"
+    trainer.chunked = context.loss not in ("liger", "plain")
     drop_reference_copy(context)
     return trainer
 

@@ -21,7 +21,6 @@ from workers.train.best import Best
 from workers.train.context import Stage, TrainingContext
 from workers.train.dry_run import dry_run
 from workers.train.health import Coach
-from workers.train.optimizers import drop_other_state
 from workers.train.temperature import open_thermometer
 
 
@@ -75,9 +74,6 @@ class Report(TrainerCallback):
         state.compute_steps(args, state.max_steps)  # a checkpoint brings those it was made with
         if state.global_step >= state.max_steps:
             raise AlreadyTrained
-        if drop_other_state(self._trainer.optimizer):
-            text = "The checkpoint holds another optimizer's state, so the optimizer begins anew."
-            self._host.emit(Note(text=text))
         dry_run(self._context, self._trainer)
         self._host.emit(Phase(name="Training"))
         self._host.emit(Progress(done=state.global_step, total=state.max_steps))

@@ -8,19 +8,20 @@ m = 1 on the assistant's tokens (and 0 on all others unless training.assistant_o
 
 from __future__ import annotations
 
-from typing import Any
+from functools import wraps
+from typing import Any, NamedTuple
 
 import torch
 from datasets import Dataset
 from transformers import Trainer
 from trl import SFTConfig, SFTTrainer
+from trl.trainer import sft_trainer
 
 from workers.data.mix import Rows
 from workers.data.tokenize.encode import IGNORED, Example
 from workers.evaluate import Measured
 from workers.protocol.events import Note
 from workers.protocol.stages import spec_of
-from workers.train.chunked import Chunked, predicting
 from workers.train.context import (
     NO_ROUTER_LOSS,
     TrainingContext,
@@ -28,6 +29,7 @@ from workers.train.context import (
     common_arguments,
     evaluated,
 )
+from workers.train.deferring import Chunked, predicting
 from workers.train.encoding import Fitted, fitted, report_long
 from workers.train.loss_check import (
     ROWS,
@@ -43,6 +45,38 @@ class ChunkedSFT(Chunked, SFTTrainer):
 
     def masks(self, inputs: Any) -> list[torch.Tensor]:
         return [predicting(inputs["labels"] != IGNORED)]
+
+
+class Unwidened(NamedTuple):
+    """A tensor whose copy in 32 bits is itself."""
+
+    tensor: torch.Tensor
+
+    def float(self) -> torch.Tensor:
+        return self.tensor
+
+
+_widening = sft_trainer._chunk
+
+
+@wraps(_widening)
+def chunk_loss(hidden: torch.Tensor, head: torch.Tensor, *others: Any) -> Any:
+    """TRL's loss of a chunk, without a copy of the output layer in 32 bits.
+
+    TRL widens both factors of the logits; automatic precision narrows them again before it
+    multiplies. What comes out is the same to the bit, and for 8B parameters 3.5 GiB less are taken.
+
+    Args:
+        hidden: (chunk, H).
+        head: (V, H).
+        others: bias, labels, and what is done with the logits.
+    """
+    if torch.is_autocast_enabled(hidden.device.type):
+        return _widening(Unwidened(hidden), Unwidened(head), *others)
+    return _widening(hidden, head, *others)
+
+
+sft_trainer._chunk = chunk_loss
 
 
 def build_trainer(context: TrainingContext) -> SFTTrainer:

@@ -55,6 +55,10 @@ PRIVATE_NAMES = (
         "the same",
     ),
     PrivateName(
+        "trl.trainer.sft_trainer", "_chunk", ("h", "w", "b", "lbl"), "",
+        "replaced, so that no copy of the output layer in 32 bits is made",
+    ),
+    PrivateName(
         "trl.GRPOTrainer", "_tokenize_prompts", ("prompts",),
         "", "overridden, so that prompts which are rendered text get no second begin token",
     ),
@@ -112,6 +116,10 @@ PRIVATE_NAMES = (
         "peft.tuners.tuners_utils.BaseTunerLayer", "_disable_adapters", (),
         "_disable_adapters: bool = False",
         "calls a head once more as it was called for the reference, its adapter off",
+    ),
+    PrivateName(
+        "transformers.Trainer", "_prepare_inputs", ("inputs",), "",
+        "moves the longest batch to the device, which is tried before the first step",
     ),
     PrivateName(
         "transformers.Trainer", "_load_from_checkpoint", ("resume_from_checkpoint", "model"), "",

@@ -1,0 +1,176 @@
+"""The record of simulated steps, to which the arithmetic of `workers.estimate` is held.
+
+python -m tests.torch.simulations [NUMBER ...]   simulates all combinations, or those, and writes
+                                                 them down: tests/workers/simulated.json
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from workers.protocol.assets import assets_folder
+from workers.protocol.recipe import Recipe
+from workers.simulate import Simulated, simulate
+
+RECORD = Path(__file__).parents[1] / "workers" / "simulated.json"
+
+
+class Combination(msgspec.Struct, kw_only=True):
+    """One step, and what it took when it was simulated."""
+
+    model: str
+    """A hub id among assets/catalogue/geometries.json."""
+    config: dict[str, Any] = {}
+    recipe: dict[str, Any]
+    """As in a recipe file."""
+    micro: int
+    longest: int
+    """Tokens of the longest row, prompt and completion; the other rows are a token shorter."""
+    checkpointing: bool
+    teacher: str = ""
+    reward: str = ""
+    peak: int = 0
+    parts: dict[str, int] = {}
+
+
+def step(
+    model: str, stage: str, method: str, micro: int, longest: int, *, kept: bool = False,
+    effective: int = 0, teacher: str = "", reward: str = "", **tables: Any,
+) -> Combination:  # fmt: skip
+    """A combination; `kept` is without checkpointing."""
+    recipe = {"stage": stage, "model": {"method": method}, **tables}
+    recipe["training"] = {"effective_batch_size": effective or micro} | tables.get("training", {})
+    return Combination(
+        model=model, recipe=recipe, micro=micro, longest=longest, checkpointing=not kept,
+        teacher=teacher, reward=reward,
+    )  # fmt: skip
+
+
+def answers(tokens: int, **options: Any) -> dict[str, Any]:
+    return {"max_completion_tokens": tokens, **options}
+
+
+COMBINATIONS = [
+    step("Qwen/Qwen3-0.6B", "sft", "lora", 8, 1024, kept=True),
+    step("Qwen/Qwen3-0.6B", "sft", "lora", 8, 1024),
+    step("Qwen/Qwen3-4B", "sft", "lora", 1, 2048, effective=16),
+    step("Qwen/Qwen3-8B", "sft", "qlora", 1, 2048, effective=16),
+    step("meta-llama/Llama-3.2-1B", "sft", "full", 2, 1024, effective=16),
+    step("google/gemma-3-1b-it", "sft", "lora", 2, 2048),
+    step("Qwen/Qwen3-1.7B", "dpo", "lora", 2, 1024, effective=16),
+    step("Qwen/Qwen2.5-0.5B", "grpo", "lora", 8, 768, effective=64, rl=answers(512)),
+    step("Qwen/Qwen2.5-3B", "kto", "qlora", 2, 1024, effective=16),
+    step("HuggingFaceTB/SmolLM2-360M", "reward", "lora", 4, 512),
+    step("Qwen/Qwen3-0.6B", "distill", "lora", 2, 1024, teacher="Qwen/Qwen3-4B"),
+    # further models and methods of supervised fine-tuning
+    step("Qwen/Qwen3-14B", "sft", "qlora", 1, 1024, effective=16),
+    step("Qwen/Qwen3-1.7B", "sft", "dora", 2, 1024),
+    step("Qwen/Qwen3-0.6B", "sft", "full", 4, 512),
+    step("Qwen/Qwen3-4B", "sft", "lora", 4, 1024, kept=True),
+    step("Qwen/Qwen2.5-7B", "sft", "qlora", 2, 1024),
+    step("Qwen/Qwen2.5-1.5B", "sft", "lora", 4, 4096),
+    step("Qwen/Qwen2.5-14B", "sft", "qlora", 1, 512),
+    step("Qwen/Qwen2.5-0.5B", "sft", "lora", 1, 8192),
+    step("meta-llama/Llama-3.1-8B", "sft", "lora", 1, 1024),
+    step("meta-llama/Llama-3.1-8B", "sft", "qlora", 2, 4096),
+    step("meta-llama/Llama-3.2-3B", "sft", "lora", 2, 512, kept=True),
+    step("google/gemma-3-4b-it", "sft", "qlora", 1, 1024),
+    step("google/gemma-2-2b", "sft", "lora", 2, 1024),
+    step("google/gemma-2-9b", "sft", "qlora", 1, 1024),
+    step("HuggingFaceTB/SmolLM2-135M", "sft", "full", 8, 512, kept=True),
+    step("HuggingFaceTB/SmolLM2-1.7B", "sft", "lora", 2, 2048, kept=True),
+    step("HuggingFaceTB/SmolLM3-3B", "sft", "lora", 1, 8192),
+    step("mistralai/Mistral-7B-v0.3", "sft", "qlora", 1, 2048),
+    step("microsoft/Phi-4-mini-instruct", "sft", "lora", 2, 1024),
+    step("ibm-granite/granite-3.3-2b-instruct", "sft", "lora", 2, 1024),
+    step("ibm-granite/granite-3.3-8b-instruct", "sft", "qlora", 1, 2048),
+    step("allenai/OLMo-2-0425-1B", "sft", "lora", 4, 1024),
+    step("Qwen/Qwen3-0.6B", "sft", "lora", 8, 1024, lora={"rank": 128, "alpha": 128}),
+    step("Qwen/Qwen3-0.6B", "cpt", "full", 1, 2048, effective=16),
+    step("Qwen/Qwen3-4B", "cpt", "lora", 1, 4096),
+    # preferences
+    step("Qwen/Qwen3-4B", "dpo", "lora", 1, 1024, effective=16),
+    step("Qwen/Qwen3-8B", "dpo", "qlora", 1, 1024, effective=16),
+    step("HuggingFaceTB/SmolLM3-3B", "dpo", "lora", 2, 2048),
+    step("Qwen/Qwen3-0.6B", "dpo", "full", 2, 512),
+    step("Qwen/Qwen3-0.6B", "dpo", "lora", 4, 1024, kept=True),
+    step("meta-llama/Llama-3.2-1B", "ipo", "lora", 4, 512),
+    step("google/gemma-3-1b-it", "dpo", "lora", 1, 1024),
+    step("meta-llama/Llama-3.2-3B", "orpo", "lora", 1, 1024),
+    step("Qwen/Qwen2.5-1.5B", "simpo", "lora", 2, 1024),
+    step("Qwen/Qwen3-1.7B", "kto", "lora", 4, 512),
+    step("meta-llama/Llama-3.1-8B", "reward", "lora", 1, 1024),
+    step("Qwen/Qwen3-0.6B", "reward", "full", 4, 512),
+    # sampling
+    step("Qwen/Qwen3-0.6B", "grpo", "lora", 8, 512, effective=64, rl=answers(256)),
+    step("Qwen/Qwen3-4B", "grpo", "lora", 1, 2304, effective=8, rl=answers(2048)),
+    step("Qwen/Qwen3-1.7B", "grpo", "qlora", 2, 1280, effective=16, rl=answers(1024)),
+    step("Qwen/Qwen3-8B", "grpo", "qlora", 1, 768, effective=16, rl=answers(512)),
+    step("Qwen/Qwen3-0.6B", "grpo", "lora", 8, 512, kept=True, effective=16, rl=answers(256)),
+    step("meta-llama/Llama-3.2-1B", "rlhf", "lora", 4, 768, effective=32,
+         rl=answers(512, algorithm="rloo")),
+    step("Qwen/Qwen3-0.6B", "rlhf", "lora", 4, 512, effective=16,
+         rl=answers(256, algorithm="ppo")),
+    step("Qwen/Qwen3-1.7B", "distill", "qlora", 1, 1024, teacher="Qwen/Qwen3-8B"),
+]  # fmt: skip
+FIRST = 11
+"""So many show most of what there is."""
+
+
+def recipe_of(combination: Combination) -> Recipe:
+    return msgspec.convert(combination.recipe, Recipe)
+
+
+def again(combination: Combination) -> Simulated:
+    """The combination simulated now."""
+    shapes = json.loads((assets_folder() / "catalogue" / "geometries.json").read_text())
+    asked = combination
+    return simulate(
+        shapes[asked.model], recipe_of(asked), micro=asked.micro, longest=asked.longest,
+        checkpointing=asked.checkpointing, teacher=shapes.get(asked.teacher),
+        reward=shapes.get(asked.reward),
+    )  # fmt: skip
+
+
+def read_record() -> list[Combination]:
+    return msgspec.json.decode(RECORD.read_bytes(), type=list[Combination])
+
+
+def write_down(found: Combination) -> None:
+    """Puts a combination in its place in the record."""
+    known = read_record() if RECORD.is_file() else []
+    kept = {name_of(one): one for one in known} | {name_of(found): found}
+    ordered = [kept[name] for name in map(name_of, COMBINATIONS) if name in kept]
+    lines = ",\n".join(msgspec.json.encode(one).decode() for one in ordered)
+    RECORD.write_text(f"[\n{lines}\n]\n")
+
+
+def name_of(one: Combination) -> str:
+    return msgspec.json.encode(
+        [one.model, one.recipe, one.micro, one.longest, one.checkpointing, one.teacher, one.reward]
+    ).decode()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Simulates training steps.")
+    parser.add_argument("numbers", nargs="*", type=int, metavar="NUMBER")
+    asked = parser.parse_args()
+    shapes = json.loads((assets_folder() / "catalogue" / "geometries.json").read_text())
+    for number in asked.numbers or range(len(COMBINATIONS)):
+        one = COMBINATIONS[number]
+        made = again(one)
+        one.config, one.peak, one.parts = shapes[one.model], made.peak, made.parts
+        write_down(one)
+        parts = {name: round(size / 2**30, 2) for name, size in made.parts.items()}
+        print(f"{number} {one.model} {one.recipe['stage']} {one.recipe['model']['method']} "
+              f"{one.micro} x {one.longest}: {made.peak / 2**30:.2f} GiB {parts} "
+              f"{made.seconds:.1f} s", flush=True)  # fmt: skip
+
+
+if __name__ == "__main__":
+    main()
