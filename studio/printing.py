@@ -47,6 +47,9 @@ def print_run(headless: Headless, row: JobRow, before: Sequence[JobRow] = ()) ->
         ["Metric", "First", "Last"],
         [[n, number(story["first"].get(n)), number(v)] for n, v in story["last"].items()],
     )
+    for change in story["changes"]:
+        said = (f"{path} {was} → {now}" for path, (was, now) in change["settings"].items())
+        headless.terminal.say(f"From step {change['step']} on: {', '.join(said)}")
     if row.cause:
         headless.terminal.say(f"{row.cause} {row.remedy}")
 
@@ -102,7 +105,7 @@ def print_plans(headless: Headless, pipeline: Pipeline, gpu: str) -> None:
     it fit."""
     terminal = headless.terminal
     card, name = (gpu_bytes(gpu), "") if gpu else own_card(headless)
-    plans = plan_pipeline(pipeline, headless.jobs.root_of, card)
+    plans = plan_pipeline(pipeline, headless.jobs.root_of, card, headless.simulate)
     terminal.result(plan_fields(plans))
     if len(plans) > 1:
         terminal.table(
@@ -119,7 +122,8 @@ def print_plans(headless: Headless, pipeline: Pipeline, gpu: str) -> None:
     terminal.say(summary(most, name))
     for suggestion in most.suggestions:
         terminal.say(f"{suggestion.words}: {gigabytes(suggestion.high_bytes)} at most.")
-    terminal.say(more(most))
+    if told := more(most):
+        terminal.say(told)
 
 
 def own_card(headless: Headless) -> tuple[int | None, str]:

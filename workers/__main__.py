@@ -10,7 +10,18 @@ from pathlib import Path
 
 from workers.host import Host, failed, output_to_log
 from workers.protocol.events import Failed
-from workers.protocol.jobs import Bench, Browse, Chat, Export, Inspect, Probe, Score, Train, Watch
+from workers.protocol.jobs import (
+    Bench,
+    Browse,
+    Chat,
+    Export,
+    Inspect,
+    Probe,
+    Score,
+    Simulate,
+    Train,
+    Watch,
+)
 from workers.protocol.refusal import Refusal
 from workers.retry import AGAIN, retried, start_anew
 from workers.turns import turn
@@ -37,6 +48,8 @@ def handler_of(task: object) -> Handler:
             from workers.browse import run
         case Watch():
             from workers.watch import run
+        case Simulate():
+            from workers.simulate.task import run
         case Probe():
             from workers.probe import run
         case _:

@@ -187,6 +187,15 @@ def model_type(folder: Path) -> str:
     return str(_config(folder, folder.name).get("model_type", ""))
 
 
+def read_config(base: str, home: Path, say: Callable[[str], None]) -> dict[str, Any]:
+    """A base's config.json as a recipe names the base; of a hub repository that file alone is
+    fetched."""
+    folder = Path(base).expanduser()
+    if HUB_MODEL.fullmatch(base) and not folder.is_dir():
+        return _config(_from_hub(base, say, weights=False), base)
+    return _config(locate_model(base, home, say).folder, base)
+
+
 def _config(folder: Path, name: str) -> dict[str, Any]:
     try:
         return msgspec.json.decode((folder / "config.json").read_bytes(), type=dict[str, Any])
@@ -266,7 +275,7 @@ def _mend_tokenizer(tokenizer: Any) -> None:
     tokenizer.clean_up_tokenization_spaces = False
 
 
-def _from_hub(repository: str, say: Callable[[str], None]) -> Path:
+def _from_hub(repository: str, say: Callable[[str], None], *, weights: bool = True) -> Path:
     """The files of a hub repository in the hub's own cache; only new ones are fetched, and weights
     only after what config.json says of them."""
     from huggingface_hub import snapshot_download
@@ -281,6 +290,8 @@ def _from_hub(repository: str, say: Callable[[str], None]) -> Path:
     try:
         first = Path(snapshot_download(repository, allow_patterns=["config.json", CARD]))
         _require_configured(first, repository)
+        if not weights:
+            return first
         return Path(
             snapshot_download(repository, allow_patterns=HUB_FILES, ignore_patterns=[MISTRALS])
         )

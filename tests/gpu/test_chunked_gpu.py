@@ -22,12 +22,12 @@ WORDS, LENGTH = 151_936, 512
 def trainer_of(folder: Path, tiny: Path, **options: Any) -> Any:
     """Two pairs of 512 tokens over Qwen's number of words; the model has one layer."""
     torch.manual_seed(0)
-    model: Any = LlamaForCausalLM(
-        LlamaConfig(
-            vocab_size=WORDS, hidden_size=256, intermediate_size=512, num_hidden_layers=1,
-            num_attention_heads=4, num_key_value_heads=2, tie_word_embeddings=True,
-        )
-    ).to("cuda", torch.bfloat16)  # fmt: skip
+    config = LlamaConfig(
+        vocab_size=WORDS, hidden_size=256, intermediate_size=512, num_hidden_layers=1,
+        num_attention_heads=4, num_key_value_heads=2, tie_word_embeddings=True,
+    )  # fmt: skip
+    model: Any = LlamaForCausalLM(config)
+    model.to("cuda", torch.bfloat16)
     draw = random.Random(0)
 
     def ids(length: int) -> list[list[int]]:

@@ -24,7 +24,7 @@ from workers.protocol import wire
 from workers.protocol.assets import assets_folder
 from workers.protocol.jobs import Train
 from workers.protocol.pipeline import read_pipeline
-from workers.protocol.recipe import RL, Evaluation, Gate, Model, Recipe, format_recipe
+from workers.protocol.recipe import RL, Evaluation, Gate, Model, Recipe, format_recipe, itself
 from workers.protocol.rewards import (
     KINDS,
     AnyReward,
@@ -391,7 +391,7 @@ def test_python_is_coloured_and_indented(editor: RewardEditor, qtbot: Any, theme
 
 
 def test_every_setting_is_asked_for_once(qtbot: Any, theme: Theme) -> None:
-    step = SettingsStep(DraftModel(lambda run: None), theme)
+    step = SettingsStep(DraftModel(lambda run: None), itself, theme)
     qtbot.addWidget(step)
     assert {"rl.group_size", "training.max_steps", "evaluation.holdout"} <= set(step.forms.fields)
     assert "evaluation.test" not in step.forms.fields

@@ -21,6 +21,7 @@ from studio.planning import (
 from workers.estimate import GIB, known_config, known_geometry, plan
 from workers.protocol.assets import assets_folder
 from workers.protocol.pipeline import parse_pipeline, read_pipeline
+from workers.protocol.recipe import Recipe
 from workers.protocol.refusal import Refusal
 
 RECIPE = """
@@ -111,6 +112,37 @@ def test_a_model_that_nobody_knows_is_refused_with_what_to_do() -> None:
     with pytest.raises(Refusal, match="is not known") as refused:
         plan_pipeline(parse_pipeline(recipe("somebody/new-7B")), itself, None)
     assert "Fetch it first" in refused.value.remedy
+
+
+def test_a_model_that_nobody_knows_is_simulated_where_that_can_be_asked_for() -> None:
+    asked: list[str] = []
+
+    def simulate(given: Recipe) -> dict[str, int]:
+        asked.append(given.model.base)
+        return {"weights": 4 * GIB, "activations": GIB}
+
+    pipeline = parse_pipeline(recipe("somebody/new-7B"))
+    (made,) = plan_pipeline(pipeline, itself, 12 * GIB, simulate)
+    assert asked == ["somebody/new-7B"]
+    assert made.simulated
+    assert made.fits
+    assert made.parts["weights"] == 4 * GIB
+    assert made.cards == [8, 12, 16, 24]
+
+
+@pytest.mark.slow
+@pytest.mark.torch
+def test_the_verb_simulates_a_family_that_no_arithmetic_knows(tmp_path: Path, capsys: Any) -> None:
+    from studio.cli import main
+
+    folder = write_config(tmp_path / "model", "swiss-ai/Apertus-8B-2509")
+    path = tmp_path / "recipe.toml"
+    path.write_text(recipe(str(folder)))
+    asked = ["plan", str(path), "--gpu", "24GB", "--json", "--home", str(tmp_path / "home")]
+    assert main(asked) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["simulated"] is True
+    assert told["parts"]["weights"] == pytest.approx(2 * 8.053e9, rel=0.01)
 
 
 def words(card: int | None, name: str = "") -> str:

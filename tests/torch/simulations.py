@@ -38,8 +38,10 @@ class Combination(msgspec.Struct, kw_only=True):
     parts: dict[str, int] = {}
 
 
-def step(model: str, stage: str, method: str, micro: int, longest: int, *, kept: bool = False,
-         effective: int = 0, teacher: str = "", reward: str = "", **tables: Any) -> Combination:  # fmt: skip
+def step(
+    model: str, stage: str, method: str, micro: int, longest: int, *, kept: bool = False,
+    effective: int = 0, teacher: str = "", reward: str = "", **tables: Any,
+) -> Combination:  # fmt: skip
     """A combination; `kept` is without checkpointing."""
     recipe = {"stage": stage, "model": {"method": method}, **tables}
     recipe["training"] = {"effective_batch_size": effective or micro} | tables.get("training", {})

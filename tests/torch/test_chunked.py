@@ -16,7 +16,7 @@ from peft import LoraConfig, get_peft_model
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 from trl import DistillationConfig, GRPOConfig, RLOOConfig
 
-from tests.torch.tiny_families import SIZE
+from tests.torch.tiny_families import OPTIONS, SIZE, WHOLE, random_model
 from workers.protocol.options import options_of
 from workers.protocol.recipe import Distill, Preference, Recipe, Training
 from workers.protocol.refusal import Refusal
@@ -353,7 +353,9 @@ def test_distillation_is_the_divergence_of_both_models_own_logits(
         trainer._step = step
         parts.append(trainer._prepare_inputs(QUESTIONS))
     assert set(widths[1:]) == ({1} if lmbda else set())
-    trainer.current_gradient_accumulation_steps = 2
+    longest = trainer.longest_inputs(2)
+    lengths = (longest["prompt_mask"].sum(1) + longest["completion_mask"].sum(1)).tolist()
+    assert lengths == ([11, 12] if lmbda else [6, 6])  # prompts of 2 and 3 tokens, answers of 9
     losses = []
     for by_chunks in (True, False):
         trainer._by_chunks = by_chunks
@@ -375,3 +377,17 @@ def test_distillation_is_the_divergence_of_both_models_own_logits(
     for loss in losses:
         torch.testing.assert_close(loss, expected, atol=CLOSE, rtol=CLOSE)
         assert_same_gradients(model, loss, expected)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [*OPTIONS, *WHOLE])
+def test_every_kind_of_model_gives_its_own_logits_by_chunks(name: str, made: list[int]) -> None:
+    model = random_model(name).eval()
+    ids = torch.randint(3, 400, (2, 11))
+    given = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
+    logits = model(**given).logits[:, :-1]
+    with deferred_logits([model]):
+        found = chunked.token_log_probabilities(model(**given).logits[:, :-1], ids[:, 1:])
+    expected = logits.log_softmax(-1).gather(2, ids[:, 1:, None])[..., 0]
+    assert made
+    torch.testing.assert_close(found, expected, atol=CLOSE, rtol=0)

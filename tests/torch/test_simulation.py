@@ -1,10 +1,11 @@
-"""Simulated steps: counted as torch counts, alike in every layer, and still as they were recorded."""
+"""Simulated steps: counted as torch counts, alike in every layer, still as they were recorded."""
 
 from __future__ import annotations
 
 import itertools
 import json
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -14,7 +15,11 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from tests.torch import simulations
+from workers.__main__ import run_folder
+from workers.protocol import wire
 from workers.protocol.assets import assets_folder
+from workers.protocol.events import Finished, StepSimulated
+from workers.protocol.jobs import Job, Simulate
 from workers.protocol.recipe import Model, Recipe, Training
 from workers.protocol.refusal import Refusal
 from workers.simulate import simulate
@@ -85,6 +90,7 @@ def peak_of(layers: int, **options: Any) -> int:
     return simulate(shape, recipe, longest=256, **options).peak
 
 
+@pytest.mark.slow
 def test_every_further_layer_takes_as_much_as_the_one_before() -> None:
     peaks = [peak_of(layers, micro=2, checkpointing=False) for layers in (2, 3, 5)]
     assert peaks[2] - peaks[1] == 2 * (peaks[1] - peaks[0]) > 0
@@ -104,21 +110,17 @@ def test_the_record_is_of_the_published_shapes() -> None:
         assert sum(one.parts.values()) == one.peak > one.parts["weights"]
 
 
-QUICK = {"HuggingFaceTB/SmolLM2-360M reward lora"}
-"""Recorded steps that are simulated anew in every run of the tests."""
-
-
 def label(one: simulations.Combination) -> str:
     return f"{one.model} {one.recipe['stage']} {one.recipe['model']['method']}"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "one",
     [
         pytest.param(
             one,
             id=f"{label(one)} {one.micro}x{one.longest}{'' if one.checkpointing else ' kept'}",
-            marks=() if label(one) in QUICK else pytest.mark.slow,
         )
         for one in simulations.COMBINATIONS
     ],
@@ -128,3 +130,16 @@ def test_a_recorded_step_is_as_it_was(one: simulations.Combination) -> None:
     known = record[simulations.name_of(one)]
     found = simulations.again(one)
     assert (found.peak, found.parts) == (known.peak, msgspec.to_builtins(known.parts))
+
+
+def test_a_job_tells_what_a_step_takes(tmp_path: Path) -> None:
+    task = Simulate(recipe=Recipe(model=Model(base="starter")), longest=128)
+    folder = tmp_path / "jobs" / "simulation"
+    folder.mkdir(parents=True)
+    job = Job(id="simulation", name="simulation", created="", home=str(tmp_path), task=task)
+    wire.write_job(folder, job)
+    assert run_folder(folder) == 0
+    said = [line.event for line in wire.read_events(folder)]
+    found = next(event for event in said if isinstance(event, StepSimulated))
+    assert found.peak == sum(found.parts.values()) > 2 * 2_590_464
+    assert isinstance(said[-1], Finished)

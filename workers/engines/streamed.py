@@ -304,6 +304,7 @@ def _merged(layer: Any, name: str) -> Fold:
     def fold(weight: torch.Tensor) -> torch.Tensor:
         base = layer.get_base_layer()
         setattr(base, name, nn.Parameter(weight, requires_grad=False))
+        layer.merged_adapters.clear()  # of an earlier weight: a stream can be written again
         layer.merge()
         merged: torch.Tensor = getattr(base, name).data
         setattr(base, name, nn.Parameter(torch.empty(0), requires_grad=False))

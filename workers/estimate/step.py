@@ -24,6 +24,7 @@ from workers.estimate.geometry import Geometry
 from workers.estimate.weights import (
     adapted,
     adapter_weights,
+    experts_adapted,
     optimizer_bytes,
     trained_weights,
     weight_bytes,
@@ -125,10 +126,10 @@ def estimate(
         phases += _sampling(recipe, geometry, together or micro, longest)
     phase = max(phases, key=lambda parts: sum(parts.values()))
     counted = {name: size for name, size in (resident + Counter(phase)).items() if size}
-    return _with_overhead(counted)
+    return with_overhead(counted)
 
 
-def _with_overhead(counted: dict[str, int]) -> Estimate:
+def with_overhead(counted: dict[str, int]) -> Estimate:
     """Adds what a simulation does not see, between its least and its most."""
     subtotal = sum(counted.values())
     overheads = [
@@ -208,7 +209,13 @@ def _kept(recipe: Recipe, geometry: Geometry, shape: Shape) -> int:
     each = stream(geometry, trained) if shape.checkpointing else layer
     last = (SINGLE + 2 * HALF) * geometry.hidden
     models = 2 if has_value_model(recipe) else 1
-    return models * shape.tokens * (geometry.layers * each + last)
+    copies = 0 if shape.checkpointing else geometry.layers * _expert_copy(recipe, geometry)
+    return models * shape.tokens * (geometry.layers * each + last) + copies
+
+
+def _expert_copy(recipe: Recipe, geometry: Geometry) -> int:
+    """A layer's experts with what their adapter adds to them."""
+    return HALF * geometry.expert_weights if experts_adapted(recipe, geometry) else 0
 
 
 def _rounded(recipe: Recipe, geometry: Geometry) -> int:
@@ -243,9 +250,13 @@ def _backward(recipe: Recipe, geometry: Geometry, shape: Shape) -> dict[str, int
     if shape.checkpointing:
         taken += kept_by_layer(geometry, trained, longest=shape.longest, masked=shape.masked)
     kept = _kept(recipe, geometry, shape) + shape.tokens * taken
-    if not shape.checkpointing:
+    copy = _expert_copy(recipe, geometry)
+    if shape.checkpointing:
+        kept += copy
+    else:
         kept += _rounded(recipe, geometry)
-    return {"activations": kept + _unpacked(recipe, geometry)}
+    gradient = copy * 2 // 3  # of the larger of their two tensors
+    return {"activations": kept + gradient + _unpacked(recipe, geometry)}
 
 
 def _unpacked(recipe: Recipe, geometry: Geometry) -> int:

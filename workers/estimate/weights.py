@@ -55,15 +55,22 @@ def adapter_weights(geometry: Geometry, recipe: Recipe) -> int:
     layer = lora.rank * sum(one.inputs + one.outputs for one in found)
     if recipe.model.method == "dora":
         layer += sum(one.outputs for one in found)
-    if _experts_adapted(recipe):
+    if experts_adapted(recipe, geometry):
         pairs = sum(one.inputs + one.outputs for one in geometry.expert_tensors)
         layer += lora.rank * geometry.experts * pairs
     return geometry.layers * layer
 
 
-def _experts_adapted(recipe: Recipe) -> bool:
+def experts_adapted(recipe: Recipe, geometry: Geometry) -> bool:
+    """Whether a mixture's experts get an adapter, which is added to them in a copy."""
     lora = recipe.lora
-    if lora.dropout or recipe.model.method == "dora" or lora.experts == "off":
+    if (
+        not geometry.experts
+        or recipe.model.method == "full"
+        or lora.dropout
+        or recipe.model.method == "dora"
+        or lora.experts == "off"
+    ):
         return False
     return lora.experts == "on" or lora.targets in ALL_LINEAR
 

@@ -56,7 +56,7 @@ class Coverage(msgspec.Struct, frozen=True):
         share = f"{self.share:.0%}" if self.share >= 0.01 else f"{self.share:.2%}"
         return (
             f"It sees {self.seen:,} of {self.rows:,} {noun} ({share}, {_number(self.epochs)} "
-            f"epochs): {self.steps} steps end before the rows do. Set steps to 0 and epochs to 1 "
+            f"epochs): {_steps(self.steps)} before the rows do. Set steps to 0 and epochs to 1 "
             "to see each row once."
         )
 
@@ -80,6 +80,10 @@ def rows_per_step(recipe: Recipe) -> float:
     if spec_of(recipe.stage, recipe.rl.algorithm).grouped:
         return batch / recipe.rl.group_size / recipe.rl.num_iterations
     return batch
+
+
+def _steps(steps: int) -> str:
+    return "one step ends" if steps == 1 else f"{steps:,} steps end"
 
 
 def _number(value: float) -> str:

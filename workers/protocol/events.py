@@ -220,6 +220,18 @@ class Inspected(Event, frozen=True):
     result: AuditResult
 
 
+class StepSimulated(Event, frozen=True):
+    """What a training step takes on a GPU at its peak, in bytes, by running it on fake tensors.
+
+    What CUDA takes for itself and its allocator loses is not in it.
+    """
+
+    peak: int
+    parts: dict[str, int]
+    """Under the names of `workers.estimate`."""
+    seconds: float
+
+
 class Opened(Event, frozen=True):
     """A dataset is open to be looked at; comes again when its columns are mapped anew."""
 
@@ -341,8 +353,8 @@ KNOWN: dict[str, type[Event]] = {
     for kind in (
         Started, Resumed, Retried, Resolved, Phase, Progress, Metrics, Sampled, Rollout, Finding,
         FindingCleared, Saved, Note, Token, Answered, Ready, Artifact, Checked, Benched, Inspected,
-        HardwareSeen, CardsRead, Opened, RowsShown, RowsCounted, TokensShown, TemplateShown,
-        TemplateTried, VersionSaved, AnswersScored, Evaluated, Paused,
+        StepSimulated, HardwareSeen, CardsRead, Opened, RowsShown, RowsCounted, TokensShown,
+        TemplateShown, TemplateTried, VersionSaved, AnswersScored, Evaluated, Paused,
         Finished, Stopped, Failed,
     )
 }  # fmt: skip

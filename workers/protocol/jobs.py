@@ -108,12 +108,27 @@ class Watch(OwnedTask, kw_only=True, frozen=True, tag="watch"):
     seconds: float = 2.0
 
 
+class Simulate(Task, kw_only=True, frozen=True, tag="simulate"):
+    """Counts the memory of a step without weights, for models that `workers.estimate` knows not."""
+
+    recipe: Recipe
+    config: dict[str, Any] = {}
+    """Fields of the base's config.json; empty fetches it."""
+    micro: int = 1
+    """Examples at once."""
+    longest: int = 1024
+    """Tokens of the longest row."""
+    checkpointing: bool = True
+
+
 class Probe(Task, frozen=True, tag="probe"):
     """Looks at what this interpreter and machine can do."""
 
 
-AnyTask = Train | Export | Chat | Bench | Inspect | Browse | Score | Watch | Probe
-Kind = Literal["train", "export", "chat", "bench", "inspect", "browse", "score", "watch", "probe"]
+AnyTask = Train | Export | Chat | Bench | Inspect | Browse | Score | Simulate | Watch | Probe
+Kind = Literal[
+    "train", "export", "chat", "bench", "inspect", "browse", "score", "simulate", "watch", "probe"
+]
 
 
 class Resolved(msgspec.Struct, kw_only=True, frozen=True):

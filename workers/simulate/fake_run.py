@@ -1,8 +1,9 @@
-"""A training run whose tensors are fake: the stage's own trainer, built as in a run, takes a step."""
+"""A training run whose tensors are fake: the stage's own trainer takes a step."""
 
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from importlib import import_module
@@ -29,8 +30,8 @@ from workers.simulate import Phase, models
 from workers.simulate.contents import Contents, CudaPrecision, masks_looked_at
 from workers.simulate.steps import Batch, rows_of
 from workers.simulate.storages import LiveStorages
+from workers.train import distill
 from workers.train.context import TrainingContext
-from workers.train.ppo import SAMPLED_AT_ONCE
 
 PRECISIONS = {"auto": torch.bfloat16, "bf16": torch.bfloat16, "fp16": torch.bfloat16,
               "fp32": torch.float32}  # fmt: skip
@@ -64,6 +65,8 @@ class FakeRun:
         self._host = _host(self.recipe, folder)
         self._tokenizer: Any = load_tokenizer(locate_model("starter", folder, lambda _: None))
         self._closing = closing
+        closing.enter_context(warnings.catch_warnings())
+        warnings.filterwarnings("ignore", message="Accessing the data pointer of FakeTensor")
         closing.enter_context(FakeTensorMode(allow_non_fake_inputs=True))
         closing.enter_context(Contents(self._number, self.batch.true_of))
         closing.enter_context(masks_looked_at())
@@ -84,6 +87,8 @@ class FakeRun:
             model = models.trained(model, self.recipe, task="SEQ_CLS")
         if self.spec.teacher:
             self._others["teacher"] = models.speaking(teacher or config, self.dtype)
+            if distill.in_four_bits(self.recipe):
+                models.pack(self._others["teacher"])
         if self.spec.scored_by == "reward_model":
             self._others["reward_model"] = models.scoring(reward or config, self.dtype, padding)
         if self.spec.value_model:
@@ -155,7 +160,7 @@ class FakeRun:
         policy = getattr(self.trainer.model, "policy", self.trainer.model)
         policy.eval()
         self._true = True  # all completions have ended
-        rows, options = self._sampled_at_once(), self.recipe.rl
+        rows, options = self.batch.rows, self.recipe.rl  # more at once only where there is room
         sampling = {"do_sample": True, "temperature": options.temperature, "top_p": options.top_p,
                     "max_new_tokens": 1, "return_dict_in_generate": True, "use_cache": True,
                     "pad_token_id": self._tokenizer.pad_token_id}  # fmt: skip
@@ -176,12 +181,6 @@ class FakeRun:
             policy.generate(input_ids=ids, attention_mask=mask, past_key_values=cache, **sampling)
         return counter.peak, counter.parts
 
-    def _sampled_at_once(self) -> int:
-        """Completions that are generated together."""
-        options = self.recipe.training
-        at_once = options.batch_size * options.gradient_accumulation
-        return min(at_once, SAMPLED_AT_ONCE) if self.spec.value_model else at_once
-
     def _forward_and_backward(self, inputs: Any) -> None:
         trainer = self.trainer
         if not self.spec.value_model:
@@ -194,6 +193,9 @@ class FakeRun:
     def _inputs(self) -> Any:
         if self.spec.value_model:
             return self.batch.of_ppo()
+        if self.spec.teacher:
+            made = distill.batch_of(self.batch.features(), self._tokenizer.pad_token_id)  # type: ignore[arg-type]
+            return made | {"num_items_in_batch": torch.ones(())}
         if self.spec.policy:
             return self.batch.sampled(reference=bool(self.recipe.rl.kl_coefficient))
         return dict(self.trainer.data_collator(self.batch.features()))

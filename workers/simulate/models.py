@@ -128,7 +128,7 @@ def _packed(layer: Any, dtype: torch.dtype) -> torch.nn.Parameter:
 
 
 def frozen_storages(model: torch.nn.Module) -> Iterator[torch.Tensor]:
-    """All that a model holds and does not train: weights, buffers, and the scales of packed ones."""
+    """All that a model holds and does not train: weights, buffers, scales of packed ones."""
     yield from (weight for weight in model.parameters() if not weight.requires_grad)
     yield from model.buffers()
     for _, layer in four_bit_layers(model):

@@ -37,7 +37,7 @@ class LiveStorages(TorchDispatchMode):
     """
 
     def __init__(self, vocabulary: int = 0) -> None:
-        """Tensors with an axis as long as the vocabulary are logits, or copies of what makes them."""
+        """Tensors with an axis as long as the vocabulary are logits, or make them."""
         super().__init__()
         self._vocabulary = vocabulary
         self._sizes: dict[int, int] = {}

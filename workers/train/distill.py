@@ -186,6 +186,23 @@ class Distiller(DistillationTrainer):
         made = super()._generate_single_turn(*args, **named)
         return [ended(ids, self._ends, self._named_end) for ids in made]
 
+    def longest_inputs(self, micro: int) -> dict[str, torch.Tensor]:
+        """What the loss is computed from, of the longest examples; where the student answers, of
+        the longest prompts with as much as it may say."""
+        dataset: Any = self.train_dataset
+        said = [self._named_end] * (self.max_completion_length or 0)
+        order = sorted(range(len(dataset)), key=lambda at: len(dataset[at]["input_ids"]))
+        longest: list[Example] = [dataset[at] for at in order[-micro:]]
+        if self._own_share:
+            prompts = sorted((prompt_and_answer(row)[0] for row in dataset), key=len)[-micro:]
+            longest += [
+                {"input_ids": prompt + said, "labels": [IGNORED] * len(prompt) + said}
+                for prompt in prompts
+            ]
+        longest.sort(key=lambda row: len(row["input_ids"]))
+        batch = batch_of(longest[-micro:], self._padding)
+        return batch | {"num_items_in_batch": batch["tool_mask"].sum()}
+
     def _compute_loss(
         self, unwrapped_student: Any, inputs: dict[str, torch.Tensor], num_items_in_batch: Any
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
