@@ -122,11 +122,12 @@ def _from_reward_model(tuned: bool, memory: Memory) -> Advice:
             "most of it; the other questions wait.",
         )
     algorithm = (
-        "PPO: four models in memory, policy, reference, reward model and value model; with LoRA "
-        "the reference takes none."
+        "RLOO is taken: two models in memory with LoRA. PPO can be asked for: four models in "
+        "memory, policy, reference, reward model and value model; with LoRA the reference takes "
+        "none."
         if memory == "large"
-        else "Take RLOO, which has no value model: two models in memory with LoRA. PPO has four, "
-        "three with LoRA."
+        else "RLOO is taken, which has no value model: two models in memory with LoRA. PPO has "
+        "four, three with LoRA."
     )
     return _advice(
         "rlhf", "A reward model learns from the pairs what is liked, and scores answers to all the "

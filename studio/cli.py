@@ -11,7 +11,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import msgspec
 import typer
@@ -39,6 +39,7 @@ from workers.protocol.mapping import mapping_of, with_mapping
 from workers.protocol.pipeline import with_rewards
 from workers.protocol.recipe import Documents, Source, Thinking, TooLong
 from workers.protocol.refusal import Refusal
+from workers.protocol.resume import setting_of
 from workers.protocol.templates import check_template
 from workers.protocol.wire import read_job
 
@@ -189,7 +190,7 @@ def resume(
     home: HomeDir = None,
 ) -> None:
     """Go on with a run that was paused, failed or died, and follow it to its end."""
-    settings = dict(_setting(change) for change in changes or [])
+    settings = dict(setting_of(change) for change in changes or [])
     with open_headless(home, json=json) as headless:
         row = headless.jobs.find(run)
         step = headless.jobs.resume(row.id, settings)
@@ -397,21 +398,6 @@ def rebuild_index(json: Json = False, home: HomeDir = None) -> None:
         count = headless.jobs.rebuild()
         headless.terminal.result({"jobs": count})
         headless.terminal.say(f"The index holds {count} jobs.")
-
-
-def _setting(change: str) -> tuple[str, Any]:
-    """KEY=VALUE, with the value as a recipe file writes it; bare words are text."""
-    path, equals, text = change.partition("=")
-    if not equals:
-        raise Refusal(
-            f"--set {change} gives no value.",
-            "A change is written KEY=VALUE.",
-            "For example: --set training.batch_size=4",
-        )
-    try:
-        return path.strip(), msgspec.toml.decode(f"value = {text}")["value"]
-    except msgspec.DecodeError:
-        return path.strip(), text.strip()
 
 
 def _end(headless: Headless, run: str, ask: Callable[[str], None]) -> None:

@@ -26,6 +26,7 @@ from workers.protocol.options import Option, options_of
 from workers.protocol.pipeline import Pipeline, chain_of
 from workers.protocol.recipe import Method, Recipe, Source, Stage, sections
 from workers.protocol.rewards import AnyReward, RewardModel
+from workers.protocol.sizes import parameters_of
 from workers.protocol.sources import HUB_MODEL
 from workers.protocol.stages import ALGORITHM, PARAMETERS, StageSpec, applies, defaults_for, spec_of
 from workers.protocol.templates import AUTO
@@ -37,13 +38,15 @@ TABLES = ("training", "lora", "evaluation")
 STAGE_TABLES = ("rl", "preference", "distill")
 """Tables of the recipe that some stages alone look at."""
 THINKING = ("model.thinking", "model.reasoning_effort")
+FURTHER = "model.continue_adapter"
+OF_MODEL = (*THINKING, FURTHER)
 """Of the model's table what is a setting; the rest has a step of its own."""
 LENGTHS = ("rl.max_completion_tokens", "evaluation.max_completion_tokens")
 OPTIONS: dict[str, Option] = {
     option.path: option
     for table in (*TABLES, *STAGE_TABLES, "model")
     for option in options_of(sections()[table], f"{table}.")
-    if option.path != "evaluation.test" and (table != "model" or option.path in THINKING)
+    if option.path != "evaluation.test" and (table != "model" or option.path in OF_MODEL)
 }
 """The options that are settings, by key path; the test set is chosen with the data."""
 UNNAMED = "my-first-run"
@@ -115,6 +118,8 @@ class RecipeDraft(msgspec.Struct, frozen=True, kw_only=True):
     """As a recipe names it."""
     reward_models: tuple[RewardModelChoice, ...] = ()
     """Those that were trained here, the newest first."""
+    no_card: str = ""
+    """Why there is no GPU to train on; empty where there is one, or that is not known."""
     options: Mapping[str, Any] = {}
     """By key path; those alone that were set to something else than their default."""
     option_faults: Mapping[str, str] = {}
@@ -200,6 +205,11 @@ class RecipeDraft(msgspec.Struct, frozen=True, kw_only=True):
         return msgspec.structs.replace(self, opened=BLANK, ready="")
 
 
+def by_epochs(draft: RecipeDraft) -> RecipeDraft:
+    """Trains once through the rows, however many steps that takes."""
+    return draft.with_option("training.max_steps", 0).with_option("training.epochs", 1.0)
+
+
 # What follows
 
 
@@ -250,7 +260,15 @@ def shown_options(draft: RecipeDraft) -> set[str]:
         if applies(path, draft.stage, algorithm)
         and (adapter or not path.startswith("lora."))
         and (path not in THINKING or may_set(path, draft.base.thinking, draft.stage))
+        and (path != FURTHER or may_continue(draft))
     }
+
+
+def may_continue(draft: RecipeDraft) -> bool:
+    """Whether an adapter of the run that is the base may be trained further."""
+    stage = spec(draft)
+    adapter = draft.base.kind == "run" and method(draft) != "full"
+    return adapter and stage.talks and not stage.value_model
 
 
 def shown_steps(draft: RecipeDraft) -> list[StepName]:
@@ -280,6 +298,7 @@ def recipe(draft: RecipeDraft) -> Recipe:
     for path, value in values(draft).items():
         table, _, key = path.partition(".")
         tables.setdefault(table, {})[key] = value
+    tables["model"]["continue_adapter"] &= may_continue(draft)
     return msgspec.structs.replace(
         opened,
         name=draft.name.strip() or UNNAMED,
@@ -398,7 +417,8 @@ class DraftModel:
         old = self._draft
         if not draft.reward_model:
             draft = msgspec.structs.replace(draft, reward_model=old.reward_model)
-        kept = {"rows": old.rows, "readings": old.readings, "reward_models": old.reward_models}
+        known = ("rows", "readings", "reward_models", "no_card")
+        kept = {name: getattr(old, name) for name in known}
         self.become(msgspec.structs.replace(draft, **kept))
 
     def offer_reward_models(self, models: Iterable[tuple[str, str]]) -> None:
@@ -418,7 +438,7 @@ class DraftModel:
             kind=kind,
             name=name,
             root=root,
-            parameters=PARAMETERS.get(root),
+            parameters=parameters_of(root),
             answers=answers(root, stages, models),
             thinking=thinking_of(root, models),
         )

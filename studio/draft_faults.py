@@ -14,15 +14,18 @@ from studio.draft import (
     RecipeDraft,
     StepName,
     pipeline,
+    recipe,
     shown_options,
     shown_steps,
     spec,
     values,
 )
+from studio.recipe_words import covered
 from workers.protocol.pipeline import check_pipeline
 from workers.protocol.refusal import Refusal
+from workers.protocol.sizes import MOST_ON_CPU
 from workers.protocol.sources import BUILTIN, HUB_MODEL, on_hub, short_name
-from workers.protocol.stages import STAGES, spec_of
+from workers.protocol.stages import STAGES, TINY, spec_of
 from workers.protocol.templates import check_template, is_file, read_template
 
 
@@ -58,6 +61,25 @@ def impossible(draft: RecipeDraft) -> Refusal | None:
 def warning(draft: RecipeDraft) -> str:
     """What goes wrong if the base has not learnt to answer; mostly nothing."""
     return missing_prerequisite(draft.stage, draft.base.answers)
+
+
+def few_rows(draft: RecipeDraft) -> str:
+    """That a real model will see a small part of its rows; mostly nothing."""
+    found = covered(recipe(draft), draft.rows)
+    tiny = draft.base.parameters is not None and draft.base.parameters < TINY
+    return found.words("rows to learn from") if found and found.few and not tiny else ""
+
+
+def too_large_for_cpu(draft: RecipeDraft) -> str:
+    """That a model of this size is hardly trained without a GPU, where there is none."""
+    size = draft.base.parameters or 0
+    if not draft.no_card or size <= MOST_ON_CPU or values(draft)["training.device"] == "cpu":
+        return ""
+    return (
+        f"{draft.base.name} has {size / 1e9:.1f} billion weights. {draft.no_card} On the CPU each "
+        "step takes minutes, and memory may run out. Sensible there are models of half a billion "
+        "weights at most: the starter, SmolLM2 135M or 360M, Qwen2.5 0.5B."
+    )
 
 
 def served(draft: RecipeDraft) -> list[str]:

@@ -68,7 +68,7 @@ class JobFolders:
             for behind in self._store.jobs():
                 row = known.get(behind.id, behind)
                 self._apply_again(behind, row.cursor)
-                self._store.set_status(row.id, row.status, row.cause, row.remedy)
+                self._store.set_status(row.id, row.status, row.cause, row.remedy, row.fault)
 
     def _apply_again(self, row: JobRow, until: int) -> None:
         """Gives the store what a job said up to a byte of its events, which the pages know."""

@@ -146,6 +146,12 @@ class Monitor:
         self._session = None
 
     @property
+    def best_card(self) -> Card | None:
+        """The one with most memory, of those that tell theirs."""
+        told = [card for card in self.cards if card.memory_bytes]
+        return max(told, key=lambda card: card.memory_bytes or 0, default=None)
+
+    @property
     def words(self) -> str:
         """In short, a line for each card and one for the computer."""
         lines = [card_in_short(card) for card in self.cards]

@@ -17,18 +17,30 @@ import msgspec
 from studio.importing import Fate, Imported, import_config, is_config
 from studio.jobs import Jobs
 from studio.paths import find_home
+from studio.planning import read_config
 from studio.records import JobRow
 from studio.session import Session
 from studio.settings import load_settings
 from studio.store import Store
 from studio.terminal import Follow, Terminal
+from workers.estimate import least_micro, longest_row
 from workers.protocol import wire
 from workers.protocol.audit import AuditResult
+from workers.protocol.batches import checkpointing
 from workers.protocol.bench import BenchResult
 from workers.protocol.cards import Device
-from workers.protocol.events import Answered, Artifact, Benched, Checked, Event, Inspected, Ready
+from workers.protocol.events import (
+    Answered,
+    Artifact,
+    Benched,
+    Checked,
+    Event,
+    Inspected,
+    Ready,
+    StepSimulated,
+)
 from workers.protocol.exports import differs, read_parity
-from workers.protocol.jobs import AnyTask, Chat, Export, Inspect
+from workers.protocol.jobs import AnyTask, Chat, Export, Inspect, Simulate
 from workers.protocol.pipeline import Pipeline, read_pipeline
 from workers.protocol.recipe import Recipe
 from workers.protocol.refusal import Refusal
@@ -147,7 +159,23 @@ class Headless:
             "first": first,
             "last": last,
             "evaluation": self.evaluation(row.id),
+            "changes": self.changes(row.id),
+            "less_memory": self.less_memory(row),
         }
+
+    def changes(self, job: str) -> list[dict[str, Any]]:
+        """What was changed when the run went on: `step`, and `settings` with both values."""
+        with contextlib.suppress(Refusal):
+            return [
+                msgspec.to_builtins(one) for one in wire.read_job(self.jobs.folder(job)).changes
+            ]
+        return []
+
+    def less_memory(self, row: JobRow) -> list[dict[str, Any]]:
+        """Of a run that was out of memory what it can still change, the next one first."""
+        if not row.short_of_memory:
+            return []
+        return [msgspec.to_builtins(way) for way in self.jobs.resume_proposal(row.id).rungs]
 
     def evaluation(self, job: str) -> dict[str, Any] | None:
         """Held-out scores by moment: `before`, `after`, and the last one `during`."""
@@ -183,6 +211,24 @@ class Headless:
         found: list[Inspected] = []
         row = self.watch(Session.start(self.jobs, task).on(Inspected, found.append))
         return row, found[0].result if found else None
+
+    def simulate(self, recipe: Recipe) -> dict[str, int]:
+        """Bytes by part of a step with the smallest micro-batch, run by a worker without weights.
+
+        Raises:
+            Refusal: the model's config.json cannot be had, or the step cannot be simulated.
+        """
+        found: list[StepSimulated] = []
+        task = Simulate(
+            recipe=recipe, config=read_config(recipe.model.base) or {},
+            micro=least_micro(recipe), longest=longest_row(recipe),
+            checkpointing=checkpointing(recipe, "cuda"),
+        )  # fmt: skip
+        self.terminal.say(f"The sizes of {recipe.model.base} are not known: a step is simulated.")
+        row = self.watch(Session.start(self.jobs, task).on(StepSimulated, found.append))
+        if not found:
+            raise Refusal(f"{recipe.name} could not be planned.", row.cause, row.remedy)
+        return found[-1].parts
 
     def chat_model(self, named: str, *, adapter: bool) -> Path:
         """The file or folder to talk to: a GGUF named or exported, else the run itself."""

@@ -329,7 +329,7 @@ class Jobs:
             self.store.set_status(job, "stopped", f"The worker {ladder.rung.value}.")
             return
         outcome = self._worker(job).outcome()
-        self.store.set_status(job, "failed", outcome.cause, outcome.remedy)
+        self.store.set_status(job, "failed", outcome.cause, outcome.remedy, outcome.kind)
 
     def _worker(self, job: str) -> Worker:
         return self._workers.setdefault(job, Worker(self.folder(job), self._children.get(job)))

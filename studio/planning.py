@@ -14,9 +14,17 @@ from typing import Any
 
 import msgspec
 
-from workers.estimate import GIB, Geometry, Plan, geometry_of, known_geometry, plan
+from workers.estimate import (
+    GIB,
+    Geometry,
+    Plan,
+    geometry_of,
+    known_geometry,
+    plan,
+    plan_of_parts,
+)
 from workers.protocol.catalogue import CARDS_GB
-from workers.protocol.pipeline import PREVIOUS, Pipeline
+from workers.protocol.pipeline import PREVIOUS, Pipeline, with_models
 from workers.protocol.recipe import Recipe
 from workers.protocol.refusal import Refusal
 from workers.protocol.rewards import RewardModel
@@ -24,6 +32,8 @@ from workers.protocol.sources import HUB_MODEL
 
 RootOf = Callable[[str], str]
 """From a base model as a recipe names it to the model at the beginning of its chain of runs."""
+Simulated = Callable[[Recipe], dict[str, int]]
+"""Runs a step of a recipe without weights, for a model whose sizes are not known: bytes by part."""
 PARTS = {
     "weights": "Weights",
     "adapter": "Adapter",
@@ -87,11 +97,13 @@ def hub_folders(repository: str, environment: Mapping[str, str]) -> list[Path]:
 # Plans
 
 
-def plan_pipeline(pipeline: Pipeline, root_of: RootOf, card_bytes: int | None) -> list[Plan]:
+def plan_pipeline(
+    pipeline: Pipeline, root_of: RootOf, card_bytes: int | None, simulate: Simulated | None = None
+) -> list[Plan]:
     """A plan for every stage.
 
     Raises:
-        Refusal: the sizes of a base model are not known.
+        Refusal: the sizes of a base model are not known, and it is not simulated.
     """
     roots: dict[str, str] = {}
 
@@ -100,8 +112,12 @@ def plan_pipeline(pipeline: Pipeline, root_of: RootOf, card_bytes: int | None) -
 
     plans = []
     for recipe in pipeline.stages:
-        plans.append(plan_recipe(recipe, root, card_bytes))
         base = root(recipe.model.base)
+        if simulate is None or find_geometry(base, root_of) is not None:
+            plans.append(plan_recipe(recipe, root, card_bytes))
+        else:
+            rooted = with_models(recipe, root)
+            plans.append(plan_of_parts(recipe, simulate(rooted), card_bytes))
         roots |= {PREVIOUS: base, f"stage:{recipe.name}": base}
     return plans
 
@@ -189,13 +205,15 @@ def summary(made: Plan, card: str = "") -> str:
 
 def more(made: Plan) -> str:
     """What else would fit, and what exporting takes."""
-    rows = ""
-    if made.fits:
-        rows = f"Rows of up to {made.longest_sequence:,} tokens would fit. "
-    return (
-        f"{rows}Exporting the result takes up to {gigabytes(made.ram_bytes)} of RAM and "
-        f"{gigabytes(made.disk_bytes)} of disk."
-    )
+    told = []
+    if made.fits and made.longest_sequence:
+        told.append(f"Rows of up to {made.longest_sequence:,} tokens would fit.")
+    if made.disk_bytes:
+        told.append(
+            f"Exporting the result takes up to {gigabytes(made.ram_bytes)} of RAM and "
+            f"{gigabytes(made.disk_bytes)} of disk."
+        )
+    return " ".join(told)
 
 
 def _cards(made: Plan) -> str:

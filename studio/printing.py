@@ -4,10 +4,13 @@ people.
 
 from __future__ import annotations
 
+import contextlib
+import time
 from collections.abc import Sequence
 from typing import Any
 
-from studio.headless import Headless
+from studio.hardware import Monitor
+from studio.headless import POLL_EVERY_S, Headless
 from studio.planning import (
     gigabytes,
     gpu_bytes,
@@ -28,6 +31,8 @@ from workers.protocol.pipeline import Pipeline
 SHOWN_GROUPS = 10
 """Reasons of bad lines that are written out."""
 BAR_WIDTH = 32
+ANSWERS_WITHIN_S = 10.0
+"""How long a card may take to tell of itself."""
 REASONS = ("template_refuses",)
 """Findings whose examples say why."""
 
@@ -42,6 +47,9 @@ def print_run(headless: Headless, row: JobRow, before: Sequence[JobRow] = ()) ->
         ["Metric", "First", "Last"],
         [[n, number(story["first"].get(n)), number(v)] for n, v in story["last"].items()],
     )
+    for change in story["changes"]:
+        said = (f"{path} {was} → {now}" for path, (was, now) in change["settings"].items())
+        headless.terminal.say(f"From step {change['step']} on: {', '.join(said)}")
     if row.cause:
         headless.terminal.say(f"{row.cause} {row.remedy}")
 
@@ -96,8 +104,8 @@ def print_plans(headless: Headless, pipeline: Pipeline, gpu: str) -> None:
     """What every stage takes on the named card, and of the hungriest the parts and what would make
     it fit."""
     terminal = headless.terminal
-    card = gpu_bytes(gpu) if gpu else None
-    plans = plan_pipeline(pipeline, headless.jobs.root_of, card)
+    card, name = (gpu_bytes(gpu), "") if gpu else own_card(headless)
+    plans = plan_pipeline(pipeline, headless.jobs.root_of, card, headless.simulate)
     terminal.result(plan_fields(plans))
     if len(plans) > 1:
         terminal.table(
@@ -111,10 +119,23 @@ def print_plans(headless: Headless, pipeline: Pipeline, gpu: str) -> None:
         [[title, gigabytes(size), "█" * round(BAR_WIDTH * size / most.total_bytes)]
          for title, size in parts_of(most)],
     )  # fmt: skip
-    terminal.say(summary(most))
+    terminal.say(summary(most, name))
     for suggestion in most.suggestions:
         terminal.say(f"{suggestion.words}: {gigabytes(suggestion.high_bytes)} at most.")
-    terminal.say(more(most))
+    if told := more(most):
+        terminal.say(told)
+
+
+def own_card(headless: Headless) -> tuple[int | None, str]:
+    """Memory and name of this machine's largest card; None where it has none, or none answers."""
+    with contextlib.closing(Monitor(headless.jobs)) as monitor:
+        monitor.tick()
+        ends = time.monotonic() + ANSWERS_WITHIN_S
+        while not (monitor.cards or monitor.reason) and time.monotonic() < ends:
+            headless.poll()
+            time.sleep(POLL_EVERY_S)
+        card = monitor.best_card
+    return (card.memory_bytes, card.name) if card else (None, "")
 
 
 def _where(finding: AuditFinding) -> str:

@@ -35,6 +35,8 @@ class Outcome:
 
     cause: str
     remedy: str
+    kind: str = ""
+    """out_of_memory or disk_full, where its last words tell."""
 
     def __str__(self) -> str:
         return f"{self.cause} {self.remedy}"
@@ -98,14 +100,15 @@ class Worker:
     def outcome(self) -> Outcome:
         """Why a process that is gone is gone, as far as can be told from outside."""
         code = self._child.poll() if self._child is not None else None
-        if code is not None and code < 0:
-            return Outcome(_death_by(-code), "Start it again; it goes on from its last checkpoint.")
         last = last_words(self.folder)
         kind = kind_of_words(last)
         if kind == "out_of_memory":
-            return Outcome(f"The memory ran out: {last}", "Resume it with a smaller batch size.")
+            remedy = "Resume it with less memory: a smaller micro-batch is proposed."
+            return Outcome(f"The memory ran out: {last}", remedy, kind)
+        if code is not None and code < 0:
+            return Outcome(_death_by(-code), _after_death(-code))
         if kind == "disk_full":
-            return Outcome(f"The disk is full: {last}", "Free some space, then resume it.")
+            return Outcome(f"The disk is full: {last}", "Free some space, then resume it.", kind)
         if code:
             return Outcome(f"The worker could not start: {last}", "Mend that and start it again.")
         return Outcome(
@@ -173,6 +176,13 @@ def _death_by(number: int) -> str:
     with contextlib.suppress(ValueError):
         return f"The worker was ended by signal {number} ({signal.Signals(number).name})."
     return f"The worker was ended by signal {number}."
+
+
+def _after_death(number: int) -> str:
+    again = "Start it again; it goes on from its last checkpoint."
+    if number == getattr(signal, "SIGKILL", 9):
+        return f"{again} Where memory was short, resume it with a smaller micro-batch."
+    return again
 
 
 class Rung(Enum):

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from workers.protocol.batches import effective_batch
-from workers.protocol.coverage import coverage
+from workers.protocol.coverage import Coverage, coverage
 from workers.protocol.recipe import Recipe
 from workers.protocol.rewards import RewardModel, names_of
 from workers.protocol.stages import StageSpec, spec_of
@@ -35,13 +35,20 @@ def in_words(recipe: Recipe) -> str:
 
 
 def seen(recipe: Recipe, counts: Mapping[str, int]) -> str:
-    """What share of its rows the run will see; nothing while a source is not counted."""
+    """How long the run is and what share of its rows it will see; nothing while a source is not
+    counted."""
+    found = covered(recipe, counts)
+    return found.told("rows to learn from") if found else ""
+
+
+def covered(recipe: Recipe, counts: Mapping[str, int]) -> Coverage | None:
+    """How far the run will go through its rows; None while a source is not counted."""
     if not recipe.data or any(source.source not in counts for source in recipe.data):
-        return ""
+        return None
     rows = sum(min(counts[one.source], one.limit or counts[one.source]) for one in recipe.data)
     held = recipe.evaluation
     held_out = 0 if held.test else min(round(rows * held.holdout), held.max_rows)
-    return coverage(recipe, rows - held_out).words("rows to learn from")
+    return coverage(recipe, rows - held_out)
 
 
 def _held_in_memory(recipe: Recipe, spec: StageSpec) -> str:
@@ -81,7 +88,7 @@ def _reads(recipe: Recipe, spec: StageSpec) -> str:
     length = (
         f"{options.max_steps} steps of {_each(recipe)} examples"
         if options.max_steps
-        else f"{options.epochs:g} passes over the data, {_each(recipe)} examples a step"
+        else f"{_passes(options.epochs)} over the data, {_each(recipe)} examples a step"
     )
     return (
         f"It learns from {_names(recipe)} for {length}, with a learning rate of "
@@ -98,7 +105,7 @@ def _too_long(recipe: Recipe, spec: StageSpec) -> str:
 def _tries(recipe: Recipe) -> str:
     options, rl = recipe.training, recipe.rl
     prompts = max(1, _each(recipe) // rl.group_size)
-    length = f"{options.max_steps} steps" if options.max_steps else f"{options.epochs:g} passes"
+    length = f"{options.max_steps} steps" if options.max_steps else _passes(options.epochs)
     return (
         f"For {length}, it is asked {_count(prompts, 'question')} from {_names(recipe)} at a time "
         f"and tries {rl.group_size} answers to each, of at most {rl.max_completion_tokens} tokens. "
@@ -110,7 +117,7 @@ def _tries(recipe: Recipe) -> str:
 
 def _pursues(recipe: Recipe) -> str:
     options, rl = recipe.training, recipe.rl
-    length = f"{options.max_steps} steps" if options.max_steps else f"{options.epochs:g} passes"
+    length = f"{options.max_steps} steps" if options.max_steps else _passes(options.epochs)
     return (
         f"For {length}, it answers {_count(_each(recipe), 'question')} from {_names(recipe)} at a "
         f"time, with at most {rl.max_completion_tokens} tokens. Answers are scored by "
@@ -150,6 +157,10 @@ def _measured(recipe: Recipe) -> str:
             "model is measured on them before and after."
         )
     return "No rows are kept apart, so there is no measure of what was learnt."
+
+
+def _passes(epochs: float) -> str:
+    return "one pass" if epochs == 1 else f"{epochs:g} passes"
 
 
 def _count(number: int, noun: str) -> str:

@@ -207,8 +207,10 @@ class Store:
             self._set(job, cursor=cursor)
 
     @_writes
-    def set_status(self, job: str, status: Status, cause: str = "", remedy: str = "") -> None:
-        self._set(job, status=status, cause=cause, remedy=remedy)
+    def set_status(
+        self, job: str, status: Status, cause: str = "", remedy: str = "", fault: str = ""
+    ) -> None:
+        self._set(job, status=status, cause=cause, remedy=remedy, fault=fault)
 
     def _set(self, job: str, **columns: object) -> None:
         names = ", ".join(f"{name} = ?" for name in columns)

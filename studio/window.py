@@ -6,6 +6,7 @@ one while nothing else is to be done, or at once when they are asked for.
 
 from __future__ import annotations
 
+import sys
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, TypeVar
 
@@ -73,6 +74,8 @@ class Window(QMainWindow):
         self._theme = theme
         self._monitor = monitor
         self._built: dict[str, Page] = {}
+        self._told = -1
+        """The reading of the cards that the wizard has heard of."""
         self._stack = QStackedWidget()
         self._buttons: dict[str, QPushButton] = {}
         centre = QWidget()
@@ -148,7 +151,7 @@ class Window(QMainWindow):
     def train(self) -> TrainPage:
         from studio.pages.train import TrainPage
 
-        page = self._add("train", TrainPage(self._jobs, self._theme))
+        page = self._add("train", TrainPage(self._jobs, self._theme, self._monitor))
         page.started.connect(self.open_run)
         page.rewards_tried.connect(partial(self.navigate, "rewards"))
         page.data.look_asked.connect(partial(self.navigate, "data"))
@@ -272,7 +275,19 @@ class Window(QMainWindow):
         self._monitor.tick()
         self._show_live()
         self._show_fault()
+        self._tell_card()
         self.page.refresh()
+
+    def _tell_card(self) -> None:
+        """Tells the wizard on what its run would be: the freest card, or none and why."""
+        if "train" not in self._built or self._told == self._monitor.version:
+            return
+        self._told = self._monitor.version
+        card = max(self._monitor.cards, key=lambda one: one.free_bytes, default=None)
+        if card is not None:
+            self.train.wizard.use_card(card.memory_bytes, card.name)
+        elif sys.platform != "darwin":  # where PyTorch has the computer's own GPU
+            self.train.wizard.use_card(None, reason=self._monitor.reason)
 
     def _show_fault(self) -> None:
         """Tells while the index cannot be written to the disk."""

@@ -81,7 +81,7 @@ def test_train_watch_export_and_talk(
     driver.type("run-name", "sums")
     driver.type("field:training.max_steps", str(steps))
     driver.type("field:training.learning_rate", rate)
-    driver.type("field:training.batch_size", "8" if steps >= 30 else "4")
+    driver.type("field:training.effective_batch_size", "8" if steps >= 30 else "4")
     driver.click("next")
     _shot(studio, "review")
     driver.click("start")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
@@ -19,9 +20,19 @@ from workers.host import lives
 from workers.protocol import wire
 from workers.protocol.cards import Holder
 
-LOCK, HOLDERS = "lock", "*.json"
+LOCK, HOLDERS, KEPT = "lock", "*.json", "kept"
+KEPT_S = 30.0
+"""How long a process may take to begin anew until its card is given to others."""
 SHARERS = 16
 """Processes that may share a card on Windows, whose locks are not shared: each locks one byte."""
+
+
+class Kept(msgspec.Struct, frozen=True):
+    """A card is for one job alone."""
+
+    holder: Holder
+    until: float
+    """Seconds since the epoch."""
 
 
 def cards_folder() -> Path:
@@ -32,6 +43,22 @@ def cards_folder() -> Path:
 def holders(card: str) -> list[Holder]:
     """The live processes that have a card. What a killed one has left is not heeded."""
     return [holder for holder in _written(cards_folder() / card).values() if _lives(holder)]
+
+
+def keep(card: str, holder: Holder, seconds: float = KEPT_S) -> None:
+    """Lets no other job have a card that is held, for so long after it is released, while its
+    holder's process lives: it may begin anew as another image of itself."""
+    kept = Kept(holder, time.time() + seconds)
+    wire.write_atomically(cards_folder() / card / KEPT, msgspec.json.encode(kept))
+
+
+def _is_kept(folder: Path, job: str) -> bool:
+    """Whether a card is kept for another job."""
+    try:
+        kept = msgspec.json.decode((folder / KEPT).read_bytes(), type=Kept)
+    except (OSError, msgspec.DecodeError):
+        return False
+    return kept.holder.job != job and time.time() < kept.until and _lives(kept.holder)
 
 
 def hold(
@@ -53,7 +80,7 @@ def hold(
     except OSError:
         file.close()
         raise
-    if locked:
+    if locked and not _is_kept(folder, holder.job):
         return _held(file, folder, holder)
     file.close()
     return None
@@ -62,6 +89,7 @@ def hold(
 @contextlib.contextmanager
 def _held(file: IO[bytes], folder: Path, holder: Holder) -> Iterator[None]:
     with file:
+        (folder / KEPT).unlink(missing_ok=True)
         for path, other in _written(folder).items():
             if not _lives(other):
                 path.unlink(missing_ok=True)

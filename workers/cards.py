@@ -13,10 +13,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from workers.protocol.cards import Card
 
 VISIBLE = "CUDA_VISIBLE_DEVICES"
 """What CUDA lets a process see, by number or UUID: read when CUDA is first used."""
+IN_ORDER = {"CUDA_DEVICE_ORDER": "PCI_BUS_ID"}
+"""Has CUDA number the cards as nvidia-smi and NVML do, instead of the fastest first."""
 
 
 DEVICES = Path("/sys/bus/pci/devices")
@@ -78,22 +82,22 @@ def read_cards(nvml: Any) -> list[Card]:
     driver = _asked(nvml, nvml.nvmlSystemGetDriverVersion) or ""
     number = _asked(nvml, nvml.nvmlSystemGetCudaDriverVersion_v2)  # 13000 is 13.0
     cuda = f"{number // 1000}.{number % 1000 // 10}" if number else ""
-    handles = (
-        _asked(nvml, nvml.nvmlDeviceGetHandleByIndex, index)
-        for index in range(_asked(nvml, nvml.nvmlDeviceGetCount) or 0)
-    )
-    return [_read(nvml, handle, driver, cuda) for handle in handles if handle is not None]
+    found: list[Card] = []
+    for index in range(_asked(nvml, nvml.nvmlDeviceGetCount) or 0):
+        handle = _asked(nvml, nvml.nvmlDeviceGetHandleByIndex, index)
+        if handle is not None:
+            static = Card(key=nvml.nvmlDeviceGetUUID(handle), index=index, driver=driver, cuda=cuda)
+            found.append(_with_readings(nvml, handle, static))
+    return found
 
 
-def _read(nvml: Any, handle: Any, driver: str, cuda: str) -> Card:
+def _with_readings(nvml: Any, handle: Any, card: Card) -> Card:
     memory = _asked(nvml, nvml.nvmlDeviceGetMemoryInfo, handle)
     busy = _asked(nvml, nvml.nvmlDeviceGetUtilizationRates, handle)
     capability = _asked(nvml, nvml.nvmlDeviceGetCudaComputeCapability, handle)
-    return Card(
-        key=nvml.nvmlDeviceGetUUID(handle),
+    return msgspec.structs.replace(
+        card,
         name=_asked(nvml, nvml.nvmlDeviceGetName, handle) or "",
-        driver=driver,
-        cuda=cuda,
         capability=".".join(map(str, capability)) if capability else "",
         memory_bytes=memory.total if memory else None,
         used_bytes=memory.used if memory else None,
@@ -140,7 +144,7 @@ def visible_cards(cards: list[Card], asked: str | None) -> list[Card]:
 
 def _named(cards: list[Card], entry: str) -> Card | None:
     if entry.isdigit():
-        return cards[int(entry)] if int(entry) < len(cards) else None
+        return next((card for card in cards if card.index == int(entry)), None)
     found = [card for card in cards if entry and card.key.startswith(entry)]
     return found[0] if len(found) == 1 else None
 

@@ -15,9 +15,8 @@ from workers.device import best_device
 from workers.protocol.cards import Card
 from workers.protocol.recipe import Recipe
 from workers.protocol.refusal import Refusal
+from workers.protocol.sizes import MOST_ON_CPU
 
-MOST_ON_CPU = 500_000_000
-"""Weights of the largest model that trains on the CPU beside a card without being asked to."""
 OLDEST = {13: ("580", 7.5), 12: ("525", 5.0)}
 """CUDA's major version to the least driver and compute capability that it runs with.
 

@@ -85,16 +85,15 @@ def at_once(model: Any, device: str, prompt: int, completion: int, most: int) ->
     """
     config, size = model.config.get_text_config(), model.dtype.itemsize
     try:
-        each = cache_bytes(config, size)
+        kept = (prompt + completion) * cache_bytes(config, size)
+        inner = getattr(config, "intermediate_size", None) or 4 * config.hidden_size
+        # The cache grows by copying, a layer at a time; a prompt is read through one layer at a
+        # time: gate, up and their product beside the residual stream; logits are of 32 bits.
+        needed = (
+            kept * (config.num_hidden_layers + 1) // config.num_hidden_layers
+            + prompt * (3 * inner + 6 * config.hidden_size) * size
+            + 12 * config.vocab_size
+        )
     except (AttributeError, TypeError):  # no attention, or none that is told in these words
         return most
-    inner = getattr(config, "intermediate_size", None) or 4 * config.hidden_size
-    # The cache grows by copying, a layer at a time; a prompt is read through one layer at a time,
-    # gate, up and their product beside the residual stream; logits of 32 bits are sampled from.
-    grown = (prompt + completion) * each * (config.num_hidden_layers + 1)
-    needed = (
-        grown // config.num_hidden_layers
-        + prompt * (3 * inner + 6 * config.hidden_size) * size
-        + 12 * config.vocab_size
-    )
     return max(1, min(most, int(free_memory(device) * SHARE) // needed))

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from workers.cards import VISIBLE, are_hidden, find_cards, usable_cards
+from workers.cuda_check import unused_card
 from workers.device import best_device, on_cpu_alone
 from workers.hardware import look_at_hardware
 from workers.host import Host
@@ -54,8 +55,6 @@ def _torch() -> str:
 
 
 def _card() -> str:
-    from workers.cuda_check import unused_card
-
     cards, why = find_cards()
     told = "; ".join(card.words for card in cards) or f"none. {why}"
     if on_cpu_alone():

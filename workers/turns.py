@@ -15,19 +15,21 @@ from contextlib import ExitStack
 
 import psutil
 
-from workers.card_lock import hold, holders
-from workers.cards import VISIBLE, usable_cards
+from workers.card_lock import hold, holders, keep
+from workers.cards import IN_ORDER, VISIBLE, usable_cards
 from workers.device import CPU_ALONE
 from workers.host import Host, owner_lives
 from workers.protocol.cards import WAITING, Card, Device, Holder
 from workers.protocol.checkpoints import last_step
 from workers.protocol.events import Finished, Note, Paused, Phase, Stopped
+from workers.protocol.faults import kind_of
 from workers.protocol.jobs import Bench, Chat, Export, OwnedTask, Probe, Score, Task, Train
 from workers.protocol.requests import UseCpu
 from workers.protocol.rewards import RewardModel
 
 NAMED = "FINETUNE_STUDIO_CARD"
-"""Names what jobs take turns on where NVIDIA's library knows of no card."""
+"""The card that this process has, by its UUID. Set by somebody else, it names what jobs take turns
+on where NVIDIA's library knows of no card."""
 LOOK_EVERY_S = 0.2
 Environment = dict[str, str]
 ON_CPU: Environment = {VISIBLE: "-1", CPU_ALONE: "1"}
@@ -66,7 +68,20 @@ def turn(host: Host) -> Iterator[bool]:
             seen = _on_card(host, _cards(), stack)
         if seen is not None:
             stack.enter_context(_environment(seen))
-        yield seen is not None
+        try:
+            yield seen is not None
+        except Exception as fault:
+            if kind_of(fault) == "out_of_memory" and seen is not ON_CPU:
+                _keep(host)
+            raise
+
+
+def _keep(host: Host) -> None:
+    """Keeps the card for a training run, which may go on in a fresh process."""
+    card = os.environ.get(NAMED)
+    if card and isinstance(host.job.task, Train):
+        with contextlib.suppress(OSError):
+            keep(card, _me(host))
 
 
 def _cards() -> list[Card]:
@@ -88,17 +103,28 @@ def _on_card(host: Host, cards: list[Card], stack: ExitStack) -> Environment | N
     told = ""
     while (mine := _first_free(host, cards, stack)) is None:
         by = next((holder.words for card in cards for holder in holders(card.key)), "")
+        by = by or "another job begins on it"
         if _does_without(host):
             host.emit(Note(text=f"The GPU is busy: {by}. This runs on the CPU."))
             return ON_CPU
-        words = f"{WAITING}: {by}" if by else WAITING
+        words = f"{WAITING}: {by}"
         if words != told:
             host.emit(Phase(name=words))
             told = words
         if _ended(host):
             return None
         time.sleep(LOOK_EVERY_S)
-    return {VISIBLE: mine.key} if mine.key != os.environ.get(NAMED) else {}
+    return _seeing(mine)
+
+
+def _seeing(card: Card) -> Environment:
+    """What makes a process see one card alone.
+
+    It is named by its number: vLLM takes no UUID (https://github.com/vllm-project/vllm/issues/20939).
+    """
+    if card.key == os.environ.get(NAMED):
+        return {}
+    return {VISIBLE: str(card.index), NAMED: card.key, **IN_ORDER}
 
 
 def _first_free(host: Host, cards: list[Card], stack: ExitStack) -> Card | None:

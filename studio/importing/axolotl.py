@@ -6,6 +6,7 @@ from studio.importing.account import Account, Plain, Unfit
 from studio.importing.axolotl_data import carry_datasets
 from studio.importing.axolotl_rl import carry_preference, carry_reinforced
 from studio.importing.datasets import found_beside
+from studio.importing.methods import Keys, carry_methods, carry_start
 from studio.importing.models import carry_base, not_text
 from studio.importing.reasons import (
     AXOLOTL,
@@ -17,7 +18,6 @@ from studio.importing.reasons import (
 from studio.importing.settings import (
     carry_holdout,
     carry_length,
-    carry_optimizer,
     carry_precision,
     carry_scheduler,
     carry_targets,
@@ -68,6 +68,13 @@ PLAIN = (
     Plain("lora_alpha", "lora.alpha", "whole"),
     Plain("lora_dropout", "lora.dropout", "number"),
 )
+
+
+METHODS = Keys(
+    optimizer="optimizer", rslora="peft_use_rslora", plus_ratio="loraplus_lr_ratio",
+    modules="lora_modules_to_save", embedding_rate="embedding_lr",
+    patience="early_stopping_patience",
+)  # fmt: skip
 
 
 def is_it(given: dict[str, object]) -> bool:
@@ -132,7 +139,6 @@ def _carry_rest(account: Account) -> None:
                     "Add learning_rate: 2e-4, which suits LoRA.")  # fmt: skip
     carry_scheduler(account, "lr_scheduler", "cosine")
     carry_warmup(account, "warmup_ratio", "warmup_steps", 0.03)
-    carry_optimizer(account, "optimizer")
     carry_precision(account)
     carry_holdout(account, "val_set_size")
     carry_too_long(account, _too_long(account), "excess_length_strategy")
@@ -140,6 +146,8 @@ def _carry_rest(account: Account) -> None:
     _carry_every(account, "eval_steps", "evaluation.every_steps")
     on = account.switch("train_on_inputs")
     account.carry("train_on_inputs", "training.assistant_only_loss", not on)
+    carry_methods(account, METHODS)
+    carry_start(account, "peft_init_lora_weights")
     if account.get("batch_size") is not None:
         account.keep("batch_size", "micro_batch_size and gradient_accumulation_steps decide")
 

@@ -7,12 +7,12 @@ from collections.abc import Collection
 
 from studio.importing.account import Account, Plain, Unfit
 from studio.importing.llama_factory_data import carry_datasets
+from studio.importing.methods import Keys, carry_methods
 from studio.importing.models import carry_base, not_text
 from studio.importing.reasons import COMMON, LLAMA_FACTORY, NO_EIGHT_BITS, NOT_GONE_ON_WITH
 from studio.importing.settings import (
     carry_holdout,
     carry_length,
-    carry_optimizer,
     carry_precision,
     carry_scheduler,
     carry_targets,
@@ -63,6 +63,10 @@ PREFERENCE = (
     Plain("dpo_label_smoothing", "preference.label_smoothing", "number"),
     Plain("simpo_gamma", "preference.simpo_gamma", "number"),
 )
+METHODS = Keys(
+    optimizer="optim", rslora="use_rslora", plus_ratio="loraplus_lr_ratio",
+    modules="additional_target", patience="early_stopping_steps",
+)  # fmt: skip
 OTHER_TASKS = {
     "export_dir": "exports a model",
     "infer_backend": "talks to a model",
@@ -199,6 +203,14 @@ def _carry_adapter(account: Account) -> None:
     carry_targets(account, "lora_target", False, ("all",))
 
 
+def _carry_start(account: Account) -> None:
+    """PiSSA, over 16-bit weights."""
+    if account.switch("pissa_init") and account.held("model.method") == "lora":
+        account.carry("pissa_init", "lora.init", "pissa")
+        if account.switch("pissa_convert") is not None:
+            account.keep("pissa_convert", "what is saved is always plain LoRA")
+
+
 def _carry_template(account: Account) -> None:
     """The template, and whether it lets the model think; models bring along most that it names."""
     template = account.text("template")
@@ -213,7 +225,6 @@ def _carry_template(account: Account) -> None:
 def _carry_rest(account: Account) -> None:
     carry_scheduler(account, "lr_scheduler_type", "linear")
     carry_warmup(account, "warmup_ratio", "warmup_steps", 0.0)
-    carry_optimizer(account, "optim")
     carry_precision(account)
     if account.held("evaluation.test") is None:
         carry_holdout(account, "val_size")
@@ -226,6 +237,10 @@ def _carry_rest(account: Account) -> None:
     if account.get("gradient_checkpointing") is not None:
         account.keep("gradient_checkpointing", "disable_gradient_checkpointing decides there")
     _carry_packing(account)
+    carry_methods(account, METHODS)
+    if account.switch("use_muon"):
+        account.carry("use_muon", "training.optimizer", "muon")
+    _carry_start(account)
     asked = account.switch("train_on_prompt")
     account.carry("train_on_prompt", "training.assistant_only_loss", not asked)
 

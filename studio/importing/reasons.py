@@ -88,11 +88,11 @@ COMMON: Reasons = (
     ),
     Reason(
         "early_stopping*",
-        "the coach pauses or warns; a run is not ended early by itself",
+        "goes by evaluation.every_steps and held-out rows, of which there are none",
     ),
     Reason(
         "neftune*",
-        "noise on embeddings is not offered",
+        "noise on embeddings is offered in supervised fine-tuning alone",
     ),
     Reason(
         "resume_from_checkpoint auto_resume*",

@@ -67,19 +67,6 @@ def carry_scheduler(account: Account, key: str, default: str) -> None:
     account.change(key, why, "training.scheduler", taken)
 
 
-def carry_optimizer(account: Account, key: str) -> None:
-    """The optimizer is AdamW throughout; kinds that hold its state in fewer bits are told."""
-    given = account.text(key)
-    if not given:
-        return
-    if given in ("adamw_torch", "adamw_torch_fused", "adamw_hf"):
-        account.keep(key, "AdamW, as here")
-    elif "adam" in given:
-        account.change(key, f"AdamW in 32 bits instead of {given}: the same steps, more memory")
-    else:
-        account.change(key, f"AdamW instead of {given}: the learning rate may have to be another")
-
-
 def carry_precision(account: Account) -> None:
     """One of bf16, fp16 and fp32, as switches say; auto where none is on."""
     for key, kind in PRECISIONS.items():

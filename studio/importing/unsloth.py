@@ -10,11 +10,11 @@ from typing import Any
 
 from studio.importing.account import CHOOSE_DATA, Account, Plain
 from studio.importing.datasets import BEYOND_REACH, found_beside, keep_parts, source_of
+from studio.importing.methods import Keys, carry_methods
 from studio.importing.models import carry_base, check_text, not_text
 from studio.importing.reasons import COMMON, UNSLOTH
 from studio.importing.settings import (
     carry_length,
-    carry_optimizer,
     carry_scheduler,
     carry_targets,
     carry_too_long,
@@ -50,6 +50,10 @@ OF_REQUESTS = (
     Plain("training.weight_decay", "training.weight_decay", "number", 0.001),
     Plain("lora.lora_r", "lora.rank", "whole", 16),
 )
+METHODS = Keys(
+    optimizer="training.optim", rslora="lora.use_rslora",
+    embedding_rate="training.embedding_learning_rate",
+)  # fmt: skip
 FLAT: dict[str, tuple[str, ...]] = {
     "data": ("hf_dataset", "local_datasets", "local_eval_datasets", "format_type", "subset",
              "train_split", "eval_split", "dataset_slice_start", "dataset_slice_end",
@@ -207,7 +211,7 @@ def _mapping(account: Account) -> dict[str, Any]:
 def _carry_rest(account: Account) -> None:
     carry_scheduler(account, "training.lr_scheduler_type", "linear")
     carry_warmup(account, "training.warmup_ratio", "training.warmup_steps", 0.0)
-    carry_optimizer(account, "training.optim")
+    carry_methods(account, METHODS)
     carry_too_long(account, "cut")
     answers = account.switch("training.train_on_completions")
     account.carry("training.train_on_completions", "training.assistant_only_loss", bool(answers))

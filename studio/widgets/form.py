@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 from PySide6.QtCore import Signal
@@ -23,6 +23,9 @@ from studio.widgets.check import CheckBox
 from studio.widgets.combo import ComboBox
 from studio.widgets.text import button, label
 from workers.protocol.options import Option
+
+if TYPE_CHECKING:
+    from superqt import QCollapsible
 
 UNSET = "not set"
 """What the empty choice is called."""
@@ -165,8 +168,12 @@ class Field(QWidget):
         self.set_value(self._default)
 
 
+MORE = "More settings"
+"""What the first group of advanced options is called."""
+
+
 class OptionForm(QWidget):
-    """Fields for many options: the usual ones in two columns, the others folded away.
+    """Fields for many options: the usual ones in two columns, the others folded away by groups.
 
     `editors` and `checks` go by key: a text editor to use for it, and what to say of its value.
     """
@@ -181,8 +188,6 @@ class OptionForm(QWidget):
         checks: Mapping[str, Check] | None = None,
     ) -> None:
         super().__init__()
-        from superqt import QCollapsible  # 0.1 s, which the first window need not wait for
-
         editors, checks = editors or {}, checks or {}
         self.fields = {
             option.path: Field(option, theme, editors.get(option.key), checks.get(option.key))
@@ -190,17 +195,20 @@ class OptionForm(QWidget):
         }
         self._wide = {path for path, f in self.fields.items() if f.option.key in editors}
         self._left_out: set[str] | None = None
-        self._usual, self._rare = QWidget(), QWidget()
-        self.folded = QCollapsible("More settings")
-        self.folded.setDuration(0)
-        self.folded.addWidget(self._rare)
+        self._usual = QWidget()
+        _make_grid(self._usual)
         column = QVBoxLayout(self)
         column.setContentsMargins(0, 0, 0, 0)
         column.setSpacing(2 * SPACE)
         column.addWidget(self._usual)
-        column.addWidget(self.folded)
-        for holder in (self._usual, self._rare):
-            _make_grid(holder)
+        rare = [field.option.group for field in self.fields.values() if field.option.advanced]
+        self._holders = {group: QWidget() for group in ("", *dict.fromkeys(rare))}
+        self.groups = {
+            group: _folded(group or MORE, holder) for group, holder in self._holders.items()
+        }
+        for group in self.groups.values():
+            column.addWidget(group)
+        self.folded = self.groups[""]
         for field in self.fields.values():
             field.changed.connect(self.changed)
         self.leave_out(())
@@ -216,8 +224,11 @@ class OptionForm(QWidget):
             self.fields[path].hide()
             self.fields[path].setParent(self)
         self._place(self._usual, [field for field in shown if not field.option.advanced])
-        self._place(self._rare, [field for field in shown if field.option.advanced])
-        self.folded.setVisible(any(field.option.advanced for field in shown))
+        rare = [field for field in shown if field.option.advanced]
+        for name, group in self.groups.items():
+            mine = [field for field in rare if field.option.group == name]
+            self._place(self._holders[name], mine)
+            group.setVisible(bool(mine))
 
     def _place(self, holder: QWidget, fields: list[Field], columns: int = 2) -> None:
         """Fields from left to right; one with an editor of its own takes a whole row."""
@@ -249,6 +260,17 @@ class OptionForm(QWidget):
         for path, value in values.items():
             if path in self.fields:
                 self.fields[path].set_value(value)
+
+
+def _folded(title: str, holder: QWidget) -> QCollapsible:
+    """A group that is folded away, and unfolds to what the holder shows in a grid."""
+    from superqt import QCollapsible  # 0.1 s, which the first window need not wait for
+
+    group = QCollapsible(title)
+    group.setDuration(0)
+    _make_grid(holder)
+    group.addWidget(holder)
+    return group
 
 
 def _make_grid(holder: QWidget, columns: int = 2) -> None:

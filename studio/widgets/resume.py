@@ -43,10 +43,9 @@ class ResumeDialog(QDialog):
         self._lay_out(_words(proposal))
 
     def _lay_out(self, words: str) -> None:
-        head = [label("Resume with other settings", "heading"), label(words, "muted", wrap=True)]
-        if self._proposal.rungs:
-            head.append(self._ladder())
-        lay_out_dialog(self, (*head, self.banner, self.form), (self.leave, self.go))
+        head = label("Resume with other settings", "heading"), label(words, "muted", wrap=True)
+        ladder = [self._ladder()] if self._proposal.rungs else []
+        lay_out_dialog(self, (*head, *ladder, self.banner, self.form), (self.leave, self.go))
 
     def _ladder(self) -> QWidget:
         """What the run can still change to need less memory; a click puts it into the form."""

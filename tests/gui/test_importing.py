@@ -26,7 +26,7 @@ lora_alpha: 8
 max_steps: 5
 sequence_len: 256
 learning_rate: 1e-4
-optimizer: muon
+optimizer: lion_8bit
 odd: 1
 """
 
@@ -64,7 +64,7 @@ def test_a_config_is_shown_and_then_fills_the_wizard(driver: Driver, tmp_path: P
     answer(driver, cancel)
     page.open_recipe(path)
     assert page.recipe() == before
-    for part in ("theirs.yml, a config of Axolotl", "AdamW instead of muon", "odd", "rl_beta",
+    for part in ("theirs.yml, a config of Axolotl", "AdamW instead of lion_8bit", "odd", "rl_beta",
                  "preference.beta = 0.3", "Not known (1)"):  # fmt: skip
         assert part in seen[0]
     answer(driver, lambda dialog: dialog.accept())

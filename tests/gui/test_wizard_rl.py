@@ -24,7 +24,7 @@ from workers.protocol import wire
 from workers.protocol.assets import assets_folder
 from workers.protocol.jobs import Train
 from workers.protocol.pipeline import read_pipeline
-from workers.protocol.recipe import RL, Evaluation, Gate, Model, Recipe, format_recipe
+from workers.protocol.recipe import RL, Evaluation, Gate, Model, Recipe, format_recipe, itself
 from workers.protocol.rewards import (
     KINDS,
     AnyReward,
@@ -173,6 +173,24 @@ def test_what_does_not_apply_is_out_of_sight(driver: Driver) -> None:
     page.model.methods.choose(["lora"])
     assert all(map(seen, ("training.packing", "training.assistant_only_loss", "lora.rank")))
     assert not seen("rl.group_size")
+
+
+def test_rare_settings_are_folded_away_by_what_they_are_about(driver: Driver) -> None:
+    page = driver.window.train
+    driver.begin()
+    driver.click("choice:sft")
+    page.model.methods.choose(["lora"])
+    page.go_to(page.settings)
+    forms = page.settings.forms
+    groups = forms.form.groups
+    assert list(groups) == ["", "Speed and memory", "Optimizer and adapter", "The best of a run"]
+    assert not any(group.isExpanded() for group in groups.values())
+    groups["Optimizer and adapter"].expand(animate=False)
+    noise = forms.fields["training.neftune_noise_alpha"]
+    assert groups["Optimizer and adapter"].isAncestorOf(noise)
+    assert noise.isVisible()
+    page.stage.choices.choose(["grpo"])
+    assert not noise.isVisible()
 
 
 def test_sets_are_offered_that_serve_the_stage(driver: Driver) -> None:
@@ -373,7 +391,7 @@ def test_python_is_coloured_and_indented(editor: RewardEditor, qtbot: Any, theme
 
 
 def test_every_setting_is_asked_for_once(qtbot: Any, theme: Theme) -> None:
-    step = SettingsStep(DraftModel(lambda run: None), theme)
+    step = SettingsStep(DraftModel(lambda run: None), itself, theme)
     qtbot.addWidget(step)
     assert {"rl.group_size", "training.max_steps", "evaluation.holdout"} <= set(step.forms.fields)
     assert "evaluation.test" not in step.forms.fields

@@ -172,6 +172,8 @@ def test_a_failed_run_is_resumed_with_other_settings(
     path = tmp_path / "greedy.toml"
     path.write_text(format_recipe(msgspec.structs.replace(recipe, name="greedy")))
     _, run, _ = cli("train", str(path))
+    names = ["smaller micro-batch", "gradient checkpointing", "shorter examples"]
+    assert [way["name"] for way in run["less_memory"]] == names
     for change, word in (
         ("training.learning_rate=1e-5", "training.learning_rate cannot be changed"),
         ("training.batch_size", "gives no value"),
@@ -186,6 +188,8 @@ def test_a_failed_run_is_resumed_with_other_settings(
     )  # fmt: skip
     assert (code, said["status"], said["steps"]) == (0, "finished", 8)
     assert "from the checkpoint of step 2" in err
+    assert "From step 2 on: training.batch_size 2 → 1" in err
+    assert (said["less_memory"], [change["step"] for change in said["changes"]]) == ([], [2])
 
 
 def test_a_home_that_cannot_be_is_refused(

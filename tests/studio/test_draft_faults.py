@@ -5,8 +5,8 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from studio.draft import Base, RecipeDraft, RewardModelChoice, recipe
-from studio.draft_faults import fault, first_fault, impossible, warning
+from studio.draft import Base, RecipeDraft, RewardModelChoice, by_epochs, recipe
+from studio.draft_faults import fault, few_rows, first_fault, impossible, warning
 from tests.studio.drafts import SMOLLM2, STARTER, SUMS, on_sums
 from workers.protocol.recipe import Source
 from workers.protocol.refusal import Refusal
@@ -112,6 +112,17 @@ def test_what_does_not_go_together_or_is_out_of_bounds_is_impossible() -> None:
     assert "cannot be split into groups" in _words(impossible(uneven))
     cold = draft.with_option("rl.temperature", 0.0)
     assert "rl.temperature" in _words(impossible(cold))
+
+
+def test_a_real_model_that_sees_few_rows_is_warned_of_and_helped() -> None:
+    counted = msgspec.structs.replace(on_sums("sft", SMOLLM2), rows={SUMS.source: 10_000})
+    short = counted.with_option("training.max_steps", 60)
+
+    assert few_rows(counted) == ""
+    assert few_rows(short).startswith("It sees 960 of 9,936 rows to learn from (10%, 0.097 epochs)")
+    assert few_rows(by_epochs(short)) == ""
+    tiny = msgspec.structs.replace(short, base=STARTER)
+    assert few_rows(tiny) == ""
 
 
 def test_a_base_that_does_not_answer_is_warned_of() -> None:

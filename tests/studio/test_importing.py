@@ -250,7 +250,7 @@ def test_what_is_not_the_same_is_told_and_why(read: Read) -> None:
     assert keys(imported, "unknown") == {"frobnicate"}
     assert {"flash_attention", "wandb_project", "output_dir"} <= keys(imported, "needless")
     assert "one GPU" in changed(imported)["deepspeed"]
-    assert "paged_adamw_8bit" in changed(imported)["optimizer"]
+    assert imported.pipeline.stages[0].training.optimizer == "paged_adamw_8bit"
     assert "data.weight" in changed(imported)["datasets"]
     assert "2 × 4" in changed(read("AXOLOTL_KTO"))["micro_batch_size"]
     assert "4-bit" in changed(read("AXOLOTL_REWARD"))["load_in_4bit"]
@@ -435,3 +435,32 @@ def test_what_is_there_is_not_written_over_unasked(read: Read, tmp_path: Path) -
         write_recipe(imported, None)
     with pytest.raises(Refusal, match="could not be written"):
         write_recipe(imported, tmp_path / "no folder" / "mine.toml")
+
+
+def test_methods_are_taken_over_where_the_stage_has_them(read: Read) -> None:
+    more = """
+peft_use_rslora: true
+loraplus_lr_ratio: 16
+lora_modules_to_save: [embed_tokens, lm_head]
+embedding_lr: 1e-5
+neftune_noise_alpha: 5
+save_total_limit: 3
+early_stopping_patience: 2
+load_best_model_at_end: true
+eval_steps: 50
+val_set_size: 0.05
+"""
+    base = configs.AXOLOTL_QLORA
+    recipe = read(base + more).pipeline.stages[0]
+    assert (recipe.lora.rslora, recipe.lora.plus_ratio) == (True, 16)
+    assert recipe.lora.modules_to_save == "embed_tokens, lm_head"
+    assert recipe.training.embedding_learning_rate == 1e-5
+    assert recipe.training.neftune_noise_alpha == 5
+    assert recipe.training.save_total_limit == 3
+    assert recipe.evaluation.early_stopping_patience == 2
+    assert recipe.evaluation.keep_best
+    started = read(base + "peft_init_lora_weights: pissa\n")
+    assert started.pipeline.stages[0].lora.init == "default"  # over four bits
+    assert "16-bit weights" in changed(started)["peft_init_lora_weights"]
+    other = read(base + "rl: dpo\nneftune_noise_alpha: 5\n")
+    assert "fine-tuning alone" in changed(other)["neftune_noise_alpha"]

@@ -378,6 +378,27 @@ def test_a_successor_of_a_child_is_the_worker(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("ends", "words", "kind"),
+    [
+        ("sys.exit(1)", "Error out of memory at line 380 in file ops.cu", "out_of_memory"),
+        ("os.abort()", "memory allocation of 8589934592 bytes failed", "out_of_memory"),
+        ("sys.exit(1)", "No space left on device", "disk_full"),
+        ("os.kill(os.getpid(), 9)", "step 7/60", ""),
+    ],
+)
+def test_what_a_library_said_before_it_ended_the_process_is_the_kind_of_fault(
+    tmp_path: Path, ends: str, words: str, kind: str
+) -> None:
+    (tmp_path / wire.LOG).write_text(f"Training\n{words}\n")
+    child = subprocess.Popen([sys.executable, "-c", f"import os, sys; {ends}"])
+    child.wait()
+    outcome = Worker(tmp_path, child).outcome()
+    assert outcome.kind == kind
+    assert (words in outcome.cause) == bool(kind)
+    assert "less memory" in outcome.remedy or kind != "out_of_memory"
+
+
+@pytest.mark.parametrize(
     ("platform", "set_already", "said"),
     [
         ("linux", {}, "expandable_segments:True"),

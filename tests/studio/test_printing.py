@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from studio.printing import print_audit
+from studio.printing import print_audit, status_in_words
 from studio.terminal import Terminal
 from workers.protocol.audit import AuditExample, AuditFinding, AuditResult
 
@@ -40,3 +40,9 @@ def test_nothing_was_looked_for_where_no_row_can_be_used(
 ) -> None:
     assert "No findings." in _said(capsys)
     assert "No findings." not in _said(capsys, rows=0, format=None, stages=[], stage=None)
+
+
+def test_a_run_that_waits_for_a_card_says_so_in_place_of_its_status() -> None:
+    waits = {"status": "running", "phase": "Waiting for the GPU: small is training"}
+    assert status_in_words(waits) == "waiting for the GPU: small is training"
+    assert status_in_words({"status": "running", "phase": "Training"}) == "running"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import importlib.util
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -10,16 +11,20 @@ from typing import Any
 import pytest
 import torch
 from datasets import Dataset
+from msgspec import structs
 from peft import LoraConfig, get_peft_model
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 from trl import DistillationConfig, GRPOConfig, RLOOConfig
 
-from tests.torch.tiny_families import SIZE
+from tests.torch.tiny_families import OPTIONS, SIZE, WHOLE, random_model
 from workers.protocol.options import options_of
-from workers.protocol.recipe import Distill, Preference, Recipe
+from workers.protocol.recipe import Distill, Preference, Recipe, Training
+from workers.protocol.refusal import Refusal
 from workers.train import chunked
+from workers.train.deferring import deferred_logits
 from workers.train.distill import Distiller, divergence
 from workers.train.grpo import LoggedGRPOTrainer, LoggedRLOOTrainer
+from workers.train.liger import plain_head, use_liger
 from workers.train.tokenized import (
     CPOConfig,
     DPOConfig,
@@ -78,13 +83,49 @@ def made(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     return sizes
 
 
+def test_fused_kernels_are_left_to_models_that_do_no_more_than_their_head() -> None:
+    assert [name for name in FAMILIES if plain_head(family(name))] == ["llama"]
+    adapted = get_peft_model(family("llama"), LoraConfig(target_modules=["lm_head"]))
+    assert not plain_head(adapted)
+
+
+@pytest.mark.parametrize(
+    ("stage", "preference", "fused"),
+    [
+        ("sft", {}, True),
+        ("dpo", {}, True),
+        ("dpo", {"loss": "aot"}, False),
+        ("dpo", {"rpo_alpha": 0.5}, False),
+        ("ipo", {}, False),
+        ("kto", {}, False),
+        ("orpo", {}, False),
+    ],
+)
+def test_a_stage_is_left_to_fused_kernels_where_they_compute_its_loss(
+    monkeypatch: pytest.MonkeyPatch, stage: Any, preference: dict[str, Any], fused: bool
+) -> None:
+    recipe = Recipe(name="r", stage=stage, preference=Preference(**preference))
+    model = family("llama")
+    assert not use_liger(recipe, model, "cpu")
+    wished = structs.replace(recipe, training=Training(liger_kernel="on"))
+    with pytest.raises(Refusal, match="cannot compute"):
+        use_liger(wished, model, "cpu")
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: name)
+    assert use_liger(recipe, model, "cuda") == fused
+    off = structs.replace(recipe, training=Training(liger_kernel="off"))
+    assert not use_liger(off, model, "cuda")
+    if not fused:
+        with pytest.raises(Refusal, match="cannot compute"):
+            use_liger(wished, model, "cuda")
+
+
 @pytest.mark.parametrize("name", FAMILIES)
 def test_every_family_gives_its_own_logits_by_chunks(name: str) -> None:
     model = family(name)
     ids = torch.randint(3, 61, (3, 11))
     logits = model(input_ids=ids).logits[:, :-1] / 0.7
     expected = logits.log_softmax(-1).gather(2, ids[:, 1:, None])[..., 0]
-    with chunked.deferred_logits([model]):
+    with deferred_logits([model]):
         deferred = model(input_ids=ids).logits[:, :-1] / 0.7
         assert isinstance(deferred, chunked.DeferredLogits)
         found = chunked.token_log_probabilities(deferred, ids[:, 1:])
@@ -312,7 +353,9 @@ def test_distillation_is_the_divergence_of_both_models_own_logits(
         trainer._step = step
         parts.append(trainer._prepare_inputs(QUESTIONS))
     assert set(widths[1:]) == ({1} if lmbda else set())
-    trainer.current_gradient_accumulation_steps = 2
+    longest = trainer.longest_inputs(2)
+    lengths = (longest["prompt_mask"].sum(1) + longest["completion_mask"].sum(1)).tolist()
+    assert lengths == ([11, 12] if lmbda else [6, 6])  # prompts of 2 and 3 tokens, answers of 9
     losses = []
     for by_chunks in (True, False):
         trainer._by_chunks = by_chunks
@@ -334,3 +377,17 @@ def test_distillation_is_the_divergence_of_both_models_own_logits(
     for loss in losses:
         torch.testing.assert_close(loss, expected, atol=CLOSE, rtol=CLOSE)
         assert_same_gradients(model, loss, expected)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [*OPTIONS, *WHOLE])
+def test_every_kind_of_model_gives_its_own_logits_by_chunks(name: str, made: list[int]) -> None:
+    model = random_model(name).eval()
+    ids = torch.randint(3, 400, (2, 11))
+    given = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
+    logits = model(**given).logits[:, :-1]
+    with deferred_logits([model]):
+        found = chunked.token_log_probabilities(model(**given).logits[:, :-1], ids[:, 1:])
+    expected = logits.log_softmax(-1).gather(2, ids[:, 1:, None])[..., 0]
+    assert made
+    torch.testing.assert_close(found, expected, atol=CLOSE, rtol=0)

@@ -6,16 +6,19 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 import torch
 
 from tests.torch.starters import of, of_stage
-from workers.protocol.events import Evaluated, Failed, Finished
+from workers.protocol import wire
+from workers.protocol.events import Evaluated, Failed, Finished, Metrics
 from workers.protocol.recipe import (
     RL,
     Distill,
 )
+from workers.protocol.requests import Pause
 from workers.train.distill import batch_of, divergence, prompt_and_answer
 
 Run = Callable[..., list[Any]]
@@ -87,3 +90,36 @@ def test_a_teacher_of_other_tokens_is_refused(train_here: Run, tiny: Path) -> No
     (failed,) = of(Failed, train_here(student))
     assert failed.kind == "refused"
     assert "tokens" in failed.what
+
+
+@pytest.mark.slow
+def test_a_pause_changes_nothing_and_the_teacher_may_be_held_in_four_bits(
+    train_here: Run, tmp_path: Path
+) -> None:
+    """Own answers are sampled again as they would have been, and the same steps take them."""
+    recipe = of_stage(
+        "distill", "whole", data="builtin:arithmetic",
+        training={"max_steps": 4, "batch_size": 4, "gradient_accumulation": 2},
+        distill=Distill(teacher="starter", lmbda=0.5, teacher_four_bit=True),
+        rl=RL(max_completion_tokens=12),
+    )  # fmt: skip
+    expected = train_here(recipe)
+    assert of(Failed, expected) == []
+    (folder,) = (tmp_path / "jobs").glob("whole*")
+    paused = tmp_path / "jobs" / "paused"
+    paused.mkdir()
+    job = wire.read_job(folder)
+    wire.write_job(paused, msgspec.structs.replace(job, id="paused", resolved=None))
+    wire.append_request(paused, Pause())
+    train_here(recipe, paused)
+    events = train_here(recipe, paused)
+    assert of(Failed, events) == []
+    losses, own = (
+        {
+            event.step: event.values["loss"]
+            for event in of(Metrics, made) if "loss" in event.values
+        }
+        for made in (expected, events)
+    )  # fmt: skip
+    assert losses[1] > 0  # four bits are another model than the student's sixteen
+    assert own == pytest.approx(losses, abs=5e-4)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,7 @@ from workers.engines.classes import open_speaking
 from workers.engines.merge import merge, open_merged, save, save_finest
 from workers.engines.streamed import Unstreamable, open_stream
 from workers.fetch import Located
+from workers.folders import size_of
 
 FP32: dict[str, Any] = {"dtype": torch.float32}
 
@@ -163,7 +166,65 @@ def test_what_cannot_be_streamed_is_loaded_and_says_why(tmp_path: Path, tiny: Pa
 
 
 def test_a_weight_beyond_float16_is_written_in_bfloat16(tmp_path: Path, tiny: Path) -> None:
+    """The last of the files' weights: the others have been written by then, and are again."""
     base = shutil.copytree(tiny, tmp_path / "base")
     rewrite_weights(base, lambda w: w | {"model.norm.weight": w["model.norm.weight"] * 1e5})
-    folder = save_finest(open_merged(Located("base", base), pytest.fail), tmp_path / "out")
-    assert {weight.dtype for weight in weights(folder).values()} == {torch.bfloat16}
+    located = Located("base", base, (peft_adapter(base, tmp_path / "adapter"),))
+    folder = save_finest(open_merged(located, pytest.fail), tmp_path / "out", base)
+    assert_same(folder, save(merge(located), tmp_path / "loaded", torch.bfloat16, base))
+
+
+MEASURE = """
+import sys
+from pathlib import Path
+from workers.engines.merge import open_merged, save_finest
+from workers.fetch import Located
+from workers.folders import size_of
+
+def told(name):
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(li.split()[1]) * 1024 for li in lines if li.startswith(name))
+
+small, large, out = map(Path, sys.argv[1:])
+for at, base in enumerate((small, large)):  # the first brings what every process holds
+    before = told("VmRSS")
+    Path("/proc/self/clear_refs").write_text("5")  # the peak is counted from here
+    merged = open_merged(Located("base", base, (base / "adapter",)), print)
+    assert merged.stream is not None
+    save_finest(merged, out / str(at), base)
+print(told("VmHWM") - before)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="Linux tells the peak")
+def test_a_stream_takes_less_memory_than_a_file(tmp_path: Path, tiny: Path) -> None:
+    """Of 1.1 GB in files of 300 MB, with an adapter on every layer."""
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    large = tmp_path / "large"
+    shape = LlamaConfig(hidden_size=2048, intermediate_size=8192, num_hidden_layers=6,
+                        num_attention_heads=16, vocab_size=32000)  # fmt: skip
+    with torch.device("meta"):
+        model: Any = LlamaForCausalLM(shape).to(torch.bfloat16)
+    model = model.to_empty(device="cpu")
+    for weight in model.parameters():
+        weight.data.fill_(0.01)
+    model.save_pretrained(large, max_shard_size="300MB")
+    del model
+    small = shutil.copytree(tiny, tmp_path / "small")
+    for base in (small, large):
+        for path in tiny.glob("tok*"):
+            shutil.copy(path, base)
+        peft_adapter(base, base / "adapter")
+    files = sorted(path.stat().st_size for path in large.glob("*.safetensors"))
+    assert len(files) >= 4
+    ran = subprocess.run(
+        [sys.executable, "-c", MEASURE, str(small), str(large), str(tmp_path / "out")],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert ran.returncode == 0, ran.stderr
+    peak, adapter = int(ran.stdout.split()[-1]), size_of(large / "adapter")
+    print(f"files of {files[-1] / 1e6:.0f} MB, adapter {adapter / 1e6:.0f} MB, "
+          f"peak {peak / 1e6:.0f} MB")  # fmt: skip
+    assert peak <= 1.2 * files[-1] + adapter

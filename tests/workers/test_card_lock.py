@@ -8,7 +8,7 @@ import msgspec
 import psutil
 import pytest
 
-from workers.card_lock import cards_folder, hold, holders
+from workers.card_lock import cards_folder, hold, holders, keep
 from workers.protocol.cards import Holder
 
 pytestmark = pytest.mark.usefixtures("runtime_folder")
@@ -47,6 +47,26 @@ def test_chats_share_a_card_and_keep_trainings_out() -> None:
         with second:
             pass
         assert hold("GPU-a", me()) is None
+
+
+def test_a_card_is_kept_for_a_job_that_begins_anew() -> None:
+    def may(holder: Holder) -> bool:
+        lock = hold("GPU-a", holder)
+        if lock is not None:
+            with lock:
+                pass
+        return lock is not None
+
+    mine, other = me(), me(job="/jobs/b")
+    assert may(mine)
+    keep("GPU-a", mine)
+    assert not may(other)
+    assert may(mine)
+    assert may(other), "taken up again, it is kept no more"
+    keep("GPU-a", mine, seconds=-1.0)
+    assert may(other), "for a while only"
+    keep("GPU-a", me(pid=4194000))
+    assert may(other), "and while its process lives"
 
 
 def test_a_dead_process_is_no_holder_and_its_name_is_cleared_away() -> None:

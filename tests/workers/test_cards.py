@@ -14,7 +14,7 @@ from workers import cards
 from workers.cards import NoCards, find_cards, is_on_bus, open_nvml, read_cards, visible_cards
 from workers.protocol.cards import Card
 
-TWO = [Card(key="GPU-aaa1"), Card(key="GPU-aab2")]
+TWO = [Card(key="GPU-aaa1", index=0), Card(key="GPU-aab2", index=1)]
 
 
 def test_a_card_is_told_of_whole() -> None:
@@ -40,7 +40,7 @@ def test_a_lost_card_is_left_out() -> None:
     nvml = Nvml()
     nvml.lost = {0}
 
-    assert [card.name for card in read_cards(nvml)] == ["Quadro P620"]
+    assert [(card.index, card.name) for card in read_cards(nvml)] == [(1, "Quadro P620")]
 
 
 @pytest.mark.parametrize(

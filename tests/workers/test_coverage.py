@@ -18,12 +18,16 @@ def test_sixty_steps_see_a_part_of_ten_thousand_rows() -> None:
     assert found.epochs == pytest.approx(0.048)
     assert found.words().startswith("It sees 480 of 10,000 rows (5%, 0.048 epochs)")
     assert "steps to 0" in found.words()
+    assert found.few
+    assert found.told() == found.words()
 
 
 def test_a_long_run_sees_all_of_them() -> None:
     found = coverage(recipe(max_steps=60, batch_size=16), 240)
     assert (found.seen, found.epochs) == (240, 4.0)
     assert found.words() == "It sees all 240 rows, 4 times over."
+    assert found.told() == f"4 epochs: 60 steps. {found.words()}"
+    assert not found.few
 
 
 def test_epochs_count_where_there_are_no_steps() -> None:

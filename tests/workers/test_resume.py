@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from workers.protocol.jobs import Resolved
 from workers.protocol.recipe import (
     RL,
     Evaluation,
@@ -21,6 +22,7 @@ from workers.protocol.resume import (
     differences,
     for_less_memory,
     resume_options,
+    rungs,
     settings_of,
     with_settings,
 )
@@ -40,6 +42,7 @@ def test_only_what_a_checkpoint_can_be_continued_with_may_change() -> None:
         "evaluation.max_completion_tokens", "evaluation.gate.metric", "evaluation.gate.min_gain",
         "rl.max_completion_tokens", "rl.mask_truncated_completions",
         "rl.fast_generation", "training.save_total_limit", "training.attention",
+        "training.optimizer",
         "training.activation_offloading", "training.torch_compile", "training.liger_kernel",
         "evaluation.early_stopping_patience", "evaluation.keep_best",
     }  # fmt: skip
@@ -129,3 +132,42 @@ def test_what_is_proposed_can_be_done(stage: Any) -> None:
             PLAIN, stage=stage, training=Training(batch_size=batch), rewards=[MathAnswer()], rl=rl
         )
         check_recipe(with_settings(recipe, for_less_memory(recipe), "abc"))
+
+
+ON_A_GPU = Resolved(
+    device="cuda", batch={"effective": 16, "micro": 2, "accumulation": 8, "checkpointing": 1}
+)
+
+
+@pytest.mark.parametrize(
+    ("stage", "names"),
+    [
+        ("sft", ["smaller micro-batch", "8-bit paged optimizer", "activation offloading",
+                 "shorter examples"]),
+        ("grpo", ["smaller micro-batch", "8-bit paged optimizer", "shorter completions",
+                  "shorter examples"]),
+    ],
+)  # fmt: skip
+def test_the_ladder_goes_from_what_costs_least_to_what_needs_consent(
+    stage: Any, names: list[str]
+) -> None:
+    recipe = msgspec.structs.replace(
+        PLAIN, stage=stage, training=Training(), rewards=[MathAnswer()]
+    )
+    ways = rungs(recipe, ON_A_GPU)
+    assert [way.name for way in ways] == names
+    assert ways[0].settings == {"training.batch_size": 1, "training.gradient_accumulation": 16}
+    assert [way.by_itself for way in ways] == [True, *[False] * (len(ways) - 1)]
+    assert [way.consent for way in ways] == [name.startswith("shorter") for name in names]
+    for way in ways:
+        changed = with_settings(recipe, way.settings, "abc")
+        assert way.name == "smaller micro-batch" or way.name not in {
+            left.name for left in rungs(changed, ON_A_GPU) if not left.consent
+        }
+
+
+def test_what_the_recipe_says_counts_before_what_an_earlier_start_worked_with() -> None:
+    recipe = msgspec.structs.replace(
+        PLAIN, training=Training(batch_size=1, gradient_accumulation=16)
+    )
+    assert rungs(recipe, ON_A_GPU)[0].name == "8-bit paged optimizer"

@@ -10,9 +10,10 @@ from typing import Any
 import pytest
 
 from tests.fakes.nvml import KEYS, Nvml, NVMLError
-from workers.cards import VISIBLE, NoCards
+from workers.cards import NoCards
 from workers.train import temperature
 from workers.train.temperature import LOOK_EVERY_S, Thermometer, open_thermometer
+from workers.turns import NAMED
 
 
 def looks(limit: int, *read: int | None) -> list[int | None]:
@@ -54,7 +55,7 @@ def test_the_card_that_this_process_sees_is_read(monkeypatch: pytest.MonkeyPatch
             raise NVMLError("Not Found")
 
         monkeypatch.setattr(nvml, "nvmlDeviceGetHandleByUUID", unknown)
-        assert temperature.reader("0", closing)() is None
+        assert temperature.reader("GPU-gone", closing)() is None
 
 
 def test_without_a_driver_nothing_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -64,7 +65,7 @@ def test_without_a_driver_nothing_is_read(monkeypatch: pytest.MonkeyPatch) -> No
         yield
 
     monkeypatch.setattr(temperature, "open_nvml", none)
-    monkeypatch.setenv(VISIBLE, "GPU-a")
+    monkeypatch.setenv(NAMED, "GPU-a")
     with ExitStack() as closing:
         thermometer = open_thermometer(80, closing)
         assert thermometer.too_hot() is None

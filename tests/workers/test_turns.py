@@ -20,7 +20,7 @@ from workers.device import on_cpu_alone
 from workers.host import Host
 from workers.protocol import wire
 from workers.protocol.cards import WAITING, Card, Holder
-from workers.protocol.events import Note, Paused
+from workers.protocol.events import Finished, Note, Paused, Started
 from workers.protocol.jobs import Bench, Chat, Export, Inspect, Job, Probe, Score, Task, Train
 from workers.protocol.recipe import Recipe, Source
 from workers.protocol.requests import Pause, Say, Stop, UseCpu
@@ -70,6 +70,24 @@ def test_a_second_training_waits_and_goes_on(
     loaded = next(line for line in wire.read_events(jobs.folder(second))
                   if getattr(line.event, "name", "") == "Loading the model")  # fmt: skip
     assert loaded.t >= last.t
+
+
+def test_a_run_that_goes_on_with_less_memory_keeps_its_turn(
+    jobs: Jobs, recipe: Recipe, wait_until: Wait, follow: Follow, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FAKE_STEP_S", "0.2")
+    first = jobs.train(msgspec.structs.replace(recipe, name="thrifty greedy"))
+    wait_until(lambda: phase_of(jobs, first) == "Training")
+    monkeypatch.setenv("FAKE_STEP_S", "0.01")
+    second = jobs.train(msgspec.structs.replace(recipe, name="later"))
+    assert follow(jobs, second).status == "finished"
+    said = wire.read_events(jobs.folder(first))
+    assert sum(isinstance(line.event, Started) for line in said) == 2
+    assert isinstance(said[-1].event, Finished)
+    assert not any(getattr(line.event, "name", "").startswith(WAITING) for line in said)
+    loaded = next(line for line in wire.read_events(jobs.folder(second))
+                  if getattr(line.event, "name", "") == "Loading the model")  # fmt: skip
+    assert loaded.t >= said[-1].t
 
 
 Opened = Callable[..., Host]
@@ -180,15 +198,32 @@ def test_the_freest_card_is_taken_and_it_alone_is_seen(
     opened: Opened, recipe: Recipe, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cards = [
-        Card(key="GPU-full", memory_bytes=24, used_bytes=20),
-        Card(key="GPU-free", memory_bytes=16, used_bytes=1),
-        Card(key="GPU-some", memory_bytes=12, used_bytes=2),
+        Card(key="GPU-full", index=0, memory_bytes=24, used_bytes=20),
+        Card(key="GPU-free", index=1, memory_bytes=16, used_bytes=1),
+        Card(key="GPU-some", index=3, memory_bytes=12, used_bytes=2),
     ]
     monkeypatch.setattr(turns, "usable_cards", lambda: cards)
     with opened(Train(recipe)) as first, turns.turn(first):
-        assert os.environ[turns.VISIBLE] == "GPU-free"
+        assert (os.environ[turns.VISIBLE], os.environ[turns.NAMED]) == ("1", "GPU-free")
+        assert os.environ["CUDA_DEVICE_ORDER"] == "PCI_BUS_ID"
         with opened(Train(recipe)) as second, turns.turn(second):
-            assert os.environ[turns.VISIBLE] == "GPU-some"
+            assert (os.environ[turns.VISIBLE], os.environ[turns.NAMED]) == ("3", "GPU-some")
+
+
+@pytest.mark.parametrize("fault", [MemoryError(), ValueError()])
+def test_a_run_that_is_out_of_memory_finds_its_card_again(
+    fault: Exception, opened: Opened, recipe: Recipe
+) -> None:
+    with (
+        opened(Train(recipe)) as first,
+        pytest.raises(type(fault)), turns.turn(first),
+    ):  # fmt: skip
+        raise fault
+    kept = isinstance(fault, MemoryError)
+    with opened(Train(recipe), Pause()) as other, turns.turn(other) as ours:
+        assert ours is not kept
+    with turns.turn(first) as again:
+        assert again
 
 
 @pytest.mark.parametrize(("set_by_user", "seen"), [(None, "0"), ("1,0", "1,0"), ("", "")])

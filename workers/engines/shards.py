@@ -8,10 +8,13 @@ open.
 
 from __future__ import annotations
 
+import ctypes
 import math
+import sys
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from pathlib import Path
-from typing import BinaryIO, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 import msgspec
 import torch
@@ -26,7 +29,7 @@ TYPES = {
 NAMES = {dtype: name for name, dtype in TYPES.items()}
 UNUSUAL = (OSError, ValueError, KeyError)
 """What `stored_shards` raises over a folder that is laid out in another way."""
-PIECE = 1 << 24
+PIECE = 1 << 21
 """Weights that are read, cast and written at once where a tensor need not be whole."""
 
 
@@ -87,7 +90,7 @@ def _stored(path: Path) -> dict[str, Stored]:
     return dict(sorted(found.items(), key=lambda item: item[1].begin))
 
 
-def _place(path: Path, entry: dict, offset: int) -> Stored:
+def _place(path: Path, entry: dict[str, Any], offset: int) -> Stored:
     if entry["dtype"] not in TYPES:
         raise ValueError(f"{path} holds weights of type {entry['dtype']}")
     begin = offset + entry["data_offsets"][0]
@@ -111,7 +114,7 @@ def read_pieces(stored: Stored) -> Iterator[torch.Tensor]:
 
 def _next(file: BinaryIO, dtype: torch.dtype, weights: int) -> torch.Tensor:
     data = torch.empty(weights, dtype=dtype)
-    view = memoryview(data.view(torch.uint8).numpy())
+    view = data.view(torch.uint8).numpy().data
     if file.readinto(view) != len(view):  # type: ignore[attr-defined]
         raise ValueError(f"{file.name} is cut off")
     return data
@@ -134,8 +137,17 @@ def write_shards(folder: Path, shards: list[list[Planned]]) -> None:
     (folder / INDEX).write_bytes(msgspec.json.format(index, indent=2))
 
 
+def _give_memory_back() -> None:
+    """Hands freed memory to the system: glibc keeps what lies between small pieces, file after file
+    more of it."""
+    if sys.platform == "linux":
+        with suppress(AttributeError, OSError):  # another C library
+            ctypes.CDLL(None).malloc_trim(0)
+
+
 def _write(path: Path, shard: list[Planned]) -> None:
-    header, at = {"__metadata__": {"format": "pt"}}, 0
+    header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
+    at = 0
     for planned in shard:
         header[planned.name] = {
             "dtype": NAMES[planned.dtype], "shape": planned.shape,
@@ -147,7 +159,8 @@ def _write(path: Path, shard: list[Planned]) -> None:
     with path.open("wb") as file:
         file.write(len(encoded).to_bytes(8, "little") + encoded)
         for planned in shard:
+            _give_memory_back()
             for piece in planned.pieces():
-                file.write(memoryview(piece.contiguous().view(-1).view(torch.uint8).numpy()))
+                file.write(piece.contiguous().view(-1).view(torch.uint8).numpy().data)
         if file.tell() != 8 + len(encoded) + at:
             raise ValueError(f"{path} has not the length that its header names")

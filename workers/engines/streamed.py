@@ -32,6 +32,7 @@ from transformers.core_model_loading import (
 from workers.engines.adapters import earlier_adapter
 from workers.engines.classes import Candidate, candidates_for
 from workers.engines.shards import (
+    PIECE,
     UNUSUAL,
     Planned,
     Stored,
@@ -98,7 +99,7 @@ class Stream(NamedTuple):
         weight = read(stored).float()
         for fold in self.folds[name]:
             weight = fold(weight)
-        yield weight
+        yield from weight.view(-1).split(PIECE)
 
 
 Fold = Callable[[torch.Tensor], torch.Tensor]
@@ -303,6 +304,7 @@ def _merged(layer: Any, name: str) -> Fold:
     def fold(weight: torch.Tensor) -> torch.Tensor:
         base = layer.get_base_layer()
         setattr(base, name, nn.Parameter(weight, requires_grad=False))
+        layer.merged_adapters.clear()  # of an earlier weight: a stream can be written again
         layer.merge()
         merged: torch.Tensor = getattr(base, name).data
         setattr(base, name, nn.Parameter(torch.empty(0), requires_grad=False))

@@ -5,11 +5,19 @@ Held to a simulation of the very steps (`workers/simulate`, tests/workers/simula
 
 from workers.estimate.fit import largest_micro, largest_rank, longest_sequence
 from workers.estimate.geometry import Geometry, geometry_of, known_config, known_geometry
-from workers.estimate.plan import Plan, Suggestion, longest_row, plan, with_changes
+from workers.estimate.plan import (
+    Plan,
+    Suggestion,
+    least_micro,
+    longest_row,
+    plan,
+    plan_of_parts,
+    with_changes,
+)
 from workers.estimate.step import GIB, Estimate, estimate
 
 __all__ = [
     "GIB", "Estimate", "Geometry", "Plan", "Suggestion", "estimate", "geometry_of", "known_config",
-    "known_geometry", "largest_micro", "largest_rank", "longest_row", "longest_sequence", "plan",
-    "with_changes",
+    "known_geometry", "largest_micro", "largest_rank", "least_micro", "longest_row",
+    "longest_sequence", "plan", "plan_of_parts", "with_changes",
 ]  # fmt: skip

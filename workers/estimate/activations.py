@@ -66,8 +66,6 @@ def _kept_by_attention(geometry: Geometry, longest: int, *, masked: bool) -> int
     """Queries, keys, values and the output, and a sum to each row. A mask keeps keys from being
     shared among heads, and is turned into numbers by every layer."""
     query, key, heads = geometry.query, geometry.key, geometry.heads
-    if geometry.family.eager:
-        return HALF * 2 * (query + key) + 2 * HALF * heads * longest
     shared = key if not masked or geometry.kv_heads == 1 else query
     mask = HALF * longest if masked else 0
     return HALF * 2 * (query + shared) + SINGLE * heads + mask
@@ -79,7 +77,7 @@ def _kept_by_feed_forward(geometry: Geometry) -> int:
     if geometry.experts:
         used = geometry.experts_per_token
         return used * HALF * (2 * geometry.hidden + 4 * wide)
-    return (3 if geometry.family.gated else 2) * HALF * wide
+    return 3 * HALF * wide
 
 
 def taken_by_backward(geometry: Geometry, trained: Trained) -> int:

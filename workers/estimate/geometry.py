@@ -22,16 +22,9 @@ class Family(NamedTuple):
     """Whether queries and keys are normalized, one head at a time or all heads together."""
     norms: int = 2
     """In a layer, each as wide as the model."""
-    gated: bool = True
-    """Whether the feed-forward part multiplies two projections, or has one."""
     fused: bool = False
     """Whether queries, keys and values are one projection, and gate and up another."""
     query_bias: bool = False
-    output_bias: bool = False
-    eager: bool = False
-    """Whether attention scores are held whole, for want of a kernel that takes the family's."""
-    double_norm: bool = False
-    """Whether a norm computes on in 32 bits after it has been scaled by its weight."""
     defaults: Mapping[str, Any] = {}
     """What its config.json may leave out."""
 
@@ -52,13 +45,11 @@ FAMILIES: dict[str, Family] = {
     "qwen3_moe": Family(query_norm="head"),
     "mixtral": Family(),
     "phi3": Family(fused=True),
-    "gemma": Family(double_norm=True, defaults={**GEMMA, "vocab_size": 256_000}),
-    "gemma2": Family(norms=4, double_norm=True, defaults={**GEMMA, "vocab_size": 256_000}),
-    "gemma3_text": Family(query_norm="head", norms=4, double_norm=True, defaults=GEMMA),
+    "gemma": Family(defaults={**GEMMA, "vocab_size": 256_000}),
+    "gemma2": Family(norms=4, defaults={**GEMMA, "vocab_size": 256_000}),
+    "gemma3_text": Family(query_norm="head", norms=4, defaults=GEMMA),
     "olmo2": Family(query_norm="all"),
     "olmo3": Family(query_norm="all"),
-    "apertus": Family(query_norm="head", gated=False),
-    "gpt_oss": Family(query_bias=True, output_bias=True, eager=True),
 }
 """By `model_type`, as Transformers 5.17 builds them. Others are unknown here and are simulated."""
 WHOLE = {"gemma3": "gemma3_text", "mistral3": "mistral"}
@@ -82,10 +73,6 @@ class Geometry(msgspec.Struct, kw_only=True, frozen=True):
     experts: int = 0
     experts_per_token: int = 0
     attention_bias: bool = False
-    softcapped: bool = False
-    """Whether logits are squeezed by a hyperbolic tangent."""
-    windowed: bool = False
-    """Whether some of its layers see a window of the last tokens alone, which takes a mask."""
     tower: int = 0
     """Parameters of what reads pictures; text does not reach them."""
 
@@ -121,8 +108,7 @@ class Geometry(msgspec.Struct, kw_only=True, frozen=True):
         down = Linear("down_proj", wide, narrow)
         if self.family.fused:
             return Linear("gate_up_proj", narrow, 2 * wide), down
-        up = ("gate_proj", "up_proj") if self.family.gated else ("up_proj",)
-        return (*(Linear(name, narrow, wide) for name in up), down)
+        return Linear("gate_proj", narrow, wide), Linear("up_proj", narrow, wide), down
 
     @property
     def linears(self) -> tuple[Linear, ...]:
@@ -164,11 +150,9 @@ class Geometry(msgspec.Struct, kw_only=True, frozen=True):
             family.query_norm
         ]
         biases = (self.query + 2 * self.key) * (family.query_bias or self.attention_bias)
-        biases += self.hidden * (family.output_bias or self.attention_bias)
+        biases += self.hidden * self.attention_bias
         router = self.experts * self.hidden
-        if self.model_type == "gpt_oss":  # biases of router and experts, and a sink to each head
-            router += self.experts * (1 + 2 * self.intermediate + self.hidden) + self.heads
-        return norms + biases + router + (2 if self.model_type == "apertus" else 0)
+        return norms + biases + router
 
     @property
     def body(self) -> int:
@@ -223,7 +207,7 @@ def _given(table: Mapping[str, Any]) -> dict[str, Any]:
 
 def _geometry(known: Mapping[str, Any], *, tied: bool, tower: int) -> Geometry:
     heads = known["num_attention_heads"]
-    experts = known.get("num_experts") or known.get("num_local_experts") or 0
+    experts = known.get("num_experts") or known.get("num_local_experts") or 0  # Mixtral's name
     return Geometry(
         model_type=known["model_type"],
         hidden=known["hidden_size"],
@@ -237,15 +221,8 @@ def _geometry(known: Mapping[str, Any], *, tied: bool, tower: int) -> Geometry:
         experts=experts,
         experts_per_token=known.get("num_experts_per_tok", 2) if experts else 0,
         attention_bias=bool(known.get("attention_bias")),
-        softcapped=bool(known.get("final_logit_softcapping")),
-        windowed=_windowed(known),
         tower=tower,
     )
-
-
-def _windowed(known: Mapping[str, Any]) -> bool:
-    used = known.get("use_sliding_window", True)
-    return bool(known.get("sliding_window")) and bool(used)
 
 
 def _tower(vision: Mapping[str, Any] | None, text: Mapping[str, Any], kind: str) -> int:

@@ -10,7 +10,7 @@ import msgspec
 
 from workers.estimate.fit import largest_micro, largest_rank, longest_sequence
 from workers.estimate.geometry import Geometry, known_geometry, known_models
-from workers.estimate.step import GIB, Estimate, estimate
+from workers.estimate.step import GIB, Estimate, estimate, with_overhead
 from workers.protocol.batches import Batches, checkpointing, divided, effective_batch
 from workers.protocol.catalogue import CARDS_GB
 from workers.protocol.exports import EXPORTS, FULL, USUAL
@@ -67,6 +67,9 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     """RAM that merging and exporting takes at most."""
     disk_bytes: int
     """Room that the merged model and the usual file take, with what is made on the way."""
+    simulated: bool = False
+    """Whether the parts were simulated, for a model whose sizes are not known: nothing is solved
+    for then, and 0 where it would stand."""
 
     @property
     def total_bytes(self) -> int:
@@ -158,7 +161,44 @@ def plan(
         cards=[card for card in CARDS_GB if subject.most(card * GIB) <= card * GIB],
         suggestions=[] if fits in (True, None) else suggestions(subject, card_bytes or 0),
         **_solved(subject, batches.micro, card_bytes or found.high),
-        **_exported(geometry),
+        **_exported(geometry.parameters),
+    )
+
+
+def least_micro(recipe: Recipe) -> int:
+    """The smallest micro-batch that a recipe can be trained with."""
+    return divided(recipe, 1).micro
+
+
+def plan_of_parts(recipe: Recipe, parts: dict[str, int], card_bytes: int | None = None) -> Plan:
+    """The plan of a recipe whose parts were simulated, with its smallest micro-batch.
+
+    Args:
+        parts: bytes by name, without what CUDA and its allocator take.
+    """
+    found = with_overhead(parts)
+    batches = divided(recipe, 1)
+    parameters = parts.get("weights", 0) // (4 if recipe.model.method == "full" else 2)
+    return Plan(
+        name=recipe.name,
+        stage=recipe.stage,
+        model=recipe.model.base,
+        micro=batches.micro,
+        accumulation=batches.accumulation,
+        checkpointing=checkpointing(recipe, "cuda"),
+        longest=longest_row(recipe),
+        parts=found.parts,
+        low_bytes=found.low,
+        high_bytes=found.high,
+        card_bytes=card_bytes,
+        fits=None if card_bytes is None else found.high <= card_bytes,
+        cards=[card for card in CARDS_GB if found.high <= card * GIB],
+        suggestions=[],
+        largest_micro=0,
+        longest_sequence=0,
+        largest_rank=0,
+        **_exported(0 if recipe.model.method == "qlora" else parameters),
+        simulated=True,
     )
 
 
@@ -173,12 +213,14 @@ def _solved(subject: Subject, micro: int, budget: int) -> dict[str, int]:
     }
 
 
-def _exported(geometry: Geometry) -> dict[str, int]:
+def _exported(parameters: int) -> dict[str, int]:
     """The merged weights are written shard by shard; the file for llama.cpp is made of them by way
-    of one in 16 bits."""
-    weights = 2 * geometry.parameters
+    of one in 16 bits. Nothing is known where it is not known how many there are."""
+    if not parameters:
+        return {"ram_bytes": 0, "disk_bytes": 0}
+    weights = 2 * parameters
     kinds = (EXPORTS[USUAL], EXPORTS[f"gguf:{FULL}"])
-    files = sum(int(kind.bytes_per_weight * geometry.parameters) for kind in kinds)
+    files = sum(int(kind.bytes_per_weight * parameters) for kind in kinds)
     return {
         "ram_bytes": int(1.2 * min(weights, SHARD)) + EXPORT_BASE,
         "disk_bytes": weights + files,
@@ -187,9 +229,8 @@ def _exported(geometry: Geometry) -> dict[str, int]:
 
 def longest_row(recipe: Recipe) -> int:
     """Tokens of the longest row: with the completion where completions are sampled."""
-    spec = spec_of(recipe.stage)
-    answers = recipe.rl.max_completion_tokens if spec.policy else 0
-    return recipe.training.max_length + answers
+    samples = spec_of(recipe.stage).policy or (recipe.stage == "distill" and recipe.distill.lmbda)
+    return recipe.training.max_length + (recipe.rl.max_completion_tokens if samples else 0)
 
 
 def with_changes(recipe: Recipe, changes: dict[str, Any]) -> Recipe:
@@ -267,7 +308,7 @@ def _checkpointing(subject: Subject, _card_bytes: int) -> Change | None:
 
 
 def _optimizer(subject: Subject, _card_bytes: int) -> Change | None:
-    if "8bit" in getattr(subject.recipe.training, "optimizer", "8bit"):
+    if "8bit" in subject.recipe.training.optimizer:
         return None
     return {"training.optimizer": "paged_adamw_8bit"}, "Keep the optimizer's state in 8 bits"
 

@@ -24,18 +24,32 @@ from workers.estimate.geometry import Geometry
 from workers.estimate.weights import (
     adapted,
     adapter_weights,
+    experts_adapted,
     optimizer_bytes,
     trained_weights,
     weight_bytes,
+    whole_weights,
 )
+from workers.protocol.batches import effective_batch
 from workers.protocol.recipe import Recipe
 from workers.protocol.stages import spec_of
 
 CHUNK = 256
 """Tokens whose logits are there at one time: that of workers/train/chunked.py."""
-LOGIT_BYTES = 20
-"""Of one logit in such a chunk, forward and backward: in 16 bits, in 32, its gradient in both, and
-its exponential."""
+LOGIT_BYTES = {"sft": 14}
+USUAL_LOGIT_BYTES = 10
+"""Of one logit in such a chunk, by the stage's trainer: in 16 bits, in 32, its gradient in both,
+and its exponential, as far as they are there together."""
+HEAD_COPIES = 3
+"""Of an output layer that is trained, in 32 bits while its gradient is added up: the sum, what the
+chunk adds, and their new sum."""
+SAMPLING_WIDTHS = 6
+"""Of a layer's width and of its feed-forward part's, how many times their 16 bits reading a prompt
+holds together: the gate and what it is multiplied with, that of its adapter in 32 bits."""
+DORA_BYTES = 5 * SINGLE
+"""Of one weight while DoRA takes its norm: weight, update, their sum, its square and a gradient."""
+OFFLOADED = 5
+"""Kept values that have not left for RAM yet (TRL's OffloadActivations, max_fwd_stash_size)."""
 GIB = 2**30
 CONTEXT = (0.4, 0.7)
 """GiB that CUDA takes for itself with PyTorch's kernels: least on Turing, most on Blackwell."""
@@ -105,15 +119,22 @@ def estimate(
     """
     shape = _shape(recipe, micro, longest, checkpointing=checkpointing)
     resident = Counter(_resident(recipe, geometry, Beside(teacher, reward)))
-    phases = [_loss(recipe, geometry, shape, teacher), _backward(recipe, geometry, shape)]
+    gradients = resident.pop("gradients")
+    added_up = effective_batch(recipe, geometry.parameters) > micro
+    learning = {"gradients": gradients if added_up else 0}
+    phases = [
+        learning | _loss(recipe, geometry, shape, teacher),
+        learning | _backward(recipe, geometry, shape),
+        {"gradients": gradients},
+    ]
     if spec_of(recipe.stage).generates:
-        phases.append(_sampling(recipe, geometry, together or micro, longest))
+        phases += _sampling(recipe, geometry, together or micro, longest)
     phase = max(phases, key=lambda parts: sum(parts.values()))
     counted = {name: size for name, size in (resident + Counter(phase)).items() if size}
-    return _with_overhead(counted)
+    return with_overhead(counted)
 
 
-def _with_overhead(counted: dict[str, int]) -> Estimate:
+def with_overhead(counted: dict[str, int]) -> Estimate:
     """Adds what a simulation does not see, between its least and its most."""
     subtotal = sum(counted.values())
     overheads = [
@@ -154,11 +175,12 @@ def _resident(recipe: Recipe, geometry: Geometry, beside: Beside) -> dict[str, i
         "weights": weights,
         "adapter": 0 if full else SINGLE * trained,
         "gradients": SINGLE * trained,
-        "optimizer": optimizer_bytes(trained, _optimizer(recipe)),
+        "optimizer": optimizer_bytes(trained, recipe.training.optimizer),
         "reference": weights if full and _holds_reference(recipe) else 0,
     }
     if beside.teacher:
-        parts["teacher"] = HALF * beside.teacher.parameters
+        four_bit = recipe.distill.teacher_four_bit or method == "qlora"
+        parts["teacher"] = weight_bytes(beside.teacher, "qlora" if four_bit else "lora")
     if beside.reward:
         parts["reward_model"] = HALF * _scoring(beside.reward)
     if has_value_model(recipe):
@@ -180,7 +202,7 @@ def _scoring(geometry: Geometry) -> int:
 def _value_bytes(recipe: Recipe, geometry: Geometry) -> int:
     """The value model with its adapter, gradients and optimizer."""
     trained = trained_weights(geometry, recipe)
-    states = SINGLE * trained + optimizer_bytes(trained, _optimizer(recipe))
+    states = SINGLE * trained + optimizer_bytes(trained, recipe.training.optimizer)
     if recipe.model.method == "full":
         return SINGLE * _scoring(geometry) + states
     return HALF * _scoring(geometry) + SINGLE * trained + states
@@ -191,9 +213,18 @@ def _kept(recipe: Recipe, geometry: Geometry, shape: Shape) -> int:
     trained = trained_of(recipe, geometry)
     layer = kept_by_layer(geometry, trained, longest=shape.longest, masked=shape.masked)
     each = stream(geometry, trained) if shape.checkpointing else layer
-    last = (SINGLE + HALF) * geometry.hidden
+    last = (SINGLE + 2 * HALF) * geometry.hidden
+    if recipe.training.activation_offloading:
+        widest = each if shape.checkpointing else HALF * geometry.intermediate
+        return shape.tokens * OFFLOADED * widest
     models = 2 if has_value_model(recipe) else 1
-    return models * shape.tokens * (geometry.layers * each + last)
+    copies = 0 if shape.checkpointing else geometry.layers * _expert_copy(recipe, geometry)
+    return models * shape.tokens * (geometry.layers * each + last) + copies
+
+
+def _expert_copy(recipe: Recipe, geometry: Geometry) -> int:
+    """A layer's experts with what their adapter adds to them."""
+    return HALF * geometry.expert_weights if experts_adapted(recipe, geometry) else 0
 
 
 def _rounded(recipe: Recipe, geometry: Geometry) -> int:
@@ -206,14 +237,19 @@ def _rounded(recipe: Recipe, geometry: Geometry) -> int:
 def _loss(
     recipe: Recipe, geometry: Geometry, shape: Shape, teacher: Geometry | None
 ) -> dict[str, int]:
-    """While the loss is taken, chunk by chunk."""
-    tokens = min(CHUNK, shape.tokens)
-    models = 2 if teacher else 1
-    silent = not spec_of(recipe.stage).talks
-    return {
-        "activations": _kept(recipe, geometry, shape) + _rounded(recipe, geometry),
-        "logits": 0 if silent else models * tokens * LOGIT_BYTES * geometry.vocabulary,
-    }
+    """While the loss is taken, chunk by chunk, and gone through backward."""
+    kept = _kept(recipe, geometry, shape)
+    if not spec_of(recipe.stage).talks:
+        return {"activations": kept + _rounded(recipe, geometry)}
+    trainer = spec_of(recipe.stage, recipe.rl.algorithm).trainer
+    each = LOGIT_BYTES.get(trainer, USUAL_LOGIT_BYTES) * (2 if teacher else 1)
+    logits = min(CHUNK, shape.tokens) * each * geometry.vocabulary
+    rounded = _rounded(recipe, geometry)
+    if recipe.model.method == "full" or whole_weights(geometry, recipe):
+        head = HEAD_COPIES * SINGLE * geometry.embedding
+        if head > logits + rounded:
+            return {"activations": kept, "logits": head}
+    return {"activations": kept + rounded, "logits": logits}
 
 
 def _backward(recipe: Recipe, geometry: Geometry, shape: Shape) -> dict[str, int]:
@@ -223,16 +259,36 @@ def _backward(recipe: Recipe, geometry: Geometry, shape: Shape) -> dict[str, int
     if shape.checkpointing:
         taken += kept_by_layer(geometry, trained, longest=shape.longest, masked=shape.masked)
     kept = _kept(recipe, geometry, shape) + shape.tokens * taken
-    if not shape.checkpointing or recipe.model.method == "full":
+    copy = _expert_copy(recipe, geometry)
+    if shape.checkpointing:
+        kept += copy
+    else:
         kept += _rounded(recipe, geometry)
-    return {"activations": kept}
+    gradient = copy * 2 // 3  # of the larger of their two tensors
+    return {"activations": kept + gradient + _unpacked(recipe, geometry)}
 
 
-def _sampling(recipe: Recipe, geometry: Geometry, together: int, longest: int) -> dict[str, int]:
-    """While completions are sampled: keys and values of all tokens so far, and the next logits."""
-    cache = HALF * 2 * geometry.key * geometry.layers * longest * together
-    return {"generation_cache": cache, "logits": together * 4 * SINGLE * geometry.vocabulary}
+def _unpacked(recipe: Recipe, geometry: Geometry) -> int:
+    """What the largest of a layer's weights takes anew: a four-bit one in 16 bits for a product;
+    with DoRA the norm of its sum with the adapter."""
+    each = {"qlora": HALF, "dora": DORA_BYTES}.get(recipe.model.method, 0)
+    return each * max((one.inputs * one.outputs for one in geometry.linears), default=0)
 
 
-def _optimizer(recipe: Recipe) -> str:
-    return getattr(recipe.training, "optimizer", "auto")
+def _sampling(
+    recipe: Recipe, geometry: Geometry, together: int, longest: int
+) -> list[dict[str, int]]:
+    """While prompts are read, a layer at a time; and while the last token is sampled, when keys and
+    values of all tokens are there and the next logits. Adapters compute in 32 bits here."""
+    prompt = max(1, longest - recipe.rl.max_completion_tokens)
+    token = HALF * 2 * geometry.key * geometry.layers
+    wide = geometry.intermediate * (geometry.experts_per_token or 1)
+    read = SAMPLING_WIDTHS * HALF * (wide + geometry.hidden)
+    logits = together * 3 * SINGLE * geometry.vocabulary
+    return [
+        {
+            "generation_cache": together * prompt * token,
+            "activations": together * prompt * read + _unpacked(recipe, geometry),
+        },
+        {"generation_cache": together * longest * token, "logits": logits},
+    ]

@@ -55,24 +55,39 @@ def adapter_weights(geometry: Geometry, recipe: Recipe) -> int:
     layer = lora.rank * sum(one.inputs + one.outputs for one in found)
     if recipe.model.method == "dora":
         layer += sum(one.outputs for one in found)
-    if _experts_adapted(recipe):
+    if experts_adapted(recipe, geometry):
         pairs = sum(one.inputs + one.outputs for one in geometry.expert_tensors)
         layer += lora.rank * geometry.experts * pairs
     return geometry.layers * layer
 
 
-def _experts_adapted(recipe: Recipe) -> bool:
+def experts_adapted(recipe: Recipe, geometry: Geometry) -> bool:
+    """Whether a mixture's experts get an adapter, which is added to them in a copy."""
     lora = recipe.lora
-    if lora.dropout or recipe.model.method == "dora" or lora.experts == "off":
+    if (
+        not geometry.experts
+        or recipe.model.method == "full"
+        or lora.dropout
+        or recipe.model.method == "dora"
+        or lora.experts == "off"
+    ):
         return False
     return lora.experts == "on" or lora.targets in ALL_LINEAR
+
+
+def whole_weights(geometry: Geometry, recipe: Recipe) -> int:
+    """Weights that are trained whole beside an adapter, in a copy: the embedding and the output
+    layer, which stay one where they are one."""
+    named = {name.strip() for name in recipe.lora.modules_to_save.split(",")}
+    found = named & {"embed_tokens", "lm_head"}
+    return geometry.embedding * (min(len(found), 1) if geometry.tied else len(found))
 
 
 def trained_weights(geometry: Geometry, recipe: Recipe) -> int:
     """Weights that get gradients: an adapter's, or all but those of towers."""
     if recipe.model.method == "full":
         return geometry.parameters - geometry.tower
-    return adapter_weights(geometry, recipe)
+    return adapter_weights(geometry, recipe) + whole_weights(geometry, recipe)
 
 
 def optimizer_bytes(trained: int, optimizer: str) -> int:

@@ -15,7 +15,7 @@ WAITING = "Waiting for the GPU"
 HOLDS = {
     "train": "{name} is training",
     "bench": "{name} are being tried",
-    "export": "{name} is being written",
+    "export": "{name} is running",
     "chat": "a chat is open; closing it lets this go on",
     "score": "answers are being scored by a reward model; leaving that page lets this go on",
 }
@@ -27,6 +27,8 @@ class Card(msgspec.Struct, kw_only=True, frozen=True):
 
     key: str
     """NVIDIA's UUID, for example GPU-5fb0b0a7-…; names the card for good."""
+    index: int = 0
+    """Its number in nvidia-smi."""
     name: str = ""
     driver: str = ""
     """Its version, for example 580.95.05."""

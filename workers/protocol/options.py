@@ -26,6 +26,7 @@ def option(
     on_resume: bool = False,
     formerly: str = "",
     zero: str = "",
+    group: str = "",
 ) -> msgspec.Meta:
     """Metadata for `Annotated[type, option(...)]`; the bounds are checked when a recipe is read.
 
@@ -33,10 +34,11 @@ def option(
         on_resume: whether a run's last checkpoint can be continued with another value.
         formerly: the key's earlier name, which is still read.
         zero: what 0 is called, where it is no number but a meaning of its own.
+        group: of an advanced option, what it is shown with; empty for the first group.
     """
     bounds: dict[str, Any] = {"ge": ge, "gt": gt, "le": le, "lt": lt}
     extra = {"unit": unit, "advanced": advanced, "on_resume": on_resume, "formerly": formerly,
-             "zero": zero}  # fmt: skip
+             "zero": zero, "group": group}  # fmt: skip
     return msgspec.Meta(title=label, description=help, extra=extra, **bounds)
 
 
@@ -59,6 +61,7 @@ class Option(msgspec.Struct, frozen=True):
     formerly: str = ""
     """The key's earlier name, which files may still hold."""
     zero: str = ""
+    group: str = ""
     """What 0 is called."""
 
     @property
@@ -115,6 +118,7 @@ def _option(path: str, inner: Any, default: Any, meta: msgspec.Meta) -> Option:
         on_resume=extra.get("on_resume", False),
         formerly=extra.get("formerly", ""),
         zero=extra.get("zero", ""),
+        group=extra.get("group", ""),
     )
 
 

@@ -22,10 +22,14 @@ from workers.protocol.recipe import (
     sections,
 )
 from workers.protocol.refusal import Refusal
-from workers.protocol.stages import spec_of
+from workers.protocol.stages import applies, spec_of
 
 SHORTEST_EXAMPLE, SHORTEST_COMPLETION = 8, 16
 """Tokens below which the ladder goes no further."""
+
+
+SMALLEST = "paged_adamw_8bit"
+"""The optimizer that takes the least of a GPU's memory."""
 
 
 class Rung(msgspec.Struct, frozen=True):
@@ -170,12 +174,13 @@ def rungs(recipe: Recipe, worked: Resolved | None = None) -> list[Rung]:
         worked: what the run worked with; without it the recipe's own figures count, and the whole
             batch where it has none.
     """
-    batch = worked.batch if worked is not None else {}
-    return [rung for make in LADDER if (rung := make(recipe, batch)) is not None]
+    known = worked or Resolved()
+    return [rung for make in LADDER if (rung := make(recipe, known)) is not None]
 
 
-def _smaller_batch(recipe: Recipe, batch: Mapping[str, int]) -> Rung | None:
+def _smaller_batch(recipe: Recipe, worked: Resolved) -> Rung | None:
     """At most half as many examples at once, so often that a step has as many as before."""
+    batch = worked.batch
     effective = batch.get("effective") or effective_batch(recipe)
     micro = recipe.training.batch_size or batch.get("micro") or divided(recipe, effective).micro
     least = spec_of(recipe.stage).smallest_batch
@@ -191,10 +196,10 @@ def _smaller_batch(recipe: Recipe, batch: Mapping[str, int]) -> Rung | None:
     )
 
 
-def _checkpointing(recipe: Recipe, batch: Mapping[str, int]) -> Rung | None:
+def _checkpointing(recipe: Recipe, worked: Resolved) -> Rung | None:
     """Activations computed anew in the backward pass."""
     asked = recipe.training.gradient_checkpointing
-    if batch.get("checkpointing") if asked == "auto" else asked:
+    if worked.batch.get("checkpointing") if asked == "auto" else asked:
         return None
     return Rung(
         "gradient checkpointing",
@@ -204,7 +209,33 @@ def _checkpointing(recipe: Recipe, batch: Mapping[str, int]) -> Rung | None:
     )
 
 
-def _shorter_completions(recipe: Recipe, _: Mapping[str, int]) -> Rung | None:
+def _smaller_optimizer(recipe: Recipe, worked: Resolved) -> Rung | None:
+    """The optimizer's state in a quarter of the memory, and in RAM where there is none."""
+    if not worked.device.startswith("cuda") or recipe.training.optimizer == SMALLEST:
+        return None
+    return Rung(
+        "8-bit paged optimizer",
+        "The optimizer's state takes a quarter of the memory and moves to RAM when the GPU is "
+        "full; it begins anew, so that the loss may rise for some steps.",
+        {"training.optimizer": SMALLEST},
+    )
+
+
+def _offloading(recipe: Recipe, worked: Resolved) -> Rung | None:
+    """Activations that wait for the backward pass in RAM."""
+    path = "training.activation_offloading"
+    there = worked.device.startswith("cuda") and applies(path, recipe.stage, recipe.rl.algorithm)
+    if not there or recipe.training.activation_offloading:
+        return None
+    return Rung(
+        "activation offloading",
+        "Activations wait for the backward pass in RAM instead of on the GPU: the same steps, "
+        "slower.",
+        {path: True},
+    )
+
+
+def _shorter_completions(recipe: Recipe, _: Resolved) -> Rung | None:
     """Less that is sampled, which is learnt from."""
     longest = recipe.rl.max_completion_tokens
     if not spec_of(recipe.stage).scored_by or longest < 2 * SHORTEST_COMPLETION:
@@ -218,7 +249,7 @@ def _shorter_completions(recipe: Recipe, _: Mapping[str, int]) -> Rung | None:
     )
 
 
-def _shorter_examples(recipe: Recipe, _: Mapping[str, int]) -> Rung | None:
+def _shorter_examples(recipe: Recipe, _: Resolved) -> Rung | None:
     """A lower max sequence length."""
     longest = recipe.training.max_length
     if longest <= SHORTEST_EXAMPLE:
@@ -233,7 +264,23 @@ def _shorter_examples(recipe: Recipe, _: Mapping[str, int]) -> Rung | None:
     )
 
 
-LADDER: tuple[Callable[[Recipe, Mapping[str, int]], Rung | None], ...] = (
-    _smaller_batch, _checkpointing, _shorter_completions, _shorter_examples,
+LADDER: tuple[Callable[[Recipe, Resolved], Rung | None], ...] = (
+    _smaller_batch, _checkpointing, _smaller_optimizer, _offloading, _shorter_completions,
+    _shorter_examples,
 )  # fmt: skip
 """From what leaves the steps as they are to what changes what is learnt."""
+
+
+def setting_of(change: str) -> tuple[str, Any]:
+    """KEY=VALUE, with the value as a recipe file writes it; bare words are text."""
+    path, equals, text = change.partition("=")
+    if not equals:
+        raise Refusal(
+            f"--set {change} gives no value.",
+            "A change is written KEY=VALUE.",
+            "For example: --set training.batch_size=4",
+        )
+    try:
+        return path.strip(), msgspec.toml.decode(f"value = {text}")["value"]
+    except msgspec.DecodeError:
+        return path.strip(), text.strip()

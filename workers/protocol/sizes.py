@@ -7,6 +7,8 @@ import re
 from workers.protocol.sources import HUB_MODEL
 from workers.protocol.stages import PARAMETERS
 
+MOST_ON_CPU = 500_000_000
+"""Weights of the largest model that is sensibly trained without a GPU."""
 _BILLIONS = re.compile(r"(?<![A-Za-z0-9.])(\d+(?:\.\d+)?)b(?![A-Za-z0-9])", re.IGNORECASE)
 """A size as ids on the hub state it: 14B in Qwen3-14B, 30B in Qwen3-30B-A3B."""
 

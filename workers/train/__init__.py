@@ -52,7 +52,7 @@ def _train(recipe: Recipe, host: Host, engine: EngineModule, closing: ExitStack)
     from workers.train.dry_run import measured_already
     from workers.train.encoding import presentable
     from workers.train.loss_check import build_checked
-    from workers.train.optimizers import set_optimizer
+    from workers.train.optimizers import set_optimizer, settle_state
     from workers.train.report import AlreadyTrained, Report
 
     recipe = _with_own_template(recipe, host.folder)
@@ -86,6 +86,8 @@ def _train(recipe: Recipe, host: Host, engine: EngineModule, closing: ExitStack)
     here.held_out = presentable(here, here.held_out)
     trainer = build_checked(here, stage)
     set_optimizer(recipe, trainer)
+    if resumed:
+        settle_state(recipe, trainer, resumed[0], lambda text: host.emit(Note(text=text)))
     context.tell_coverage(here, trainer)
     report = Report(here, stage, trainer)
     trainer.add_callback(report)

@@ -53,9 +53,9 @@ PINNED = (
     "torch", "transformers", "trl", "peft", "accelerate", "datasets", "bitsandbytes", "tokenizers",
     "math-verify", "unsloth", "vllm",
 )  # fmt: skip
-LossPath = Literal["trl", "chunked", "plain"]
-"""By TRL's own shortcut where a stage has one, by the model's own head for some tokens at a time,
-or over all logits at once."""
+LossPath = Literal["liger", "trl", "chunked", "plain"]
+"""By Liger's fused kernels, by TRL's own shortcut where a stage has one, by the model's own head
+for some tokens at a time, or over all logits at once."""
 TEMPLATE = "chat_template.jinja"
 """Where a checkpoint has its tokenizer's chat template."""
 SAMPLED_PROMPTS = 2
@@ -161,6 +161,7 @@ def common_arguments(context: TrainingContext) -> dict[str, Any]:
         "report_to": "none",
         "disable_tqdm": True,
         "dataloader_pin_memory": loaded.device == "cuda",
+        "use_liger_kernel": context.loss == "liger",
         **method_arguments(context.recipe, loaded.device),
     }
 
@@ -254,7 +255,8 @@ def tell_coverage(context: TrainingContext, trainer: Trainer) -> None:
     kept = msgspec.structs.asdict(found)
     resolved = msgspec.structs.replace(host.job.resolved, coverage=kept)
     host.resolve(msgspec.structs.replace(host.job, resolved=resolved))
-    host.emit(Note(text=found.words("examples")))
+    few = found.few and context.loaded.model.num_parameters() >= TINY
+    host.emit(Note(text=found.told("examples"), level="warning" if few else "info"))
 
 
 def _version(package: str) -> str:
@@ -404,7 +406,8 @@ def save(context: TrainingContext, trainer: Trainer) -> Path:
 
 def _let_go(trainer: Trainer) -> None:
     """Drops gradients and the optimizer's state: what training alone needs."""
-    trainer.model_wrapped.zero_grad(set_to_none=True)
-    trainer.optimizer = trainer.lr_scheduler = None
-    trainer.accelerator.free_memory()
+    this: Any = trainer
+    this.model_wrapped.zero_grad(set_to_none=True)
+    this.optimizer = this.lr_scheduler = None
+    this.accelerator.free_memory()
     give_back()

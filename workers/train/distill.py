@@ -24,18 +24,19 @@ from trl import DistillationConfig, DistillationTrainer
 from workers.data.tokenize.encode import IGNORED
 from workers.engines.merged import merged_base
 from workers.engines.transformers import load_tokenizer, load_weights
-from workers.evaluate import Measured, turn_ends
+from workers.evaluate import OWN_DISTRIBUTION, Measured, turn_ends
 from workers.fetch import locate_model
 from workers.protocol.events import Phase
 from workers.protocol.recipe import Recipe
 from workers.protocol.refusal import Refusal
-from workers.train.chunked import deferred_logits, over_chunks
+from workers.train.chunked import over_chunks
 from workers.train.context import (
     TrainingContext,
     answered,
     common_arguments,
     evaluated,
 )
+from workers.train.deferring import deferred_logits
 from workers.train.grpo import ended
 from workers.train.loss_check import Compared, own_logits, trainers_measure
 from workers.train.sft import dataset_of, examples_of, first_example
@@ -66,7 +67,7 @@ def build_trainer(context: TrainingContext) -> Trainer:
             beta=distill.beta,
             temperature=distill.temperature,
             max_completion_length=context.recipe.rl.max_completion_tokens,
-            generation_kwargs={"eos_token_id": ends, "use_cache": True},
+            generation_kwargs={"eos_token_id": ends, "use_cache": True, **OWN_DISTRIBUTION},
         ),
         train_dataset=dataset_of(examples),
         eval_dataset=dataset_of(held_out) if held_out else None,
@@ -184,6 +185,23 @@ class Distiller(DistillationTrainer):
         """Completions up to the first token that ends them."""
         made = super()._generate_single_turn(*args, **named)
         return [ended(ids, self._ends, self._named_end) for ids in made]
+
+    def longest_inputs(self, micro: int) -> dict[str, torch.Tensor]:
+        """What the loss is computed from, of the longest examples; where the student answers, of
+        the longest prompts with as much as it may say."""
+        dataset: Any = self.train_dataset
+        said = [self._named_end] * (self.max_completion_length or 0)
+        order = sorted(range(len(dataset)), key=lambda at: len(dataset[at]["input_ids"]))
+        longest: list[Example] = [dataset[at] for at in order[-micro:]]
+        if self._own_share:
+            prompts = sorted((prompt_and_answer(row)[0] for row in dataset), key=len)[-micro:]
+            longest += [
+                {"input_ids": prompt + said, "labels": [IGNORED] * len(prompt) + said}
+                for prompt in prompts
+            ]
+        longest.sort(key=lambda row: len(row["input_ids"]))
+        batch = batch_of(longest[-micro:], self._padding)
+        return batch | {"num_items_in_batch": batch["tool_mask"].sum()}
 
     def _compute_loss(
         self, unwrapped_student: Any, inputs: dict[str, torch.Tensor], num_items_in_batch: Any

@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import numpy as np
-import pyarrow.compute as pc
+import pyarrow.compute
 import torch
 from transformers import Trainer
 
@@ -104,7 +104,8 @@ def _lengths(dataset: Any) -> np.ndarray:
     """Token ids of every row, those of all its columns together."""
     rows = dataset.with_format("arrow")[:]
     columns = [name for name in rows.column_names if name.endswith("_ids")]
-    return sum(pc.list_value_length(rows[name]).to_numpy() for name in columns)
+    length: Any = vars(pyarrow.compute)["list_value_length"]  # made when it is imported
+    return np.sum([length(rows[name]).to_numpy() for name in columns], axis=0)
 
 
 def _pass(trainer: Trainer, batch: dict[str, Any]) -> Passed:
@@ -136,7 +137,8 @@ def _wait_for_device(trainer: Trainer) -> None:
 @contextmanager
 def _untouched(trainer: Trainer) -> Iterator[None]:
     """Within, the trainer counts and draws as it likes; it goes on from where it was."""
-    values = vars(trainer)
+    values, model = vars(trainer), trainer.model_wrapped
+    assert model is not None
     kept = {name: copy.deepcopy(values[name]) for name in COUNTED if name in values}
     held = _room_for_optimizer(trainer)
     values["current_gradient_accumulation_steps"] = trainer.args.gradient_accumulation_steps
@@ -145,7 +147,7 @@ def _untouched(trainer: Trainer) -> Iterator[None]:
             yield
     finally:
         values.update(kept)
-        trainer.model_wrapped.zero_grad(set_to_none=True)
+        model.zero_grad(set_to_none=True)
         del held
         give_back()
 
@@ -153,11 +155,12 @@ def _untouched(trainer: Trainer) -> Iterator[None]:
 def _room_for_optimizer(trainer: Trainer) -> torch.Tensor | None:
     """As much memory as the optimizer will take with the first step; none where it has it."""
     optimizer: Any = trainer.optimizer
+    model: Any = trainer.model_wrapped
     if trainer.args.device.type != "cuda" or (optimizer is not None and optimizer.state):
         return None
     name = str(getattr(trainer.args.optim, "value", trainer.args.optim))
     each = min([kept for word, kept in MOMENTS.items() if word in name], default=8)
-    weights = sum(p.numel() for p in trainer.model_wrapped.parameters() if p.requires_grad)
+    weights = sum(p.numel() for p in model.parameters() if p.requires_grad)
     return torch.empty(weights * each, dtype=torch.uint8, device=trainer.args.device)
 
 

@@ -23,6 +23,8 @@ RAM_SHARE = 0.5
 AT_ONCE = ((500_000_000, 8192), (2_000_000_000, 4096), (5_000_000_000, 2048))
 """Below so many parameters, tokens at once of an architecture that the estimate does not know."""
 MOST_UNKNOWN = 8
+MOST_ON_CPU = 8
+"""Examples at once on the CPU, which computes no faster on more."""
 STEADY_KTO = 4
 """Examples at once from which KTO's reference point is no mere noise, as TRL's guide has it."""
 
@@ -39,7 +41,8 @@ def settle_batches(context: TrainingContext, longest: int) -> None:
     context.batches = fitted_batches(context)
     batch = {
         "effective": context.batches.effective,
-        **context.batches._asdict(),
+        "micro": context.batches.micro,
+        "accumulation": context.batches.accumulation,
         "checkpointing": int(context.checkpointing),
     }
     host = context.host
@@ -75,14 +78,13 @@ def fitted_batches(context: TrainingContext) -> Batches:
         context.recipe, geometry, budget(context, geometry), context.longest,
         checkpointing=context.checkpointing, teacher=_teacher(context, geometry),
     )  # fmt: skip
-    return divided(context.recipe, most)
+    return divided(context.recipe, most if _on_card(context) else min(most, MOST_ON_CPU))
 
 
 def budget(context: TrainingContext, geometry: Geometry) -> int:
     """Bytes for the whole of a run, what is loaded already among them."""
-    device = context.loaded.device
-    free = free_memory(device)
-    if not device.startswith("cuda"):
+    free = free_memory(context.loaded.device)
+    if not _on_card(context):
         free = int(RAM_SHARE * free)
     parts = estimate(context.recipe, geometry, micro=1, longest=1, checkpointing=True).parts
     loaded = parts["weights"] + parts.get("adapter", 0)
@@ -114,6 +116,10 @@ def words(context: TrainingContext) -> tuple[str, Any]:
 def _is_settled(context: TrainingContext) -> bool:
     """Whether the recipe says how steps are divided, or the run goes on as it began."""
     return context.goes_on or is_divided(context.recipe)
+
+
+def _on_card(context: TrainingContext) -> bool:
+    return context.loaded.device.startswith("cuda")
 
 
 def _is_tiny(context: TrainingContext) -> bool:

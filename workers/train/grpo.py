@@ -24,19 +24,19 @@ from trl import GRPOConfig, GRPOTrainer, RLOOConfig, RLOOTrainer
 from workers.data.reader import Row
 from workers.data.tokenize.chat_template import render
 from workers.data.tokenize.completion import completion_text, cut_while_thinking
-from workers.evaluate import Measured, turn_ends
+from workers.evaluate import OWN_DISTRIBUTION, Measured, turn_ends
 from workers.memory import at_once, in_parts
 from workers.protocol.events import Note
 from workers.protocol.recipe import RL
 from workers.protocol.rollouts import Group, Rollouts
 from workers.rewards import Rewards, Sample, Scored, equal_share
-from workers.train.chunked import deferred_logits
 from workers.train.context import (
     NO_ROUTER_LOSS,
     TrainingContext,
     common_arguments,
     drop_reference_copy,
 )
+from workers.train.deferring import deferred_logits
 from workers.train.fast_generation import tell_failure, vllm_arguments
 from workers.train.loss_check import TOKENS, Compared, own_log_probabilities
 from workers.train.reward_eval import evaluate_rewards
@@ -60,7 +60,8 @@ def build_trainer(context: TrainingContext) -> Trainer:
     reference = copy.deepcopy(context.loaded.model) if full and options.kl_coefficient else None
     kind = LoggedRLOOTrainer if options.algorithm == "rloo" else LoggedGRPOTrainer
     ends = sorted(turn_ends(context.loaded.model, context.loaded.tokenizer))
-    plainly = {"use_vllm": False, "generation_kwargs": {"eos_token_id": ends}}
+    sampling_options = {"eos_token_id": ends, **OWN_DISTRIBUTION}
+    plainly = {"use_vllm": False, "generation_kwargs": sampling_options}
 
     def build(generation: dict[str, Any]) -> Trainer:
         return kind(

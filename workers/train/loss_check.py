@@ -19,6 +19,7 @@ from workers.protocol.events import Note
 from workers.protocol.refusal import Refusal
 from workers.protocol.stages import spec_of
 from workers.train.context import LossPath, Stage, TrainingContext
+from workers.train.liger import use_liger
 
 TOLERANCE = 1e-3
 """Relative to the measure, or absolute where that is below 1. In 32 bits."""
@@ -53,7 +54,7 @@ def build_checked(context: TrainingContext, stage: Stage) -> Trainer:
         Refusal: each is wrong.
     """
     wrong: Compared | None = None
-    for path in loss_paths(context.recipe.stage):
+    for path in loss_paths(context):
         context.loss = path
         trainer = _built(context, stage)
         found = _compare(context, stage, trainer)
@@ -73,22 +74,25 @@ def build_checked(context: TrainingContext, stage: Stage) -> Trainer:
     )
 
 
-def loss_paths(stage: str) -> tuple[LossPath, ...]:
+def loss_paths(context: TrainingContext) -> tuple[LossPath, ...]:
     """The ways to a stage's loss, the fastest first. A reward model has one logit a row."""
-    match spec_of(stage).trainer:
-        case "sft":
-            return ("trl", "chunked", "plain")
-        case "reward_model":
-            return ("plain",)
-        case _:
-            return ("chunked", "plain")
+    trainer = spec_of(context.recipe.stage).trainer
+    if trainer == "reward_model":
+        return ("plain",)
+    own: tuple[LossPath, ...] = ("chunked", "plain")
+    shortcut: tuple[LossPath, ...] = ("trl",) if trainer == "sft" else ()
+    fused = use_liger(context.recipe, context.loaded.model, context.loaded.device)
+    return (*(("liger",) if fused else ()), *shortcut, *own)
 
 
 def _taken_instead(wrong: Compared, path: LossPath) -> str:
-    how = ", for some tokens at a time" if path == "chunked" else ". It needs more memory"
+    taken = {
+        "trl": "TRL's own is taken",
+        "chunked": "the plain loss is taken, for some tokens at a time",
+    }.get(path, "the plain loss is taken. It needs more memory")
     return (
         f"The fast {wrong.name} of a row is {wrong.trainers:.4f} where the model's own forward "
-        f"pass gives {wrong.own:.4f}, so the plain loss is taken{how}."
+        f"pass gives {wrong.own:.4f}, so {taken}."
     )
 
 

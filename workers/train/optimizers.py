@@ -7,15 +7,23 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 from transformers import Trainer
 
+from workers.engines.classes import Tell
 from workers.protocol.recipe import Recipe
 
 Groups = list[dict[str, Any]]
+STATE = "optimizer.pt"
+"""The optimizer's state in a checkpoint of the Trainer's."""
+KINDS = {
+    "auto": "adamw", "adamw_torch_fused": "adamw", "adamw_8bit": "8 bits",
+    "paged_adamw_8bit": "8 bits", "muon": "muon",
+}  # fmt: skip
 
 
 def set_optimizer(recipe: Recipe, trainer: Trainer) -> None:
@@ -27,6 +35,36 @@ def set_optimizer(recipe: Recipe, trainer: Trainer) -> None:
     elif any(rate_of(weight) != recipe.training.learning_rate for weight in trained(model)):
         optimizer: Any = trainer.create_optimizer()
         optimizer.param_groups[:] = split_by_rate(optimizer.param_groups, rate_of)
+
+
+def settle_state(recipe: Recipe, trainer: Trainer, checkpoint: Path, tell: Tell) -> None:
+    """Lets a run that goes on with another optimizer begin its state anew.
+
+    Where a checkpoint holds the state of another kind of optimizer, its learning rates alone are
+    taken from it.
+    """
+    stored = torch.load(checkpoint / STATE, map_location="cpu", weights_only=True, mmap=True)
+    if kind_of(stored) in ("", KINDS[recipe.training.optimizer]):
+        return
+    optimizer: Any = trainer.optimizer or trainer.create_optimizer()
+
+    def take_rates(state: dict[str, Any]) -> None:
+        for group, theirs in zip(optimizer.param_groups, state["param_groups"], strict=False):
+            group["lr"] = theirs["lr"]
+
+    optimizer.load_state_dict = take_rates
+    tell(
+        f"The checkpoint holds the state of another optimizer than {recipe.training.optimizer}: "
+        "the means of past gradients are gathered anew."
+    )
+
+
+def kind_of(stored: dict[str, Any]) -> str:
+    """What kind of optimizer a state is of, by what it keeps of each weight; empty before the
+    first step."""
+    kept = {name for state in stored["state"].values() for name in state}
+    marks = {"state1": "8 bits", "momentum_buffer": "muon", "exp_avg": "adamw"}
+    return next((kind for mark, kind in marks.items() if mark in kept), "")
 
 
 def trained(model: nn.Module) -> Iterable[nn.Parameter]:

@@ -22,7 +22,6 @@ from workers.data.tokenize.encode import IGNORED, Example
 from workers.evaluate import Measured
 from workers.protocol.events import Note
 from workers.protocol.stages import spec_of
-from workers.train.chunked import Chunked, predicting
 from workers.train.context import (
     NO_ROUTER_LOSS,
     TrainingContext,
@@ -30,6 +29,7 @@ from workers.train.context import (
     common_arguments,
     evaluated,
 )
+from workers.train.deferring import Chunked, predicting
 from workers.train.encoding import Fitted, fitted, report_long
 from workers.train.loss_check import (
     ROWS,

@@ -7,7 +7,8 @@ import time
 from collections.abc import Callable
 from contextlib import ExitStack
 
-from workers.cards import VISIBLE, NoCards, celsius, open_nvml
+from workers.cards import NoCards, celsius, open_nvml
+from workers.turns import NAMED
 
 LOOK_EVERY_S = 5.0
 IN_A_ROW = 2
@@ -37,7 +38,7 @@ class Thermometer:
 
 def open_thermometer(limit: int, closing: ExitStack) -> Thermometer:
     """One for the card that this process computes on; without a driver it reads nothing."""
-    return Thermometer(limit, reader(os.environ.get(VISIBLE, ""), closing) if limit else _nothing)
+    return Thermometer(limit, reader(os.environ.get(NAMED, ""), closing) if limit else _nothing)
 
 
 def reader(card: str, closing: ExitStack) -> Read:
@@ -48,7 +49,7 @@ def reader(card: str, closing: ExitStack) -> Read:
         return _nothing
     try:
         handle = nvml.nvmlDeviceGetHandleByUUID(card)
-    except nvml.NVMLError:  # no UUID: the user named cards in another way, or none is used
+    except nvml.NVMLError:  # none is used, or one that is not NVIDIA's
         return _nothing
     return lambda: celsius(nvml, handle)
 

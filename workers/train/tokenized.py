@@ -16,7 +16,7 @@ from trl.experimental.cpo import CPOConfig, CPOTrainer
 from trl.experimental.orpo import ORPOConfig, ORPOTrainer
 
 from workers.data.tokenize.encode import IGNORED
-from workers.train.chunked import Chunked, predicting
+from workers.train.deferring import Chunked, predicting
 
 __all__ = [
     "CPOConfig", "DPOConfig", "KTOConfig", "ORPOConfig", "TokenizedCPO", "TokenizedDPO",

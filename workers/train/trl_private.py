@@ -118,6 +118,10 @@ PRIVATE_NAMES = (
         "calls a head once more as it was called for the reference, its adapter off",
     ),
     PrivateName(
+        "transformers.Trainer", "_prepare_inputs", ("inputs",), "",
+        "moves the longest batch to the device, which is tried before the first step",
+    ),
+    PrivateName(
         "transformers.Trainer", "_load_from_checkpoint", ("resume_from_checkpoint", "model"), "",
         "overridden by PPO, which has a value model beside the policy",
     ),

@@ -16,8 +16,9 @@ from workers.protocol.refusal import Refusal
 from workers.protocol.rewards import RewardModel
 from workers.rewards import Rewards
 from workers.rewards.models import TrainedModel
-from workers.train.chunked import deferred_logits, token_log_probabilities
+from workers.train.chunked import token_log_probabilities
 from workers.train.context import TrainingContext
+from workers.train.deferring import deferred_logits
 
 FULL_BYTES = 16
 """A weight that is trained: itself, its gradient and Adam's two moments, each in 32 bits."""

@@ -6,10 +6,11 @@ from collections.abc import Collection
 
 from PySide6.QtWidgets import QLineEdit, QVBoxLayout, QWidget
 
-from studio.draft import OPTIONS, TABLES, UNNAMED, DraftModel, defaults, shown_options
+from studio.draft import OPTIONS, TABLES, UNNAMED, DraftModel, defaults, recipe, shown_options
 from studio.pages.train.memory import MemoryCard
 from studio.pages.train.step import Step
 from studio.planning import RootOf
+from studio.recipe_words import seen
 from studio.theme import SPACE, Theme
 from studio.widgets.card import Card
 from studio.widgets.form import Field, OptionForm
@@ -17,7 +18,7 @@ from studio.widgets.text import label
 from workers.protocol.options import Option
 
 HEADINGS = {
-    "model": "Thinking",
+    "model": "Model",
     "rl": "Learning from its own answers",
     "preference": "Preferences",
     "distill": "Distillation",
@@ -65,6 +66,7 @@ class SettingsForms(QWidget):
         self.run_name.setObjectName("run-name")
         self.run_name.setPlaceholderText(UNNAMED)
         self.run_name.setAccessibleName("Name of the run")
+        self.length = label("", "muted", wrap=True, select=True)
         self.form = OptionForm(_options(TABLES), theme)
         self.own = {table: OptionForm(_options([table]), theme) for table in HEADINGS}
         self.fields: dict[str, Field] = {
@@ -85,6 +87,7 @@ class SettingsForms(QWidget):
         named, card = Card("Name"), Card("Training")
         named.body.addWidget(self.run_name)
         named.body.addWidget(label("What the run is called in lists.", "muted"))
+        card.body.addWidget(self.length)
         card.body.addWidget(self.form)
         column.addWidget(named)
         column.addWidget(card)
@@ -103,6 +106,8 @@ class SettingsForms(QWidget):
             field.set_default(usual[path])
             if path not in draft.option_faults:  # what was typed and cannot be used stays
                 field.show_value(draft.options.get(path, usual[path]))
+        self.length.setText(seen(recipe(draft), draft.rows))
+        self.length.setVisible(bool(self.length.text()))
         if self.isVisible():
             self.place()
 

@@ -55,8 +55,13 @@ class RecipeWizard(Wizard):
     def show_step(self, step: Step) -> None:
         self.go_to(self.steps.index(step))
 
-    def use_card(self, memory: int | None, name: str = "") -> None:
-        """The card that runs would be on, by its memory in bytes; None where there is none."""
+    def use_card(self, memory: int | None, name: str = "", reason: str = "") -> None:
+        """The card that runs would be on, by its memory in bytes; None where there is none.
+
+        Args:
+            reason: why there is none; empty while that is not known.
+        """
+        self.draft_model.change(no_card=reason)
         for step in (self.settings, self.review):
             step.memory.use_card(memory, name)
 

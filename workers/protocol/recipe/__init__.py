@@ -1,12 +1,13 @@
 """The recipe: everything that can be asked of a training run, as a TOML file and as a type.
 
-Declared once: `sections`, `source`, `lora` and `objectives` hold the tables, `schema` the whole,
-`checks` and `method_checks` what cannot go together, `reading` the file, `former` the names that
-keys had. Reading refuses an unknown key, a wrong type and an impossible combination, naming the
-key's path and what to write instead.
+Declared once: `sections`, `source`, `lora`, `objectives` and `evaluation` hold the tables, `schema`
+the whole, `checks` and `method_checks` what cannot go together, `reading` the file, `former` the
+names that keys had. Reading refuses an unknown key, a wrong type and an impossible combination,
+naming the key's path and what to write instead.
 """
 
 from workers.protocol.recipe.checks import check_recipe
+from workers.protocol.recipe.evaluation import Evaluation, Gate
 from workers.protocol.recipe.former import present_path, with_present_keys
 from workers.protocol.recipe.lora import Lora
 from workers.protocol.recipe.objectives import RL, Distill, Preference
@@ -28,8 +29,6 @@ from workers.protocol.recipe.sections import (
     Attention,
     Effort,
     Engine,
-    Evaluation,
-    Gate,
     Method,
     Model,
     Reasoning,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Annotated, Literal
 
 from workers.protocol.options import option
-from workers.protocol.recipe.sections import Section
+from workers.protocol.recipe.sections import LEARNING, Section
 
 
 class Lora(Section, frozen=True):
@@ -45,6 +45,7 @@ class Lora(Section, frozen=True):
             "directions out of the model and train those, and are turned into plain LoRA of twice "
             "the rank when saved.",
             advanced=True,
+            group=LEARNING,
         ),
     ] = "default"
     rslora: Annotated[
@@ -53,6 +54,7 @@ class Lora(Section, frozen=True):
             "Rank-stabilized",
             "Scales by alpha over the root of the rank (rsLoRA), so that high ranks learn as fast.",
             advanced=True,
+            group=LEARNING,
         ),
     ] = False
     plus_ratio: Annotated[
@@ -63,6 +65,7 @@ class Lora(Section, frozen=True):
             ge=1,
             le=1000,
             advanced=True,
+            group=LEARNING,
         ),
     ] = 1.0
     modules_to_save: Annotated[
@@ -72,5 +75,6 @@ class Lora(Section, frozen=True):
             "Names separated by commas, such as embed_tokens, lm_head for new tokens or a new "
             "language; tied ones stay tied.",
             advanced=True,
+            group=LEARNING,
         ),
     ] = ""

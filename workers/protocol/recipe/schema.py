@@ -8,9 +8,10 @@ from typing import Annotated
 import msgspec
 
 from workers.protocol.options import option
+from workers.protocol.recipe.evaluation import Evaluation, Gate
 from workers.protocol.recipe.lora import Lora
 from workers.protocol.recipe.objectives import RL, Distill, Preference
-from workers.protocol.recipe.sections import Evaluation, Gate, Model, Section, Training
+from workers.protocol.recipe.sections import Model, Section, Training
 from workers.protocol.recipe.source import Source
 from workers.protocol.rewards import KINDS, AnyReward
 from workers.protocol.stages import Stage

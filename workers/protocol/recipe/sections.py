@@ -1,4 +1,4 @@
-"""The tables of a recipe that every stage looks at: model, training, evaluation."""
+"""The tables of a recipe that every stage looks at: model and training."""
 
 from __future__ import annotations
 
@@ -28,6 +28,10 @@ Attention = Literal[
     "kernels-community/flash-attn2",
 ]  # fmt: skip
 """As Transformers names its implementations."""
+
+
+LEARNING, SPEED, STOPPING = "Optimizer and adapter", "Speed and memory", "The best of a run"
+"""Groups of advanced options."""
 
 
 class Section(msgspec.Struct, kw_only=True, frozen=True, forbid_unknown_fields=True):
@@ -112,9 +116,8 @@ class Training(Section, frozen=True):
         int,
         option(
             "Batch size",
-            "Examples to each optimizer step: completions where they are sampled, pairs of "
-            "preferences. auto is micro-batch times accumulation where a micro-batch is given, "
-            "else what suits the stage.",
+            "Examples to each optimizer step, be they completions or pairs; auto is the "
+            "micro-batch times accumulation where one is given, else what suits the stage.",
             unit="examples",
             zero="auto",
             ge=0,
@@ -264,6 +267,7 @@ class Training(Section, frozen=True):
             ge=1,
             le=1000,
             advanced=True,
+            group=SPEED,
             on_resume=True,
         ),
     ] = 2
@@ -274,6 +278,8 @@ class Training(Section, frozen=True):
             "adamw_8bit keeps its state in a quarter of the memory, paged_adamw_8bit also moves it "
             "to RAM when the GPU is full; muon turns matrices to orthogonal steps. auto is AdamW.",
             advanced=True,
+            group=LEARNING,
+            on_resume=True,
         ),
     ] = "auto"
     embedding_learning_rate: Annotated[
@@ -281,20 +287,24 @@ class Training(Section, frozen=True):
         option(
             "Embedding learning rate",
             "Of embeddings and the output layer where they are trained whole; a tenth of the "
-            "learning rate is usual, 0 takes the same.",
+            "learning rate is usual.",
             ge=0,
             lt=1,
             advanced=True,
+            group=LEARNING,
+            zero="same",
         ),
     ] = 0.0
     neftune_noise_alpha: Annotated[
         float,
         option(
             "Embedding noise",
-            "Noise on the embeddings against learning by heart (NEFTune); 5 is usual, 0 is off.",
+            "Noise on the embeddings against learning by heart (NEFTune); 5 is usual.",
             ge=0,
             le=100,
             advanced=True,
+            group=LEARNING,
+            zero="off",
         ),
     ] = 0.0
     packing_strategy: Annotated[
@@ -304,6 +314,7 @@ class Training(Section, frozen=True):
             "bfd fills rows with whole examples, bfd_split splits those that are longer, wrapped "
             "cuts one endless text, in which examples see each other.",
             advanced=True,
+            group=SPEED,
         ),
     ] = "bfd"
     group_by_length: Annotated[
@@ -312,6 +323,7 @@ class Training(Section, frozen=True):
             "Group by length",
             "Batches of examples of like length: less padding, in a less random order.",
             advanced=True,
+            group=SPEED,
         ),
     ] = False
     attention: Annotated[
@@ -321,6 +333,7 @@ class Training(Section, frozen=True):
             "How attention is computed; auto is the model's own choice, usually sdpa. Flash "
             "attention needs its package and a GPU.",
             advanced=True,
+            group=SPEED,
             on_resume=True,
         ),
     ] = "auto"
@@ -330,6 +343,7 @@ class Training(Section, frozen=True):
             "Activation offloading",
             "Keeps what the backward pass needs in RAM instead of on the GPU, for some time.",
             advanced=True,
+            group=SPEED,
             on_resume=True,
         ),
     ] = False
@@ -339,6 +353,7 @@ class Training(Section, frozen=True):
             "Compile the model",
             "PyTorch's compiler: some minutes at the start, then faster steps on a GPU.",
             advanced=True,
+            group=SPEED,
             on_resume=True,
         ),
     ] = False
@@ -349,93 +364,7 @@ class Training(Section, frozen=True):
             "Fused losses that never hold all logits; auto takes them where they are installed "
             "and agree with the model's own loss.",
             advanced=True,
+            group=SPEED,
             on_resume=True,
         ),
     ] = "auto"
-
-
-class Gate(Section, frozen=True):
-    """What a run must reach on the held-out rows to be promoted."""
-
-    metric: Annotated[
-        str, option("Gate metric", "The held-out measure looked at.", on_resume=True)
-    ] = "accuracy"
-    min_gain: Annotated[
-        float,
-        option(
-            "Least gain", "How much it must rise (for loss: fall) over the start.", on_resume=True
-        ),
-    ] = 0.0
-
-
-class Evaluation(Section, frozen=True):
-    holdout: Annotated[
-        float,
-        option(
-            "Held-out share",
-            "Share of the rows kept apart to measure on, up to the held-out rows at most.",
-            ge=0,
-            lt=0.9,
-        ),
-    ] = 0.1
-    every_steps: Annotated[
-        int,
-        option(
-            "Evaluate every",
-            "Steps between measurements; 0 measures before and after only.",
-            unit="steps",
-            ge=0,
-            advanced=True,
-            on_resume=True,
-        ),
-    ] = 0
-    max_rows: Annotated[
-        int,
-        option(
-            "Held-out rows at most",
-            "No more rows than these are held out and measured; all others are learnt from.",
-            unit="rows",
-            ge=1,
-            advanced=True,
-        ),
-    ] = 64
-
-    test: Annotated[
-        str,
-        option("Test set", "A dataset to measure on instead of the held-out share.", advanced=True),
-    ] = ""
-    max_completion_tokens: Annotated[
-        int,
-        option(
-            "Max measured completion tokens",
-            "Answers that are checked are truncated after so many tokens.",
-            unit="tokens",
-            ge=1,
-            le=131_072,
-            advanced=True,
-            on_resume=True,
-            formerly="max_answer_tokens",
-        ),
-    ] = 256
-    early_stopping_patience: Annotated[
-        int,
-        option(
-            "Stop early after",
-            "So many measurements during training without a gain end it; 0 trains to the end.",
-            unit="measurements",
-            ge=0,
-            advanced=True,
-            on_resume=True,
-        ),
-    ] = 0
-    keep_best: Annotated[
-        bool,
-        option(
-            "Keep the best",
-            "The result is the model as it was when the held-out measure was best, not the last.",
-            advanced=True,
-            on_resume=True,
-        ),
-    ] = False
-    gate: Gate | None = None
-    """Decides whether the next stage of a pipeline starts; without one it always does."""
