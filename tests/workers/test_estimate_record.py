@@ -33,9 +33,7 @@ def error(step: dict[str, Any]) -> float:
         longest=step["longest"],
         checkpointing=step["checkpointing"],
         teacher=known_geometry(step["teacher"]) if step["teacher"] else None,
-        reward=known_geometry(judged)
-        if spec_of(recipe.stage).scored_by == "reward_model"
-        else None,
+        reward=judged if spec_of(recipe.stage).scored_by == "reward_model" else None,
     )
     return found.counted / step["peak"] - 1
 
