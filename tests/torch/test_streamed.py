@@ -206,8 +206,8 @@ def test_a_stream_takes_less_memory_than_a_file(tmp_path: Path, tiny: Path) -> N
     shape = LlamaConfig(hidden_size=2048, intermediate_size=8192, num_hidden_layers=6,
                         num_attention_heads=16, vocab_size=32000)  # fmt: skip
     with torch.device("meta"):
-        model: Any = LlamaForCausalLM(shape).to(torch.bfloat16)
-    model = model.to_empty(device="cpu")
+        model: Any = LlamaForCausalLM(shape)
+    model = model.to(torch.bfloat16).to_empty(device="cpu")
     for weight in model.parameters():
         weight.data.fill_(0.01)
     model.save_pretrained(large, max_shard_size="300MB")
