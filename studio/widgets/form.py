@@ -202,7 +202,10 @@ class OptionForm(QWidget):
         column.setSpacing(2 * SPACE)
         column.addWidget(self._usual)
         rare = [field.option.group for field in self.fields.values() if field.option.advanced]
-        self.groups = {group: _folded(group or MORE) for group in ("", *dict.fromkeys(rare))}
+        self._holders = {group: QWidget() for group in ("", *dict.fromkeys(rare))}
+        self.groups = {
+            group: _folded(group or MORE, holder) for group, holder in self._holders.items()
+        }
         for group in self.groups.values():
             column.addWidget(group)
         self.folded = self.groups[""]
@@ -224,7 +227,7 @@ class OptionForm(QWidget):
         rare = [field for field in shown if field.option.advanced]
         for name, group in self.groups.items():
             mine = [field for field in rare if field.option.group == name]
-            self._place(group.content().layout().itemAt(0).widget(), mine)
+            self._place(self._holders[name], mine)
             group.setVisible(bool(mine))
 
     def _place(self, holder: QWidget, fields: list[Field], columns: int = 2) -> None:
@@ -259,11 +262,11 @@ class OptionForm(QWidget):
                 self.fields[path].set_value(value)
 
 
-def _folded(title: str) -> QCollapsible:
-    """A folded group, which holds one widget with a grid."""
+def _folded(title: str, holder: QWidget) -> QCollapsible:
+    """A group that is folded away, and unfolds to what the holder shows in a grid."""
     from superqt import QCollapsible  # 0.1 s, which the first window need not wait for
 
-    group, holder = QCollapsible(title), QWidget()
+    group = QCollapsible(title)
     group.setDuration(0)
     _make_grid(holder)
     group.addWidget(holder)

@@ -175,6 +175,24 @@ def test_what_does_not_apply_is_out_of_sight(driver: Driver) -> None:
     assert not seen("rl.group_size")
 
 
+def test_rare_settings_are_folded_away_by_what_they_are_about(driver: Driver) -> None:
+    page = driver.window.train
+    driver.begin()
+    driver.click("choice:sft")
+    page.model.methods.choose(["lora"])
+    page.go_to(page.settings)
+    forms = page.settings.forms
+    groups = forms.form.groups
+    assert list(groups) == ["", "Speed and memory", "Optimizer and adapter", "The best of a run"]
+    assert not any(group.isExpanded() for group in groups.values())
+    groups["Optimizer and adapter"].expand(animate=False)
+    noise = forms.fields["training.neftune_noise_alpha"]
+    assert groups["Optimizer and adapter"].isAncestorOf(noise)
+    assert noise.isVisible()
+    page.stage.choices.choose(["grpo"])
+    assert not noise.isVisible()
+
+
 def test_sets_are_offered_that_serve_the_stage(driver: Driver) -> None:
     _walk_to_rewards(driver)
     data = driver.window.train.data

@@ -153,6 +153,17 @@ def test_an_algorithm_brings_its_own_defaults() -> None:
     assert recipe(on_sums("rlhf").with_option("rl.algorithm", "grpo")).rl.scale_rewards == "group"
 
 
+def test_an_adapter_may_be_trained_further_where_the_base_is_a_run() -> None:
+    further = "model.continue_adapter"
+    run = Base(kind="run", name="run:answers", root="starter", answers=True)
+    upon = on_sums("sft", base=run).with_option(further, True).with_method("lora")
+    assert further in shown_options(upon)
+    assert recipe(upon).model.continue_adapter
+    for other in (upon.with_method("full"), on_sums("sft").with_option(further, True)):
+        assert further not in shown_options(other)
+        assert not recipe(other).model.continue_adapter
+
+
 def test_thinking_is_asked_for_where_the_base_may_have_a_switch() -> None:
     def shown(known: str, stage: Stage = "sft") -> set[str]:
         base = Base(kind="hub", name="org/name", root="org/name", thinking=known)

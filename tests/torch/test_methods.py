@@ -116,7 +116,7 @@ def test_embeddings_that_are_tied_stay_so_through_training_and_merging(
     )  # fmt: skip
     tolerance = 1e-3 if then == "lora" else 0.05
     assert measured(second, "before") == pytest.approx(measured(first, "after"), rel=tolerance)
-    merged = merge.merge(locate_run(run, tmp_path, print)).model
+    merged: Any = merge.merge(locate_run(run, tmp_path, print)).model
     ends = (merged.get_input_embeddings().weight, merged.get_output_embeddings().weight)
     assert torch.equal(*ends)
 

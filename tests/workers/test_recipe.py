@@ -185,6 +185,51 @@ def test_a_stage_says_what_it_cannot_do_without(text: str, words: str) -> None:
     assert refused.value.remedy
 
 
+RUN = '[model]\nbase = "run:x"\ncontinue_adapter = true\n'
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ('stage = "dpo"\n' + GOOD + "[training]\nneftune_noise_alpha = 5\n", "stage 'dpo'"),
+        ('stage = "orpo"\n' + GOOD + "[training]\nactivation_offloading = true\n",
+         "activation_offloading = true in stage 'orpo'"),
+        ('stage = "kto"\n' + GOOD + "[training]\ngroup_by_length = true\n", "stage 'kto'"),
+        (GOOD + "[training]\ngroup_by_length = true\npacking = true\n", "packing = true"),
+        (GOOD + '[model]\nmethod = "qlora"\n[lora]\ninit = "pissa"\n', "method = 'qlora'"),
+        (GOOD + '[model]\nengine = "unsloth"\n[lora]\ninit = "olora"\n', "engine = 'unsloth'"),
+        (GOOD + '[model]\nengine = "unsloth"\n[training]\nattention = "sdpa"\n', "attention"),
+        (GOOD + "[model]\ncontinue_adapter = true\n", "model.base = 'starter'"),
+        (GOOD + RUN + 'method = "full"\n', "model.method = 'full'"),
+        (GOOD + RUN + '[lora]\ninit = "pissa"\n', "lora.init = 'pissa'"),
+        ('stage = "reward"\n' + GOOD + RUN, "stage 'reward'"),
+        (GOOD + "[training]\nembedding_learning_rate = 1e-5\n", "without lora.modules_to_save"),
+        (GOOD + "[evaluation]\nkeep_best = true\n", "without evaluation.every_steps"),
+        (GOOD + "[evaluation]\nearly_stopping_patience = 2\nevery_steps = 5\nholdout = 0\n",
+         "without held-out rows"),
+    ],
+)  # fmt: skip
+def test_a_method_is_refused_where_it_cannot_be(text: str, words: str) -> None:
+    with pytest.raises(Refusal) as refused:
+        parse_recipe(text)
+    assert words in refused.value.what
+    assert refused.value.cause
+    assert refused.value.remedy
+
+
+def test_methods_that_go_together_are_taken() -> None:
+    """Muon in full with an embedding rate, LoRA+ over four bits, offloading of DPO, an adapter
+    that is trained further."""
+    for text in (
+        GOOD + '[model]\nmethod = "full"\n[training]\noptimizer = "muon"\n'
+        "embedding_learning_rate = 1e-5\n",
+        GOOD + '[model]\nmethod = "qlora"\n[lora]\nplus_ratio = 16\nrslora = true\n',
+        'stage = "dpo"\n' + GOOD + "[training]\nactivation_offloading = true\n",
+        'stage = "grpo"\n' + GOOD + RUN + '[[rewards]]\nkind = "math_answer"\n',
+    ):
+        assert parse_recipe(text)
+
+
 def test_ppo_takes_a_batch_of_any_size_and_several_rewards() -> None:
     more = '[rl]\nalgorithm = "ppo"\n[training]\nbatch_size = 6\n[[rewards]]\nkind = "length"\n'
     assert len(parse_recipe('stage = "rlhf"\n' + GOOD + more + JUDGE).rewards) == 2

@@ -162,7 +162,7 @@ def pairs(context: TrainingContext, rows: Rows, *, held_out: bool = False) -> Da
     """
     found = fitted(context, rows, held_out=held_out)
     report_long(context, "pairs", found)
-    columns = {
+    columns: dict[str, Any] = {
         "prompt_ids": [chosen.prompt_ids for chosen, _ in found.kept],
         "chosen_ids": [chosen.completion_ids for chosen, _ in found.kept],
         "rejected_ids": [rejected.completion_ids for _, rejected in found.kept],

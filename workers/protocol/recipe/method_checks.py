@@ -12,6 +12,8 @@ from workers.protocol.stages import applies, spec_of
 Problem = tuple[str, str, str]
 """What cannot be, the cause, and what to write instead."""
 
+RUNS = ("run:", "stage:", "previous")
+"""How bases begin that are runs, in a pipeline too."""
 NOT_THERE = {
     "training.packing_strategy": "Only examples that are learnt from as they are can be packed.",
     "training.neftune_noise_alpha": "The noise was made for learning answers by example; what is "
@@ -88,7 +90,7 @@ def _continued(recipe: Recipe) -> Iterator[Problem]:
     model = recipe.model
     if not model.continue_adapter:
         return
-    if model.method == "full" or not model.base.startswith("run:"):
+    if model.method == "full" or not model.base.startswith(RUNS):
         what = "model.method = 'full'" if model.method == "full" else f"model.base = '{model.base}'"
         yield (
             f"model.continue_adapter = true with {what}.",
@@ -115,6 +117,15 @@ def _continued(recipe: Recipe) -> Iterator[Problem]:
             "model.continue_adapter = true with rl.algorithm = 'ppo'.",
             "PPO compares with the model without its adapter, which is not where this run begins.",
             "Take rl.algorithm = 'rloo', or set model.continue_adapter to false.",
+        )
+
+
+def _attention(recipe: Recipe) -> Iterator[Problem]:
+    if recipe.training.attention != "auto" and recipe.model.engine == "unsloth":
+        yield (
+            f"training.attention = '{recipe.training.attention}' with model.engine = 'unsloth'.",
+            "Unsloth computes attention by kernels of its own.",
+            "Set training.attention = 'auto', or model.engine = 'transformers'.",
         )
 
 
@@ -152,4 +163,4 @@ def _best(recipe: Recipe) -> Iterator[Problem]:
         )
 
 
-METHOD_RULES = (_only_some_stages, _batches, _start, _continued, _whole_modules, _best)
+METHOD_RULES = (_only_some_stages, _batches, _start, _continued, _attention, _whole_modules, _best)
