@@ -25,6 +25,7 @@ from workers.protocol.events import (
     Note,
     Resumed,
     Retried,
+    Sampled,
     Started,
 )
 from workers.protocol.jobs import Job, Train
