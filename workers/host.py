@@ -23,7 +23,7 @@ import psutil
 from workers.protocol import VERSION, wire
 from workers.protocol.events import Event, Failed, Paused, Started
 from workers.protocol.faults import kind_of
-from workers.protocol.jobs import Job, OwnedTask, Train
+from workers.protocol.jobs import Bench, Job, OwnedTask, Train
 from workers.protocol.refusal import Refusal
 from workers.protocol.requests import AnyRequest, Cancel, Pause, Request, Resume, Stop
 from workers.protocol.resume import rungs
@@ -36,6 +36,11 @@ Handlers = Mapping[type[Request], Callable[[Any], None]]
 LESS_MEMORY = (
     "Halve the batch size and double gradient accumulation, lower the max sequence length, "
     "switch on gradient checkpointing, or take method qlora."
+)
+
+LEAVE_ROOM = (
+    "Close what else uses the GPU, or lets a model lie in RAM, and try again; an exported file of "
+    "four bits takes the least memory to talk to."
 )
 
 
@@ -327,7 +332,7 @@ def _with_less_memory(folder: Path) -> str:
     except Refusal:
         return LESS_MEMORY
     if not isinstance(job.task, Train):
-        return LESS_MEMORY
+        return LESS_MEMORY if isinstance(job.task, Bench) else LEAVE_ROOM
     ways = rungs(job.task.recipe, job.resolved)
     if not ways:
         return LESS_MEMORY

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -27,18 +28,18 @@ def test_micro_batch_and_checkpointing_are_found(counted: Driver) -> None:
     train = counted.window.train
     train.go_to(train.settings)
     fields = train.settings.forms.fields
-    micro, sums = (fields[f"training.{key}"] for key in ("batch_size", "gradient_accumulation"))
+    editors: dict[str, Any] = {path: field._editor for path, field in fields.items()}
+    micro, sums = editors["training.batch_size"], editors["training.gradient_accumulation"]
 
-    assert [micro._editor.text(), sums._editor.text()] == ["auto", "auto"]
-    assert fields["training.effective_batch_size"]._editor.text() == "16"
-    checkpointing = fields["training.gradient_checkpointing"]
-    assert checkpointing._editor.currentText() == "auto"
-    checkpointing.set_value(True)
-    micro._editor.setText("2")
+    assert [micro.text(), sums.text()] == ["auto", "auto"]
+    assert editors["training.effective_batch_size"].text() == "16"
+    assert editors["training.gradient_checkpointing"].currentText() == "auto"
+    fields["training.gradient_checkpointing"].set_value(True)
+    micro.setText("2")
     options = train.recipe().training
     assert options.gradient_checkpointing is True
     assert (options.effective_batch_size, options.batch_size) == (16, 2)
-    micro._editor.setText("Auto")
+    micro.setText("Auto")
     assert train.recipe().training.batch_size == 0
     assert train.settings.forms.length.text().startswith("1 epoch: 621 steps.")
 

@@ -42,7 +42,7 @@ def batch_of(events: list[Any]) -> dict[str, int]:
 
 def losses(events: list[Any]) -> list[float]:
     found = [event.values for event in events if isinstance(event, Metrics)]
-    return [values["loss"] for values in found if values.get("loss") is not None]
+    return [loss for values in found if (loss := values.get("loss")) is not None]
 
 
 @pytest.fixture

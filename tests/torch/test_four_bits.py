@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +12,13 @@ import pytest
 import torch
 from bitsandbytes.nn import Linear4bit
 
+from tests.torch.test_families_opened import stirred
 from tests.torch.test_loss_check import STAGES, learner, opened
+from tests.torch.test_streamed import peft_adapter
 from workers.engines.adapters import with_adapter
-from workers.engines.transformers import computing_dtype, load_for_training
-from workers.fetch import Located
+from workers.engines.merged import merged_base, spoken_base
+from workers.engines.transformers import computing_dtype, load_for_speaking, load_for_training
+from workers.fetch import Located, locate_model
 from workers.protocol.recipe import Lora, Model, Recipe
 from workers.protocol.refusal import Refusal
 from workers.train import _stage
@@ -130,3 +135,41 @@ def test_fp16_is_refused_where_a_family_overflows_in_it() -> None:
     assert computing_dtype("fp16", "cuda", "qwen3") == torch.float16
     with pytest.raises(Refusal, match="fp16"):
         computing_dtype("fp16", "cuda", "gemma2")
+
+
+def test_a_run_over_four_bits_speaks_as_it_was_trained(tiny: Path, tmp_path: Path) -> None:
+    """The third of a chain: the two before it merged in 16 bits, its own adapter unmerged."""
+    earlier = [peft_adapter(tiny, tmp_path / name) for name in ("first", "second")]
+    chain = Located("run:x", tiny, tuple(earlier))
+    recipe = Recipe(data=[], model=Model(method="qlora"), lora=Lora(rank=4, alpha=8))
+    trained = load_for_training(recipe, merged_base(chain, tmp_path, silent))
+    learnt = tmp_path / "third"
+    stirred(trained.model).save_pretrained(learnt)
+    trained.tokenizer.save_pretrained(learnt)
+    told: list[str] = []
+    run = Located("run:x", tiny, (*earlier, learnt), four_bit=True)
+    located = spoken_base(run, tmp_path, told.append)
+    spoken = load_for_speaking(located)
+    assert told == []  # what the training has merged is found again
+    assert sum(isinstance(one, Linear4bit) for one in spoken.model.modules()) == 2 * 7
+    ids = torch.arange(3, 27).view(2, 12)
+    with torch.no_grad():
+        ours, theirs = (one.model.eval()(input_ids=ids).logits.float() for one in (spoken, trained))
+        whole = load_for_speaking(msgspec.structs.replace(run, four_bit=False)).model
+        merged = whole(input_ids=ids).logits.float()
+    # Packed for inference, bf16 is rounded elsewhere: far less than four bits are.
+    assert float((ours - theirs).std()) < 0.1 * float((ours - merged).std())
+    assert float((ours - merged).std()) < 0.3 * float(merged.std())
+
+
+def test_bases_packed_in_four_bits_are_refused_by_name_of_the_original(
+    tiny: Path, tmp_path: Path
+) -> None:
+    """LoRA broke on them with an error of Transformers, and QLoRA in its export."""
+    folder = shutil.copytree(tiny, tmp_path / "Tiny-1B-unsloth-bnb-4bit")
+    packed = {"quantization_config": {"quant_method": "bitsandbytes", "load_in_4bit": True}}
+    path = folder / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | packed))
+    with pytest.raises(Refusal) as refused:
+        locate_model(str(folder), tmp_path, silent)
+    assert "model.base = 'Tiny-1B'" in refused.value.remedy

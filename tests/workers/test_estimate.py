@@ -96,6 +96,25 @@ def test_methods_are_ordered_by_their_hunger() -> None:
     assert taken == sorted(taken)
 
 
+def test_an_embedding_that_is_trained_whole_has_a_copy_gradients_and_an_optimizer() -> None:
+    plain = estimate(recipe(), geometry(), **HOW).parts
+    whole = estimate(recipe(lora__modules_to_save="embed_tokens, lm_head"), geometry(), **HOW).parts
+    tied = 151_936 * 2560  # both are one weight in Qwen3-4B
+    assert whole["adapter"] - plain["adapter"] == 4 * tied
+    assert whole["gradients"] - plain["gradients"] == 4 * tied
+    assert whole["optimizer"] - plain["optimizer"] == 8 * tied
+
+
+@pytest.mark.parametrize(
+    "setting",
+    [{"training__optimizer": "paged_adamw_8bit"}, {"training__activation_offloading": True}],
+)
+def test_options_that_save_memory_do(setting: dict[str, Any]) -> None:
+    how = HOW | {"micro": 8}
+    plain = estimate(recipe(), geometry(), **how).total
+    assert estimate(recipe(**setting), geometry(), **how).total < plain
+
+
 def test_a_reference_is_held_where_all_weights_are_trained_alone() -> None:
     full = estimate(recipe("dpo", model__method="full"), geometry(), **HOW)
     assert full.parts["reference"] == full.parts["weights"]

@@ -28,6 +28,7 @@ from workers.estimate.weights import (
     optimizer_bytes,
     trained_weights,
     weight_bytes,
+    whole_weights,
 )
 from workers.protocol.batches import effective_batch
 from workers.protocol.recipe import Recipe
@@ -45,6 +46,10 @@ chunk adds, and their new sum."""
 SAMPLING_WIDTHS = 6
 """Of a layer's width and of its feed-forward part's, how many times their 16 bits reading a prompt
 holds together: the gate and what it is multiplied with, that of its adapter in 32 bits."""
+DORA_BYTES = 5 * SINGLE
+"""Of one weight while DoRA takes its norm: weight, update, their sum, its square and a gradient."""
+OFFLOADED = 5
+"""Kept values that have not left for RAM yet (TRL's OffloadActivations, max_fwd_stash_size)."""
 GIB = 2**30
 CONTEXT = (0.4, 0.7)
 """GiB that CUDA takes for itself with PyTorch's kernels: least on Turing, most on Blackwell."""
@@ -174,7 +179,8 @@ def _resident(recipe: Recipe, geometry: Geometry, beside: Beside) -> dict[str, i
         "reference": weights if full and _holds_reference(recipe) else 0,
     }
     if beside.teacher:
-        parts["teacher"] = HALF * beside.teacher.parameters
+        four_bit = recipe.distill.teacher_four_bit or method == "qlora"
+        parts["teacher"] = weight_bytes(beside.teacher, "qlora" if four_bit else "lora")
     if beside.reward:
         parts["reward_model"] = HALF * _scoring(beside.reward)
     if has_value_model(recipe):
@@ -208,6 +214,9 @@ def _kept(recipe: Recipe, geometry: Geometry, shape: Shape) -> int:
     layer = kept_by_layer(geometry, trained, longest=shape.longest, masked=shape.masked)
     each = stream(geometry, trained) if shape.checkpointing else layer
     last = (SINGLE + 2 * HALF) * geometry.hidden
+    if recipe.training.activation_offloading:
+        widest = each if shape.checkpointing else HALF * geometry.intermediate
+        return shape.tokens * OFFLOADED * widest
     models = 2 if has_value_model(recipe) else 1
     copies = 0 if shape.checkpointing else geometry.layers * _expert_copy(recipe, geometry)
     return models * shape.tokens * (geometry.layers * each + last) + copies
@@ -236,7 +245,7 @@ def _loss(
     each = LOGIT_BYTES.get(trainer, USUAL_LOGIT_BYTES) * (2 if teacher else 1)
     logits = min(CHUNK, shape.tokens) * each * geometry.vocabulary
     rounded = _rounded(recipe, geometry)
-    if recipe.model.method == "full":
+    if recipe.model.method == "full" or whole_weights(geometry, recipe):
         head = HEAD_COPIES * SINGLE * geometry.embedding
         if head > logits + rounded:
             return {"activations": kept, "logits": head}
@@ -260,10 +269,10 @@ def _backward(recipe: Recipe, geometry: Geometry, shape: Shape) -> dict[str, int
 
 
 def _unpacked(recipe: Recipe, geometry: Geometry) -> int:
-    """The largest of a layer's four-bit weights in 16 bits, which a product takes."""
-    if recipe.model.method != "qlora":
-        return 0
-    return HALF * max((one.inputs * one.outputs for one in geometry.linears), default=0)
+    """What the largest of a layer's weights takes anew: a four-bit one in 16 bits for a product;
+    with DoRA the norm of its sum with the adapter."""
+    each = {"qlora": HALF, "dora": DORA_BYTES}.get(recipe.model.method, 0)
+    return each * max((one.inputs * one.outputs for one in geometry.linears), default=0)
 
 
 def _sampling(

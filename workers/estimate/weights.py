@@ -75,11 +75,19 @@ def experts_adapted(recipe: Recipe, geometry: Geometry) -> bool:
     return lora.experts == "on" or lora.targets in ALL_LINEAR
 
 
+def whole_weights(geometry: Geometry, recipe: Recipe) -> int:
+    """Weights that are trained whole beside an adapter, in a copy: the embedding and the output
+    layer, which stay one where they are one."""
+    named = {name.strip() for name in recipe.lora.modules_to_save.split(",")}
+    found = named & {"embed_tokens", "lm_head"}
+    return geometry.embedding * (min(len(found), 1) if geometry.tied else len(found))
+
+
 def trained_weights(geometry: Geometry, recipe: Recipe) -> int:
     """Weights that get gradients: an adapter's, or all but those of towers."""
     if recipe.model.method == "full":
         return geometry.parameters - geometry.tower
-    return adapter_weights(geometry, recipe)
+    return adapter_weights(geometry, recipe) + whole_weights(geometry, recipe)
 
 
 def optimizer_bytes(trained: int, optimizer: str) -> int:

@@ -1,6 +1,7 @@
 """From a finished run to files that other programs open: merged weights and GGUF, checked.
 
-One load serves every target. Each file is written under a temporary name and renamed when whole.
+Weights are merged one at a time where that can be. Each file is written under a temporary name and
+renamed when whole.
 """
 
 from __future__ import annotations

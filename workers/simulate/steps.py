@@ -88,6 +88,7 @@ class Batch:
             "completion_mask": torch.ones(shape, dtype=torch.long),
             "advantages": torch.ones(self.rows),
             "old_per_token_logps": torch.ones(shape),
+            "old_logps": torch.ones(self.rows),  # RLOO's, of whole completions
             "num_items_in_batch": torch.ones(()),
         }
         if reference:
