@@ -37,6 +37,8 @@ SHAPE = "Qwen/Qwen3-0.6B"
 TINY = {"hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2, "head_dim": 16,
         "num_attention_heads": 4, "num_key_value_heads": 2, "vocab_size": 4096}  # fmt: skip
 STEPS = 10
+TEMPLATE = 40
+"""Tokens of a row that are neither the answer nor of its words."""
 LENGTH = 1024
 STAGES: dict[str, tuple[str, ...]] = {
     "sft": ("lora", "qlora", "dora", "full"),
@@ -108,15 +110,15 @@ def make_model(folder: Path, *, tiny: bool) -> dict[str, Any]:
 
 
 def write_rows(file: Path, tokens: int) -> None:
-    """Rows that serve every stage, each about so many tokens long."""
-    words = "one and one is two " * (tokens // 6)
+    """Rows that serve every stage; with the template the longer answers come to almost so many
+    tokens."""
+    from tokenizers import Tokenizer
+
+    tokenizer = Tokenizer.from_file(str(assets_folder() / "starter" / "model" / "tokenizer.json"))
+    phrase = "one and one is two "
+    words = phrase * max(1, (tokens - TEMPLATE) // len(tokenizer.encode(phrase).ids))
     rows = [
-        {
-            "prompt": f"What is {at} and {at}?",
-            "chosen": f"{at} {words}",
-            "rejected": words[: at + 40],
-        }
-        for at in range(200)
+        {"prompt": f"What is {at}?", "chosen": words, "rejected": f"{at}."} for at in range(200)
     ]
     file.write_text("\n".join(map(json.dumps, rows)))
 
@@ -136,7 +138,7 @@ def recipe_of(case: Case, base: Path, rows: Path, length: int, reward: str) -> R
     if case.engine == "unsloth":
         made["model"]["engine"] = "unsloth"
     if case.stage == "grpo":
-        made["rewards"] = [{"kind": "length", "max_tokens": length}]
+        made["rewards"] = [{"kind": "format", "pattern": ".*a.*"}]
         made["rl"]["fast_generation"] = "vllm" if case.engine == "vllm" else "transformers"
     if case.stage == "rlhf":
         made["rewards"] = [{"kind": "reward_model", "model": reward}]

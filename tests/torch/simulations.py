@@ -2,6 +2,9 @@
 
 python -m tests.torch.simulations [NUMBER ...]   simulates all combinations, or those, and writes
                                                  them down: tests/workers/simulated.json
+python -m tests.torch.simulations --defaults     which micro-batch the defaults take on usual cards,
+                                                 by arithmetic: the table of docs/memory.md
+python -m tests.torch.simulations --defaults --simulate   the same, each step simulated: hours
 """
 
 from __future__ import annotations
@@ -13,8 +16,10 @@ from typing import Any
 
 import msgspec
 
+from workers.estimate import GIB, known_geometry, plan
 from workers.protocol.assets import assets_folder
-from workers.protocol.recipe import Recipe
+from workers.protocol.recipe import Recipe, parse_recipe
+from workers.protocol.stages import STAGES
 from workers.simulate import Simulated, simulate
 
 RECORD = Path(__file__).parents[1] / "workers" / "simulated.json"
@@ -156,10 +161,76 @@ def name_of(one: Combination) -> str:
     ).decode()
 
 
+PLANNED = ("Qwen/Qwen3-0.6B", "Qwen/Qwen3-1.7B", "Qwen/Qwen3-4B", "Qwen/Qwen3-8B",
+           "Qwen/Qwen3-14B")  # fmt: skip
+PACKED = PLANNED[3:]
+"""Those that are planned over four bits; the others with LoRA over 16."""
+CARDS = (8, 12, 16, 24)
+BEGIN, END = "<!-- defaults -->\n", "<!-- end of defaults -->\n"
+PAGE = Path(__file__).parents[2] / "docs" / "memory.md"
+
+
+def defaults_recipe(model: str, stage: str) -> Recipe:
+    """A recipe that leaves everything to the defaults but the method."""
+    lines = [f'name = "{stage}"', f'stage = "{stage}"', "[model]", f'base = "{model}"']
+    packed = model in PACKED and stage != "reward"  # whose one output needs 16 bits
+    lines += [f'method = "{"qlora" if packed else "lora"}"']
+    lines += ["[[data]]", 'source = "somebody/rows"']
+    scored = {"grpo": 'kind = "math_answer"', "rlhf": 'kind = "reward_model"\nmodel = "run:judged"'}
+    lines += ["[[rewards]]", scored[stage]] if stage in scored else []
+    lines += ["[distill]", f'teacher = "{PLANNED[2]}"'] if stage == "distill" else []
+    return parse_recipe("\n".join(lines))
+
+
+def defaults_table(*, also: bool) -> str:
+    """Each model and stage on each card: the micro-batch that is planned and its most, or what
+    would make it fit.
+
+    Args:
+        also: simulate the step that is planned, too.
+    """
+    heads = ["model", "stage", *(f"{card} GB" for card in CARDS)]
+    lines = [heads, ["---"] * len(heads)]
+    for model in PLANNED:
+        for stage in STAGES:
+            cells = [_cell(model, stage, card, also=also) for card in CARDS]
+            lines.append([model.partition("/")[2], stage, *cells])
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+def _cell(model: str, stage: str, card: int, *, also: bool) -> str:
+    recipe, geometry = defaults_recipe(model, stage), known_geometry(model)
+    assert geometry is not None
+    teacher = known_geometry(PLANNED[2]) if stage == "distill" else None
+    made = plan(recipe, geometry, card * GIB, teacher=teacher, reward=geometry)
+    if not made.fits:
+        return made.suggestions[0].words if made.suggestions else "no"
+    words = f"{made.micro} x {made.accumulation}: {made.high_bytes / GIB:.1f}"
+    if not also:
+        return words
+    shapes = json.loads((assets_folder() / "catalogue" / "geometries.json").read_text())
+    found = simulate(
+        shapes[model], recipe, micro=made.micro, longest=made.longest,
+        checkpointing=made.checkpointing, teacher=shapes[PLANNED[2]], reward=shapes[model],
+    )  # fmt: skip
+    return f"{words} (simulated {found.peak / GIB:.1f})"
+
+
+def write_table(table: str) -> None:
+    """Puts the table into its place on the page."""
+    before, _, rest = PAGE.read_text().partition(BEGIN)
+    PAGE.write_text(before + BEGIN + table + END + rest.partition(END)[2])
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description="Simulates training steps.")
     parser.add_argument("numbers", nargs="*", type=int, metavar="NUMBER")
+    parser.add_argument("--defaults", action="store_true", help="the table of docs/memory.md")
+    parser.add_argument("--simulate", action="store_true", help="simulate the table's steps too")
     asked = parser.parse_args()
+    if asked.defaults:
+        write_table(defaults_table(also=asked.simulate))
+        return
     shapes = json.loads((assets_folder() / "catalogue" / "geometries.json").read_text())
     for number in asked.numbers or range(len(COMBINATIONS)):
         one = COMBINATIONS[number]

@@ -64,7 +64,7 @@ def chunk_loss(hidden: torch.Tensor, head: torch.Tensor, *others: Any) -> Any:
     """TRL's loss of a chunk, without a copy of the output layer in 32 bits.
 
     TRL widens both factors of the logits; automatic precision narrows them again before it
-    multiplies. What comes out is the same to the bit, and for 8B parameters 3.5 GiB less are taken.
+    multiplies. What comes out is the same to the bit, and for 8B parameters 3 GiB less are taken.
 
     Args:
         hidden: (chunk, H).
