@@ -123,7 +123,7 @@ def estimate(
     phases = [
         learning | _loss(recipe, geometry, shape, teacher),
         learning | _backward(recipe, geometry, shape),
-        {"gradients": gradients},
+        {"gradients": gradients, "logits": _tied_gradients(recipe, geometry)},
     ]
     if spec_of(recipe.stage).generates:
         phases += _sampling(recipe, geometry, micro, longest)
@@ -248,6 +248,13 @@ def _loss(
         if head > logits + rounded:
             return {"activations": kept, "logits": head}
     return {"activations": kept + rounded, "logits": logits}
+
+
+def _tied_gradients(recipe: Recipe, geometry: Geometry) -> int:
+    """At the end of the backward pass, what a trained embedding that is the output layer too takes
+    beside its gradient: that of the embedding, and their sum."""
+    trained = recipe.model.method == "full" and spec_of(recipe.stage).talks
+    return 2 * SINGLE * geometry.embedding if trained and geometry.tied else 0
 
 
 def _backward(recipe: Recipe, geometry: Geometry, shape: Shape) -> dict[str, int]:
