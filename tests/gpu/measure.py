@@ -98,7 +98,9 @@ def make_model(folder: Path, *, tiny: bool) -> dict[str, Any]:
     torch.manual_seed(0)
     config = AutoConfig.for_model(kind, **shape)
     config.bos_token_id = config.eos_token_id = None
-    model = AutoModelForCausalLM.from_config(config, dtype=torch.float32 if tiny else torch.bfloat16)
+    model = AutoModelForCausalLM.from_config(
+        config, dtype=torch.float32 if tiny else torch.bfloat16
+    )
     model.save_pretrained(folder)
     for name in ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja"):
         (folder / name).write_bytes((assets_folder() / "starter" / "model" / name).read_bytes())
@@ -109,7 +111,11 @@ def write_rows(file: Path, tokens: int) -> None:
     """Rows that serve every stage, each about so many tokens long."""
     words = "one and one is two " * (tokens // 6)
     rows = [
-        {"prompt": f"What is {at} and {at}?", "chosen": f"{at} {words}", "rejected": words[: at + 40]}
+        {
+            "prompt": f"What is {at} and {at}?",
+            "chosen": f"{at} {words}",
+            "rejected": words[: at + 40],
+        }
         for at in range(200)
     ]
     file.write_text("\n".join(map(json.dumps, rows)))
@@ -141,7 +147,9 @@ def recipe_of(case: Case, base: Path, rows: Path, length: int, reward: str) -> R
     return msgspec.convert(made, Recipe)
 
 
-def measured(case: Case, recipe: Recipe, config: dict[str, Any], home: Path, *, also: bool) -> Measured:
+def measured(
+    case: Case, recipe: Recipe, config: dict[str, Any], home: Path, *, also: bool
+) -> Measured:
     """Runs a recipe in a process of its own."""
     folder = home / "jobs" / recipe.name
     folder.mkdir(parents=True)

@@ -104,7 +104,6 @@ def estimate(
     micro: int,
     longest: int,
     checkpointing: bool,
-    together: int = 0,
     teacher: Geometry | None = None,
     reward: Geometry | None = None,
 ) -> Estimate:
@@ -113,7 +112,6 @@ def estimate(
     Args:
         micro: examples at once; pairs in preference stages.
         longest: tokens of the longest row, prompt and completion.
-        together: completions that are sampled together; 0 for as many as are learnt from at once.
         teacher: of stage `distill`.
         reward: the model that scores completions in stage `rlhf`.
     """
@@ -128,7 +126,7 @@ def estimate(
         {"gradients": gradients},
     ]
     if spec_of(recipe.stage).generates:
-        phases += _sampling(recipe, geometry, together or micro, longest)
+        phases += _sampling(recipe, geometry, micro, longest)
     phase = max(phases, key=lambda parts: sum(parts.values()))
     counted = {name: size for name, size in (resident + Counter(phase)).items() if size}
     return with_overhead(counted)
@@ -279,7 +277,10 @@ def _sampling(
     recipe: Recipe, geometry: Geometry, together: int, longest: int
 ) -> list[dict[str, int]]:
     """While prompts are read, a layer at a time; and while the last token is sampled, when keys and
-    values of all tokens are there and the next logits. Adapters compute in 32 bits here."""
+    values of all tokens are there and the next logits. Adapters compute in 32 bits here.
+
+    `together`: completions; a run samples more at once only where there is room.
+    """
     prompt = max(1, longest - recipe.rl.max_completion_tokens)
     token = HALF * 2 * geometry.key * geometry.layers
     wide = geometry.intermediate * (geometry.experts_per_token or 1)
