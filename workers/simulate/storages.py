@@ -62,12 +62,20 @@ class LiveStorages(TorchDispatchMode):
         self._note()
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func is torch.ops.aten.add.Tensor and self._accumulates(args[0]):
+            func = torch.ops.aten.add_.Tensor
         made = func(*args, **(kwargs or {}))
         for tensor in tree_leaves(made):
             if isinstance(tensor, torch.Tensor):
                 self._take(tensor)
         self._note(_besides(func, args))
         return made
+
+    def _accumulates(self, gradient: Any) -> bool:
+        """Whether the backward pass adds another gradient of tied embeddings to this one: in place,
+        but not while a mode such as this looks on (autograd/input_buffer.cpp)."""
+        backward = torch._C._current_graph_task_id() != -1 and not torch.is_grad_enabled()
+        return backward and self._kind(gradient) == "logits"
 
     def _take(self, tensor: torch.Tensor, name: str = "") -> None:
         storage = tensor.untyped_storage()
