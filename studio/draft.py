@@ -39,14 +39,14 @@ STAGE_TABLES = ("rl", "preference", "distill")
 """Tables of the recipe that some stages alone look at."""
 THINKING = ("model.thinking", "model.reasoning_effort")
 FURTHER = "model.continue_adapter"
-OF_MODEL = (*THINKING, FURTHER)
 """Of the model's table what is a setting; the rest has a step of its own."""
 LENGTHS = ("rl.max_completion_tokens", "evaluation.max_completion_tokens")
 OPTIONS: dict[str, Option] = {
     option.path: option
     for table in (*TABLES, *STAGE_TABLES, "model")
     for option in options_of(sections()[table], f"{table}.")
-    if option.path != "evaluation.test" and (table != "model" or option.path in OF_MODEL)
+    if option.path != "evaluation.test"
+    and (table != "model" or option.path in (*THINKING, FURTHER))
 }
 """The options that are settings, by key path; the test set is chosen with the data."""
 UNNAMED = "my-first-run"
@@ -238,12 +238,10 @@ def defaults(draft: RecipeDraft) -> dict[str, Any]:
 
 def _suited(draft: RecipeDraft) -> dict[str, Any]:
     """What suits the stage, the method, the model's size and the algorithm."""
-    stage, how, parameters = draft.stage, method(draft), draft.base.parameters
-    usual, chosen = defaults_for(stage, how, parameters), draft.options.get(ALGORITHM)
-    if not chosen:
-        return usual
-    default = {path: value for path, value in usual.items() if path == ALGORITHM}
-    return default | defaults_for(stage, how, parameters, chosen)
+    asked = (draft.stage, method(draft), draft.base.parameters)
+    usual, chosen = defaults_for(*asked), draft.options.get(ALGORITHM)
+    kept = {ALGORITHM: usual[ALGORITHM]} if ALGORITHM in usual else {}
+    return kept | defaults_for(*asked, chosen) if chosen else usual
 
 
 def values(draft: RecipeDraft) -> dict[str, Any]:
@@ -266,9 +264,8 @@ def shown_options(draft: RecipeDraft) -> set[str]:
 
 def may_continue(draft: RecipeDraft) -> bool:
     """Whether an adapter of the run that is the base may be trained further."""
-    stage = spec(draft)
     adapter = draft.base.kind == "run" and method(draft) != "full"
-    return adapter and stage.talks and not stage.value_model
+    return adapter and spec(draft).talks and not spec(draft).value_model
 
 
 def shown_steps(draft: RecipeDraft) -> list[StepName]:

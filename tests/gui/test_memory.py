@@ -103,7 +103,7 @@ def test_settings_and_review_plan_what_is_changed(driver: Driver) -> None:
     train = driver.window.train
     train.draft_model.choose_base("hub", "Qwen/Qwen3-4B")
     train.go_to(train.settings)
-    shown = train.settings.memory
+    shown: Any = train.settings.memory
     driver.wait(shown.isVisible)
     before = shown.plan.high_bytes
     train.use_length(8192)

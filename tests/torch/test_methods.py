@@ -24,7 +24,6 @@ from workers.protocol.recipe import (
     Gate,
     Lora,
     Model,
-    Preference,
     Recipe,
     Source,
     Training,
@@ -161,23 +160,25 @@ def test_an_adapter_is_trained_further_and_stays_one(
 
 
 @pytest.mark.slow
-def test_what_is_preferred_is_held_to_where_the_adapter_was(
-    tiny: Path, sums: Path, train_here: Run, tmp_path: Path
+@pytest.mark.parametrize(
+    ("stage", "how"), [("dpo", "continued"), ("dpo", "pissa"), ("kto", "continued")]
+)
+def test_what_is_preferred_is_held_to_where_the_adapter_began(
+    tiny: Path, sums: Path, train_here: Run, tmp_path: Path, stage: str, how: str
 ) -> None:
-    train_here(learner(tiny, sums))
-    base = newest(tmp_path)
+    base, more = str(tiny), {"lora": {"init": "pissa"}}
+    if how == "continued":
+        train_here(learner(tiny, sums))
+        base, more = f"run:{newest(tmp_path).name}", {"model": {"continue_adapter": True}}
     pairs = tmp_path / "pairs.jsonl"
     rows = [{"prompt": f"What is {n} + 1?", "chosen": f"It is {n + 1}.", "rejected": "No."}
             for n in range(10, 40)]  # fmt: skip
     pairs.write_text("\n".join(map(json.dumps, rows)))
-    events = train_here(
-        learner(f"run:{base.name}", pairs, stage="dpo", model={"continue_adapter": True},
-                preference=Preference(), training={"max_steps": 2})
-    )  # fmt: skip
+    events = train_here(learner(base, pairs, stage=stage, training={"max_steps": 2}, **more))
     assert of(Failed, events) == []
     step = next(event for event in of(Metrics, events) if event.step == 1)
     assert step.values["reward_chosen"] == pytest.approx(0, abs=1e-4)
-    assert step.values["loss"] == pytest.approx(0.6931, abs=1e-3)
+    assert step.values["loss"] == pytest.approx(0.6931 if stage == "dpo" else 0.5, abs=1e-3)
     assert not (newest(tmp_path) / "adapter" / "ref").exists()
 
 

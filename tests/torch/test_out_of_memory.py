@@ -172,6 +172,7 @@ def test_measuring_and_sampling_halve_what_is_done_at_once(
 ) -> None:
     """As many prompts at once as fit, in the run's own process; the answers are the same."""
     recipe = recipe_of("sft", tiny, folder, holdout=0.1, steps=1)
+    monkeypatch.setattr(context, "SAMPLE_TOKENS", 8)
     undisturbed = run(recipe, tmp_path / "j" / "alone")
     generated, evaluated = Generator._generate, Trainer.evaluation_loop
 
@@ -256,6 +257,7 @@ def test_the_longest_rows_are_tried_first_and_the_start_is_measured_once(
 
     monkeypatch.setattr(dry_run, "is_worth_it", lambda context: True)
     monkeypatch.setattr(dry_run, "_pass", note)
+    monkeypatch.setattr(context, "SAMPLE_TOKENS", 8)
     fail_at(Accelerator, "backward", {1})
     events = run(recipe, tmp_path / "j" / "run")
     assert isinstance(events[-1], Finished), events[-1]

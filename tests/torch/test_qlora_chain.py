@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ import torch
 from tests.torch.starters import of, of_stage
 from tests.torch.test_sft import learner
 from workers.__main__ import run_folder
-from workers.data.reader import read_table
+from workers.data.reader import Row, read_table
 from workers.data.tokenize.encode import IGNORED, encode
 from workers.engines import Loaded
 from workers.engines.merged import merged_base, spoken_base
@@ -67,7 +67,7 @@ def stages(method: str, **steps: int) -> list[Recipe]:
     ]  # fmt: skip
 
 
-def held_out_loss(loaded: Loaded, rows: list[Any]) -> float:
+def held_out_loss(loaded: Loaded, rows: Sequence[Row]) -> float:
     """Of the answers, per token, in nats."""
     loss, tokens = 0.0, 0
     for row in rows:
@@ -82,20 +82,20 @@ def held_out_loss(loaded: Loaded, rows: list[Any]) -> float:
     return loss / tokens
 
 
-def starting_loss(recipe: Recipe, home: Path, rows: list[Any]) -> float:
+def starting_loss(recipe: Recipe, home: Path, rows: Sequence[Row]) -> float:
     """As the stage begins: with its fresh adapter, which does nothing yet."""
     located = locate_model(recipe.model.base, home, lambda _: None)
     return held_out_loss(load_for_training(recipe, merged_base(located, home, pytest.fail)), rows)
 
 
-def trained_loss(run: Path, home: Path, rows: list[Any]) -> float:
+def trained_loss(run: Path, home: Path, rows: Sequence[Row]) -> float:
     """As the run speaks in chats."""
     located = spoken_base(locate_run(run, home, lambda _: None), home, pytest.fail)
     return held_out_loss(load_for_speaking(located), rows)
 
 
 def run_chain(
-    recipes: list[Recipe], home: Path, train_here: Run, rows: list[Any]
+    recipes: list[Recipe], home: Path, train_here: Run, rows: Sequence[Row]
 ) -> tuple[Path, list[float], list[float]]:
     """Each stage upon the one before: the last run; what each ends with, and what the one after it
     begins with."""

@@ -13,6 +13,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from tests.torch.starters import STARTER
 from tests.torch.test_families_opened import recipe_of, stirred
 from tests.torch.tiny_families import rewrite_weights, snapshot
 from workers.engines.adapters import with_adapter
@@ -123,6 +124,16 @@ def test_a_chain_of_every_kind_of_adapter_is_folded_in_order(tmp_path: Path, tin
     assert_same(*both_ways(Located("base", tiny, chain), tmp_path))
 
 
+def test_embeddings_that_were_trained_whole_stay_tied(tmp_path: Path) -> None:
+    options = {"modules_to_save": ["embed_tokens"], "ensure_weight_tying": True}
+    adapter = peft_adapter(STARTER, tmp_path / "adapter", **options)
+    streamed, loaded = both_ways(Located("base", STARTER, (adapter,)), tmp_path)
+    assert_same(streamed, loaded)
+    assert "lm_head.weight" not in weights(streamed)
+    assert not torch.equal(*(weights(folder)["model.embed_tokens.weight"].half()
+                             for folder in (streamed, STARTER)))  # fmt: skip
+
+
 def test_files_stay_divided_as_they_are(tmp_path: Path, tiny: Path) -> None:
     base = tmp_path / "base"
     model = open_speaking(tiny, silent, dtype=torch.bfloat16)
@@ -206,8 +217,8 @@ def test_a_stream_takes_less_memory_than_a_file(tmp_path: Path, tiny: Path) -> N
     shape = LlamaConfig(hidden_size=2048, intermediate_size=8192, num_hidden_layers=6,
                         num_attention_heads=16, vocab_size=32000)  # fmt: skip
     with torch.device("meta"):
-        model: Any = LlamaForCausalLM(shape).to(torch.bfloat16)
-    model = model.to_empty(device="cpu")
+        model: Any = LlamaForCausalLM(shape)
+    model = model.to(torch.bfloat16).to_empty(device="cpu")
     for weight in model.parameters():
         weight.data.fill_(0.01)
     model.save_pretrained(large, max_shard_size="300MB")

@@ -77,14 +77,14 @@ def test_parts_make_the_total_and_lie_within_the_band() -> None:
 def test_more_work_at_once_takes_more_memory(more: dict[str, Any]) -> None:
     assert (
         estimate(recipe(), geometry(), **HOW).total
-        < estimate(recipe(), geometry(), **HOW | more).total
+        < estimate(recipe(), geometry(), **{**HOW, **more}).total
     )
 
 
 @pytest.mark.parametrize("stage", ["dpo", "reward"])
 def test_pairs_are_two_rows(stage: str) -> None:
     pairs = estimate(recipe(stage), geometry(), **HOW)
-    rows = estimate(recipe(), geometry(), **HOW | {"micro": 4})
+    rows = estimate(recipe(), geometry(), **{**HOW, "micro": 4})
     assert pairs.parts["activations"] == rows.parts["activations"]
 
 
@@ -110,7 +110,7 @@ def test_an_embedding_that_is_trained_whole_has_a_copy_gradients_and_an_optimize
     [{"training__optimizer": "paged_adamw_8bit"}, {"training__activation_offloading": True}],
 )
 def test_options_that_save_memory_do(setting: dict[str, Any]) -> None:
-    how = HOW | {"micro": 8}
+    how: dict[str, Any] = {**HOW, "micro": 8}
     plain = estimate(recipe(), geometry(), **how).total
     assert estimate(recipe(**setting), geometry(), **how).total < plain
 
@@ -144,7 +144,7 @@ def test_what_is_solved_for_fits_and_one_more_does_not(card: int) -> None:
     assert rank >= 16
 
     def most(**how: Any) -> int:
-        return estimate(asked, sizes, **HOW | {"micro": micro} | how).high
+        return estimate(asked, sizes, **{**HOW, "micro": micro, **how}).high
 
     assert most(longest=longest) <= budget < most(longest=longest + 1)
     if micro < 16:

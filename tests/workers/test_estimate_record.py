@@ -32,11 +32,8 @@ def error(step: dict[str, Any]) -> float:
         micro=step["micro"],
         longest=step["longest"],
         checkpointing=step["checkpointing"],
-        together=recipe.training.effective_batch_size,
         teacher=known_geometry(step["teacher"]) if step["teacher"] else None,
-        reward=known_geometry(judged)
-        if spec_of(recipe.stage).scored_by == "reward_model"
-        else None,
+        reward=judged if spec_of(recipe.stage).scored_by == "reward_model" else None,
     )
     return found.counted / step["peak"] - 1
 

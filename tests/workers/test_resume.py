@@ -42,7 +42,7 @@ def test_only_what_a_checkpoint_can_be_continued_with_may_change() -> None:
         "evaluation.max_completion_tokens", "evaluation.gate.metric", "evaluation.gate.min_gain",
         "rl.max_completion_tokens", "rl.mask_truncated_completions",
         "rl.fast_generation", "training.save_total_limit", "training.attention",
-        "training.optimizer",
+        "training.optimizer", "training.device",
         "training.activation_offloading", "training.torch_compile", "training.liger_kernel",
         "evaluation.early_stopping_patience", "evaluation.keep_best",
     }  # fmt: skip

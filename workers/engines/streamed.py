@@ -269,6 +269,7 @@ def _changes(model: Any, adapter: Path) -> dict[str, Change]:
     config: Any = PeftConfig.from_pretrained(str(adapter))
     if getattr(config, "init_lora_weights", None) not in PLAIN_INITS:
         raise Unstreamable("an adapter began from the base's own weights, which it changed")
+    tied = {*model.all_tied_weights_keys} if config.ensure_weight_tying else set()
     bare = earlier_adapter(model, adapter, hollow=True).get_base_model()
     found: dict[str, Change] = {}
     for path, module in bare.named_modules():
@@ -284,7 +285,7 @@ def _changes(model: Any, adapter: Path) -> dict[str, Change]:
             found[f"{name}.weight"] = Change(_merged(module, "weight"))
         elif isinstance(module, BaseTunerLayer | AuxiliaryTrainingWrapper):
             raise Unstreamable(f"an adapter holds a {type(module).__name__}")
-    return found
+    return {name: change for name, change in found.items() if name not in tied}
 
 
 def _incomplete(layer: LoraLayer) -> bool:

@@ -29,7 +29,7 @@ def largest_micro(
     """Examples at once that surely fit into so many bytes; 0 where not even one does.
 
     Args:
-        beside: `together`, `teacher` and `reward`, as `estimate` takes them.
+        beside: `teacher` and `reward`, as `estimate` takes them.
     """
 
     def fits(micro: int) -> bool:

@@ -197,8 +197,8 @@ def plan_of_parts(recipe: Recipe, parts: dict[str, int], card_bytes: int | None 
         largest_micro=0,
         longest_sequence=0,
         largest_rank=0,
-        **_exported(0 if recipe.model.method == "qlora" else parameters),
         simulated=True,
+        **_exported(0 if recipe.model.method == "qlora" else parameters),
     )
 
 
@@ -213,7 +213,7 @@ def _solved(subject: Subject, micro: int, budget: int) -> dict[str, int]:
     }
 
 
-def _exported(parameters: int) -> dict[str, int]:
+def _exported(parameters: int) -> dict[str, Any]:
     """The merged weights are written shard by shard; the file for llama.cpp is made of them by way
     of one in 16 bits. Nothing is known where it is not known how many there are."""
     if not parameters:

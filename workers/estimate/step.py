@@ -104,7 +104,6 @@ def estimate(
     micro: int,
     longest: int,
     checkpointing: bool,
-    together: int = 0,
     teacher: Geometry | None = None,
     reward: Geometry | None = None,
 ) -> Estimate:
@@ -113,7 +112,6 @@ def estimate(
     Args:
         micro: examples at once; pairs in preference stages.
         longest: tokens of the longest row, prompt and completion.
-        together: completions that are sampled together; 0 for as many as are learnt from at once.
         teacher: of stage `distill`.
         reward: the model that scores completions in stage `rlhf`.
     """
@@ -125,10 +123,10 @@ def estimate(
     phases = [
         learning | _loss(recipe, geometry, shape, teacher),
         learning | _backward(recipe, geometry, shape),
-        {"gradients": gradients},
+        {"gradients": gradients, "logits": _tied_gradients(recipe, geometry)},
     ]
     if spec_of(recipe.stage).generates:
-        phases += _sampling(recipe, geometry, together or micro, longest)
+        phases += _sampling(recipe, geometry, micro, longest)
     phase = max(phases, key=lambda parts: sum(parts.values()))
     counted = {name: size for name, size in (resident + Counter(phase)).items() if size}
     return with_overhead(counted)
@@ -252,6 +250,13 @@ def _loss(
     return {"activations": kept + rounded, "logits": logits}
 
 
+def _tied_gradients(recipe: Recipe, geometry: Geometry) -> int:
+    """At the end of the backward pass, what a trained embedding that is the output layer too takes
+    beside its gradient: that of the embedding, and their sum."""
+    trained = recipe.model.method == "full" and spec_of(recipe.stage).talks
+    return 2 * SINGLE * geometry.embedding if trained and geometry.tied else 0
+
+
 def _backward(recipe: Recipe, geometry: Geometry, shape: Shape) -> dict[str, int]:
     """While the last layer is gone through backward, which is the first to be."""
     trained = trained_of(recipe, geometry)
@@ -279,7 +284,10 @@ def _sampling(
     recipe: Recipe, geometry: Geometry, together: int, longest: int
 ) -> list[dict[str, int]]:
     """While prompts are read, a layer at a time; and while the last token is sampled, when keys and
-    values of all tokens are there and the next logits. Adapters compute in 32 bits here."""
+    values of all tokens are there and the next logits. Adapters compute in 32 bits here.
+
+    `together`: completions; a run samples more at once only where there is room.
+    """
     prompt = max(1, longest - recipe.rl.max_completion_tokens)
     token = HALF * 2 * geometry.key * geometry.layers
     wide = geometry.intermediate * (geometry.experts_per_token or 1)
