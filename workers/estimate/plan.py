@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import msgspec
@@ -14,7 +14,7 @@ from workers.estimate.step import GIB, Estimate, estimate, with_overhead
 from workers.protocol.batches import Batches, checkpointing, divided, effective_batch
 from workers.protocol.catalogue import CARDS_GB
 from workers.protocol.exports import EXPORTS, FULL, USUAL
-from workers.protocol.recipe import Recipe
+from workers.protocol.recipe import Recipe, problems
 from workers.protocol.stages import spec_of
 
 SHARD = 5 * GIB
@@ -251,7 +251,7 @@ def suggestions(subject: Subject, card_bytes: int) -> list[Suggestion]:
     found = [
         made
         for make in (*OWN_CHANGES, _smaller)
-        if (change := make(subject, card_bytes)) is not None
+        if (change := _possible(make, subject, card_bytes)) is not None
         and (made := _suggestion(subject, *change, card_bytes)) is not None
     ]
     if all("model.base" in one.changes for one in found):
@@ -274,7 +274,7 @@ def _together(subject: Subject, card_bytes: int) -> Iterator[Suggestion]:
     changes: dict[str, Any] = {}
     told: list[str] = []
     for make in OWN_CHANGES:
-        made = make(subject.changed(changes), card_bytes)
+        made = _possible(make, subject.changed(changes), card_bytes)
         if made is None:
             continue
         changes |= made[0]
@@ -286,6 +286,16 @@ def _together(subject: Subject, card_bytes: int) -> Iterator[Suggestion]:
 
 
 Change = tuple[dict[str, Any], str]
+Maker = Callable[[Subject, int], Change | None]
+
+
+def _possible(make: Maker, subject: Subject, card_bytes: int) -> Change | None:
+    """A change, where the recipe's check has nothing against it that it had not before."""
+    change = make(subject, card_bytes)
+    if change is None:
+        return None
+    after = set(problems(subject.changed(change[0]).recipe))
+    return None if after - set(problems(subject.recipe)) else change
 
 
 def _micro(subject: Subject, _card_bytes: int) -> Change | None:
@@ -314,11 +324,7 @@ def _optimizer(subject: Subject, _card_bytes: int) -> Change | None:
 
 
 def _four_bits(subject: Subject, _card_bytes: int) -> Change | None:
-    algorithm = subject.recipe.rl.algorithm
-    if (
-        subject.recipe.model.method == "qlora"
-        or spec_of(subject.recipe.stage, algorithm).value_model
-    ):
+    if subject.recipe.model.method == "qlora":
         return None
     return {"model.method": "qlora"}, "Train over 4-bit weights (QLoRA)"
 
