@@ -171,6 +171,8 @@ def measured(
     found = json.loads(lines[-1]) if lines else {"allocated": 0, "reserved": 0}
     if not lines:
         faults.append(child.stderr[-300:])
+    elif found["code"] and not faults:
+        faults.append(f"ended with {found['code']}")
     taken = next((e.details for e in said if isinstance(e, Resolved) and "batch" in e.details), {})
     low, high, simulated = _expected(recipe, config, taken, also=also) if taken else (0, 0, 0)
     micro = taken["batch"]["micro"] if taken else 0
