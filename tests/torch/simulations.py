@@ -4,7 +4,9 @@ python -m tests.torch.simulations [NUMBER ...]   simulates all combinations, or 
                                                  them down: tests/workers/simulated.json
 python -m tests.torch.simulations --defaults     which micro-batch the defaults take on usual cards,
                                                  by arithmetic: the table of docs/memory.md
-python -m tests.torch.simulations --defaults --simulate   the same, each step simulated: hours
+python -m tests.torch.simulations --defaults --simulate   the same; the steps that
+                                                 tests/workers/simulated_defaults.json does not hold
+                                                 are simulated first, 10 seconds each
 """
 
 from __future__ import annotations
@@ -16,7 +18,8 @@ from typing import Any
 
 import msgspec
 
-from workers.estimate import GIB, known_geometry, plan
+from workers.estimate import GIB, Plan, known_geometry, plan
+from workers.estimate.step import with_overhead
 from workers.protocol.assets import assets_folder
 from workers.protocol.recipe import Recipe, parse_recipe
 from workers.protocol.stages import STAGES
@@ -166,6 +169,8 @@ PLANNED = ("Qwen/Qwen3-0.6B", "Qwen/Qwen3-1.7B", "Qwen/Qwen3-4B", "Qwen/Qwen3-8B
 PACKED = PLANNED[3:]
 """Those that are planned over four bits; the others with LoRA over 16."""
 CARDS = (8, 12, 16, 24)
+FOREMOST = ("sft", "dpo", "grpo", "kto", "reward")
+DEFAULTS = RECORD.with_name("simulated_defaults.json")
 BEGIN, END = "<!-- defaults -->\n", "<!-- end of defaults -->\n"
 PAGE = Path(__file__).parents[2] / "docs" / "memory.md"
 
@@ -182,38 +187,101 @@ def defaults_recipe(model: str, stage: str) -> Recipe:
     return parse_recipe("\n".join(lines))
 
 
-def defaults_table(*, also: bool) -> str:
-    """Each model and stage on each card: the micro-batch that is planned and its most, or what
-    would make it fit.
+class Default(msgspec.Struct, kw_only=True, frozen=True):
+    """A step that is planned where everything is left to the defaults, and what it took when it was
+    simulated."""
 
-    Args:
-        also: simulate the step that is planned, too.
-    """
+    model: str
+    stage: str
+    card: int
+    """Memory of the smallest card that it is planned for, in GB."""
+    micro: int
+    longest: int
+    peak: int = 0
+
+    @property
+    def key(self) -> tuple[str, str, int]:
+        return self.model, self.stage, self.micro
+
+
+def planned(model: str, stage: str, card: int) -> Plan:
+    geometry = known_geometry(model)
+    assert geometry is not None
+    teacher = known_geometry(PLANNED[2]) if stage == "distill" else None
+    recipe = defaults_recipe(model, stage)
+    return plan(recipe, geometry, card * GIB, teacher=teacher, reward=geometry)
+
+
+def defaults() -> list[Default]:
+    """All steps that fit: first that which fills its card most, of each size in each of the
+    foremost stages, then the rest."""
+    first: list[Default] = []
+    rest: list[Default] = []
+    for stage in sorted(STAGES, key=lambda one: one not in FOREMOST):
+        for model in PLANNED:
+            plans = {card: planned(model, stage, card) for card in reversed(CARDS)}
+            made = {
+                one.micro: (one.high_bytes / (card * GIB), card, one)
+                for card, one in plans.items() if one.fits
+            }  # fmt: skip
+            fullest = sorted(made.values(), key=lambda one: -one[0])
+            steps = [
+                Default(model=model, stage=stage, card=card, micro=one.micro, longest=one.longest)
+                for _, card, one in fullest
+            ]
+            first += steps[:1] if stage in FOREMOST else []
+            rest += steps[1:] if stage in FOREMOST else steps
+    return first + rest
+
+
+def read_defaults() -> list[Default]:
+    return msgspec.json.decode(DEFAULTS.read_bytes(), type=list[Default])
+
+
+def simulate_defaults() -> None:
+    """Simulates what is not recorded yet, and writes each down."""
+    shapes = json.loads((assets_folder() / "catalogue" / "geometries.json").read_text())
+    found = {one.key: one for one in read_defaults()} if DEFAULTS.is_file() else {}
+    asked = defaults()
+    for one in asked:
+        if (known := found.get(one.key)) and known.longest == one.longest:
+            continue
+        made = simulate(
+            shapes[one.model], defaults_recipe(one.model, one.stage), micro=one.micro,
+            longest=one.longest, checkpointing=True, teacher=shapes[PLANNED[2]],
+            reward=shapes[one.model],
+        )  # fmt: skip
+        found[one.key] = msgspec.structs.replace(one, peak=made.peak)
+        kept = [found[each.key] for each in asked if each.key in found]
+        lines = ",\n".join(msgspec.json.encode(each).decode() for each in kept)
+        DEFAULTS.write_text(f"[\n{lines}\n]\n")
+        print(f"{one.key}: {made.peak / GIB:.2f} GiB, {made.seconds:.1f} s", flush=True)
+
+
+def defaults_table() -> str:
+    """Each model and stage on each card: the micro-batch that is planned, its most, and that by
+    simulation where it was simulated; or what would make it fit."""
+    simulated = {one.key: one for one in read_defaults()}
     heads = ["model", "stage", *(f"{card} GB" for card in CARDS)]
     lines = [heads, ["---"] * len(heads)]
     for model in PLANNED:
         for stage in STAGES:
-            cells = [_cell(model, stage, card, also=also) for card in CARDS]
+            cells = [_cell(planned(model, stage, card), simulated) for card in CARDS]
             lines.append([model.partition("/")[2], stage, *cells])
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 
-def _cell(model: str, stage: str, card: int, *, also: bool) -> str:
-    recipe, geometry = defaults_recipe(model, stage), known_geometry(model)
-    assert geometry is not None
-    teacher = known_geometry(PLANNED[2]) if stage == "distill" else None
-    made = plan(recipe, geometry, card * GIB, teacher=teacher, reward=geometry)
+def _cell(made: Plan, simulated: dict[tuple[str, str, int], Default]) -> str:
     if not made.fits:
         return made.suggestions[0].words if made.suggestions else "no"
     words = f"{made.micro} x {made.accumulation}: {made.high_bytes / GIB:.1f}"
-    if not also:
-        return words
-    shapes = json.loads((assets_folder() / "catalogue" / "geometries.json").read_text())
-    found = simulate(
-        shapes[model], recipe, micro=made.micro, longest=made.longest,
-        checkpointing=made.checkpointing, teacher=shapes[PLANNED[2]], reward=shapes[model],
-    )  # fmt: skip
-    return f"{words} (simulated {found.peak / GIB:.1f})"
+    found = simulated.get((made.model, made.stage, made.micro))
+    return f"{words} ({most_of(found) / GIB:.1f})" if found else words
+
+
+def most_of(one: Default) -> int:
+    """What a simulated step takes at most, with what CUDA and its allocator take."""
+    return with_overhead({"simulated": one.peak}).high
 
 
 def write_table(table: str) -> None:
@@ -229,7 +297,9 @@ def main() -> None:
     parser.add_argument("--simulate", action="store_true", help="simulate the table's steps too")
     asked = parser.parse_args()
     if asked.defaults:
-        write_table(defaults_table(also=asked.simulate))
+        if asked.simulate:
+            simulate_defaults()
+        write_table(defaults_table())
         return
     shapes = json.loads((assets_folder() / "catalogue" / "geometries.json").read_text())
     for number in asked.numbers or range(len(COMBINATIONS)):
