@@ -103,7 +103,7 @@ def test_a_configuration_that_is_unknown_is_refused() -> None:
 def test_the_record_is_of_the_published_shapes() -> None:
     shapes = json.loads((assets_folder() / "catalogue" / "geometries.json").read_text())
     record = simulations.read_record()
-    assert len(record) >= 20
+    assert len(record) >= 40
     for one in record:
         assert one.config == shapes[one.model]
         assert sum(one.parts.values()) == one.peak > one.parts["weights"]
