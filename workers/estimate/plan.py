@@ -14,7 +14,7 @@ from workers.estimate.step import GIB, Estimate, estimate, with_overhead
 from workers.protocol.batches import Batches, checkpointing, divided, effective_batch
 from workers.protocol.catalogue import CARDS_GB
 from workers.protocol.exports import EXPORTS, FULL, USUAL
-from workers.protocol.recipe import Recipe
+from workers.protocol.recipe import Recipe, problems
 from workers.protocol.stages import spec_of
 
 SHARD = 5 * GIB
@@ -262,11 +262,18 @@ def suggestions(subject: Subject, card_bytes: int) -> list[Suggestion]:
 def _suggestion(
     subject: Subject, changes: dict[str, Any], words: str, card_bytes: int
 ) -> Suggestion | None:
-    """The change, if it is enough."""
+    """The change, if it is enough, and would not be refused."""
     changed = subject.changed(changes)
+    if _refused(subject, changed):
+        return None
     geometry = known_geometry(changes["model.base"]) if "model.base" in changes else None
     most = changed._replace(geometry=geometry or changed.geometry).most(card_bytes)
     return Suggestion(changes, words, most) if most <= card_bytes else None
+
+
+def _refused(before: Subject, after: Subject) -> bool:
+    """Whether a change would be refused; a recipe in the making may lack things before it."""
+    return not set(problems(after.recipe)) <= set(problems(before.recipe))
 
 
 def _together(subject: Subject, card_bytes: int) -> Iterator[Suggestion]:
@@ -274,8 +281,9 @@ def _together(subject: Subject, card_bytes: int) -> Iterator[Suggestion]:
     changes: dict[str, Any] = {}
     told: list[str] = []
     for make in OWN_CHANGES:
-        made = make(subject.changed(changes), card_bytes)
-        if made is None:
+        before = subject.changed(changes)
+        made = make(before, card_bytes)
+        if made is None or _refused(before, before.changed(made[0])):
             continue
         changes |= made[0]
         told.append(made[1])
@@ -336,7 +344,7 @@ def _shorter(subject: Subject, card_bytes: int) -> Change | None:
 
 
 def _rank(subject: Subject, card_bytes: int) -> Change | None:
-    if subject.recipe.model.method == "full":
+    if subject.recipe.model.method == "full" or subject.recipe.model.continue_adapter:
         return None
     rank = subject.recipe.lora.rank // 2
     while rank >= LEAST_RANK:

@@ -6,7 +6,7 @@ names that keys had. Reading refuses an unknown key, a wrong type and an impossi
 naming the key's path and what to write instead.
 """
 
-from workers.protocol.recipe.checks import check_recipe
+from workers.protocol.recipe.checks import check_recipe, problems
 from workers.protocol.recipe.evaluation import Evaluation, Gate
 from workers.protocol.recipe.former import present_path, with_present_keys
 from workers.protocol.recipe.lora import Lora
@@ -72,6 +72,7 @@ __all__ = [
     "parse_recipe",
     "parse_toml",
     "present_path",
+    "problems",
     "read_recipe",
     "read_text",
     "refusal_of",

@@ -16,9 +16,13 @@ from workers.protocol.templates import REMEDY, template_fault
 
 def check_recipe(recipe: Recipe, where: str = "the recipe") -> None:
     """Refuses combinations that types and bounds cannot rule out."""
-    for rule in RULES:
-        for problem, cause, remedy in rule(recipe):
-            raise Refusal(f"{where}: {problem}", cause, remedy)
+    for problem, cause, remedy in problems(recipe):
+        raise Refusal(f"{where}: {problem}", cause, remedy)
+
+
+def problems(recipe: Recipe) -> Iterator[Problem]:
+    """All that would be refused of a recipe."""
+    return (problem for rule in RULES for problem in rule(recipe))
 
 
 def _whole(recipe: Recipe) -> Iterator[Problem]:
