@@ -127,14 +127,14 @@ def print_plans(headless: Headless, pipeline: Pipeline, gpu: str) -> None:
 
 
 def own_card(headless: Headless) -> tuple[int | None, str]:
-    """Memory and name of this machine's largest card; None where it has none, or none answers."""
+    """Memory and name of this machine's freest card; None where it has none, or none answers."""
     with contextlib.closing(Monitor(headless.jobs)) as monitor:
         monitor.tick()
         ends = time.monotonic() + ANSWERS_WITHIN_S
         while not (monitor.cards or monitor.reason) and time.monotonic() < ends:
             headless.poll()
             time.sleep(POLL_EVERY_S)
-        card = monitor.best_card
+        card = monitor.freest_card
     return (card.memory_bytes, card.name) if card else (None, "")
 
 
