@@ -198,18 +198,22 @@ def test_an_adapter_is_trained_further_and_stays_one(
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("stage", "how"), [("dpo", "continued"), ("dpo", "pissa"), ("kto", "continued")]
+    ("stage", "how"),
+    [("dpo", "continued"), ("dpo", "pissa"), ("kto", "continued"), ("dpo", "in 16 bits")],
 )
 def test_what_is_preferred_is_held_to_where_the_adapter_began(
     tiny: Path, sums: Path, train_here: Run, tmp_path: Path, stage: str, how: str
 ) -> None:
     base, more = str(tiny), {"lora": {"init": "pissa"}}
-    if how == "continued":
-        train_here(learner(tiny, sums))
+    precision = "bf16" if how == "in 16 bits" else "fp32"
+    if how != "pissa":
+        whole = {"modules_to_save": "embed_tokens"} if precision == "bf16" else {}
+        train_here(learner(tiny, sums, lora=whole))
         base, more = f"run:{newest(tmp_path).name}", {"model": {"continue_adapter": True}}
     pairs = tmp_path / "pairs.jsonl"
     pairs.write_text("\n".join(map(json.dumps, PAIRS)))
-    events = train_here(learner(base, pairs, stage=stage, training={"max_steps": 2}, **more))
+    training = {"max_steps": 2, "precision": precision}
+    events = train_here(learner(base, pairs, stage=stage, training=training, **more))
     assert of(Failed, events) == []
     step = next(event for event in of(Metrics, events) if event.step == 1)
     assert step.values["reward_chosen"] == pytest.approx(0, abs=1e-4)
