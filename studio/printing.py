@@ -54,7 +54,9 @@ def print_run(headless: Headless, row: JobRow, before: Sequence[JobRow] = ()) ->
     if row.cause:
         headless.terminal.say(f"{row.cause} {row.remedy}")
     for way in story["less_memory"]:
-        headless.terminal.say(f"{way['words']}\n  {resume_command(row, way['settings'])}")
+        command = resume_command(row, way["settings"])
+        if command not in row.remedy:
+            headless.terminal.say(f"{way['words']}\n  {command}")
 
 
 def resume_command(row: JobRow, settings: dict[str, Any]) -> str:
