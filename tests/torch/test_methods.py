@@ -30,6 +30,7 @@ from workers.protocol.recipe import (
 )
 from workers.protocol.refusal import Refusal
 from workers.train import _stage, context
+from workers.train.best import Best
 from workers.train.method_arguments import method_arguments
 from workers.train.optimizers import set_optimizer, settle_state
 
@@ -390,3 +391,18 @@ def test_the_best_is_the_result_and_patience_ends_the_run(
     assert "Training ends early: 2 measurements" in told
     assert f"The result is the model of step {best}" in told
     assert of(Finished, events)[0].summary == {"steps": last}
+
+
+def test_a_measurement_that_is_taken_once_more_counts_once(tmp_path: Path) -> None:
+    """A run that goes on from a checkpoint measures again what came after it."""
+    recipe = Recipe(evaluation=Evaluation(early_stopping_patience=3, every_steps=10))
+
+    def heard(*measured: tuple[int, float]) -> bool:
+        best = Best(recipe, tmp_path, torch.nn.Linear(1, 1))
+        for step, loss in measured:
+            best.hear(step, {"eval_loss": loss})
+        return best.exhausted
+
+    assert not heard((10, 2.0), (20, 1.0), (30, 1.5), (40, 1.5))
+    assert not heard((20, 1.0), (30, 1.5), (40, 1.5))
+    assert heard((50, 1.5))

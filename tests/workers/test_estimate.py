@@ -18,7 +18,7 @@ from workers.estimate import (
     with_changes,
 )
 from workers.estimate.weights import adapter_weights, weight_bytes
-from workers.protocol.recipe import Recipe, parse_recipe, problems
+from workers.protocol.recipe import Recipe, check_recipe, parse_recipe, problems
 
 HOW: dict[str, Any] = {"micro": 2, "longest": 1024, "checkpointing": True}
 
@@ -182,6 +182,26 @@ def test_a_plan_that_does_not_fit_says_what_does() -> None:
     assert first.changes == {"model.method": "qlora"}
     assert first.high_bytes <= 8 * GIB
     assert made.suggestions[-1].changes == {"model.base": "Qwen/Qwen3-1.7B"}
+
+
+@pytest.mark.parametrize(
+    ("stage", "setting"),
+    [
+        ("reward", {}),
+        ("sft", {"lora__init": "pissa"}),
+        ("sft", {"training__precision": "fp32"}),
+        ("grpo", {"rl__fast_generation": "vllm"}),
+    ],
+)
+def test_nothing_is_suggested_that_the_recipe_would_be_refused_with(
+    stage: str, setting: dict[str, Any]
+) -> None:
+    """QLoRA would be enough each time."""
+    asked = recipe(stage, **setting)
+    made = plan(asked, geometry(), 8 * GIB)
+    assert made.suggestions
+    for one in made.suggestions:
+        check_recipe(with_changes(asked, one.changes))
 
 
 def test_the_least_costly_change_comes_first() -> None:

@@ -176,6 +176,11 @@ JUDGE = '[[rewards]]\nkind = "reward_model"\nmodel = "run:judge"\n'
         ),
         ('stage = "distill"\n' + GOOD, "distill.teacher is missing"),
         ('stage = "kto"\n' + GOOD + "[training]\nbatch_size = 1\n", "batch_size = 1"),
+        (
+            'stage = "kto"\n' + GOOD + "[training]\neffective_batch_size = 16\n"
+            "gradient_accumulation = 16\n",
+            "gradient_accumulation = 16 in stage 'kto'",
+        ),
     ],
 )  # fmt: skip
 def test_a_stage_says_what_it_cannot_do_without(text: str, words: str) -> None:

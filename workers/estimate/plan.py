@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import msgspec
@@ -251,7 +251,7 @@ def suggestions(subject: Subject, card_bytes: int) -> list[Suggestion]:
     found = [
         made
         for make in (*OWN_CHANGES, _smaller)
-        if (change := make(subject, card_bytes)) is not None
+        if (change := _possible(make, subject, card_bytes)) is not None
         and (made := _suggestion(subject, *change, card_bytes)) is not None
     ]
     if all("model.base" in one.changes for one in found):
@@ -262,18 +262,11 @@ def suggestions(subject: Subject, card_bytes: int) -> list[Suggestion]:
 def _suggestion(
     subject: Subject, changes: dict[str, Any], words: str, card_bytes: int
 ) -> Suggestion | None:
-    """The change, if it is enough, and would not be refused."""
+    """The change, if it is enough."""
     changed = subject.changed(changes)
-    if _refused(subject, changed):
-        return None
     geometry = known_geometry(changes["model.base"]) if "model.base" in changes else None
     most = changed._replace(geometry=geometry or changed.geometry).most(card_bytes)
     return Suggestion(changes, words, most) if most <= card_bytes else None
-
-
-def _refused(before: Subject, after: Subject) -> bool:
-    """Whether a change would be refused; a recipe in the making may lack things before it."""
-    return not set(problems(after.recipe)) <= set(problems(before.recipe))
 
 
 def _together(subject: Subject, card_bytes: int) -> Iterator[Suggestion]:
@@ -281,9 +274,8 @@ def _together(subject: Subject, card_bytes: int) -> Iterator[Suggestion]:
     changes: dict[str, Any] = {}
     told: list[str] = []
     for make in OWN_CHANGES:
-        before = subject.changed(changes)
-        made = make(before, card_bytes)
-        if made is None or _refused(before, before.changed(made[0])):
+        made = _possible(make, subject.changed(changes), card_bytes)
+        if made is None:
             continue
         changes |= made[0]
         told.append(made[1])
@@ -294,6 +286,16 @@ def _together(subject: Subject, card_bytes: int) -> Iterator[Suggestion]:
 
 
 Change = tuple[dict[str, Any], str]
+Maker = Callable[[Subject, int], Change | None]
+
+
+def _possible(make: Maker, subject: Subject, card_bytes: int) -> Change | None:
+    """A change, where the recipe's check has nothing against it that it had not before."""
+    change = make(subject, card_bytes)
+    if change is None:
+        return None
+    after = set(problems(subject.changed(change[0]).recipe))
+    return None if after - set(problems(subject.recipe)) else change
 
 
 def _micro(subject: Subject, _card_bytes: int) -> Change | None:
@@ -322,11 +324,7 @@ def _optimizer(subject: Subject, _card_bytes: int) -> Change | None:
 
 
 def _four_bits(subject: Subject, _card_bytes: int) -> Change | None:
-    algorithm = subject.recipe.rl.algorithm
-    if (
-        subject.recipe.model.method == "qlora"
-        or spec_of(subject.recipe.stage, algorithm).value_model
-    ):
+    if subject.recipe.model.method == "qlora":
         return None
     return {"model.method": "qlora"}, "Train over 4-bit weights (QLoRA)"
 

@@ -21,8 +21,9 @@ def check_recipe(recipe: Recipe, where: str = "the recipe") -> None:
 
 
 def problems(recipe: Recipe) -> Iterator[Problem]:
-    """All that would be refused of a recipe."""
-    return (problem for rule in RULES for problem in rule(recipe))
+    """All that cannot be as it is."""
+    for rule in RULES:
+        yield from rule(recipe)
 
 
 def _whole(recipe: Recipe) -> Iterator[Problem]:
@@ -125,13 +126,15 @@ def _preference(recipe: Recipe) -> Iterator[Problem]:
 def _batches(recipe: Recipe) -> Iterator[Problem]:
     options, effective = recipe.training, effective_batch(recipe)
     micro, sums = options.batch_size, options.gradient_accumulation
-    key, least = ("batch_size", micro) if micro else ("effective_batch_size", effective)
-    if least < spec_of(recipe.stage).smallest_batch:
+    key, given = ("batch_size", micro) if micro else ("effective_batch_size", effective)
+    if (micro or effective // (sums or 1)) < spec_of(recipe.stage).smallest_batch:
+        divided = f" with training.gradient_accumulation = {sums}" * bool(sums and not micro)
         yield (
-            f"training.{key} = {least} in stage '{recipe.stage}'.",
-            "KTO measures its distance from the start on answers swapped within a batch.",
-            f"Set training.{key} to 4 or more.",
-        )
+            f"training.{key} = {given}{divided} in stage '{recipe.stage}'.",
+            "KTO measures its distance from the start on answers swapped within a micro-batch.",
+            "Leave training.gradient_accumulation out." if divided
+            else f"Set training.{key} to 4 or more.",
+        )  # fmt: skip
     if effective % (micro or 1) or effective % (sums or 1):
         key, parts = ("batch_size", micro) if micro else ("gradient_accumulation", sums)
         yield (
