@@ -42,8 +42,9 @@ def print_run(headless: Headless, row: JobRow, before: Sequence[JobRow] = ()) ->
     if before:
         story["stages"] = [headless.story(one) for one in before]
     headless.terminal.result(story | failure_fields(row))
+    so_far = f" after {row.steps} steps" if row.steps or not row.waits else ""
     headless.terminal.table(
-        f"{row.name}: {status_in_words(story)} after {row.steps} steps",
+        f"{row.name}: {status_in_words(story)}{so_far}",
         ["Metric", "First", "Last"],
         [[n, number(story["first"].get(n)), number(v)] for n, v in story["last"].items()],
     )
@@ -52,6 +53,20 @@ def print_run(headless: Headless, row: JobRow, before: Sequence[JobRow] = ()) ->
         headless.terminal.say(f"From step {change['step']} on: {', '.join(said)}")
     if row.cause:
         headless.terminal.say(f"{row.cause} {row.remedy}")
+    for way in story["less_memory"]:
+        command = resume_command(row, way["settings"])
+        if command not in row.remedy:
+            headless.terminal.say(f"{way['words']}\n  {command}")
+
+
+def resume_command(row: JobRow, settings: dict[str, Any]) -> str:
+    """What makes a run go on with other settings."""
+    changes = (f"--set {path}={_as_in_a_file(value)}" for path, value in settings.items())
+    return f"python -m studio resume {row.id} {' '.join(changes)}"
+
+
+def _as_in_a_file(value: Any) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def print_audit(terminal: Terminal, result: AuditResult) -> None:
