@@ -230,6 +230,7 @@ def test_every_preference_stage_is_the_same_by_chunks(
     assert_same_by_chunks(trainer_of(kind, family(name), tmp_path, tiny), made)
 
 
+@pytest.mark.parametrize("further", [False, True])
 @pytest.mark.parametrize(
     "how",
     [
@@ -238,9 +239,10 @@ def test_every_preference_stage_is_the_same_by_chunks(
     ],
 )
 def test_a_head_with_an_adapter_is_called_as_it_was(
-    tmp_path: Path, tiny: Path, made: list[int], how: dict[str, Any]
+    tmp_path: Path, tiny: Path, made: list[int], how: dict[str, Any], further: bool
 ) -> None:
-    """The reference is the model with the adapter off, also where the head has one."""
+    """The reference is the model with the adapter off, also where the head has one; of an adapter
+    that is trained further, the adapter as it was."""
     model: Any = get_peft_model(family("llama"), LoraConfig(r=4, **how)).eval()
     with torch.no_grad():
         for weight in model.parameters():
@@ -255,7 +257,13 @@ def test_a_head_with_an_adapter_is_called_as_it_was(
         train_dataset=rows,
         processing_class=AutoTokenizer.from_pretrained(tiny),
     )  # fmt: skip
-    model.delete_adapter("ref")  # TRL's copy, as in `drop_reference_copy`
+    if further:
+        with torch.no_grad():
+            for name, weight in model.named_parameters():
+                if ".default." in name:
+                    weight.add_(torch.randn_like(weight), alpha=0.05)
+    else:
+        model.delete_adapter("ref")  # TRL's copy, as in `drop_reference_copy`
     assert_same_by_chunks(trainer, made)
 
 

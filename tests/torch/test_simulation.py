@@ -49,7 +49,7 @@ def allocated(work: Callable[[], None]) -> int:
     """The most bytes that torch's allocator on the CPU gave out at one time, by its profiler."""
     with torch.profiler.profile(profile_memory=True) as profile:
         work()
-    events = profile.profiler.kineto_results.events()  # type: ignore[union-attr]
+    events: Any = profile.profiler.kineto_results.events()  # type: ignore[union-attr]
     sizes = [event.nbytes() for event in events if event.name() == "[memory]"]
     return max(itertools.accumulate(sizes))
 

@@ -31,6 +31,7 @@ from workers.estimate.weights import (
     whole_weights,
 )
 from workers.protocol.batches import effective_batch
+from workers.protocol.cards import GIB
 from workers.protocol.recipe import Recipe
 from workers.protocol.stages import spec_of
 
@@ -50,7 +51,6 @@ DORA_BYTES = 5 * SINGLE
 """Of one weight while DoRA takes its norm: weight, update, their sum, its square and a gradient."""
 OFFLOADED = 5
 """Kept values that have not left for RAM yet (TRL's OffloadActivations, max_fwd_stash_size)."""
-GIB = 2**30
 CONTEXT = (0.4, 0.7)
 """GiB that CUDA takes for itself with PyTorch's kernels: least on Turing, most on Blackwell."""
 SLACK = (0.01, 0.06)

@@ -31,6 +31,8 @@ class Standing(msgspec.Struct, frozen=True):
     step: int
     behind: int = 0
     """Measurements since then."""
+    heard: int = 0
+    """The step of the last of them; a run that goes on from before it measures it again."""
 
 
 class Best:
@@ -63,9 +65,11 @@ class Best:
             return
         last = self.standing
         if last is None or (value < last.value if lower_is_better(metric) else value > last.value):
-            self._write(Standing(metric, value, step), with_weights=self._options.keep_best)
-        elif step > last.step:
-            self._write(msgspec.structs.replace(last, behind=last.behind + 1), with_weights=False)
+            found = Standing(metric, value, step, heard=step)
+            self._write(found, with_weights=self._options.keep_best)
+        elif step > last.heard:
+            behind = msgspec.structs.replace(last, behind=last.behind + 1, heard=step)
+            self._write(behind, with_weights=False)
 
     def _metric(self, curves: Mapping[str, float | None]) -> str:
         """The gate's measure where a gate is set, else the most telling that there is."""

@@ -35,8 +35,8 @@ class Moment(NamedTuple):
     device: str
     autocast: bool
     dtype: torch.dtype
-    adapter_off: bool | None
-    """None where the head has no adapter."""
+    adapter: dict[str, Any]
+    """Whether the head's adapters were off, and which was on; empty where it has none."""
 
     @classmethod
     def now(cls, head: torch.nn.Module, device: str) -> Moment:
@@ -45,20 +45,25 @@ class Moment(NamedTuple):
             device,
             torch.is_autocast_enabled(device),
             torch.get_autocast_dtype(device),
-            getattr(head, "_disable_adapters", None),
+            _adapter_of(head),
         )
 
     @contextmanager
     def again(self, head: Any) -> Iterator[None]:
-        kept = getattr(head, "_disable_adapters", None)
-        if kept != self.adapter_off:
-            head._disable_adapters = self.adapter_off
+        kept = _adapter_of(head)
+        vars(head).update(self.adapter)
         try:
             with torch.autocast(self.device, self.dtype, enabled=self.autocast):
                 yield
         finally:
-            if kept != self.adapter_off:
-                head._disable_adapters = kept
+            vars(head).update(kept)
+
+
+def _adapter_of(head: torch.nn.Module) -> dict[str, Any]:
+    """PEFT's own attributes that say what of a head's adapters is used."""
+    names = ("_disable_adapters", "_active_adapter")
+    own = hasattr(head, names[0])
+    return {name: getattr(head, name) for name in names} if own else {}
 
 
 class Source:
@@ -85,7 +90,7 @@ class Source:
 
     @property
     def is_plain(self) -> bool:
-        return not self._steps and self.moment.adapter_off is None
+        return not self._steps and not self.moment.adapter
 
     def followed_by(self, step: Step) -> Source:
         steps = (*self._steps, step)
