@@ -61,9 +61,7 @@ def scoring(fields: Mapping[str, Any], dtype: torch.dtype, padding: int) -> PreT
 
 
 def _made(cls: Any, config: PreTrainedConfig, dtype: torch.dtype) -> Any:
-    with (
-        no_init_weights()
-    ):  # some weights are drawn until they lie within bounds, as none here does
+    with no_init_weights():  # some draw again until within bounds, as no fake one is
         model = cls._from_config(config, dtype=dtype, attn_implementation="sdpa")
     model.tie_weights()
     return model.requires_grad_(False)
