@@ -75,6 +75,9 @@ COMBINATIONS = [
     step("Qwen/Qwen2.5-3B", "kto", "qlora", 2, 1024, effective=16),
     step("HuggingFaceTB/SmolLM2-360M", "reward", "lora", 4, 512),
     step("Qwen/Qwen3-0.6B", "distill", "lora", 2, 1024, teacher="Qwen/Qwen3-4B"),
+    # what makes 8B over four bits fit 8 GB
+    step("Qwen/Qwen3-8B", "sft", "qlora", 1, 768, effective=16,
+         training={"optimizer": "paged_adamw_8bit"}),
     # further models and methods of supervised fine-tuning
     step("Qwen/Qwen3-14B", "sft", "qlora", 1, 1024, effective=16),
     step("Qwen/Qwen3-1.7B", "sft", "dora", 2, 1024),
@@ -126,8 +129,6 @@ COMBINATIONS = [
          rl=answers(256, algorithm="ppo")),
     step("Qwen/Qwen3-1.7B", "distill", "qlora", 1, 1024, teacher="Qwen/Qwen3-8B"),
 ]  # fmt: skip
-FIRST = 11
-"""So many show most of what there is."""
 
 
 def recipe_of(combination: Combination) -> Recipe:

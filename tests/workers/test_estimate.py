@@ -214,6 +214,16 @@ def test_the_least_costly_change_comes_first() -> None:
     assert {"model.method": "qlora"} not in others  # that alone would not be enough
 
 
+def test_8b_over_four_bits_is_made_to_fit_8_gb_at_once() -> None:
+    """Rows of 2,048 tokens need 8.1 to 8.8 GB."""
+    asked = recipe(base="Qwen/Qwen3-8B", model__method="qlora")
+    made = plan(asked, geometry("Qwen/Qwen3-8B"), 8 * GIB)
+    assert made.fits is False
+    changes = made.suggestions[0].changes
+    assert changes == {"training.optimizer": "paged_adamw_8bit", "training.max_length": 768}
+    assert plan(with_changes(asked, changes), geometry("Qwen/Qwen3-8B"), 8 * GIB).fits
+
+
 def test_several_changes_are_told_together_where_no_single_one_is_enough() -> None:
     asked = recipe(base="Qwen/Qwen3-8B", training__max_length=4096)
     made = plan(asked, geometry("Qwen/Qwen3-8B"), 9 * GIB)
