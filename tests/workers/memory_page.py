@@ -114,9 +114,9 @@ def error(step: dict[str, Any]) -> float:
 
 def errors() -> dict[str, float]:
     return {
-        f"{step['model']} {step['recipe']['stage']} {step['recipe']['model']['method']} "
+        f"{number} {step['model']} {step['recipe']['stage']} {step['recipe']['model']['method']} "
         f"{step['micro']} x {step['longest']}": error(step)
-        for step in RECORD
+        for number, step in enumerate(RECORD)
     }
 
 
