@@ -97,6 +97,22 @@ def test_methods_are_ordered_by_their_hunger() -> None:
     assert taken == sorted(taken)
 
 
+@pytest.mark.parametrize(
+    ("method", "checkpointing", "simulated"), [("lora", True, 3234), ("lora", False, 6088),
+                                               ("full", False, 11819)],
+)  # fmt: skip
+def test_computing_in_32_bits_takes_what_was_simulated(
+    method: str, checkpointing: bool, simulated: int
+) -> None:
+    """Two rows of Qwen3-0.6B, of 1,024 tokens with checkpointing, else of 512; MiB."""
+    base = "Qwen/Qwen3-0.6B"
+    asked = recipe(base=base, model__method=method, training__precision="fp32",
+                   training__effective_batch_size=2)  # fmt: skip
+    found = estimate(asked, geometry(base), micro=2, longest=1024 if checkpointing else 512,
+                     checkpointing=checkpointing)  # fmt: skip
+    assert found.counted / 2**20 == pytest.approx(simulated, rel=0.1)
+
+
 def test_an_embedding_that_is_trained_whole_has_a_copy_gradients_and_an_optimizer() -> None:
     plain = estimate(recipe(), geometry(), **HOW).parts
     whole = estimate(recipe(lora__modules_to_save="embed_tokens, lm_head"), geometry(), **HOW).parts

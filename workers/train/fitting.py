@@ -9,12 +9,14 @@ from __future__ import annotations
 from typing import Any
 
 import msgspec
+import torch
 
 from workers.device import free_memory
 from workers.estimate import GIB, Geometry, estimate, geometry_of, known_geometry, largest_micro
 from workers.estimate.step import CONTEXT
 from workers.protocol.batches import Batches, divided, is_divided
 from workers.protocol.events import Note, Resolved
+from workers.protocol.recipe import Recipe
 from workers.protocol.stages import TINY, spec_of
 from workers.train.context import TrainingContext
 
@@ -75,7 +77,7 @@ def fitted_batches(context: TrainingContext) -> Batches:
     if geometry is None:
         return divided(context.recipe, _at_once(context))
     most = largest_micro(
-        context.recipe, geometry, budget(context, geometry), context.longest,
+        _as_computed(context), geometry, budget(context, geometry), context.longest,
         checkpointing=context.checkpointing, teacher=_teacher(context, geometry),
     )  # fmt: skip
     return divided(context.recipe, most if _on_card(context) else min(most, MOST_ON_CPU))
@@ -86,9 +88,19 @@ def budget(context: TrainingContext, geometry: Geometry) -> int:
     free = free_memory(context.loaded.device)
     if not _on_card(context):
         free = int(RAM_SHARE * free)
-    parts = estimate(context.recipe, geometry, micro=1, longest=1, checkpointing=True).parts
+    recipe = _as_computed(context)
+    parts = estimate(recipe, geometry, micro=1, longest=1, checkpointing=True).parts
     loaded = parts["weights"] + parts.get("adapter", 0)
     return free + loaded + int(CONTEXT[1] * GIB)
+
+
+def _as_computed(context: TrainingContext) -> Recipe:
+    """The recipe, with precision said where `auto` came to 32 bits, as on older processors."""
+    recipe = context.recipe
+    if context.loaded.dtype != torch.float32:
+        return recipe
+    training = msgspec.structs.replace(recipe.training, precision="fp32")
+    return msgspec.structs.replace(recipe, training=training)
 
 
 def words(context: TrainingContext) -> tuple[str, Any]:
