@@ -89,6 +89,20 @@ def test_pairs_are_two_rows(stage: str) -> None:
     assert pairs.parts["activations"] == rows.parts["activations"]
 
 
+def test_packed_rows_are_masked_as_one_long_row_and_so_taken_singly() -> None:
+    """TRL lays a micro-batch of them one after another; sdpa then has a mask of all their tokens
+    squared."""
+    packed = recipe("cpt", training__packing=True, training__max_length=2048)
+    flash = recipe("cpt", training__packing=True, training__attention="flash_attention_2")
+    assert largest_micro(packed, geometry(), 24 * GIB, 2048) == 1
+    assert plan(packed, geometry(), 24 * GIB).accumulation == 32
+    assert largest_micro(flash, geometry(), 24 * GIB, 2048) > 1
+    fixed = recipe("cpt", training__packing=True, training__batch_size=16)
+    how: dict[str, Any] = {**HOW, "micro": 16, "longest": 2048}
+    mask = estimate(fixed, geometry(), **how).total - estimate(flash, geometry(), **how).total
+    assert mask > GIB
+
+
 def test_methods_are_ordered_by_their_hunger() -> None:
     taken = [
         estimate(recipe(model__method=method), geometry(), **HOW).total

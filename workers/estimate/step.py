@@ -31,7 +31,7 @@ from workers.estimate.weights import (
     weight_bytes,
     whole_weights,
 )
-from workers.protocol.batches import effective_batch
+from workers.protocol.batches import effective_batch, is_one_row
 from workers.protocol.recipe import Recipe
 from workers.protocol.stages import spec_of
 
@@ -160,6 +160,8 @@ def with_overhead(counted: dict[str, int]) -> Estimate:
 def _shape(recipe: Recipe, micro: int, longest: int, *, checkpointing: bool) -> Shape:
     sides = 2 if spec_of(recipe.stage).supervision == "pairs" else 1
     rows = micro * sides
+    if is_one_row(recipe):
+        return Shape(1, rows * longest, masked=True, checkpointing=checkpointing)
     return Shape(rows, longest, rows > 1, checkpointing)
 
 
