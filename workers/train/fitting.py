@@ -6,6 +6,7 @@ the very model, the longest of the very rows, and what the device has left once 
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -14,6 +15,7 @@ import torch
 from workers.device import free_memory
 from workers.estimate import GIB, Geometry, estimate, geometry_of, known_geometry, largest_micro
 from workers.estimate.step import CONTEXT
+from workers.fetch import read_config
 from workers.protocol.batches import Batches, divided, is_divided
 from workers.protocol.events import Note, Resolved
 from workers.protocol.recipe import Recipe
@@ -146,7 +148,8 @@ def _at_once(context: TrainingContext) -> int:
 
 
 def _teacher(context: TrainingContext, student: Geometry) -> Geometry | None:
-    """Of a teacher that is not known the student's sizes are taken."""
+    """Of a teacher of unknown architecture the student's sizes are taken."""
     if not spec_of(context.recipe.stage).teacher:
         return None
-    return known_geometry(context.recipe.distill.teacher) or student
+    name, home = context.recipe.distill.teacher, Path(context.host.job.home)
+    return known_geometry(name) or geometry_of(read_config(name, home, lambda _: None)) or student
