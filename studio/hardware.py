@@ -20,7 +20,7 @@ import psutil
 
 from studio.jobs import Jobs
 from studio.session import Ending, Session, delete_ended
-from workers.protocol.cards import Card, Holder
+from workers.protocol.cards import GIB, Card, Holder
 from workers.protocol.events import CardsRead
 from workers.protocol.jobs import Watch
 from workers.protocol.refusal import Refusal
@@ -146,27 +146,27 @@ class Monitor:
         self._session = None
 
     @property
-    def best_card(self) -> Card | None:
-        """The one with most memory, of those that tell theirs."""
+    def freest_card(self) -> Card | None:
+        """The one that a job would take, of those that tell their memory."""
         told = [card for card in self.cards if card.memory_bytes]
-        return max(told, key=lambda card: card.memory_bytes or 0, default=None)
+        return max(told, key=lambda card: card.free_bytes, default=None)
 
     @property
     def words(self) -> str:
         """In short, a line for each card and one for the computer."""
         lines = [card_in_short(card) for card in self.cards]
         if self.usage is not None:
-            used, total = self.usage.memory_used / 1e9, self.usage.memory_total / 1e9
+            used, total = self.usage.memory_used / GIB, self.usage.memory_total / GIB
             lines.append(f"CPU {self.usage.cpu_percent:.0f} % · RAM {used:.0f}/{total:.0f} GB")
         return "\n".join(lines)
 
 
 def card_in_short(card: Card) -> str:
-    """'GPU 97 % · 64 °C · 7/13 GB', as far as the card tells."""
+    """'GPU 97 % · 64 °C · 7/12 GB', as far as the card tells."""
     parts = [
         "GPU" if card.busy_percent is None else f"GPU {card.busy_percent} %",
         None if card.celsius is None else f"{card.celsius} °C",
-        f"{(card.used_bytes or 0) / 1e9:.0f}/{card.memory_bytes / 1e9:.0f} GB"
+        f"{(card.used_bytes or 0) / GIB:.0f}/{card.memory_bytes / GIB:.0f} GB"
         if card.memory_bytes
         else None,
     ]

@@ -36,6 +36,7 @@ from workers.protocol.events import (
     Checked,
     Event,
     Inspected,
+    Phase,
     Ready,
     StepSimulated,
 )
@@ -289,6 +290,8 @@ class Conversation:
                 events, self._events = self._events, []
                 for event in events:
                     show.show(event)
+                    if isinstance(event, Phase) and headless.jobs.settings.question(event.name):
+                        headless.terminal.say("With --cpu it begins now, slowly.")
                 if found := [event for event in events if isinstance(event, kind)]:
                     return found[-1]
                 row = headless.row(job)

@@ -195,7 +195,7 @@ def summary(made: Plan, card: str = "") -> str:
     if made.accumulation > 1:
         batch += f", {made.accumulation} times for each step"
     if made.card_bytes is None:
-        return f"At least, it {need}, with {batch}. {_cards(made)}"
+        return f"It {need} at least, with {batch}. {_cards(made)}"
     room = gigabytes(made.card_bytes)
     if made.fits:
         of = f"{room} of {card}" if card else room
@@ -207,7 +207,9 @@ def more(made: Plan) -> str:
     """What else would fit, and what exporting takes."""
     told = []
     if made.fits and made.longest_sequence:
-        told.append(f"Rows of up to {made.longest_sequence:,} tokens would fit.")
+        told.append(
+            f"With this micro-batch, rows of up to {made.longest_sequence:,} tokens would fit."
+        )
     if made.disk_bytes:
         told.append(
             f"Exporting the result takes up to {gigabytes(made.ram_bytes)} of RAM and "

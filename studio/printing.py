@@ -42,8 +42,9 @@ def print_run(headless: Headless, row: JobRow, before: Sequence[JobRow] = ()) ->
     if before:
         story["stages"] = [headless.story(one) for one in before]
     headless.terminal.result(story | failure_fields(row))
+    so_far = f" after {row.steps} steps" if row.steps or not row.waits else ""
     headless.terminal.table(
-        f"{row.name}: {status_in_words(story)} after {row.steps} steps",
+        f"{row.name}: {status_in_words(story)}{so_far}",
         ["Metric", "First", "Last"],
         [[n, number(story["first"].get(n)), number(v)] for n, v in story["last"].items()],
     )
@@ -52,6 +53,20 @@ def print_run(headless: Headless, row: JobRow, before: Sequence[JobRow] = ()) ->
         headless.terminal.say(f"From step {change['step']} on: {', '.join(said)}")
     if row.cause:
         headless.terminal.say(f"{row.cause} {row.remedy}")
+    for way in story["less_memory"]:
+        command = resume_command(row, way["settings"])
+        if command not in row.remedy:
+            headless.terminal.say(f"{way['words']}\n  {command}")
+
+
+def resume_command(row: JobRow, settings: dict[str, Any]) -> str:
+    """What makes a run go on with other settings."""
+    changes = (f"--set {path}={_as_in_a_file(value)}" for path, value in settings.items())
+    return f"python -m studio resume {row.id} {' '.join(changes)}"
+
+
+def _as_in_a_file(value: Any) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def print_audit(terminal: Terminal, result: AuditResult) -> None:
@@ -127,14 +142,14 @@ def print_plans(headless: Headless, pipeline: Pipeline, gpu: str) -> None:
 
 
 def own_card(headless: Headless) -> tuple[int | None, str]:
-    """Memory and name of this machine's largest card; None where it has none, or none answers."""
+    """Memory and name of this machine's freest card; None where it has none, or none answers."""
     with contextlib.closing(Monitor(headless.jobs)) as monitor:
         monitor.tick()
         ends = time.monotonic() + ANSWERS_WITHIN_S
         while not (monitor.cards or monitor.reason) and time.monotonic() < ends:
             headless.poll()
             time.sleep(POLL_EVERY_S)
-        card = monitor.best_card
+        card = monitor.freest_card
     return (card.memory_bytes, card.name) if card else (None, "")
 
 

@@ -30,8 +30,9 @@ class Settings(msgspec.Struct, kw_only=True, frozen=True):
         int,
         option(
             "Pause training at",
-            "A run rests at a checkpoint once its GPU has been as hot for ten seconds; 0 never.",
+            "A run rests at a checkpoint once its GPU has been as hot for ten seconds.",
             unit="°C",
+            zero="never",
             ge=0,
             le=110,
         ),

@@ -134,7 +134,8 @@ class Follow:
 
     def _step(self, step: int, loss: float | None) -> None:
         shown = "not a number" if loss is None else f"{loss:.4f}"
-        state = f"step {step}/{self._total}  loss {shown}"
+        of = f"/{self._total}" if self._total else ""  # not known of a run joined on its way
+        state = f"step {step}{of}  loss {shown}"
         self._bar.update(self._task, completed=step)
         self._tell(state)
 

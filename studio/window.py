@@ -151,7 +151,7 @@ class Window(QMainWindow):
     def train(self) -> TrainPage:
         from studio.pages.train import TrainPage
 
-        page = self._add("train", TrainPage(self._jobs, self._theme, self._monitor))
+        page = self._add("train", TrainPage(self._jobs, self._theme))
         page.started.connect(self.open_run)
         page.rewards_tried.connect(partial(self.navigate, "rewards"))
         page.data.look_asked.connect(partial(self.navigate, "data"))
@@ -283,8 +283,7 @@ class Window(QMainWindow):
         if "train" not in self._built or self._told == self._monitor.version:
             return
         self._told = self._monitor.version
-        card = max(self._monitor.cards, key=lambda one: one.free_bytes, default=None)
-        if card is not None:
+        if (card := self._monitor.freest_card) is not None:
             self.train.wizard.use_card(card.memory_bytes, card.name)
         elif sys.platform != "darwin":  # where PyTorch has the computer's own GPU
             self.train.wizard.use_card(None, reason=self._monitor.reason)

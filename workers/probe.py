@@ -57,9 +57,9 @@ def _torch() -> str:
 def _card() -> str:
     cards, why = find_cards()
     told = "; ".join(card.words for card in cards) or f"none. {why}"
-    if on_cpu_alone():
+    if cards and on_cpu_alone():
         return f"{told}; another job has it, so it was not tried"
-    if are_hidden():
+    if cards and are_hidden():
         return f"{told}; hidden by {VISIBLE}={os.environ[VISIBLE]}"
     if (refusal := unused_card(usable_cards(), why)) is not None:
         raise refusal

@@ -76,6 +76,11 @@ def build_for(card: Card) -> str:
 
 def why_none(found: list[Card]) -> str:
     """Why no build suits, and what to do, in one sentence each."""
+    if not found:
+        return (
+            "Restart the computer, or install NVIDIA's driver anew, then run the same command "
+            "again."
+        )
     if any((card.capability or NEWER_CAPABILITY) >= NEWER_CAPABILITY for card in found):
         return (
             f"Its driver is too old. Install NVIDIA's driver {NEWER_DRIVER} or newer, then run "

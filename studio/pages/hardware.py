@@ -13,7 +13,7 @@ from studio.widgets.card import Card as Frame
 from studio.widgets.meter import Meter
 from studio.widgets.page import Page
 from studio.widgets.text import button, label
-from workers.protocol.cards import Card, Holder
+from workers.protocol.cards import GIB, Card, Holder
 
 HOTTEST = 110
 """Degrees Celsius at the top of the line."""
@@ -61,6 +61,7 @@ class HardwarePage(Page):
         for key in set(self.panels) - {card.key for card in cards}:
             panel = self.panels.pop(key)
             self._cards.removeWidget(panel)
+            panel.hide()
             panel.deleteLater()
         for card in cards:
             if card.key not in self.panels:
@@ -138,7 +139,7 @@ def _percent(value: float | None) -> str:
 def _share(used: int | None, total: int | None) -> str:
     if used is None or not total:
         return UNTOLD
-    return f"{used / 1e9:.1f} of {total / 1e9:.1f} GB"
+    return f"{used / GIB:.1f} of {total / GIB:.1f} GB"
 
 
 def _watts(card: Card) -> str:

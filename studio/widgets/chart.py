@@ -22,6 +22,7 @@ from studio.theme import SPACE, Theme
 from studio.widgets.card import Card
 from studio.widgets.curve import Curve, smooth
 from studio.widgets.text import label
+from workers.protocol.cards import GIB
 
 FLAT = 1e-6
 """A line that varies by less than this share of its height is flat."""
@@ -421,7 +422,7 @@ def count(value: float) -> str:
 
 
 def size(value: float) -> str:
-    return f"{value / 1e9:.3g} GB"
+    return f"{value / GIB:.3g} GB"
 
 
 def scientific(value: float) -> str:

@@ -7,7 +7,10 @@ from typing import Any
 
 import pytest
 
+from tests.fakes.nvml import Nvml
 from tests.gui.conftest import Driver
+from workers.cards import read_cards
+from workers.protocol.events import CardsRead
 
 
 @pytest.fixture
@@ -59,11 +62,9 @@ def test_few_rows_are_warned_of_and_one_click_takes_them_all(counted: Driver) ->
 
 def test_a_computer_without_a_gpu_is_told_what_is_sensible_there(counted: Driver) -> None:
     train = counted.window.train
-    counted.window.clock.stop()  # which tells what there is on this computer
-    train.wizard.use_card(None, reason="NVIDIA's driver is not installed on this computer.")
     train.go_to(train.review)
 
-    assert train.review.cpu.isVisible()
+    counted.wait(train.review.cpu.isVisible)
     assert "4.0 billion weights. NVIDIA's driver is not installed" in train.review.no_card.text()
     counted.click("choose-smaller-model")
     assert train.model.isVisible()
@@ -71,5 +72,9 @@ def test_a_computer_without_a_gpu_is_told_what_is_sensible_there(counted: Driver
     train.go_to(train.review)
     assert not train.review.cpu.isVisible()
     train.draft_model.choose_base("hub", "Qwen/Qwen3-4B")
-    train.wizard.use_card(12 * 2**30, "RTX")
+    counted.wait(train.review.cpu.isVisible)
+    counted.studio.monitor.hear(CardsRead(cards=read_cards(Nvml())))
+    counted.wait(lambda: not train.review.cpu.isVisible())
+    counted.window._on_tick()
     assert not train.review.cpu.isVisible()
+    assert "12.0 GB of NVIDIA GeForce RTX 4070" in train.review.memory.words.text()

@@ -45,7 +45,7 @@ def test_cards_come_and_go_and_the_computer_is_always_there(driver: Driver) -> N
     assert first.holder.text() == "In use: elsewhere is training."
     shown = {key: meter.value.text() for key, meter in first.meters.items()}
     assert shown == {
-        "busy": "97 %", "memory": "1.1 of 12.9 GB", "celsius": "64 °C", "watts": "148 of 200 W",
+        "busy": "97 %", "memory": "1.0 of 12.0 GB", "celsius": "64 °C", "watts": "148 of 200 W",
     }  # fmt: skip
     assert second.meters["watts"].value.text() == "not told"
     assert driver.find("machine").text().startswith("GPU 97 % · 64 °C")

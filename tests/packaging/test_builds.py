@@ -179,6 +179,18 @@ def test_a_card_that_no_build_suits_is_told_what_to_do(
     assert line.partition(",")[0] in said
 
 
+def test_a_driver_that_lists_no_card_any_more_is_not_called_an_old_card(
+    bootstrap: Program, machine: Machine, capfd: pytest.CaptureFixture[str]
+) -> None:
+    plug_in(bootstrap)
+    with pytest.raises(bootstrap.Unfinished):
+        bootstrap.install_torch("cuda")
+    assert machine.asked("torch==2.13.0+cpu")
+    said = capfd.readouterr().err
+    assert "its driver lists none.\n  Restart the computer" in said
+    assert "older" not in said
+
+
 def test_a_card_on_which_nothing_computes_is_told_and_asked_again(
     bootstrap: Program, machine: Machine, capfd: pytest.CaptureFixture[str]
 ) -> None:

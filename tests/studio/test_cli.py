@@ -7,17 +7,23 @@ import json
 import os
 import subprocess
 import sys
+import threading
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from studio.__main__ import main
 from studio.settings import Settings, save_settings
+from workers.card_lock import hold
+from workers.protocol.cards import Holder
 from workers.protocol.exports import PARITY, record_parity
 from workers.protocol.jobs import Train
 from workers.protocol.recipe import Recipe, format_recipe
 from workers.protocol.wire import read_job
+from workers.turns import NAMED
 
 
 class Cli:
@@ -171,7 +177,10 @@ def test_a_failed_run_is_resumed_with_other_settings(
 
     path = tmp_path / "greedy.toml"
     path.write_text(format_recipe(msgspec.structs.replace(recipe, name="greedy")))
-    _, run, _ = cli("train", str(path))
+    _, run, told = cli("train", str(path))
+    command = f"python -m studio resume {run['run']} --set training."
+    assert f"{command}batch_size=1 --set training.gradient_accumulation=2" in told
+    assert f"{command}gradient_checkpointing=true" in told
     names = ["smaller micro-batch", "gradient checkpointing", "shorter examples"]
     assert [way["name"] for way in run["less_memory"]] == names
     for change, word in (
@@ -264,3 +273,21 @@ def test_another_programs_config_is_imported_and_trained(cli: Cli, tmp_path: Pat
     code, refused, _ = cli("import", str(config))
     assert code == 1
     assert "LLaMA-Factory" in refused["cause"]
+
+
+@pytest.mark.usefixtures("runtime_folder")
+def test_a_chat_that_waits_for_the_card_says_how_not_to(
+    cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    me = psutil.Process()
+    holder = Holder(pid=me.pid, started=me.create_time(), job="/a", name="elsewhere", kind="train")
+    monkeypatch.setenv(NAMED, "GPU-test")
+    (tmp_path / "a.gguf").touch()
+    held = ExitStack()
+    held.enter_context(hold("GPU-test", holder) or ExitStack())
+    ends = threading.Timer(1.0, held.close)
+    ends.start()
+    code, _, err = cli("chat", str(tmp_path / "a.gguf"), "hello")
+    ends.join()
+    assert code == 0
+    assert "elsewhere is training\nWith --cpu it begins now, slowly." in err

@@ -14,7 +14,7 @@ from tests.fakes.nvml import Nvml
 from workers.cards import read_cards
 from workers.protocol.events import CardsRead
 
-GB = 10**9
+GB = 2**30
 
 
 def usage(_: Path) -> Usage:
@@ -41,12 +41,12 @@ def test_cards_are_told_in_short_as_far_as_they_tell(jobs: Jobs) -> None:
         monitor.hear(CardsRead(cards=read_cards(nvml)))
 
     first, second = monitor.words.splitlines()
-    assert first == "GPU 97 % · 64 °C · 2/13 GB"
+    assert first == "GPU 97 % · 64 °C · 2/12 GB"
     assert second == "GPU · 41 °C · 1/2 GB"
     key = monitor.cards[1].key
     assert monitor.curves.of(f"{key}:watts") == [None, None]
     shares = monitor.curves.of(f"{monitor.cards[0].key}:memory")
-    assert [round(share or 0, 1) for share in shares] == [7.8, 15.5]
+    assert [round(share or 0, 1) for share in shares] == [8.3, 16.7]
 
 
 def test_a_worker_that_finds_no_driver_says_so_and_leaves_nothing(

@@ -25,7 +25,7 @@ def test_a_card_is_told_of_whole() -> None:
         driver="580.95.05", cuda="13.0", capability="8.9", memory_bytes=12_878_610_432,
         used_bytes=1_073_741_824, celsius=64, watts=148.2, most_watts=200.0, busy_percent=97,
     )  # fmt: skip
-    assert first.words == "NVIDIA GeForce RTX 4070 (12.9 GB, capability 8.9, driver 580.95.05)"
+    assert first.words == "NVIDIA GeForce RTX 4070 (12.0 GB, capability 8.9, driver 580.95.05)"
     assert second.name == "Quadro P620"
 
 

@@ -15,8 +15,8 @@ from workers.estimate import (
     largest_rank,
     longest_sequence,
     plan,
+    with_changes,
 )
-from workers.estimate.plan import with_changes
 from workers.estimate.weights import adapter_weights, weight_bytes
 from workers.protocol.recipe import Recipe, check_recipe, parse_recipe
 
@@ -250,3 +250,12 @@ def test_several_changes_are_told_together_where_no_single_one_is_enough() -> No
     first = made.suggestions[0]
     assert set(first.changes) >= {"model.method", "training.max_length"}
     assert first.high_bytes <= 9 * GIB
+
+
+def test_the_rank_of_an_adapter_that_goes_on_is_its_own() -> None:
+    asked = recipe(lora__rank=256)
+    ranks = [set(one.changes) for one in plan(asked, geometry(), 12 * GIB).suggestions]
+    assert {"lora.rank"} in ranks
+    asked = with_changes(asked, {"model.continue_adapter": True})
+    ranks = [set(one.changes) for one in plan(asked, geometry(), 12 * GIB).suggestions]
+    assert not any("lora.rank" in one for one in ranks)

@@ -342,7 +342,7 @@ def _shorter(subject: Subject, card_bytes: int) -> Change | None:
 
 
 def _rank(subject: Subject, card_bytes: int) -> Change | None:
-    if subject.recipe.model.method == "full":
+    if subject.recipe.model.method == "full" or subject.recipe.model.continue_adapter:
         return None
     rank = subject.recipe.lora.rank // 2
     while rank >= LEAST_RANK:

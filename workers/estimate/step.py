@@ -32,6 +32,7 @@ from workers.estimate.weights import (
     whole_weights,
 )
 from workers.protocol.batches import effective_batch, is_one_row
+from workers.protocol.cards import GIB
 from workers.protocol.recipe import Recipe
 from workers.protocol.stages import spec_of
 
@@ -55,7 +56,6 @@ IN_32_BITS = {"activations": 1.75, "generation_cache": 2.0}
 to 1.75 times of activations, parts of which have 32 bits anyway."""
 OFFLOADED = 5
 """Kept values that have not left for RAM yet (TRL's OffloadActivations, max_fwd_stash_size)."""
-GIB = 2**30
 CONTEXT = (0.4, 0.7)
 """GiB that CUDA takes for itself with PyTorch's kernels: least on Turing, most on Blackwell."""
 SLACK = (0.01, 0.06)

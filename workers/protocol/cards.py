@@ -12,6 +12,8 @@ WhenBusy = Literal["wait", "cpu"]
 """What a chat does while another job has the card: wait for it, or do without."""
 WAITING = "Waiting for the GPU"
 """How the phase begins in which a job waits for its turn on a card."""
+GIB = 2**30
+"""Bytes of a GB, as memory is sold and named; of disks a GB has 10**9."""
 HOLDS = {
     "train": "{name} is training",
     "bench": "{name} are being tried",
@@ -51,8 +53,8 @@ class Card(msgspec.Struct, kw_only=True, frozen=True):
 
     @property
     def words(self) -> str:
-        """For people: 'NVIDIA GeForce RTX 4070 (12.9 GB, capability 8.9, driver 580.95.05)'."""
-        memory = f"{self.memory_bytes / 1e9:.1f} GB" if self.memory_bytes else ""
+        """For people: 'NVIDIA GeForce RTX 4070 (12.0 GB, capability 8.9, driver 580.95.05)'."""
+        memory = f"{self.memory_bytes / GIB:.1f} GB" if self.memory_bytes else ""
         capability = f"capability {self.capability}" if self.capability else ""
         driver = f"driver {self.driver}" if self.driver else ""
         told = ", ".join(filter(None, (memory, capability, driver)))

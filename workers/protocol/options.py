@@ -61,8 +61,9 @@ class Option(msgspec.Struct, frozen=True):
     formerly: str = ""
     """The key's earlier name, which files may still hold."""
     zero: str = ""
-    group: str = ""
     """What 0 is called."""
+    group: str = ""
+    """Of an advanced option, what it is shown with."""
 
     @property
     def key(self) -> str:

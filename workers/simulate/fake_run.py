@@ -92,8 +92,8 @@ class FakeRun:
         if self.spec.scored_by == "reward_model":
             self._others["reward_model"] = models.scoring(reward or config, self.dtype, padding)
         if self.spec.value_model:
-            value = models.scoring(reward or config, weights, padding)
-            value = models.trained(value, self.recipe, task="SEQ_CLS")
+            scoring = models.scoring(reward or config, weights, padding)
+            value: Any = models.trained(scoring, self.recipe, task="SEQ_CLS")
             adapted = hasattr(value, "get_base_model")
             self._others["value_model"] = value.get_base_model() if adapted else value
         self.model: Any = model

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 from workers.device import free_memory, total_memory
 from workers.memory import cache_bytes
+from workers.protocol.cards import GIB
 from workers.protocol.engines import may_sample_with_vllm
 from workers.protocol.events import Note
 from workers.protocol.refusal import Refusal
@@ -64,8 +65,8 @@ def vllm_arguments(
     room = room_of(context, longest)
     if not room.fits:
         text = (
-            f"Completions are sampled by Transformers: vLLM would need {room.needed / 1e9:.1f} GB "
-            f"for a second copy of the weights and its cache, and {room.free / 1e9:.1f} GB are "
+            f"Completions are sampled by Transformers: vLLM would need {room.needed / GIB:.1f} GB "
+            f"for a second copy of the weights and its cache, and {room.free / GIB:.1f} GB are "
             "free."
         )
         context.host.emit(Note(text=text))

@@ -88,7 +88,7 @@ def _looked_at(context: TrainingContext, trainer: Trainer, rows: Rows) -> dict[s
         return {}
     was_training = model.training
     model.eval()
-    with context.loaded.autocast():
+    with context.loaded.autocast():  # the output is trained in 32 bits
         better, worse = (
             np.array(scores(model, tokenizer, [one.input_ids for one in side]))
             for side in zip(*both, strict=True)

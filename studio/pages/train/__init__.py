@@ -15,7 +15,6 @@ from PySide6.QtWidgets import QFileDialog
 
 from studio.advice import Advice
 from studio.draft import STEPS, StepName, pipeline, preceded_by_sft, recipe
-from studio.hardware import Monitor
 from studio.importing import PATTERN, Fate, Imported, import_config, is_config, plain_line
 from studio.jobs import Jobs
 from studio.navigation import NewRun
@@ -52,10 +51,10 @@ class TrainPage(Page):
     rewards_tried = Signal(object)
     """A recipe whose rewards are to be tried."""
 
-    def __init__(self, jobs: Jobs, theme: Theme, monitor: Monitor) -> None:
+    def __init__(self, jobs: Jobs, theme: Theme) -> None:
         super().__init__("Train", "From a base model and your data to a model of your own.",
                          scrolls=False)  # fmt: skip
-        self._jobs, self._theme, self._monitor = jobs, theme, monitor
+        self._jobs, self._theme = jobs, theme
         self.setAcceptDrops(True)
         self.wizard = wizard = RecipeWizard(jobs, theme)
         self.draft_model, self.banner = wizard.draft_model, wizard.banner
@@ -80,10 +79,6 @@ class TrainPage(Page):
     def showEvent(self, event: Any) -> None:
         self.wizard.offer_runs()
         super().showEvent(event)
-
-    def refresh(self) -> None:
-        card = self._monitor.best_card
-        self.wizard.use_card(card.memory_bytes if card else None, card.name if card else "")
 
     def leave(self) -> None:
         self.data.preview.leave()
