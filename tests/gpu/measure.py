@@ -25,13 +25,13 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from workers.estimate import GIB, geometry_of, known_config, plan
+from workers.estimate import GIB, estimate, geometry_of, known_config
 from workers.protocol import wire
 from workers.protocol.assets import assets_folder
-from workers.protocol.events import Failed
-from workers.protocol.events import Resolved as ResolvedEvent
+from workers.protocol.events import Failed, Resolved
 from workers.protocol.jobs import Job, Train
 from workers.protocol.recipe import Recipe
+from workers.protocol.stages import spec_of
 
 SHAPE = "Qwen/Qwen3-0.6B"
 TINY = {"hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2, "head_dim": 16,
@@ -171,34 +171,35 @@ def measured(
     found = json.loads(lines[-1]) if lines else {"allocated": 0, "reserved": 0}
     if not lines:
         faults.append(child.stderr[-300:])
-    batch = next((e.details.get("batch", {}) for e in said if isinstance(e, ResolvedEvent)), {})
-    micro = int(batch.get("micro", 0))
-    low, high, simulated = _expected(recipe, config, micro, also=also) if micro else (0, 0, 0)
+    taken = next((e.details for e in said if isinstance(e, Resolved) and "batch" in e.details), {})
+    low, high, simulated = _expected(recipe, config, taken, also=also) if taken else (0, 0, 0)
+    micro = taken["batch"]["micro"] if taken else 0
     return Measured(case, micro, low, high, simulated, found["allocated"], found["reserved"],
                     seconds, " ".join(faults))  # fmt: skip
 
 
 def _expected(
-    recipe: Recipe, config: dict[str, Any], micro: int, *, also: bool
+    recipe: Recipe, config: dict[str, Any], taken: dict[str, Any], *, also: bool
 ) -> tuple[int, int, int]:
-    """What was planned at least and at most, and simulated, for the micro-batch that was taken."""
-    training = msgspec.structs.replace(
-        recipe.training, batch_size=micro, gradient_checkpointing=True
-    )
-    fixed = msgspec.structs.replace(recipe, training=training)
-    geometry = geometry_of(config)
+    """What was planned at least and at most, and simulated, for the steps that were taken."""
+    geometry, spec = geometry_of(config), spec_of(recipe.stage)
     assert geometry is not None
-    beside = {"teacher": geometry, "reward": geometry}
-    made = plan(fixed, geometry, None, **beside)
+    how = {
+        "micro": taken["batch"]["micro"],
+        "longest": taken["longest"],
+        "checkpointing": bool(taken["batch"]["checkpointing"]),
+    }
+    judged = spec.scored_by == "reward_model"
+    planned = estimate(
+        recipe, geometry, **how, teacher=geometry if spec.teacher else None,
+        reward=geometry if judged else None,
+    )  # fmt: skip
     if not also:
-        return made.low_bytes, made.high_bytes, 0
+        return planned.low, planned.high, 0
     from workers.simulate import simulate
 
-    found = simulate(
-        config, fixed, micro=micro, longest=made.longest, checkpointing=True, teacher=config,
-        reward=config,
-    )  # fmt: skip
-    return made.low_bytes, made.high_bytes, found.peak
+    found = simulate(config, recipe, **how, teacher=config, reward=config)
+    return planned.low, planned.high, found.peak
 
 
 def cases(stages: list[str]) -> Iterator[Case]:

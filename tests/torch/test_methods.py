@@ -20,6 +20,8 @@ from workers.engines.starts import keep_start, take_out
 from workers.fetch import locate_run
 from workers.protocol.events import Evaluated, Failed, Finished, Metrics, Note
 from workers.protocol.recipe import (
+    RL,
+    Distill,
     Evaluation,
     Gate,
     Lora,
@@ -29,12 +31,17 @@ from workers.protocol.recipe import (
     Training,
 )
 from workers.protocol.refusal import Refusal
+from workers.protocol.rewards import Format
 from workers.train import _stage, context
 from workers.train.best import Best
 from workers.train.method_arguments import method_arguments
 from workers.train.optimizers import set_optimizer, settle_state
 
 Run = Callable[..., list[Any]]
+PAIRS = [
+    {"prompt": f"What is {n} + 1?", "chosen": f"It is {n + 1}.", "rejected": "No."}
+    for n in range(10, 40)
+]
 
 
 def learner(base: Any, data: Path, **changes: Any) -> Recipe:
@@ -121,6 +128,35 @@ def test_embeddings_that_are_tied_stay_so_through_training_and_merging(
     assert torch.equal(*ends)
 
 
+@pytest.mark.parametrize(
+    ("stage", "lora"),
+    [
+        ("reward", {}),
+        ("grpo", {"modules_to_save": "embed_tokens"}),
+        ("distill", {"modules_to_save": "embed_tokens"}),
+        pytest.param("sft", {"modules_to_save": "embed_tokens"}, marks=pytest.mark.slow),
+        pytest.param("dpo", {"modules_to_save": "lm_head"}, marks=pytest.mark.slow),
+    ],
+)
+def test_layers_in_32_bits_compute_beside_those_in_16(
+    tiny: Path, sums: Path, train_here: Run, tmp_path: Path, stage: str, lora: dict[str, Any]
+) -> None:
+    """Layers that are trained whole have 32 bits, among others of 16: in the check of the loss, in
+    sampling, in learning and in measuring."""
+    pairs = tmp_path / "pairs.jsonl"
+    pairs.write_text("\n".join(map(json.dumps, PAIRS)))
+    short = RL(group_size=4, max_completion_tokens=4)
+    more: dict[str, Any] = {
+        "grpo": {"rewards": [Format(pattern=".*")], "rl": short},
+        "distill": {"distill": Distill(teacher=str(tiny)), "rl": short},
+    }.get(stage, {})
+    data = pairs if stage in ("reward", "dpo") else sums
+    training = {"max_steps": 1, "precision": "bf16"}
+    events = train_here(learner(tiny, data, stage=stage, lora=lora, training=training, **more))
+    assert of(Failed, events) == []
+    assert {one.when for one in of(Evaluated, events)} == {"before", "after"}
+
+
 def test_a_start_that_was_kept_is_taken_out_again(tiny: Path, sums: Path, tmp_path: Path) -> None:
     def model() -> Any:
         return AutoModelForCausalLM.from_pretrained(tiny)
@@ -162,20 +198,22 @@ def test_an_adapter_is_trained_further_and_stays_one(
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("stage", "how"), [("dpo", "continued"), ("dpo", "pissa"), ("kto", "continued")]
+    ("stage", "how"),
+    [("dpo", "continued"), ("dpo", "pissa"), ("kto", "continued"), ("dpo", "in 16 bits")],
 )
 def test_what_is_preferred_is_held_to_where_the_adapter_began(
     tiny: Path, sums: Path, train_here: Run, tmp_path: Path, stage: str, how: str
 ) -> None:
     base, more = str(tiny), {"lora": {"init": "pissa"}}
-    if how == "continued":
-        train_here(learner(tiny, sums))
+    precision = "bf16" if how == "in 16 bits" else "fp32"
+    if how != "pissa":
+        whole = {"modules_to_save": "embed_tokens"} if precision == "bf16" else {}
+        train_here(learner(tiny, sums, lora=whole))
         base, more = f"run:{newest(tmp_path).name}", {"model": {"continue_adapter": True}}
     pairs = tmp_path / "pairs.jsonl"
-    rows = [{"prompt": f"What is {n} + 1?", "chosen": f"It is {n + 1}.", "rejected": "No."}
-            for n in range(10, 40)]  # fmt: skip
-    pairs.write_text("\n".join(map(json.dumps, rows)))
-    events = train_here(learner(base, pairs, stage=stage, training={"max_steps": 2}, **more))
+    pairs.write_text("\n".join(map(json.dumps, PAIRS)))
+    training = {"max_steps": 2, "precision": precision}
+    events = train_here(learner(base, pairs, stage=stage, training=training, **more))
     assert of(Failed, events) == []
     step = next(event for event in of(Metrics, events) if event.step == 1)
     assert step.values["reward_chosen"] == pytest.approx(0, abs=1e-4)

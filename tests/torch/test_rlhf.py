@@ -307,6 +307,16 @@ def reward_run(train_here: Run, tmp_path: Path) -> str:
     return f"run:{run.name}"
 
 
+def test_a_reward_model_with_an_adapter_is_trained_and_measured_in_bf16(train_here: Run) -> None:
+    """Its output is trained whole, in 32 bits, on a body of 16."""
+    recipe = of_stage(
+        "reward", "reward_model", data="builtin:preferences", training={"precision": "bf16"}
+    )
+    events = train_here(recipe)
+    assert of(Failed, events) == []
+    assert "calibration_error" in of(Evaluated, events)[-1].values
+
+
 @pytest.mark.parametrize(
     ("method", "training"),
     [

@@ -23,6 +23,7 @@ from workers.protocol.recipe import Model, Recipe, Training
 from workers.protocol.refusal import Refusal
 from workers.simulate import simulate
 from workers.simulate.contents import Contents, masks_looked_at
+from workers.simulate.models import speaking
 from workers.simulate.storages import LiveStorages
 
 SHAPE: dict[str, Any] = {
@@ -93,6 +94,18 @@ def peak_of(layers: int, **options: Any) -> int:
 def test_every_further_layer_takes_as_much_as_the_one_before() -> None:
     peaks = [peak_of(layers, micro=2, checkpointing=False) for layers in (2, 3, 5)]
     assert peaks[2] - peaks[1] == 2 * (peaks[1] - peaks[0]) > 0
+
+
+def test_a_model_with_a_tower_for_pictures_is_made_and_tied() -> None:
+    """Its tower's first weights are drawn until they lie within bounds, which no fake one does."""
+    tower = {"hidden_size": 64, "intermediate_size": 64, "num_hidden_layers": 1,
+             "num_attention_heads": 1, "image_size": 28, "patch_size": 14,
+             "model_type": "siglip_vision_model"}  # fmt: skip
+    text = SHAPE | {"model_type": "gemma3_text"}
+    fields = {"model_type": "gemma3", "text_config": text, "vision_config": tower}
+    with FakeTensorMode(), Contents(number=lambda _: True, count=torch.Tensor.numel):
+        model: Any = speaking(fields, torch.bfloat16)
+    assert model.get_output_embeddings().weight is model.get_input_embeddings().weight
 
 
 def test_a_configuration_that_is_unknown_is_refused() -> None:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from workers.protocol.recipe import Engine, Recipe
 from workers.protocol.refusal import Refusal
@@ -26,6 +27,14 @@ class Loaded(NamedTuple):
     """`cpu`, `cuda` or `mps`."""
     dtype: torch.dtype
     """In which it computes."""
+
+    def autocast(self) -> AbstractContextManager[Any]:
+        """Within, weights of 32 bits compute beside those of 16, as they do in training."""
+        import torch
+
+        if self.dtype == torch.float32:
+            return nullcontext()
+        return torch.autocast(self.device, self.dtype)
 
 
 class EngineModule(Protocol):

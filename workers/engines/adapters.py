@@ -133,13 +133,13 @@ def _embedding_names(model: PreTrainedModel) -> set[str]:
 
 
 def train_in_32_bits(model: nn.Module) -> None:
-    """Gives every trained weight 32 bits.
+    """Gives every trained weight 32 bits, and so the copy of it that TRL keeps as the reference.
 
     TRL casts the adapters of four-bit models to bf16, where a step of 5e-7 upon a weight of 0.1 is
     rounded away, Adam's second moment never decays, and gradients cannot be unscaled for fp16.
     """
-    for weight in model.parameters():
-        if weight.requires_grad:
+    for name, weight in model.named_parameters():
+        if weight.requires_grad or ".ref." in name:
             weight.data = weight.data.float()
 
 

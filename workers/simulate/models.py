@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch._subclasses.fake_tensor import unset_fake_temporarily
 from transformers import CONFIG_MAPPING, BitsAndBytesConfig, PreTrainedConfig, PreTrainedModel
+from transformers.initialization import no_init_weights
 
 from workers.engines.adapters import with_adapter
 from workers.engines.classes import scoring_class, set_padding, speaking_classes
@@ -60,7 +61,10 @@ def scoring(fields: Mapping[str, Any], dtype: torch.dtype, padding: int) -> PreT
 
 
 def _made(cls: Any, config: PreTrainedConfig, dtype: torch.dtype) -> Any:
-    return cls._from_config(config, dtype=dtype, attn_implementation="sdpa").requires_grad_(False)
+    with no_init_weights():  # some draw again until within bounds, as no fake one is
+        model = cls._from_config(config, dtype=dtype, attn_implementation="sdpa")
+    model.tie_weights()
+    return model.requires_grad_(False)
 
 
 def trained(model: PreTrainedModel, recipe: Recipe, task: str = "CAUSAL_LM") -> PreTrainedModel:

@@ -183,7 +183,8 @@ class Distiller(DistillationTrainer):
 
     def _generate_single_turn(self, *args: Any, **named: Any) -> list[list[int]]:
         """Completions up to the first token that ends them."""
-        made = super()._generate_single_turn(*args, **named)
+        with self.accelerator.autocast():
+            made = super()._generate_single_turn(*args, **named)
         return [ended(ids, self._ends, self._named_end) for ids in made]
 
     def longest_inputs(self, micro: int) -> dict[str, torch.Tensor]:
@@ -221,7 +222,8 @@ class Distiller(DistillationTrainer):
         picked = learnt[:, :width].reshape(-1).nonzero()[:, 0]
         reader: Any = self.teacher_model
         models = (unwrapped_student, reader)
-        with deferred_logits(models if self._by_chunks else []):
+        autocast = self.accelerator.autocast()  # there is none around a measurement
+        with autocast, deferred_logits(models if self._by_chunks else []):
             student = unwrapped_student(**given, use_cache=False).logits[:, -width - 1 : -1]
             with torch.no_grad():
                 teacher = reader(**given, use_cache=False).logits[:, -width - 1 : -1]

@@ -49,7 +49,8 @@ def settle_batches(context: TrainingContext, longest: int) -> None:
     if host.job.resolved is not None:
         resolved = msgspec.structs.replace(host.job.resolved, batch=batch)
         host.resolve(msgspec.structs.replace(host.job, resolved=resolved))
-        host.emit(Resolved(versions=resolved.versions, details={"batch": batch}))
+        details = {"batch": batch, "longest": context.longest}
+        host.emit(Resolved(versions=resolved.versions, details=details))
     if not _is_settled(context) and not _is_tiny(context):
         text, level = words(context)
         host.emit(Note(text=text, level=level))

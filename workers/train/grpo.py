@@ -301,7 +301,8 @@ class Logged:
         """Completions up to the first token that ends them, sampled as many at once as fit; GRPO's
         come with log-probabilities, which are none where Transformers samples."""
         sample = super()._generate_single_turn  # type: ignore[misc]
-        named: Any = self._context.loaded.tokenizer.eos_token_id
+        loaded = self._context.loaded
+        named: Any = loaded.tokenizer.eos_token_id
         if self.use_vllm:  # type: ignore[attr-defined]
             ids, *others = sample(prompts, *args, **kwargs)
             return [ended(one, self._ends, named) for one in ids], *others
@@ -309,7 +310,8 @@ class Logged:
 
         def part(begin: int, end: int) -> list[list[int]]:
             nonlocal paired
-            made = sample(prompts[begin:end], *args, **kwargs)
+            with loaded.autocast():  # TRL goes around the trainer's own
+                made = sample(prompts[begin:end], *args, **kwargs)
             paired = isinstance(made, tuple)
             return made[0] if paired else made
 

@@ -81,7 +81,8 @@ def loss_paths(context: TrainingContext) -> tuple[LossPath, ...]:
         return ("plain",)
     own: tuple[LossPath, ...] = ("chunked", "plain")
     shortcut: tuple[LossPath, ...] = ("trl",) if trainer == "sft" else ()
-    fused = use_liger(context.recipe, context.loaded.model, context.loaded.device)
+    with context.loaded.autocast():
+        fused = use_liger(context.recipe, context.loaded.model, context.loaded.device)
     return (*(("liger",) if fused else ()), *shortcut, *own)
 
 
@@ -107,7 +108,7 @@ def _compare(context: TrainingContext, stage: Stage, trainer: Trainer) -> Compar
     """Without a trace in the RNG state of the run, so that the same seed stays the same run."""
     model = context.loaded.model
     was_training = model.training
-    with torch.random.fork_rng(), torch.no_grad(), trainer.compute_loss_context_manager():
+    with torch.random.fork_rng(), torch.no_grad(), context.loaded.autocast():
         model.eval()
         found = stage.compare(context, trainer)
     model.train(was_training)

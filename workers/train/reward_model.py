@@ -88,10 +88,11 @@ def _looked_at(context: TrainingContext, trainer: Trainer, rows: Rows) -> dict[s
         return {}
     was_training = model.training
     model.eval()
-    better, worse = (
-        np.array(scores(model, tokenizer, [one.input_ids for one in side]))
-        for side in zip(*both, strict=True)
-    )
+    with context.loaded.autocast():  # the output is trained in 32 bits
+        better, worse = (
+            np.array(scores(model, tokenizer, [one.input_ids for one in side]))
+            for side in zip(*both, strict=True)
+        )
     model.train(was_training)
     longer = np.array([len(one.text) - len(other.text) for one, other in both])
     gaps = better - worse
