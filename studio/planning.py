@@ -18,17 +18,20 @@ from workers.estimate import (
     GIB,
     Geometry,
     Plan,
+    estimate,
     geometry_of,
     known_geometry,
     plan,
     plan_of_parts,
+    with_changes,
 )
-from workers.protocol.catalogue import CARDS_GB
+from workers.protocol.catalogue import CARDS_GB, Memory, ModelEntry, least_memory
 from workers.protocol.pipeline import PREVIOUS, Pipeline, with_models
-from workers.protocol.recipe import Recipe
+from workers.protocol.recipe import Method, Model, Recipe
 from workers.protocol.refusal import Refusal
 from workers.protocol.rewards import RewardModel
 from workers.protocol.sources import HUB_MODEL
+from workers.protocol.stages import defaults_for
 
 RootOf = Callable[[str], str]
 """From a base model as a recipe names it to the model at the beginning of its chain of runs."""
@@ -135,6 +138,24 @@ def plan_recipe(recipe: Recipe, root_of: RootOf, card_bytes: int | None) -> Plan
     judged = [one.model for one in recipe.rewards if isinstance(one, RewardModel)]
     reward = find_geometry(judged[0], root_of) if judged else None
     return plan(recipe, geometry, card_bytes, teacher=teacher, reward=reward)
+
+
+def least_for(entry: ModelEntry) -> Memory:
+    """GB that fine-tuning a model of the catalogue takes at least: with the defaults and one row at
+    once, as it will be planned; published figures where its sizes are not known."""
+    geometry = known_geometry(entry.id)
+    if geometry is None:
+        return least_memory(entry)
+    found = []
+    methods: tuple[Method, Method] = ("qlora", "lora")
+    for method in methods:
+        usual = defaults_for("sft", method, geometry.parameters)
+        blank = Recipe(name=entry.id, model=Model(base=entry.id, method=method))
+        recipe = with_changes(blank, usual)
+        longest = recipe.training.max_length
+        most = estimate(recipe, geometry, micro=1, longest=longest, checkpointing=True).high
+        found.append(most / GIB)
+    return Memory(*found)
 
 
 def unknown(base: str) -> Refusal:

@@ -145,6 +145,12 @@ QComboBox QAbstractItemView {
     selection-color: $text;
 }
 QCheckBox, QRadioButton { spacing: 8px; background: transparent; }
+QRadioButton::indicator {
+    width: 12px; height: 12px; border: 1px solid $muted; border-radius: 7px; background: $surface;
+}
+QRadioButton::indicator:checked {
+    width: 6px; height: 6px; border: 4px solid $accent; border-radius: 7px;
+}
 QProgressBar {
     background: $raised; border: none; border-radius: 3px; max-height: 6px; min-height: 6px;
 }

@@ -208,10 +208,19 @@ class OptionForm(QWidget):
         }
         for group in self.groups.values():
             column.addWidget(group)
+        self._theme = theme
+        theme.changed.connect(self._show_arrows)
+        self._show_arrows()
         self.folded = self.groups[""]
         for field in self.fields.values():
             field.changed.connect(self.changed)
         self.leave_out(())
+
+    def _show_arrows(self) -> None:
+        """In the theme's colour, which the groups would keep as it was when they were made."""
+        for group in self.groups.values():
+            group.setExpandedIcon(self._theme.icon("caret-down"))
+            group.setCollapsedIcon(self._theme.icon("caret-right"))
 
     def leave_out(self, paths: Iterable[str]) -> None:
         """Shows all fields but these; what is out of sight keeps its value."""

@@ -13,9 +13,14 @@ def test_models_are_offered_by_the_gpu_and_datasets_by_the_stage(driver: Driver)
     chooser = train.model.catalogue
     assert chooser.box.currentText() == "Qwen/Qwen3-8B"
     assert chooser.facts.text().startswith("8.19 billion parameters")
+    assert chooser.facts.text().endswith(
+        "QLoRA from 12 GB and LoRA from 24 GB."
+    )  # as it is planned
     every = chooser.box.count()
     chooser.card.setCurrentIndex(chooser.card.findData(8))
     assert 30 < chooser.box.count() < every
+    assert chooser.box.findText("Qwen/Qwen3-4B") > 0
+    assert chooser.box.findText("Qwen/Qwen3-14B") < 0
     assert chooser.box.findText("Qwen/Qwen3.8-27B") < 0
     chooser.box.setCurrentIndex(chooser.box.findText("google/gemma-4-E2B-it"))
     chooser.box.activated.emit(chooser.box.currentIndex())

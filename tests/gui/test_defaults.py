@@ -77,4 +77,5 @@ def test_a_computer_without_a_gpu_is_told_what_is_sensible_there(counted: Driver
     counted.wait(lambda: not train.review.cpu.isVisible())
     counted.window._on_tick()
     assert not train.review.cpu.isVisible()
-    assert "12.0 GB of NVIDIA GeForce RTX 4070" in train.review.memory.words.text()
+    planned = train.review.memory.words
+    counted.wait(lambda: "12.0 GB of NVIDIA GeForce RTX 4070" in planned.text())

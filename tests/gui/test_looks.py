@@ -7,10 +7,12 @@ import numpy as np
 import pytest
 from PySide6.QtCore import QPoint
 from PySide6.QtGui import QColor, QImage
-from PySide6.QtWidgets import QLabel, QPushButton, QVBoxLayout, QWidget
+from PySide6.QtWidgets import QApplication, QLabel, QPushButton, QVBoxLayout, QWidget
 from pytestqt.qtbot import QtBot
 
-from studio.theme import DARK, LIGHT, Palette
+from studio.draft import OPTIONS
+from studio.theme import DARK, LIGHT, Appearance, Palette, Theme
+from studio.widgets.form import OptionForm
 from tests.gui.conftest import Driver
 
 
@@ -107,3 +109,18 @@ def test_text_has_the_contrast_that_wcag_asks(palette: Palette) -> None:
     assert contrast(palette.on_accent, palette.accent) >= 4.5
     assert contrast(palette.text, palette.bad_soft) >= 4.5
     assert all(QColor(colour).isValid() for colour in msgspec.structs.astuple(palette))
+
+
+def test_the_arrows_of_folded_settings_follow_the_palette(qapp: QApplication) -> None:
+    """They are no text, so that nothing else measures whether they are seen."""
+    theme = Theme(qapp, "light")
+    form = OptionForm([option for option in OPTIONS.values() if option.advanced], theme)
+    looks: tuple[Appearance, ...] = ("light", "dark")
+    for look in looks:
+        theme.choose(look)
+        image = form.folded.collapsedIcon().pixmap(64, 64).toImage()
+        inks = {image.pixelColor(x, y).name() for x in range(64) for y in range(64)
+                if image.pixelColor(x, y).alpha() == 255}  # fmt: skip
+        assert inks == {theme.palette.muted}
+    form.deleteLater()
+    theme.deleteLater()

@@ -7,6 +7,7 @@ import math
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from studio.planning import (
@@ -14,12 +15,15 @@ from studio.planning import (
     gpu_bytes,
     hub_folders,
     hungriest,
+    least_for,
     plan_fields,
     plan_pipeline,
+    plan_recipe,
     summary,
 )
 from workers.estimate import GIB, known_config, known_geometry, plan
 from workers.protocol.assets import assets_folder
+from workers.protocol.catalogue import CARDS_GB, least_memory, read_catalogue
 from workers.protocol.pipeline import parse_pipeline, read_pipeline
 from workers.protocol.recipe import Recipe
 from workers.protocol.refusal import Refusal
@@ -202,3 +206,17 @@ def test_a_shipped_recipe_needs_what_it_says(path: Path) -> None:
     assert "studio plan" in pipeline.memory_source
     assert f"Fits a {most.cards[0]} GB card." in pipeline.summary
     assert all(plan.fits for plan in plan_pipeline(pipeline, itself, most.cards[0] * GIB))
+
+
+def test_the_catalogue_says_of_a_card_what_the_plan_says() -> None:
+    """Of every model whose sizes are known: what is said to fit is planned to fit, and else not."""
+    known = [one for one in read_catalogue().models if known_geometry(one.id)][::6]
+    assert len(known) > 10
+    for entry in known:
+        for method, least in zip(("qlora", "lora"), least_for(entry), strict=True):
+            asked = recipe(entry.id).replace(f'"{entry.id}"', f'"{entry.id}"\nmethod = "{method}"')
+            made = plan_recipe(parse_pipeline(asked).stages[0], itself, None)
+            cards = [card for card in CARDS_GB if least <= card]
+            assert made.cards == cards, (entry.id, method)
+    unknown = msgspec.structs.replace(known[0], id="somebody/else")
+    assert least_for(unknown) == least_memory(unknown)

@@ -10,13 +10,14 @@ from typing import Any
 import msgspec
 import pytest
 
+from tests.torch.test_loss_check import opened
 from workers.estimate import GIB, estimate, geometry_of
 from workers.estimate.step import CONTEXT
 from workers.protocol import wire
 from workers.protocol.events import Metrics, Note, Resolved
 from workers.protocol.jobs import Job, Train
 from workers.protocol.jobs import Resolved as Pinned
-from workers.protocol.recipe import Evaluation, Lora, Model, Recipe, Source, Training
+from workers.protocol.recipe import Distill, Evaluation, Lora, Model, Recipe, Source, Training
 from workers.train import fitting
 
 Run = Callable[..., list[Any]]
@@ -98,3 +99,28 @@ def test_a_run_goes_on_with_the_parts_that_it_began_with(
     assert again is not None
     assert again.batch == began
     assert msgspec.structs.asdict(again)["coverage"]["steps"] == 1
+
+
+@pytest.mark.usefixtures("real")
+def test_a_teacher_in_a_folder_is_counted_by_its_own_sizes(
+    tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = json.loads((tiny / "config.json").read_text())
+    larger = tmp_path / "larger"
+    larger.mkdir()
+    (larger / "config.json").write_text(json.dumps(config | {"num_hidden_layers": 50}))
+    (larger / "model.safetensors").touch()
+    recipe = msgspec.structs.replace(
+        learner(tiny), stage="distill", distill=Distill(teacher=str(larger))
+    )
+    seen: list[Any] = []
+
+    def asked(*_: Any, teacher: Any, **__: Any) -> int:
+        seen.append(teacher.layers)
+        return 1
+
+    monkeypatch.setattr(fitting, "largest_micro", asked)
+    with opened(recipe, tmp_path) as here:
+        here.longest = 16
+        fitting.fitted_batches(here)
+    assert seen == [50]

@@ -105,7 +105,7 @@ def test_least_memory_lies_between_the_published_figures(
 def test_a_model_is_told_in_a_line() -> None:
     entry = known_model("Qwen/Qwen3-8B")
     assert entry is not None
-    assert words_of(entry) == (
+    assert words_of(entry, least_memory(entry)) == (
         "8.19 billion parameters, 40,960 tokens of context, thinking on or off, takes tools, "
         "Apache-2.0, QLoRA from 8 GB and LoRA from 24 GB."
     )

@@ -89,12 +89,42 @@ def test_pairs_are_two_rows(stage: str) -> None:
     assert pairs.parts["activations"] == rows.parts["activations"]
 
 
+def test_packed_rows_are_masked_as_one_long_row_and_so_taken_singly() -> None:
+    """TRL lays a micro-batch of them one after another; sdpa then has a mask of all their tokens
+    squared."""
+    packed = recipe("cpt", training__packing=True, training__max_length=2048)
+    flash = recipe("cpt", training__packing=True, training__attention="flash_attention_2")
+    assert largest_micro(packed, geometry(), 24 * GIB, 2048) == 1
+    assert plan(packed, geometry(), 24 * GIB).accumulation == 32
+    assert largest_micro(flash, geometry(), 24 * GIB, 2048) > 1
+    fixed = recipe("cpt", training__packing=True, training__batch_size=16)
+    how: dict[str, Any] = {**HOW, "micro": 16, "longest": 2048}
+    mask = estimate(fixed, geometry(), **how).total - estimate(flash, geometry(), **how).total
+    assert mask > GIB
+
+
 def test_methods_are_ordered_by_their_hunger() -> None:
     taken = [
         estimate(recipe(model__method=method), geometry(), **HOW).total
         for method in ("qlora", "lora", "dora", "full")
     ]
     assert taken == sorted(taken)
+
+
+@pytest.mark.parametrize(
+    ("method", "checkpointing", "simulated"), [("lora", True, 3234), ("lora", False, 6088),
+                                               ("full", False, 11819)],
+)  # fmt: skip
+def test_computing_in_32_bits_takes_what_was_simulated(
+    method: str, checkpointing: bool, simulated: int
+) -> None:
+    """Two rows of Qwen3-0.6B, of 1,024 tokens with checkpointing, else of 512; MiB."""
+    base = "Qwen/Qwen3-0.6B"
+    asked = recipe(base=base, model__method=method, training__precision="fp32",
+                   training__effective_batch_size=2)  # fmt: skip
+    found = estimate(asked, geometry(base), micro=2, longest=1024 if checkpointing else 512,
+                     checkpointing=checkpointing)  # fmt: skip
+    assert found.counted / 2**20 == pytest.approx(simulated, rel=0.1)
 
 
 def test_an_embedding_that_is_trained_whole_has_a_copy_gradients_and_an_optimizer() -> None:

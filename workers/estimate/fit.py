@@ -9,7 +9,7 @@ import msgspec
 
 from workers.estimate.geometry import Geometry
 from workers.estimate.step import estimate
-from workers.protocol.batches import effective_batch
+from workers.protocol.batches import effective_batch, is_one_row
 from workers.protocol.recipe import Recipe
 
 LONGEST = 1_048_576
@@ -37,7 +37,8 @@ def largest_micro(
             recipe, geometry, micro=micro, longest=longest, checkpointing=checkpointing, **beside
         )
 
-    return largest(fits, effective_batch(recipe, geometry.parameters))
+    most = 1 if is_one_row(recipe) else effective_batch(recipe, geometry.parameters)
+    return largest(fits, most)
 
 
 def longest_sequence(

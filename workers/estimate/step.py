@@ -25,22 +25,24 @@ from workers.estimate.weights import (
     adapted,
     adapter_weights,
     experts_adapted,
+    number_bytes,
     optimizer_bytes,
     trained_weights,
     weight_bytes,
     whole_weights,
 )
-from workers.protocol.batches import effective_batch
+from workers.protocol.batches import effective_batch, is_one_row
 from workers.protocol.cards import GIB
 from workers.protocol.recipe import Recipe
 from workers.protocol.stages import spec_of
 
 CHUNK = 256
-"""Tokens whose logits are there at one time: that of workers/train/chunked.py."""
+"""Tokens whose logits TRL's chunked loss holds at one time."""
 LOGIT_BYTES = {"sft": 14}
 USUAL_LOGIT_BYTES = 10
 """Of one logit in such a chunk, by the stage's trainer: in 16 bits, in 32, its gradient in both,
-and its exponential, as far as they are there together."""
+and its exponential, as far as they are there together. Other stages' chunks, of
+workers/train/chunked.py, are half as long and hold twice as much of each."""
 HEAD_COPIES = 3
 """Of an output layer that is trained, in 32 bits while its gradient is added up: the sum, what the
 chunk adds, and their new sum."""
@@ -49,6 +51,9 @@ SAMPLING_WIDTHS = 6
 holds together: the gate and what it is multiplied with, that of its adapter in 32 bits."""
 DORA_BYTES = 5 * SINGLE
 """Of one weight while DoRA takes its norm: weight, update, their sum, its square and a gradient."""
+IN_32_BITS = {"activations": 1.75, "generation_cache": 2.0}
+"""How many times as much is kept at the most where the run computes in 32 bits: by simulation 1.4
+to 1.75 times of activations, parts of which have 32 bits anyway."""
 OFFLOADED = 5
 """Kept values that have not left for RAM yet (TRL's OffloadActivations, max_fwd_stash_size)."""
 CONTEXT = (0.4, 0.7)
@@ -127,6 +132,11 @@ def estimate(
     ]
     if spec_of(recipe.stage).generates:
         phases += _sampling(recipe, geometry, micro, longest)
+    if number_bytes(recipe) == SINGLE:
+        phases = [
+            {name: int(size * IN_32_BITS.get(name, 1)) for name, size in parts.items()}
+            for parts in phases
+        ]
     phase = max(phases, key=lambda parts: sum(parts.values()))
     counted = {name: size for name, size in (resident + Counter(phase)).items() if size}
     return with_overhead(counted)
@@ -150,6 +160,8 @@ def with_overhead(counted: dict[str, int]) -> Estimate:
 def _shape(recipe: Recipe, micro: int, longest: int, *, checkpointing: bool) -> Shape:
     sides = 2 if spec_of(recipe.stage).supervision == "pairs" else 1
     rows = micro * sides
+    if is_one_row(recipe):
+        return Shape(1, rows * longest, masked=True, checkpointing=checkpointing)
     return Shape(rows, longest, rows > 1, checkpointing)
 
 
@@ -168,7 +180,8 @@ def _resident(recipe: Recipe, geometry: Geometry, beside: Beside) -> dict[str, i
     """What is there all the time, once the optimizer has its states."""
     method, full = recipe.model.method, recipe.model.method == "full"
     trained = trained_weights(geometry, recipe)
-    weights = weight_bytes(geometry, method)
+    number = number_bytes(recipe)
+    weights = weight_bytes(geometry, method, number)
     parts = {
         "weights": weights,
         "adapter": 0 if full else SINGLE * trained,
@@ -178,7 +191,7 @@ def _resident(recipe: Recipe, geometry: Geometry, beside: Beside) -> dict[str, i
     }
     if beside.teacher:
         four_bit = recipe.distill.teacher_four_bit or method == "qlora"
-        parts["teacher"] = weight_bytes(beside.teacher, "qlora" if four_bit else "lora")
+        parts["teacher"] = weight_bytes(beside.teacher, "qlora" if four_bit else "lora", number)
     if beside.reward:
         parts["reward_model"] = HALF * _scoring(beside.reward)
     if has_value_model(recipe):
@@ -203,7 +216,7 @@ def _value_bytes(recipe: Recipe, geometry: Geometry) -> int:
     states = SINGLE * trained + optimizer_bytes(trained, recipe.training.optimizer)
     if recipe.model.method == "full":
         return SINGLE * _scoring(geometry) + states
-    return HALF * _scoring(geometry) + SINGLE * trained + states
+    return number_bytes(recipe) * _scoring(geometry) + SINGLE * trained + states
 
 
 def _kept(recipe: Recipe, geometry: Geometry, shape: Shape) -> int:

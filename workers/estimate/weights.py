@@ -24,16 +24,22 @@ def four_bit_bytes(weights: int) -> int:
     return -(-weights // 2) + blocks + SINGLE * -(-blocks // NESTED_BLOCK)
 
 
-def weight_bytes(geometry: Geometry, method: str) -> int:
-    """All weights as they lie in memory while nothing is computed."""
+def number_bytes(recipe: Recipe) -> int:
+    """Of one weight that is neither trained nor packed: 16 bits, if 32 are not asked for."""
+    return SINGLE if recipe.training.precision == "fp32" else HALF
+
+
+def weight_bytes(geometry: Geometry, method: str, number: int = HALF) -> int:
+    """All weights as they lie in memory while nothing is computed; `number`: bytes of one that is
+    neither trained nor packed."""
     if method == "full":
         return SINGLE * (geometry.parameters - geometry.tower) + SINGLE * geometry.tower
     if method != "qlora":
-        return HALF * geometry.parameters
+        return number * geometry.parameters
     packed = geometry.layers * geometry.linear_weights
     tower = int(geometry.tower * TOWER_LINEAR)
     rest = geometry.parameters - packed - tower
-    return HALF * rest + four_bit_bytes(packed) + four_bit_bytes(tower)
+    return number * rest + four_bit_bytes(packed) + four_bit_bytes(tower)
 
 
 TOWER_LINEAR = 0.98

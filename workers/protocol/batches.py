@@ -60,10 +60,25 @@ def divided(recipe: Recipe, largest: int, parameters: int | None = None) -> Batc
         return Batches(options.batch_size, effective // options.batch_size)
     if options.gradient_accumulation:
         return Batches(effective // options.gradient_accumulation, options.gradient_accumulation)
+    if is_one_row(recipe):
+        largest = 1
     least = spec_of(recipe.stage).smallest_batch
     divisors = [n for n in range(least, effective + 1) if effective % n == 0]
     micro = max((n for n in divisors if n <= largest), default=divisors[0])
     return Batches(micro, effective // micro)
+
+
+WITHOUT_MASK = ("flash_attention", "flex_attention", "kernels-community/")
+"""How attention begins that keeps packed rows apart by where they end."""
+
+
+def is_one_row(recipe: Recipe) -> bool:
+    """Whether the packed rows of a micro-batch pass through the model as one, which other attention
+    than WITHOUT_MASK masks: that takes the square of all their tokens, in memory and in time."""
+    options = recipe.training
+    packed = options.packing and "training.packing" in spec_of(recipe.stage).options
+    apart = options.attention.startswith(WITHOUT_MASK) or options.packing_strategy == "wrapped"
+    return packed and not apart
 
 
 def is_divided(recipe: Recipe) -> bool:

@@ -143,8 +143,12 @@ def smallest_card(gigabytes: float) -> int | None:
     return next((card for card in CARDS_GB if gigabytes <= card), None)
 
 
-def words_of(entry: ModelEntry) -> str:
-    """What is known of a model, in a line."""
+def words_of(entry: ModelEntry, memory: Memory) -> str:
+    """What is known of a model, in a line.
+
+    Args:
+        memory: what training it takes at least.
+    """
     size = f"{entry.parameters_billion:g} billion parameters"
     if entry.active_billion:
         size += f", {entry.active_billion:g} of them active"
@@ -153,13 +157,12 @@ def words_of(entry: ModelEntry) -> str:
     facts = [
         size, kind, f"{entry.context:,} tokens of context", thinking.get(entry.thinking, ""),
         "takes tools" if entry.tools else "", entry.licence,
-        "asks for consent on its page" if entry.gated else "", _memory_words(entry),
+        "asks for consent on its page" if entry.gated else "", _memory_words(entry, memory),
     ]  # fmt: skip
     return ", ".join(filter(None, facts)) + "."
 
 
-def _memory_words(entry: ModelEntry) -> str:
-    memory = least_memory(entry)
+def _memory_words(entry: ModelEntry, memory: Memory) -> str:
     cards = {"LoRA": smallest_card(memory.lora)}
     if not entry.active_billion:
         cards = {"QLoRA": smallest_card(memory.qlora)} | cards

@@ -6,15 +6,19 @@ the very model, the longest of the very rows, and what the device has left once 
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import msgspec
+import torch
 
 from workers.device import free_memory
 from workers.estimate import GIB, Geometry, estimate, geometry_of, known_geometry, largest_micro
 from workers.estimate.step import CONTEXT
+from workers.fetch import read_config
 from workers.protocol.batches import Batches, divided, is_divided
 from workers.protocol.events import Note, Resolved
+from workers.protocol.recipe import Recipe
 from workers.protocol.stages import TINY, spec_of
 from workers.train.context import TrainingContext
 
@@ -76,7 +80,7 @@ def fitted_batches(context: TrainingContext) -> Batches:
     if geometry is None:
         return divided(context.recipe, _at_once(context))
     most = largest_micro(
-        context.recipe, geometry, budget(context, geometry), context.longest,
+        _as_computed(context), geometry, budget(context, geometry), context.longest,
         checkpointing=context.checkpointing, teacher=_teacher(context, geometry),
     )  # fmt: skip
     return divided(context.recipe, most if _on_card(context) else min(most, MOST_ON_CPU))
@@ -87,9 +91,19 @@ def budget(context: TrainingContext, geometry: Geometry) -> int:
     free = free_memory(context.loaded.device)
     if not _on_card(context):
         free = int(RAM_SHARE * free)
-    parts = estimate(context.recipe, geometry, micro=1, longest=1, checkpointing=True).parts
+    recipe = _as_computed(context)
+    parts = estimate(recipe, geometry, micro=1, longest=1, checkpointing=True).parts
     loaded = parts["weights"] + parts.get("adapter", 0)
     return free + loaded + int(CONTEXT[1] * GIB)
+
+
+def _as_computed(context: TrainingContext) -> Recipe:
+    """The recipe, with precision said where `auto` came to 32 bits, as on older processors."""
+    recipe = context.recipe
+    if context.loaded.dtype != torch.float32:
+        return recipe
+    training = msgspec.structs.replace(recipe.training, precision="fp32")
+    return msgspec.structs.replace(recipe, training=training)
 
 
 def words(context: TrainingContext) -> tuple[str, Any]:
@@ -135,7 +149,8 @@ def _at_once(context: TrainingContext) -> int:
 
 
 def _teacher(context: TrainingContext, student: Geometry) -> Geometry | None:
-    """Of a teacher that is not known the student's sizes are taken."""
+    """Of a teacher of unknown architecture the student's sizes are taken."""
     if not spec_of(context.recipe.stage).teacher:
         return None
-    return known_geometry(context.recipe.distill.teacher) or student
+    name, home = context.recipe.distill.teacher, Path(context.host.job.home)
+    return known_geometry(name) or geometry_of(read_config(name, home, lambda _: None)) or student

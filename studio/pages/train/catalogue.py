@@ -5,6 +5,7 @@ from __future__ import annotations
 from PySide6.QtCore import QSignalBlocker, Signal
 from PySide6.QtWidgets import QHBoxLayout, QVBoxLayout, QWidget
 
+from studio.planning import least_for
 from studio.theme import SPACE, Theme
 from studio.widgets.combo import ComboBox
 from studio.widgets.text import button, label
@@ -12,7 +13,6 @@ from workers.protocol.catalogue import (
     CARDS_GB,
     DatasetEntry,
     ModelEntry,
-    least_memory,
     read_catalogue,
     source_of,
     words_of,
@@ -69,7 +69,7 @@ class CatalogueChooser(QWidget):
             self.box.clear()
             self.box.addItem(NONE_CHOSEN, "")
             for entry in self._models:
-                if not room or min(least_memory(entry)) <= room:
+                if not room or min(least_for(entry)) <= room:
                     self.box.addItem(entry.id, entry.id)
             self.box.setCurrentIndex(max(0, self.box.findData(self._present)))
 
@@ -79,7 +79,7 @@ class CatalogueChooser(QWidget):
 
     def _show_facts(self) -> None:
         entry = next((one for one in self._models if one.id == self._present), None)
-        words = words_of(entry) if entry else ""
+        words = words_of(entry, least_for(entry)) if entry else ""
         self.facts.setText(words[:1].upper() + words[1:])
         self.facts.setVisible(entry is not None)
         self.limits.setText(f"⚠ {entry.limits}" if entry else "")
