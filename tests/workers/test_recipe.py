@@ -203,10 +203,12 @@ RUN = '[model]\nbase = "run:x"\ncontinue_adapter = true\n'
         (GOOD + "[training]\ngroup_by_length = true\npacking = true\n", "packing = true"),
         (GOOD + '[model]\nmethod = "qlora"\n[lora]\ninit = "pissa"\n', "method = 'qlora'"),
         (GOOD + '[model]\nengine = "unsloth"\n[lora]\ninit = "olora"\n', "engine = 'unsloth'"),
+        (GOOD + '[model]\nengine = "unsloth"\n[lora]\ninit = "gaussian"\n', "engine = 'unsloth'"),
         (GOOD + '[model]\nengine = "unsloth"\n[training]\nattention = "sdpa"\n', "attention"),
         (GOOD + "[model]\ncontinue_adapter = true\n", "model.base = 'starter'"),
         (GOOD + RUN + 'method = "full"\n', "model.method = 'full'"),
         (GOOD + RUN + '[lora]\ninit = "pissa"\n', "lora.init = 'pissa'"),
+        (GOOD + RUN + '[lora]\nmodules_to_save = "lm_head"\n', "with lora.modules_to_save"),
         ('stage = "reward"\n' + GOOD + RUN, "stage 'reward'"),
         (GOOD + "[training]\nembedding_learning_rate = 1e-5\n", "without lora.modules_to_save"),
         (GOOD + "[evaluation]\nkeep_best = true\n", "without evaluation.every_steps"),
@@ -230,6 +232,7 @@ def test_methods_that_go_together_are_taken() -> None:
         "embedding_learning_rate = 1e-5\n",
         GOOD + '[model]\nmethod = "qlora"\n[lora]\nplus_ratio = 16\nrslora = true\n',
         'stage = "dpo"\n' + GOOD + "[training]\nactivation_offloading = true\n",
+        GOOD + RUN + "[training]\nembedding_learning_rate = 1e-5\n",
         'stage = "grpo"\n' + GOOD + RUN + '[[rewards]]\nkind = "math_answer"\n',
     ):
         assert parse_recipe(text)

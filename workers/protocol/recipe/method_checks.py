@@ -78,10 +78,13 @@ def _start(recipe: Recipe) -> Iterator[Problem]:
             "the one that training began with.",
             "Set lora.init = 'default', or take rl.algorithm = 'rloo'.",
         )
-    if recipe.model.engine == "unsloth":
+
+
+def _unsloths_start(recipe: Recipe) -> Iterator[Problem]:
+    if recipe.lora.init != "default" and recipe.model.engine == "unsloth":
         yield (
-            f"{said} with model.engine = 'unsloth'.",
-            "Unsloth's adapters begin at nothing.",
+            f"lora.init = '{recipe.lora.init}' with model.engine = 'unsloth'.",
+            "Unsloth's adapters begin as its own do.",
             "Set model.engine = 'transformers', or lora.init = 'default'.",
         )
 
@@ -106,6 +109,12 @@ def _continued(recipe: Recipe) -> Iterator[Problem]:
             "The adapter begins as the earlier run left it, in Transformers' own layers.",
             "Leave out lora.init, and model.engine = 'unsloth'.",
         )  # fmt: skip
+    if recipe.lora.modules_to_save.strip():
+        yield (
+            "model.continue_adapter = true with lora.modules_to_save.",
+            "The modules that are trained whole are those of the earlier run.",
+            "Leave out lora.modules_to_save: what the earlier run had is trained further.",
+        )
     if not spec_of(recipe.stage).talks:
         yield (
             f"model.continue_adapter = true in stage '{recipe.stage}'.",
@@ -131,7 +140,8 @@ def _attention(recipe: Recipe) -> Iterator[Problem]:
 
 def _whole_modules(recipe: Recipe) -> Iterator[Problem]:
     rate = recipe.training.embedding_learning_rate
-    if rate and recipe.model.method != "full" and not recipe.lora.modules_to_save.strip():
+    whole = recipe.model.method == "full" or recipe.model.continue_adapter
+    if rate and not whole and not recipe.lora.modules_to_save.strip():
         yield (
             f"training.embedding_learning_rate = {rate:g} without lora.modules_to_save.",
             "An adapter leaves the embeddings as they are.",
@@ -163,4 +173,7 @@ def _best(recipe: Recipe) -> Iterator[Problem]:
         )
 
 
-METHOD_RULES = (_only_some_stages, _batches, _start, _continued, _attention, _whole_modules, _best)
+METHOD_RULES = (
+    _only_some_stages, _batches, _start, _unsloths_start, _continued, _attention,
+    _whole_modules, _best,
+)  # fmt: skip
