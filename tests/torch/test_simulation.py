@@ -126,6 +126,7 @@ def label(one: simulations.Combination) -> str:
     return f"{one.model} {one.recipe['stage']} {one.recipe['model']['method']}"
 
 
+@pytest.mark.filterwarnings("ignore:Paged optimizers are not supported on CPU")
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "one",
