@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import types
 from collections.abc import Iterator
+from functools import cache
 from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
 import msgspec
@@ -84,8 +85,13 @@ class Option(msgspec.Struct, frozen=True):
         return text if self.kind is str else self.kind(text)
 
 
-def options_of(struct: type[msgspec.Struct], prefix: str = "") -> Iterator[Option]:
+@cache
+def options_of(struct: type[msgspec.Struct], prefix: str = "") -> tuple[Option, ...]:
     """The declared options of a struct, in order; fields without a declaration are passed over."""
+    return tuple(_declared(struct, prefix))
+
+
+def _declared(struct: type[msgspec.Struct], prefix: str) -> Iterator[Option]:
     hints = get_type_hints(struct, include_extras=True)
     for field in msgspec.structs.fields(struct):
         hint = hints[field.name]
