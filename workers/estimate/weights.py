@@ -33,7 +33,7 @@ def weight_bytes(geometry: Geometry, method: str, number: int = HALF) -> int:
     """All weights as they lie in memory while nothing is computed; `number`: bytes of one that is
     neither trained nor packed."""
     if method == "full":
-        return SINGLE * (geometry.parameters - geometry.tower) + SINGLE * geometry.tower
+        return SINGLE * geometry.parameters
     if method != "qlora":
         return number * geometry.parameters
     packed = geometry.layers * geometry.linear_weights
